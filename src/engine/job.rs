@@ -1,0 +1,85 @@
+//! What the program means to do: validated, printable, easy to make by hand in a test.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::scan::Filter;
+
+/// Which I/O backend to use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IoChoice {
+    /// The ring where the kernel lets us, else blocking calls; says which.
+    Auto,
+    /// The ring, or a clear failure.
+    Uring,
+    /// `pread` and `pwrite` on threads.
+    Blocking,
+}
+
+/// What to do with a file whose name is taken in the target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Existing {
+    /// Leave it, report the new one as not copied.
+    Refuse,
+    /// Leave it, count it as skipped.
+    Skip,
+    /// Replace it, atomically, once the new one is durable.
+    Overwrite,
+}
+
+/// What of the source's metadata is kept beyond the safe default.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Preserve {
+    /// Keep set-user-id and set-group-id bits of files.
+    pub setid: bool,
+    /// Keep `security.capability`.
+    pub caps: bool,
+    /// Recreate FIFOs, sockets and device nodes (`--special`).
+    pub special: bool,
+}
+
+/// One copy job.
+#[derive(Debug, Clone)]
+pub struct CopyJob {
+    /// The sources as typed; a trailing slash means "the contents of".
+    pub sources: Vec<PathBuf>,
+    /// The target directory as typed.
+    pub target: PathBuf,
+    /// What is left out.
+    pub filter: Arc<Filter>,
+    /// Only these paths, relative to each source; `None` for everything.
+    pub files_from: Option<Arc<crate::scan::FilesFrom>>,
+    /// What to do with names that are taken.
+    pub existing: Existing,
+    /// Metadata kept beyond the default.
+    pub preserve: Preserve,
+    /// Settings shared by all commands that read drives.
+    pub engine: EngineSettings,
+}
+
+/// Settings of the engine itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EngineSettings {
+    /// Which backend.
+    pub io: IoChoice,
+    /// Memory the run may use, in bytes; buffers are sized to fit.
+    pub memory: u64,
+    /// Bytes a second read over all drives; `None` for no limit.
+    pub bwlimit: Option<u64>,
+    /// Hash workers; `None` for one a core.
+    pub hash_threads: Option<usize>,
+}
+
+/// Default of [`EngineSettings::memory`]: 512 MiB, stated in `--help`.
+pub const MEMORY_DEFAULT: u64 = 512 << 20;
+
+impl Default for EngineSettings {
+    fn default() -> Self {
+        Self {
+            io: IoChoice::Auto,
+            memory: MEMORY_DEFAULT,
+            bwlimit: None,
+            hash_threads: None,
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! The copy itself.
+
+pub mod job;
+pub mod report;
+pub mod telemetry;

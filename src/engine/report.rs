@@ -1,0 +1,137 @@
+//! The report of a run: what the engine knows at the end, as plain values.
+//!
+//! Serialised as `report.json`; rendered for people by `cli`.
+
+use serde::Serialize;
+
+/// Version of the report and event layout. Raised when a field changes meaning or goes away.
+pub const SCHEMA: u32 = 1;
+
+/// How many problems the report holds itself; the rest stay in `problems.ndjson` beside it.
+pub const PROBLEMS_MAX: usize = 1000;
+
+/// The result of a run.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// `copy`, `hash` or `verify`.
+    pub command: String,
+    /// This program's version.
+    pub version: String,
+    /// Name of the job: its folder under `.inhaul`.
+    pub job: String,
+    /// The target as typed; empty when nothing is written.
+    pub target: String,
+    /// Start, RFC 3339 in UTC.
+    pub started: String,
+    /// End, RFC 3339 in UTC.
+    pub ended: String,
+    /// Wall time in seconds.
+    pub seconds: f64,
+    /// The exit code.
+    pub exit_code: u8,
+    /// Whether the run was stopped before its end.
+    pub stopped: bool,
+    /// Sums over all lanes.
+    pub totals: Totals,
+    /// One for each drive.
+    pub lanes: Vec<LaneReport>,
+    /// How each mount is read or written, and why.
+    pub mounts: Vec<MountReport>,
+    /// Names left out of `manifest.b3` because `b3sum -c` cannot express them; see `manifest.nul`.
+    pub names_outside_b3sum: u64,
+    /// Set-id bits and file capabilities that policy cleared.
+    pub privileges_cleared: u64,
+    /// Files whose owner could not be kept because we are not root.
+    pub owners_not_kept: u64,
+    /// Memory set aside for buffers, in bytes.
+    pub buffer_bytes: u64,
+    /// Everything not copied, with its reason: at most [`PROBLEMS_MAX`].
+    pub problems: Vec<Problem>,
+    /// How many problems there are in all.
+    pub problem_count: u64,
+    /// Things left out on purpose (special files, other file systems): at most [`PROBLEMS_MAX`].
+    pub skipped: Vec<Problem>,
+    /// How many of those there are in all.
+    pub skipped_count: u64,
+}
+
+/// Counts and bytes.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Totals {
+    /// Regular files durable in the target (or hashed, or verified).
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Symlinks, hard links and special files made.
+    pub others: u64,
+    /// Directories.
+    pub dirs: u64,
+    /// Files left alone because they were there already.
+    pub existing: u64,
+    /// Their bytes.
+    pub existing_bytes: u64,
+    /// Things not copied.
+    pub problems: u64,
+    /// Bytes a second over the whole run.
+    pub bytes_per_second: f64,
+}
+
+/// One drive's part of the run.
+#[derive(Debug, Clone, Serialize)]
+pub struct LaneReport {
+    /// Short name, such as `sdb`.
+    pub drive: String,
+    /// Model and serial where known.
+    pub model: Option<String>,
+    /// Serial number or WWN where known.
+    pub serial: Option<String>,
+    /// Whether the kernel says the drive spins.
+    pub rotational: Option<bool>,
+    /// The sources on it.
+    pub sources: Vec<String>,
+    /// `done`, `failed` or another [`crate::engine::telemetry::LaneState`] word.
+    pub state: String,
+    /// Counts.
+    pub totals: Totals,
+    /// Seconds from the start of the run to its last byte.
+    pub seconds: f64,
+    /// `source`, `hash`, `target` or `limit`: what it waited for most.
+    pub limited_by: String,
+    /// Seconds waited for each of `source`, `hash`, `target`, `limit`.
+    pub waited_seconds: [f64; 4],
+    /// Backend used: `io_uring`, `io_uring+registered` or `blocking`.
+    pub io: String,
+    /// Buffers lent to it.
+    pub buffers: usize,
+}
+
+/// How one mount is accessed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct MountReport {
+    /// The path as typed.
+    pub path: String,
+    /// `source` or `target`.
+    pub side: String,
+    /// File system type.
+    pub fs: String,
+    /// `direct` (O_DIRECT) or `buffered`.
+    pub access: String,
+    /// Why.
+    pub why: String,
+}
+
+/// Something not done, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Problem {
+    /// The path, bytes outside UTF-8 replaced.
+    pub path: String,
+    /// The exact path, each byte as two hex digits; only when `path` is not exact.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path_hex: Option<String>,
+    /// A stable word: [`crate::error::ErrorKind::word`], or `special` and the like when skipped.
+    pub kind: String,
+    /// What happened, for people.
+    pub reason: String,
+}

@@ -1,0 +1,160 @@
+//! Counters the engine keeps and the display reads. Written with relaxed atomics, never waited on.
+
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+/// What a lane is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LaneState {
+    /// Not started yet.
+    Waiting,
+    /// Listing directories and copying.
+    Running,
+    /// Everything is read and written; some of it is still being made durable.
+    Finishing,
+    /// Nothing is left to do.
+    Done,
+    /// The lane ended early.
+    Failed,
+}
+
+impl LaneState {
+    /// Returns the word shown to people and programs.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Running => "running",
+            Self::Finishing => "finishing",
+            Self::Done => "done",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// What a lane waited for, while it had nothing it could do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Waited {
+    /// Reads from the drive.
+    Source,
+    /// Hash workers.
+    Hash,
+    /// Writes to the target.
+    Target,
+    /// The rate limit the user set.
+    Limit,
+}
+
+/// The counters of one lane.
+#[derive(Debug, Default)]
+pub struct LaneCounters {
+    /// Regular files found by the scan so far.
+    pub files_found: AtomicU64,
+    /// Their bytes.
+    pub bytes_found: AtomicU64,
+    /// Whether the scan has ended, so that the two above are totals.
+    pub scan_ended: AtomicBool,
+    /// Bytes expected before the scan has ended; 0 when there is no estimate.
+    pub bytes_expected: AtomicU64,
+    /// Files expected before the scan has ended; 0 when there is no estimate.
+    pub files_expected: AtomicU64,
+    /// Bytes moved off the drive (holes count as moved).
+    pub bytes_read: AtomicU64,
+    /// Bytes of files that are durable under their final names.
+    pub bytes_done: AtomicU64,
+    /// Files that are durable under their final names.
+    pub files_done: AtomicU64,
+    /// Symlinks, hard links and special files that are durable.
+    pub others_done: AtomicU64,
+    /// Directories entered.
+    pub dirs: AtomicU64,
+    /// Files already in the target and left alone by `--existing skip`.
+    pub files_skipped: AtomicU64,
+    /// Their bytes.
+    pub bytes_skipped: AtomicU64,
+    /// Things not copied, each reported with its reason.
+    pub problems: AtomicU64,
+    /// Bytes of files among them.
+    pub bytes_failed: AtomicU64,
+    state: AtomicU8,
+    waited_ns: [AtomicU64; 4],
+    ended_ns: AtomicU64,
+}
+
+impl LaneCounters {
+    /// Sets the state.
+    pub fn set_state(&self, state: LaneState) {
+        self.state.store(state as u8, Relaxed);
+    }
+
+    /// Returns the state.
+    pub fn state(&self) -> LaneState {
+        match self.state.load(Relaxed) {
+            0 => LaneState::Waiting,
+            1 => LaneState::Running,
+            2 => LaneState::Finishing,
+            3 => LaneState::Done,
+            _ => LaneState::Failed,
+        }
+    }
+
+    /// Adds time spent waiting.
+    pub fn add_waited(&self, what: Waited, time: Duration) {
+        let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        if let Some(counter) = self.waited_ns.get(what as usize) {
+            counter.fetch_add(nanos, Relaxed);
+        }
+    }
+
+    /// Returns the time spent waiting for `what`.
+    pub fn waited(&self, what: Waited) -> Duration {
+        Duration::from_nanos(
+            self.waited_ns
+                .get(what as usize)
+                .map_or(0, |c| c.load(Relaxed)),
+        )
+    }
+
+    /// Notes when the lane moved its last byte, as time since the run began.
+    pub fn set_ended(&self, at: Duration) {
+        self.ended_ns
+            .store(u64::try_from(at.as_nanos()).unwrap_or(u64::MAX), Relaxed);
+    }
+
+    /// Returns when the lane moved its last byte, or `None` while it runs.
+    pub fn ended(&self) -> Option<Duration> {
+        match self.ended_ns.load(Relaxed) {
+            0 => None,
+            nanos => Some(Duration::from_nanos(nanos)),
+        }
+    }
+}
+
+/// One lane as the display knows it.
+#[derive(Debug)]
+pub struct LaneView {
+    /// Short name for one line of a display: the drive's device name, such as `sdb`.
+    pub name: String,
+    /// The sources it reads, as typed.
+    pub sources: Vec<std::path::PathBuf>,
+    /// Its counters.
+    pub counters: LaneCounters,
+}
+
+/// Everything the display needs of a run.
+#[derive(Debug)]
+pub struct Telemetry {
+    /// When the run began.
+    pub started: Instant,
+    /// One for each lane, in lane order.
+    pub lanes: Vec<LaneView>,
+}
+
+impl Telemetry {
+    /// Returns fresh counters for the named lanes.
+    pub fn new(lanes: Vec<LaneView>) -> Self {
+        Self {
+            started: Instant::now(),
+            lanes,
+        }
+    }
+}

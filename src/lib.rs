@@ -1,0 +1,15 @@
+//! Copy many drives at once into target storage, hashing every byte on the way.
+//!
+//! One lane per physical drive: own thread, own ring, own buffers. Data flows
+//! `scan -> plan -> read -> hash and write -> commit`; see `ARCHITECTURE.md` for the map.
+
+pub mod beneath;
+pub mod buffer;
+pub mod cli;
+pub mod engine;
+pub mod error;
+pub mod io;
+pub mod manifest;
+pub mod scan;
+pub mod target;
+pub mod topology;

@@ -1,0 +1,1 @@
+//! Port 4: the durable list of committed files.

@@ -1,0 +1,5 @@
+//! Lists of paths to copy.
+
+/// Paths named by `--files-from`.
+#[derive(Debug, Default)]
+pub struct FilesFrom;

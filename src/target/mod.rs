@@ -1,0 +1,1 @@
+//! Port 3: where copies end up.

@@ -1,0 +1,1 @@
+//! Which physical drive a path is on.
