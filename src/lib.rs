@@ -6,10 +6,13 @@
 pub mod beneath;
 pub mod buffer;
 pub mod cli;
+pub mod digest;
 pub mod engine;
 pub mod error;
+pub mod exit;
 pub mod io;
 pub mod manifest;
+pub mod plan;
 pub mod scan;
 pub mod target;
 pub mod topology;

@@ -57,6 +57,28 @@ pub struct CopyJob {
     pub engine: EngineSettings,
 }
 
+/// One `hash` job.
+#[derive(Debug, Clone)]
+pub struct HashJob {
+    /// Files and directories as typed.
+    pub paths: Vec<PathBuf>,
+    /// What is left out.
+    pub filter: Arc<Filter>,
+    /// Settings shared by all commands that read drives.
+    pub engine: EngineSettings,
+}
+
+/// One `verify` job.
+#[derive(Debug, Clone)]
+pub struct VerifyJob {
+    /// The target directory as typed.
+    pub target: PathBuf,
+    /// Which job's manifest; `None` for the newest.
+    pub job: Option<String>,
+    /// Settings shared by all commands that read drives.
+    pub engine: EngineSettings,
+}
+
 /// Settings of the engine itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EngineSettings {

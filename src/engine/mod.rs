@@ -1,5 +1,28 @@
-//! The copy itself.
+//! The copy itself: jobs in, reports out.
+//!
+//! **Boundary.** Prints nothing and knows no command line; tells an [`Observer`] instead.
 
+mod commit;
+mod context;
+mod copy;
+mod feed;
+mod hash;
 pub mod job;
+mod lane;
+mod ledger;
+mod limit;
+mod links;
+mod outcomes;
 pub mod report;
+mod run;
+mod session;
+mod summary;
+mod survey;
 pub mod telemetry;
+mod verify;
+mod writers;
+
+pub use copy::{copy, dry_run};
+pub use hash::hash;
+pub use session::{Observer, Session, Silent};
+pub use verify::verify;

@@ -135,3 +135,41 @@ pub struct Problem {
     /// What happened, for people.
     pub reason: String,
 }
+
+/// What a copy would do.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct DryRun {
+    /// The target as typed.
+    pub target: String,
+    /// One for each drive.
+    pub lanes: Vec<DryLane>,
+    /// Bytes the copy would take up in the target; names already there left out.
+    pub needed: u64,
+    /// Bytes free in the target.
+    pub free: u64,
+    /// Whether it fits, inodes counted.
+    pub fits: bool,
+    /// Files whose names are taken in the target.
+    pub existing: u64,
+    /// Their bytes in the sources.
+    pub existing_bytes: u64,
+    /// What could not be listed.
+    pub problems: Vec<Problem>,
+}
+
+/// One drive's part of a dry run.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct DryLane {
+    /// Short name of the drive.
+    pub drive: String,
+    /// The sources on it.
+    pub sources: Vec<String>,
+    /// Regular files.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Directories.
+    pub dirs: u64,
+    /// Symlinks, special files and further hard links.
+    pub others: u64,
+}

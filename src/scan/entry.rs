@@ -2,6 +2,7 @@
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 
 use crossbeam::channel::Sender;
@@ -26,6 +27,8 @@ pub struct Attributes {
 /// What tells two states of one file apart: the same stamp before and after means unchanged.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct FileStamp {
+    /// Device number: btrfs subvolumes of one file system number their inodes apart.
+    pub dev: u64,
     /// Inode number.
     pub ino: u64,
     /// Length in bytes.
@@ -70,6 +73,10 @@ pub struct Tree {
     pub root_attributes: bool,
     /// Device number of the root, as `st_dev` gives it; other devices are not entered.
     pub device: u64,
+    /// Whether files are opened with O_DIRECT, so that reads come from the medium.
+    pub direct: bool,
+    /// Whether the holes its file system reports can be trusted.
+    pub trusts_holes: bool,
     /// Where directories report that nothing in them is left to do.
     pub finished: Sender<Finished>,
 }
@@ -94,6 +101,7 @@ pub struct Dir {
     parent: Option<Arc<Dir>>,
     name: Box<[u8]>,
     attributes: OnceLock<Attributes>,
+    fresh: AtomicBool,
 }
 
 impl Dir {
@@ -104,6 +112,7 @@ impl Dir {
             parent: None,
             name: Box::default(),
             attributes: OnceLock::new(),
+            fresh: AtomicBool::new(false),
         })
     }
 
@@ -114,6 +123,7 @@ impl Dir {
             parent: Some(Arc::clone(parent)),
             name: name.into(),
             attributes: OnceLock::new(),
+            fresh: AtomicBool::new(false),
         })
     }
 
@@ -125,6 +135,16 @@ impl Dir {
     /// Returns whether it is the root of its tree.
     pub fn is_root(&self) -> bool {
         self.parent.is_none()
+    }
+
+    /// Notes that the target directory was made by this run, so that no name in it is taken.
+    pub fn set_fresh(&self) {
+        self.fresh.store(true, Relaxed);
+    }
+
+    /// Returns whether the target directory was made by this run.
+    pub fn is_fresh(&self) -> bool {
+        self.fresh.load(Relaxed)
     }
 
     /// Promises these attributes to the target copy once nothing in the directory is left to do.
@@ -191,6 +211,8 @@ pub struct Entry {
     pub nlink: u32,
     /// Sort key for reading: physical byte on the medium where known, else the inode number.
     pub position: u64,
+    /// The digest it is expected to have, when it comes from a manifest.
+    pub recorded: Option<blake3::Hash>,
 }
 
 impl Entry {

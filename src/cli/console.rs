@@ -1,0 +1,86 @@
+//! The engine's observer on the user's terminal.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::display::{Display, Watch};
+use crate::engine::Observer;
+use crate::engine::report::Problem;
+use crate::engine::telemetry::Telemetry;
+use crate::manifest::{B3sum, Codec, Record};
+
+/// Shows what the engine tells.
+#[derive(Debug)]
+pub struct Console {
+    display: Display,
+    command: &'static str,
+    target: Option<PathBuf>,
+    watch: Mutex<Option<Watch>>,
+}
+
+impl Console {
+    /// Returns an observer for one run of a command.
+    pub fn new(display: Display, command: &'static str, target: Option<PathBuf>) -> Self {
+        Self {
+            display,
+            command,
+            target,
+            watch: Mutex::default(),
+        }
+    }
+
+    fn set_watch(&self, watch: Option<Watch>) -> Option<Watch> {
+        std::mem::replace(
+            &mut self.watch.lock().unwrap_or_else(PoisonError::into_inner),
+            watch,
+        )
+    }
+}
+
+impl Observer for Console {
+    fn started(&self, telemetry: &Arc<Telemetry>) {
+        let target = self.target.as_deref();
+        let watch = self
+            .display
+            .watch(self.command, target, Arc::clone(telemetry));
+        drop(self.set_watch(Some(watch)));
+    }
+
+    fn problem(&self, problem: &Problem) {
+        self.display.problem(problem);
+    }
+
+    fn skipped(&self, skipped: &Problem) {
+        self.display.skipped(skipped);
+    }
+
+    fn note(&self, line: &str) {
+        self.display.remark(line);
+    }
+
+    fn hashed(&self, path: &[u8], size: u64, digest: &blake3::Hash) {
+        // b3sum prints names it cannot express with the bytes replaced; so do we. The JSON events
+        // have them exact.
+        let shown = if B3sum.can_express(path) {
+            path.to_vec()
+        } else {
+            String::from_utf8_lossy(path).into_owned().into_bytes()
+        };
+        let mut line = Vec::new();
+        B3sum.encode(
+            &Record {
+                path: shown,
+                digest: *digest,
+            },
+            &mut line,
+        );
+        self.display
+            .digest(&line, path, size, digest.to_hex().as_str());
+    }
+
+    fn ended(&self) {
+        if let Some(watch) = self.set_watch(None) {
+            watch.finish();
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! Hash workers: blocks in through a bounded queue, digests built in place.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread::JoinHandle;
+
+use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
+
+use super::{BLOCK_LEN, FileDigest};
+use crate::buffer::View;
+use crate::io::Wake;
+
+/// Zeros to hash for blocks that lie in a hole.
+static ZEROS: [u8; BLOCK_LEN as usize] = [0; BLOCK_LEN as usize];
+
+/// The bytes of a block.
+#[derive(Debug)]
+pub enum Bytes {
+    /// In a buffer.
+    View(View),
+    /// So many zeros: the block lies in a hole and was never read.
+    Zeros(usize),
+}
+
+/// One block to hash.
+#[derive(Debug)]
+pub struct HashJob {
+    /// Where it belongs.
+    pub digest: Arc<dyn FileDigest>,
+    /// Which block of the file.
+    pub index: u64,
+    /// Its bytes.
+    pub bytes: Bytes,
+    /// Who wants to know when it is done.
+    pub waker: Arc<dyn Wake>,
+    /// Set when hashing panicked: the file will never get a digest.
+    pub failed: Arc<AtomicBool>,
+}
+
+impl HashJob {
+    /// Hashes the block on the calling thread, gives its buffer back, and wakes the lane.
+    pub fn run(self) {
+        let Self {
+            digest,
+            index,
+            bytes,
+            waker,
+            failed: _,
+        } = self;
+        match &bytes {
+            Bytes::View(view) => digest.absorb(index, view),
+            Bytes::Zeros(len) => digest.absorb(index, ZEROS.get(..*len).unwrap_or(&ZEROS)),
+        }
+        drop(bytes);
+        waker.wake();
+    }
+}
+
+/// A fixed number of hash workers.
+#[derive(Debug)]
+pub struct HashPool {
+    queue: Option<Sender<HashJob>>,
+    workers: Vec<JoinHandle<()>>,
+}
+
+impl HashPool {
+    /// Starts `threads` workers behind a queue of four blocks each.
+    ///
+    /// # Errors
+    /// When a thread cannot be started.
+    pub fn new(threads: usize) -> std::io::Result<Self> {
+        let (queue, jobs) = bounded(threads * 4);
+        let workers = (0..threads)
+            .map(|index| {
+                let jobs: Receiver<HashJob> = jobs.clone();
+                std::thread::Builder::new()
+                    .name(format!("hash-{index}"))
+                    .spawn(move || {
+                        for job in jobs {
+                            // A panic leaves that block out: its lane reports that one file; the
+                            // worker and the other files go on.
+                            let (waker, failed) = (Arc::clone(&job.waker), Arc::clone(&job.failed));
+                            if catch_unwind(AssertUnwindSafe(|| job.run())).is_err() {
+                                failed.store(true, Relaxed);
+                                waker.wake();
+                            }
+                        }
+                    })
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        Ok(Self {
+            queue: Some(queue),
+            workers,
+        })
+    }
+
+    /// Hands a block to a worker; when all are busy and the queue is full, hashes it here, so
+    /// that a lane with nothing better to do helps instead of waiting.
+    pub fn hash(&self, job: HashJob) {
+        match &self.queue {
+            Some(queue) => {
+                if let Err(TrySendError::Full(job) | TrySendError::Disconnected(job)) =
+                    queue.try_send(job)
+                {
+                    job.run();
+                }
+            }
+            None => job.run(),
+        }
+    }
+}
+
+impl Drop for HashPool {
+    fn drop(&mut self) {
+        self.queue = None;
+        for worker in self.workers.drain(..) {
+            // Panics are caught inside; a worker that ended otherwise has nothing to tell.
+            drop(worker.join());
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! Feeding a lane: the scan of its sources, on a thread of its own, one window ahead of the lane.
+
+use std::ops::ControlFlow;
+use std::os::fd::BorrowedFd;
+use std::path::PathBuf;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, OnceLock};
+
+use crossbeam::channel::Sender;
+use rustix::fs::Statx;
+
+use super::context::Context;
+use super::telemetry::LaneCounters;
+use crate::error::{Error, ErrorKind, Side};
+use crate::io::Wake;
+use crate::scan::{Dir, Enter, Entry, Kind, Tree, Visitor, WalkOptions, as_path, walk};
+use crate::target::{HOME, attributes};
+
+/// A lane's waker, set by the lane once its backend is there.
+///
+/// A feeder that finds it unset need not wake anybody: the lane looks for entries after setting
+/// it and before it sleeps.
+#[derive(Debug, Default)]
+pub(crate) struct LaneWaker(OnceLock<Arc<dyn Wake>>);
+
+impl LaneWaker {
+    pub(crate) fn set(&self, waker: Arc<dyn Wake>) {
+        // Set once, by the one thread of its lane.
+        drop(self.0.set(waker));
+    }
+
+    pub(crate) fn wake(&self) {
+        if let Some(waker) = self.0.get() {
+            waker.wake();
+        }
+    }
+}
+
+/// Where a feeder delivers.
+#[derive(Debug)]
+pub(crate) struct Feed<'r> {
+    pub(crate) context: &'r Context,
+    pub(crate) lane: usize,
+    pub(crate) counters: &'r LaneCounters,
+    pub(crate) batches: Sender<Vec<Entry>>,
+    pub(crate) waker: &'r LaneWaker,
+}
+
+impl Feed<'_> {
+    /// Scans trees one after the other and delivers what is in them. The lane is woken at the
+    /// end, and sees that this was all, when the feed is dropped.
+    pub(crate) fn scan(&mut self, trees: &[Arc<Tree>], options: &WalkOptions<'_>) {
+        for tree in trees {
+            if !self.context.halted() {
+                walk(tree, options, self);
+            }
+        }
+        self.counters.scan_ended.store(true, Relaxed);
+    }
+
+    /// Delivers entries in the order they are to be read. Waits while the lane is a batch behind.
+    pub(crate) fn deliver(&mut self, batch: Vec<Entry>) -> ControlFlow<()> {
+        if batch.is_empty() {
+            return ControlFlow::Continue(());
+        }
+        let delivered = self.batches.send(batch);
+        self.waker.wake();
+        match delivered {
+            Ok(()) if !self.context.halted() => ControlFlow::Continue(()),
+            _ => ControlFlow::Break(()),
+        }
+    }
+
+    /// Counts a file that the lane will meet.
+    pub(crate) fn count(&self, bytes: u64) {
+        self.counters.files_found.fetch_add(1, Relaxed);
+        self.counters.bytes_found.fetch_add(bytes, Relaxed);
+    }
+
+    fn keep(&self, entry: &Entry) -> bool {
+        match entry.kind {
+            Kind::File => {
+                self.count(entry.stamp.size);
+                true
+            }
+            Kind::Symlink => self.context.copies,
+            Kind::Fifo | Kind::Socket | Kind::CharDevice | Kind::BlockDevice => {
+                if !self.context.special && self.context.copies {
+                    let path = entry.display_path();
+                    let why = "a special file, not data; --special recreates it";
+                    self.context.outcomes.skipped(&path, "special", why);
+                }
+                self.context.special && self.context.copies
+            }
+        }
+    }
+}
+
+impl Drop for Feed<'_> {
+    fn drop(&mut self) {
+        // The sender must be gone before the lane looks again, or it would miss that this is all.
+        let (closed, _) = crossbeam::channel::bounded(0);
+        drop(std::mem::replace(&mut self.batches, closed));
+        self.waker.wake();
+    }
+}
+
+impl Visitor for Feed<'_> {
+    fn enter(&mut self, dir: &Arc<Dir>, fd: BorrowedFd<'_>, stat: &Statx) -> Result<Enter, Error> {
+        self.counters.dirs.fetch_add(1, Relaxed);
+        if !self.context.copies {
+            return Ok(Enter::Descend);
+        }
+        let target_path = dir.target_path();
+        let shown = || dir.tree().label.join(as_path(&dir.source_path()));
+        if target_path == HOME.as_bytes() {
+            let why = "records of an earlier ingest; they would mix with this one's";
+            self.context
+                .outcomes
+                .skipped(&shown(), "inhaul-records", why);
+            return Ok(Enter::Skip);
+        }
+        if self.context.target.make_dir(&target_path)? {
+            dir.set_fresh();
+        }
+        if !dir.is_root() || dir.tree().root_attributes {
+            let read = attributes::read(fd, stat, &self.context.policy, true);
+            if let Some(errno) = read.problem {
+                let what = "copied, but its extended attributes could not be read";
+                let error = Error::new(ErrorKind::Metadata, Side::Source, shown(), what);
+                self.context
+                    .outcomes
+                    .problem(self.lane, &error.because(errno));
+            }
+            dir.promise(read.attributes);
+        }
+        Ok(Enter::Descend)
+    }
+
+    fn entries(&mut self, mut batch: Vec<Entry>) -> ControlFlow<()> {
+        batch.retain(|entry| self.keep(entry));
+        self.deliver(batch)
+    }
+
+    fn problem(&mut self, error: Error) {
+        self.context.outcomes.problem(self.lane, &error);
+    }
+
+    fn skipped(&mut self, path: PathBuf, kind: &'static str, why: &str) {
+        self.context.outcomes.skipped(&path, kind, why);
+    }
+
+    fn stopped(&self) -> bool {
+        self.context.halted()
+    }
+}

@@ -1,0 +1,358 @@
+//! Beginning an entry: is its name free, open it, read its metadata, small or large.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Instant;
+
+use rustix::fs::{AtFlags, StatxFlags};
+use rustix::io::Errno;
+
+use super::transfer::{Plan, Transfer};
+use super::{DIRS_KEPT, Lane, Purpose, SmallRead};
+use crate::beneath::{self, DirCache, OpenedSource};
+use crate::buffer::{Lease, SLOT_LEN};
+use crate::digest::Blake3Tree;
+use crate::engine::commit;
+use crate::engine::job::Existing;
+use crate::engine::links::Claim;
+use crate::engine::writers::{Body, Small};
+use crate::error::{Error, ErrorKind, Side};
+use crate::io::Op;
+use crate::scan::{Entry, Kind};
+use crate::target::{Outline, Vacancy, attributes};
+
+/// Largest file that is read, hashed and written in one piece.
+const SMALL_MAX: u64 = SLOT_LEN as u64;
+/// Reads and buffers are multiples of this, for O_DIRECT on any drive.
+const ALIGN: usize = 4096;
+
+impl Lane<'_> {
+    /// Begins an entry. Returns false when it had to be put back for want of room.
+    pub(super) fn begin(&mut self, entry: Entry) -> bool {
+        let is_small_file = entry.kind == Kind::File && entry.stamp.size <= SMALL_MAX;
+        if is_small_file && !self.has_room(&entry) {
+            self.queue.push_front(entry);
+            return false;
+        }
+        match self.admit(&entry) {
+            Ok(Some(replace)) => self.begin_admitted(entry, replace),
+            Ok(None) => {}
+            Err(error) => self.report(&entry, &error),
+        }
+        true
+    }
+
+    /// Decides by what is at its name in the target: `Some(replace)` to go on, `None` to skip.
+    fn admit(&mut self, entry: &Entry) -> Result<Option<bool>, Error> {
+        // A directory this run made holds nothing else. (A name that comes twice is refused when
+        // it is published.)
+        if entry.dir.is_fresh() {
+            return Ok(Some(false));
+        }
+        let path = entry.target_path();
+        let vacancy = self.stager.vacancy(&path)?;
+        let taken = |what: &str| {
+            let mut error = Error::new(
+                ErrorKind::TargetExists,
+                Side::Target,
+                entry.display_path(),
+                what,
+            );
+            if vacancy == Vacancy::Dir {
+                error = error.because(Errno::ISDIR);
+            }
+            error
+        };
+        match (vacancy, self.context.existing) {
+            (Vacancy::Free, _) => Ok(Some(false)),
+            (Vacancy::Dir, _) => Err(taken("a folder in the target has its name")),
+            (Vacancy::File(_) | Vacancy::Other, Existing::Refuse) => Err(taken(
+                "the name is taken in the target; nothing was overwritten",
+            )),
+            (Vacancy::File(_) | Vacancy::Other, Existing::Overwrite) => Ok(Some(true)),
+            (Vacancy::File(_) | Vacancy::Other, Existing::Skip) => {
+                use std::sync::atomic::Ordering::Relaxed;
+                self.counters.files_skipped.fetch_add(1, Relaxed);
+                if entry.kind == Kind::File {
+                    self.counters
+                        .bytes_skipped
+                        .fetch_add(entry.stamp.size, Relaxed);
+                }
+                Ok(None)
+            }
+        }
+    }
+
+    fn begin_admitted(&mut self, entry: Entry, replace: bool) {
+        let begun = match entry.kind {
+            Kind::File => {
+                let Some(entry) = self.claim(entry, replace) else {
+                    return;
+                };
+                self.begin_file(entry, replace)
+            }
+            Kind::Symlink => self.begin_symlink(entry, replace),
+            Kind::Fifo | Kind::Socket | Kind::CharDevice | Kind::BlockDevice => {
+                self.begin_special(entry, replace)
+            }
+        };
+        if let Err((entry, error)) = begun {
+            self.report(&entry, &error);
+        }
+    }
+
+    /// Returns the entry if it is to be copied; a further name of a known inode is dealt with.
+    fn claim(&mut self, entry: Entry, replace: bool) -> Option<Entry> {
+        let Some(links) = self.context.links.as_ref().filter(|_| entry.nlink > 1) else {
+            return Some(entry);
+        };
+        match links.claim(entry) {
+            Claim::Copy(entry) => Some(entry),
+            Claim::Wait => None,
+            Claim::Link(entry, existing, digest) => {
+                let link = commit::link(self.number, entry, existing, digest, replace);
+                // The committer outlives every lane.
+                drop(self.outlets.commits.send(link));
+                None
+            }
+        }
+    }
+
+    fn source_dir(&mut self, entry: &Entry) -> Result<(Arc<OwnedFd>, Vec<u8>), Error> {
+        let tree = entry.dir.tree();
+        let path = entry.source_path();
+        let (parent, name) = match path.iter().rposition(|&byte| byte == b'/') {
+            Some(slash) => (path.get(..slash).unwrap_or_default(), path.get(slash + 1..)),
+            None => (&[][..], Some(path.as_slice())),
+        };
+        let dirs = match self.dirs.entry(tree.index) {
+            std::collections::hash_map::Entry::Occupied(known) => known.into_mut(),
+            std::collections::hash_map::Entry::Vacant(new) => {
+                let root = rustix::io::fcntl_dupfd_cloexec(&tree.root, 0)
+                    .map_err(|errno| Error::source(entry.display_path(), "open", errno))?;
+                new.insert(DirCache::new(Arc::new(root), DIRS_KEPT))
+            }
+        };
+        let dir = dirs
+            .get(parent)
+            .map_err(|errno| Error::source(entry.display_path(), "open its folder", errno))?;
+        Ok((dir, name.unwrap_or_default().to_vec()))
+    }
+
+    fn begin_file(&mut self, mut entry: Entry, replace: bool) -> Result<(), (Entry, Error)> {
+        let opened = self.source_dir(&entry).and_then(|(dir, name)| {
+            beneath::open_source(dir.as_fd(), &name, entry.dir.tree().direct)
+                .map_err(|errno| open_error(&entry, errno))
+        });
+        let opened = match opened {
+            Ok(opened) => opened,
+            Err(error) => return Err((entry, error)),
+        };
+        let before = opened.stamp();
+        if (before.dev, before.ino) != (entry.stamp.dev, entry.stamp.ino) {
+            let what = "another file took its name since it was listed";
+            let path = entry.display_path();
+            return Err((
+                entry,
+                Error::new(ErrorKind::SourceChanged, Side::Source, path, what),
+            ));
+        }
+        entry.stamp.size = before.size;
+        if !opened.direct {
+            self.context
+                .outcomes
+                .buffered_reads
+                .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        }
+        if before.size > SMALL_MAX {
+            return self.begin_large(entry, opened, replace);
+        }
+        if !self.has_room(&entry) {
+            // It grew since it was listed; it comes again when there is a buffer for it.
+            if let Some(links) = &self.context.links {
+                links.failed(&entry);
+            }
+            self.queue.push_front(entry);
+            return Ok(());
+        }
+        self.begin_small(entry, opened, replace);
+        Ok(())
+    }
+
+    fn begin_small(&mut self, entry: Entry, opened: OpenedSource, replace: bool) {
+        let before = opened.stamp();
+        let attributes = self.attributes_of(&entry, &opened);
+        let read = SmallRead {
+            entry,
+            attributes,
+            before,
+            replace,
+        };
+        let len = usize::try_from(before.size).unwrap_or(SLOT_LEN);
+        let Some(lease) = (len > 0).then(|| self.lease(len)).flatten() else {
+            self.send_small(read, None);
+            return;
+        };
+        self.small_reads += 1;
+        let file = Arc::new(opened.file);
+        self.submit(
+            &file,
+            Op::Read { offset: 0, lease },
+            len,
+            Purpose::Small(Box::new(read)),
+        );
+    }
+
+    fn begin_large(
+        &mut self,
+        entry: Entry,
+        opened: OpenedSource,
+        replace: bool,
+    ) -> Result<(), (Entry, Error)> {
+        let before = opened.stamp();
+        let attributes = self.attributes_of(&entry, &opened);
+        let sparse = entry.allocated < before.size && entry.dir.tree().trusts_holes;
+        let outline = Outline {
+            size: before.size,
+            sparse,
+            small: false,
+        };
+        let staged = match self.stager.stage(&entry.target_path(), outline) {
+            Ok(staged) => staged,
+            Err(error) => return Err((entry, error)),
+        };
+        let plan = Plan {
+            entry,
+            attributes,
+            direct: opened.direct,
+            source: opened.file,
+            before,
+            staged,
+            replace,
+            sparse,
+            digest: Arc::new(Blake3Tree::new()),
+        };
+        self.next_token += 1;
+        let number = self.next_token;
+        self.transfers.insert(number, Transfer::new(plan));
+        self.current = Some(number);
+        Ok(())
+    }
+
+    fn attributes_of(&self, entry: &Entry, opened: &OpenedSource) -> crate::scan::Attributes {
+        if !self.context.copies {
+            return crate::scan::Attributes::default();
+        }
+        let read = attributes::read(
+            opened.file.as_fd(),
+            &opened.stat,
+            &self.context.policy,
+            false,
+        );
+        self.context
+            .outcomes
+            .attributes_read(self.number, entry, &read);
+        read.attributes
+    }
+
+    fn begin_symlink(&mut self, entry: Entry, replace: bool) -> Result<(), (Entry, Error)> {
+        let read = self.source_dir(&entry).and_then(|(dir, name)| {
+            let fail = |errno| Error::source(entry.display_path(), "read the symlink", errno);
+            let text = rustix::fs::readlinkat(&dir, name.as_slice(), Vec::new()).map_err(fail)?;
+            let stat = self.stat_beside(&entry, &dir, &name)?;
+            Ok((text.into_bytes(), attributes::from_stat(&stat)))
+        });
+        match read {
+            Ok((text, attributes)) => {
+                let body = Body::Text(text);
+                let lane = self.number;
+                self.outlets.writers.send(Small {
+                    lane,
+                    entry,
+                    attributes,
+                    body,
+                    replace,
+                });
+                Ok(())
+            }
+            Err(error) => Err((entry, error)),
+        }
+    }
+
+    fn begin_special(&mut self, entry: Entry, replace: bool) -> Result<(), (Entry, Error)> {
+        let stat = self
+            .source_dir(&entry)
+            .and_then(|(dir, name)| self.stat_beside(&entry, &dir, &name));
+        match stat {
+            Ok(stat) => {
+                let rdev = rustix::fs::makedev(stat.stx_rdev_major, stat.stx_rdev_minor);
+                let attributes = attributes::from_stat(&stat);
+                let body = Body::Device(rdev);
+                let lane = self.number;
+                self.outlets.writers.send(Small {
+                    lane,
+                    entry,
+                    attributes,
+                    body,
+                    replace,
+                });
+                Ok(())
+            }
+            Err(error) => Err((entry, error)),
+        }
+    }
+
+    fn stat_beside(
+        &self,
+        entry: &Entry,
+        dir: &Arc<OwnedFd>,
+        name: &[u8],
+    ) -> Result<rustix::fs::Statx, Error> {
+        let flags = AtFlags::SYMLINK_NOFOLLOW;
+        rustix::fs::statx(dir, name, flags, StatxFlags::BASIC_STATS)
+            .map_err(|errno| Error::source(entry.display_path(), "look at it", errno))
+    }
+
+    /// Returns whether a small file can begin now: a buffer, depth and the rate limit.
+    fn has_room(&mut self, entry: &Entry) -> bool {
+        let len = usize::try_from(entry.stamp.size)
+            .unwrap_or(SLOT_LEN)
+            .next_multiple_of(ALIGN);
+        if len == 0 {
+            return true;
+        }
+        let fits = self.pack.as_ref().is_some_and(|pack| pack.len() >= len);
+        if self.small_reads >= self.depth.small || (!fits && self.credits.free() == 0) {
+            return false;
+        }
+        match self.context.limit.admit(entry.stamp.size, Instant::now()) {
+            Ok(()) => true,
+            Err(delay) => {
+                self.held_back = Some(delay);
+                false
+            }
+        }
+    }
+
+    /// Returns memory for `len` bytes, packed into a slot with other small files.
+    fn lease(&mut self, len: usize) -> Option<Lease> {
+        let len = len.next_multiple_of(ALIGN);
+        if self.pack.as_ref().is_none_or(|pack| pack.len() < len) {
+            self.pack = Some(self.credits.take()?);
+        }
+        let pack = self.pack.as_mut()?;
+        if pack.len() == len {
+            return self.pack.take();
+        }
+        Some(pack.split_to(len))
+    }
+}
+
+fn open_error(entry: &Entry, errno: Errno) -> Error {
+    if entry.recorded.is_some() && errno == Errno::NOENT {
+        let what = "recorded in the manifest, but it cannot be found";
+        let path = entry.display_path();
+        return Error::new(ErrorKind::Missing, Side::Target, path, what).because(errno);
+    }
+    Error::source(entry.display_path(), "open", errno)
+}

@@ -1,0 +1,228 @@
+//! Blocks of large files: read one, then hash and write the same buffer at the same time.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use rustix::fs::SeekFrom;
+use rustix::io::Errno;
+
+use super::transfer::{Transfer, WINDOW};
+use super::{Lane, Purpose};
+use crate::buffer::{Lease, View};
+use crate::digest::{Bytes, HashJob};
+use crate::error::{Error, ErrorKind, Side};
+use crate::io::Op;
+
+/// Granularity of holes kept in a sparse file; also what reads and writes are padded to.
+const PAGE: usize = 4096;
+
+impl Lane<'_> {
+    /// Issues the next block of a large file. Returns false when it has to wait.
+    pub(super) fn issue_block(&mut self, number: u64) -> bool {
+        let Some(transfer) = self.transfers.get_mut(&number) else {
+            self.current = None;
+            return true;
+        };
+        let Some((index, offset, len)) = transfer.next_block() else {
+            self.current = None;
+            return true;
+        };
+        if is_hole(transfer, offset, len) {
+            transfer.block_issued();
+            self.hash(number, index, Bytes::Zeros(len));
+            self.count_read(len as u64);
+            return true;
+        }
+        if self.reads >= self.depth.blocks {
+            return false;
+        }
+        if let Err(delay) = self.context.limit.admit(len as u64, Instant::now()) {
+            self.held_back = Some(delay);
+            return false;
+        }
+        let Some(mut lease) = self.credits.take() else {
+            return false;
+        };
+        lease.truncate(len.next_multiple_of(PAGE));
+        let Some(transfer) = self.transfers.get_mut(&number) else {
+            return true;
+        };
+        transfer.block_issued();
+        transfer.request_began();
+        let source = Arc::clone(&transfer.source);
+        self.reads += 1;
+        let purpose = Purpose::Block {
+            transfer: number,
+            index,
+            len,
+        };
+        self.submit(&source, Op::Read { offset, lease }, len, purpose);
+        true
+    }
+
+    /// Takes a block that was read: `filled` bytes of `lease`, of which `len` are expected.
+    pub(super) fn block_read(
+        &mut self,
+        number: u64,
+        index: u64,
+        len: usize,
+        lease: Lease,
+        result: Result<usize, Errno>,
+    ) {
+        self.reads -= 1;
+        let Some(transfer) = self.transfers.get_mut(&number) else {
+            return;
+        };
+        transfer.request_ended();
+        match result {
+            Ok(filled) if filled == len => {}
+            Ok(filled) => {
+                let offset = index * crate::digest::BLOCK_LEN + filled as u64;
+                let what = format!("its end moved while it was copied: now at byte {offset}");
+                let path = transfer.entry.display_path();
+                transfer.fail(Error::new(
+                    ErrorKind::SourceChanged,
+                    Side::Source,
+                    path,
+                    &what,
+                ));
+                return;
+            }
+            Err(errno) => {
+                let offset = index * crate::digest::BLOCK_LEN;
+                let what = format!("read {len} bytes at {offset}");
+                transfer.fail(Error::source(transfer.entry.display_path(), &what, errno));
+                return;
+            }
+        }
+        self.count_read(len as u64);
+        self.hash_and_write(number, index, len, lease);
+    }
+
+    fn hash_and_write(&mut self, number: u64, index: u64, len: usize, mut lease: Lease) {
+        let Some(transfer) = self.transfers.get_mut(&number) else {
+            return;
+        };
+        let align = transfer.staged.geometry.align.max(1);
+        // The pad of the last block reaches the medium before `seal` cuts it off: make it zeros.
+        if let Some(pad) = lease.as_mut_slice().get_mut(len..) {
+            pad.fill(0);
+        }
+        let whole = lease.len();
+        let view = lease.freeze(whole);
+        self.hash(number, index, Bytes::View(view.slice(0..len)));
+
+        let Some(transfer) = self.transfers.get(&number) else {
+            return;
+        };
+        let Some(file) = transfer.staged.file.clone() else {
+            return;
+        };
+        let runs = match transfer.sparse {
+            Some(_) => data_runs(&view, len),
+            None => vec![(0, len)],
+        };
+        for (start, end) in runs {
+            let end = end.next_multiple_of(align).min(view.len());
+            let offset = index * crate::digest::BLOCK_LEN + start as u64;
+            if let Some(transfer) = self.transfers.get_mut(&number) {
+                transfer.request_began();
+            }
+            self.writes += 1;
+            let op = Op::Write {
+                offset,
+                view: view.slice(start..end),
+            };
+            self.submit(&file, op, end - start, Purpose::Write { transfer: number });
+        }
+    }
+
+    fn hash(&self, number: u64, index: u64, bytes: Bytes) {
+        let Some(transfer) = self.transfers.get(&number) else {
+            return;
+        };
+        self.context.hash.hash(HashJob {
+            digest: Arc::clone(&transfer.digest),
+            index,
+            bytes,
+            waker: Arc::clone(&self.waker),
+            failed: Arc::clone(&transfer.hash_failed),
+        });
+    }
+
+    /// Takes a finished write of `len` bytes.
+    pub(super) fn written(&mut self, number: u64, len: usize, result: Result<usize, Errno>) {
+        self.writes -= 1;
+        let Some(transfer) = self.transfers.get_mut(&number) else {
+            return;
+        };
+        transfer.request_ended();
+        if let Err(errno) = result {
+            transfer.fail(Error::target(transfer.entry.display_path(), "write", errno));
+            return;
+        }
+        let Some(offset) = transfer.add_written(len as u64) else {
+            return;
+        };
+        if !transfer.staged.geometry.cached {
+            return;
+        }
+        let Some(file) = transfer.staged.file.clone() else {
+            return;
+        };
+        if let Some(clean) = offset.checked_sub(2 * WINDOW) {
+            // Two windows back is on the medium by now, mostly: it need not stay in memory.
+            let len = std::num::NonZeroU64::new(WINDOW);
+            drop(rustix::fs::fadvise(
+                &file,
+                clean,
+                len,
+                rustix::fs::Advice::DontNeed,
+            ));
+        }
+        transfer.request_began();
+        let op = Op::WriteBack {
+            offset,
+            len: WINDOW,
+        };
+        self.submit(&file, op, 0, Purpose::WriteBack { transfer: number });
+    }
+}
+
+/// Returns whether the block lies wholly in a hole, looking ahead in the source when needed.
+fn is_hole(transfer: &mut Transfer, offset: u64, len: usize) -> bool {
+    let Some((start, end)) = transfer.sparse else {
+        return false;
+    };
+    let block_end = offset + len as u64;
+    let (mut start, mut end) = (start, end);
+    if end <= offset {
+        // A race with a writer shows in the stamp at the end; errors mean: read it and see.
+        match rustix::fs::seek(&transfer.source, SeekFrom::Data(offset)) {
+            Ok(data) => {
+                let hole = rustix::fs::seek(&transfer.source, SeekFrom::Hole(data));
+                (start, end) = (data, hole.unwrap_or(u64::MAX).max(data + 1));
+            }
+            Err(Errno::NXIO) => (start, end) = (u64::MAX, u64::MAX),
+            Err(_) => (start, end) = (offset, u64::MAX),
+        }
+        transfer.sparse = Some((start, end));
+    }
+    start >= block_end
+}
+
+/// Returns the runs of a block that hold anything but zeros, in whole pages, as start and end.
+fn data_runs(view: &View, len: usize) -> Vec<(usize, usize)> {
+    let mut runs: Vec<(usize, usize)> = Vec::new();
+    for (page, bytes) in view.get(..len).unwrap_or_default().chunks(PAGE).enumerate() {
+        if bytes.iter().all(|&byte| byte == 0) {
+            continue;
+        }
+        let (start, end) = (page * PAGE, page * PAGE + bytes.len());
+        match runs.last_mut() {
+            Some(last) if last.1 == start => last.1 = end,
+            _ => runs.push((start, end)),
+        }
+    }
+    runs
+}

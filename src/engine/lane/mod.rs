@@ -1,0 +1,429 @@
+//! One drive: keep its queue full, hand every buffer to the hash workers and to the target at the
+//! same time, take buffers back.
+//!
+//! The loop is `fill -> reap -> settle`. `fill` takes entries in the order the feeder gives them
+//! and submits reads while there are buffers and depth; a large file's reads go out one after the
+//! other, and the next file's first read goes out before the last one's end, so the drive never
+//! waits for us. `reap` sleeps until a completion, a buffer coming back or new entries. Nothing
+//! here polls, and nothing here is shared with another lane but the hash workers, the writers and
+//! the committer.
+
+mod begin;
+mod blocks;
+mod finish;
+mod transfer;
+
+use std::collections::{HashMap, VecDeque};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use crossbeam::channel::{Receiver, Sender, TryRecvError};
+use rustix::io::Errno;
+
+use super::commit::Commit;
+use super::context::Context;
+use super::telemetry::{LaneCounters, Waited};
+use super::writers::Writers;
+use crate::beneath::DirCache;
+use crate::buffer::{Credits, Lease};
+use crate::error::{Error, ErrorKind, Side};
+use crate::io::resume::{Step, Transfer as Progress};
+use crate::io::{Backend, Completion, Full, Op, Request, Wait, Wake};
+use crate::scan::{Attributes, Entry, FileStamp};
+use crate::target::Stager;
+use transfer::Transfer;
+
+/// Longest sleep: how late a lane may notice that the run is stopping.
+const TICK: Duration = Duration::from_millis(200);
+/// Directory descriptors of the source a lane keeps open.
+const DIRS_KEPT: usize = 32;
+
+/// How deep a lane keeps its drive's queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Depth {
+    /// Blocks of large files being read at once.
+    pub(crate) blocks: usize,
+    /// Small files being read at once.
+    pub(crate) small: usize,
+}
+
+/// What a request of ours was for.
+#[derive(Debug)]
+enum Purpose {
+    /// All of a small file.
+    Small(Box<SmallRead>),
+    /// One block of a large file.
+    Block {
+        transfer: u64,
+        index: u64,
+        len: usize,
+    },
+    /// A run of bytes of a large file, to the target.
+    Write { transfer: u64 },
+    /// Write-back behind the writer.
+    WriteBack { transfer: u64 },
+}
+
+/// A request of ours that is not over.
+#[derive(Debug)]
+struct Pending {
+    purpose: Purpose,
+    progress: Progress,
+    /// How many bytes make it whole.
+    want: usize,
+}
+
+#[derive(Debug)]
+struct SmallRead {
+    entry: Entry,
+    attributes: Attributes,
+    before: FileStamp,
+    replace: bool,
+}
+
+/// Ways out of a lane.
+#[derive(Debug, Clone)]
+pub(crate) struct Outlets {
+    pub(crate) writers: Writers,
+    pub(crate) commits: Sender<Commit>,
+}
+
+/// One drive's lane, on its own thread.
+#[derive(Debug)]
+pub(crate) struct Lane<'r> {
+    context: &'r Context,
+    number: usize,
+    counters: &'r LaneCounters,
+    entries: Receiver<Vec<Entry>>,
+    outlets: Outlets,
+    stager: Box<dyn Stager>,
+    depth: Depth,
+    backend: Box<dyn Backend>,
+    waker: Arc<dyn Wake>,
+    credits: Credits,
+
+    /// Entries taken from the feeder and not begun, in reading order.
+    queue: VecDeque<Entry>,
+    feeder_done: bool,
+    dirs: HashMap<usize, DirCache>,
+    /// What is left of the slot that small files are packed into.
+    pack: Option<Lease>,
+    /// The large file whose blocks are being issued.
+    current: Option<u64>,
+    transfers: HashMap<u64, Transfer>,
+    pending: HashMap<u64, Pending>,
+    next_token: u64,
+    /// Requests a full backend gave back.
+    backlog: VecDeque<Request>,
+    reads: usize,
+    writes: usize,
+    small_reads: usize,
+    /// How long the rate limit holds us back.
+    held_back: Option<Duration>,
+    /// Set when the drive went away.
+    lost: bool,
+    /// Entries dropped because the drive or the target was lost.
+    unattempted: u64,
+}
+
+/// Takes O_DIRECT off a source that was opened with it and now refuses it: some file systems
+/// accept the flag and fail the read. Returns whether that is worth another try.
+fn goes_on_buffered(request: &Request) -> bool {
+    use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+    if !matches!(request.op, Op::Read { .. }) {
+        return false;
+    }
+    let flags = fcntl_getfl(&request.file).unwrap_or(OFlags::empty());
+    flags.contains(OFlags::DIRECT) && fcntl_setfl(&request.file, flags - OFlags::DIRECT).is_ok()
+}
+
+/// What a lane is made of.
+#[derive(Debug)]
+pub(crate) struct Parts<'r> {
+    pub(crate) context: &'r Context,
+    pub(crate) number: usize,
+    pub(crate) counters: &'r LaneCounters,
+    pub(crate) entries: Receiver<Vec<Entry>>,
+    pub(crate) outlets: Outlets,
+    pub(crate) stager: Box<dyn Stager>,
+    pub(crate) depth: Depth,
+    pub(crate) backend: Box<dyn Backend>,
+    pub(crate) credits: Credits,
+}
+
+impl<'r> Lane<'r> {
+    pub(crate) fn new(parts: Parts<'r>) -> Self {
+        let waker = parts.backend.waker();
+        parts.credits.set_waker(Arc::clone(&waker));
+        Self {
+            context: parts.context,
+            number: parts.number,
+            counters: parts.counters,
+            entries: parts.entries,
+            outlets: parts.outlets,
+            stager: parts.stager,
+            depth: parts.depth,
+            backend: parts.backend,
+            waker,
+            credits: parts.credits,
+            queue: VecDeque::new(),
+            feeder_done: false,
+            dirs: HashMap::new(),
+            pack: None,
+            current: None,
+            transfers: HashMap::new(),
+            pending: HashMap::new(),
+            next_token: 0,
+            backlog: VecDeque::new(),
+            reads: 0,
+            writes: 0,
+            small_reads: 0,
+            held_back: None,
+            lost: false,
+            unattempted: 0,
+        }
+    }
+
+    /// Returns what wakes this lane.
+    pub(crate) fn waker(&self) -> Arc<dyn Wake> {
+        Arc::clone(&self.waker)
+    }
+
+    /// Runs until everything the feeder gave is on its way to the committer, or reported.
+    ///
+    /// # Errors
+    /// When the backend itself breaks: the lane ends, its files in flight are reported.
+    pub(crate) fn run(mut self) -> Result<(), Error> {
+        let mut done = Vec::new();
+        loop {
+            self.fill();
+            self.settle_transfers();
+            if self.is_finished() {
+                self.report_unattempted();
+                return Ok(());
+            }
+            let wait = self.wait_time();
+            let blocker = self.blocker();
+            let before = Instant::now();
+            let reaped = self.backend.reap(wait, &mut done);
+            if wait != Wait::Poll {
+                self.counters.add_waited(blocker, before.elapsed());
+            }
+            if let Err(errno) = reaped {
+                let what = "the I/O queue of this drive broke";
+                let path = self.counters_name();
+                let error =
+                    Error::new(ErrorKind::SourceLost, Side::Source, path, what).because(errno);
+                self.report_in_flight(&error);
+                return Err(error);
+            }
+            for completion in done.drain(..) {
+                self.complete(completion);
+            }
+        }
+    }
+
+    fn counters_name(&self) -> String {
+        format!("lane {}", self.number)
+    }
+
+    fn is_finished(&self) -> bool {
+        self.pending.is_empty()
+            && self.transfers.is_empty()
+            && self.queue.is_empty()
+            && (self.feeder_done || self.lost || self.context.halted())
+    }
+
+    /// Takes up work while there are buffers, depth and entries.
+    fn fill(&mut self) {
+        self.held_back = None;
+        while let Some(request) = self.backlog.pop_front() {
+            if let Err(Full(request)) = self.backend.submit(request) {
+                self.backlog.push_front(request);
+                return;
+            }
+        }
+        if self.context.halted() || self.lost {
+            self.give_up();
+            return;
+        }
+        loop {
+            let went_on = match self.current {
+                Some(transfer) => self.issue_block(transfer),
+                None => self.next_entry(),
+            };
+            if !went_on || !self.backlog.is_empty() {
+                return;
+            }
+        }
+    }
+
+    /// Begins the next entry. Returns false when there is none, or no room for it.
+    fn next_entry(&mut self) -> bool {
+        if self.queue.is_empty() {
+            match self.entries.try_recv() {
+                Ok(batch) => self.queue.extend(batch),
+                Err(TryRecvError::Empty) => return false,
+                Err(TryRecvError::Disconnected) => {
+                    self.feeder_done = true;
+                    return false;
+                }
+            }
+        }
+        let Some(entry) = self.queue.pop_front() else {
+            return true;
+        };
+        self.begin(entry)
+    }
+
+    /// Drops what was not begun and lets large files end; what is in flight is finished.
+    fn give_up(&mut self) {
+        self.unattempted += self.queue.len() as u64;
+        self.queue.clear();
+        while let Ok(batch) = self.entries.try_recv() {
+            self.unattempted += batch.len() as u64;
+        }
+        self.current = None;
+        for transfer in self.transfers.values_mut() {
+            if !transfer.is_issued() {
+                transfer.abandon();
+            }
+        }
+    }
+
+    /// Says once what a lost drive or a lost target left undone. (A run that was asked to stop
+    /// says so itself.)
+    fn report_unattempted(&self) {
+        let kind = if self.lost {
+            ErrorKind::SourceLost
+        } else if self.context.target_lost.load(Relaxed) {
+            ErrorKind::TargetSync
+        } else {
+            return;
+        };
+        if self.unattempted > 0 || !self.feeder_done {
+            let what = format!(
+                "the rest of this drive was not attempted: {} entries listed so far, and \
+                 whatever had not been listed",
+                self.unattempted
+            );
+            let error = Error::new(kind, Side::Source, self.counters_name(), &what);
+            self.context.outcomes.problem(self.number, &error);
+        }
+    }
+
+    fn report_in_flight(&mut self, error: &Error) {
+        let small = std::mem::take(&mut self.pending)
+            .into_values()
+            .filter_map(|pending| {
+                if let Purpose::Small(read) = pending.purpose {
+                    Some(read.entry)
+                } else {
+                    None
+                }
+            });
+        let large = std::mem::take(&mut self.transfers)
+            .into_values()
+            .map(|t| t.entry);
+        for entry in small.chain(large) {
+            self.context
+                .outcomes
+                .entry_failed(self.number, &entry, error);
+        }
+    }
+
+    /// Submits an operation that is content with `want` bytes.
+    fn submit(&mut self, file: &Arc<OwnedFd>, op: Op, want: usize, purpose: Purpose) {
+        self.next_token += 1;
+        let token = self.next_token;
+        let progress = Progress::wanting(&op, want);
+        self.pending.insert(
+            token,
+            Pending {
+                purpose,
+                progress,
+                want,
+            },
+        );
+        self.resubmit(Request {
+            token,
+            file: Arc::clone(file),
+            op,
+        });
+    }
+
+    fn resubmit(&mut self, request: Request) {
+        if let Err(Full(request)) = self.backend.submit(request) {
+            self.backlog.push_back(request);
+        }
+    }
+
+    fn complete(&mut self, completion: Completion) {
+        let token = completion.request.token;
+        let Some(pending) = self.pending.get_mut(&token) else {
+            return;
+        };
+        let (request, result) = match pending.progress.settle(completion) {
+            Step::Again(request) => return self.resubmit(request),
+            Step::Done(request) => (request, Ok(pending.want)),
+            Step::EndOfFile { request, len } => (request, Ok(len)),
+            Step::Failed {
+                request,
+                errno: Errno::INVAL,
+            } if goes_on_buffered(&request) => {
+                pending.progress = Progress::wanting(&request.op, pending.want);
+                return self.resubmit(request);
+            }
+            Step::Failed { request, errno } => (request, Err(errno)),
+        };
+        if let Some(Pending { purpose, .. }) = self.pending.remove(&token) {
+            self.settle(purpose, request, result);
+        }
+    }
+
+    fn wait_time(&self) -> Wait {
+        Wait::AtMost(self.held_back.map_or(TICK, |delay| delay.min(TICK)))
+    }
+
+    /// Says what a lane that cannot go on is waiting for.
+    fn blocker(&self) -> Waited {
+        if self.held_back.is_some() {
+            Waited::Limit
+        } else if self.credits.free() > 0 || self.reads + self.small_reads >= self.depth.blocks {
+            // Room for more: the drive, or its listing, is what is slow.
+            Waited::Source
+        } else if self.writes > 0 || self.reads + self.small_reads == 0 && self.pack.is_some() {
+            Waited::Target
+        } else if self.reads > 0 {
+            Waited::Source
+        } else {
+            // All buffers are with the hash workers or the writers.
+            if self.transfers.is_empty() {
+                Waited::Target
+            } else {
+                Waited::Hash
+            }
+        }
+    }
+
+    fn count_read(&self, bytes: u64) {
+        self.counters.bytes_read.fetch_add(bytes, Relaxed);
+    }
+
+    fn report(&mut self, entry: &Entry, error: &Error) {
+        if error.kind().reach() == crate::error::Reach::Lane {
+            self.lost = true;
+        }
+        self.context
+            .outcomes
+            .entry_failed(self.number, entry, error);
+        super::commit::fail_links(
+            self.context.links.as_ref(),
+            &self.context.outcomes,
+            self.number,
+            entry,
+        );
+    }
+}

@@ -1,0 +1,86 @@
+//! What a command does with each file once it is durable: list it, print it, compare it.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use super::session::Observer;
+use crate::digest::Hash;
+use crate::error::{Error, ErrorKind, Side};
+use crate::manifest::{Record, Sorter};
+use crate::scan::Entry;
+
+/// Takes note of durable files, in the order they became durable.
+pub(crate) trait Ledger: Debug + Send {
+    /// Takes note of one. `digest` is `None` for what has no bytes of its own, links among them.
+    ///
+    /// # Errors
+    /// The file then counts as failed.
+    fn committed(&mut self, entry: &Entry, digest: Option<&Hash>) -> Result<(), Error>;
+}
+
+/// `copy`: lists files for the manifest.
+#[derive(Debug)]
+pub(crate) struct Listing {
+    pub(crate) sorter: Sorter,
+}
+
+impl Ledger for Listing {
+    fn committed(&mut self, entry: &Entry, digest: Option<&Hash>) -> Result<(), Error> {
+        let Some(digest) = digest else { return Ok(()) };
+        let record = Record {
+            path: entry.target_path(),
+            digest: *digest,
+        };
+        self.sorter.push(&record).map_err(|source| {
+            let what = "copied, but it cannot be listed in the manifest";
+            Error::new(
+                ErrorKind::RecordWrite,
+                Side::Record,
+                entry.display_path(),
+                what,
+            )
+            .because(source)
+        })
+    }
+}
+
+/// `hash`: tells the observer.
+#[derive(Debug)]
+pub(crate) struct Telling {
+    pub(crate) observer: Arc<dyn Observer>,
+}
+
+impl Ledger for Telling {
+    fn committed(&mut self, entry: &Entry, digest: Option<&Hash>) -> Result<(), Error> {
+        if let Some(digest) = digest {
+            use std::os::unix::ffi::OsStrExt;
+            let path = entry.display_path();
+            self.observer
+                .hashed(path.as_os_str().as_bytes(), entry.stamp.size, digest);
+        }
+        Ok(())
+    }
+}
+
+/// `verify`: compares with what the manifest says.
+#[derive(Debug)]
+pub(crate) struct Comparing;
+
+impl Ledger for Comparing {
+    fn committed(&mut self, entry: &Entry, digest: Option<&Hash>) -> Result<(), Error> {
+        match (entry.recorded, digest) {
+            (Some(recorded), Some(read)) if recorded == *read => Ok(()),
+            (Some(recorded), Some(read)) => {
+                let what = format!("its bytes differ: recorded {recorded}, read {read}");
+                let path = entry.display_path();
+                Err(Error::new(
+                    ErrorKind::DigestMismatch,
+                    Side::Target,
+                    path,
+                    &what,
+                ))
+            }
+            (None, _) | (_, None) => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! What did not go as asked: counted, told at once, kept for the report in bounded memory.
+
+use std::collections::HashSet;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::report::{PROBLEMS_MAX, Problem};
+use super::session::Session;
+use super::telemetry::{LaneCounters, Telemetry};
+use crate::error::{Error, ErrorKind, Side};
+use crate::manifest::Spool;
+use crate::scan::Entry;
+use crate::target::{Applied, ReadOutcome};
+
+/// Collects everything that was not done, from all threads.
+#[derive(Debug)]
+pub(crate) struct Outcomes {
+    session: Session,
+    telemetry: Arc<Telemetry>,
+    /// The complete list beside the report; `None` when nothing is written.
+    spool: Option<Spool>,
+    problems: Mutex<Kept>,
+    skipped: Mutex<Kept>,
+    /// Set-id bits and capabilities that policy cleared.
+    pub(crate) cleared: AtomicU64,
+    /// Files whose owner could not be kept.
+    pub(crate) owners_not_kept: AtomicU64,
+    /// Files that were not read with O_DIRECT.
+    pub(crate) buffered_reads: AtomicU64,
+    /// The kinds of all problems, each once: they decide the exit code.
+    kinds: Mutex<HashSet<ErrorKind>>,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    first: Vec<Problem>,
+    count: u64,
+}
+
+impl Kept {
+    fn push(&mut self, problem: Problem) {
+        self.count += 1;
+        if self.first.len() < PROBLEMS_MAX {
+            self.first.push(problem);
+        }
+    }
+}
+
+/// Returns a path as reports show it: lossy text, and the exact bytes when the text is not exact.
+pub(crate) fn shown(path: &[u8]) -> (String, Option<String>) {
+    match std::str::from_utf8(path) {
+        Ok(text) => (text.to_owned(), None),
+        Err(_) => {
+            let hex = path.iter().map(|byte| format!("{byte:02x}")).collect();
+            (String::from_utf8_lossy(path).into_owned(), Some(hex))
+        }
+    }
+}
+
+fn problem(path: &Path, kind: &str, reason: String) -> Problem {
+    let (path, path_hex) = shown(path.as_os_str().as_bytes());
+    Problem {
+        path,
+        path_hex,
+        kind: kind.to_owned(),
+        reason,
+    }
+}
+
+impl Outcomes {
+    pub(crate) fn new(session: Session, telemetry: Arc<Telemetry>, spool: Option<Spool>) -> Self {
+        Self {
+            session,
+            telemetry,
+            spool,
+            problems: Mutex::default(),
+            skipped: Mutex::default(),
+            cleared: AtomicU64::new(0),
+            owners_not_kept: AtomicU64::new(0),
+            buffered_reads: AtomicU64::new(0),
+            kinds: Mutex::default(),
+        }
+    }
+
+    /// Returns the counters of a lane.
+    pub(crate) fn lane(&self, lane: usize) -> Option<&LaneCounters> {
+        self.telemetry.lanes.get(lane).map(|view| &view.counters)
+    }
+
+    /// Notes a problem that is not about one file's bytes.
+    pub(crate) fn problem(&self, lane: usize, error: &Error) {
+        self.record(lane, error, error.path(), 0);
+    }
+
+    /// Notes that an entry was not copied, and why. The path shown is the source's.
+    pub(crate) fn entry_failed(&self, lane: usize, entry: &Entry, error: &Error) {
+        self.record(lane, error, &entry.display_path(), entry.stamp.size);
+    }
+
+    fn record(&self, lane: usize, error: &Error, path: &Path, bytes: u64) {
+        self.kinds
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(error.kind());
+        if let Some(counters) = self.lane(lane) {
+            counters.problems.fetch_add(1, Relaxed);
+            counters.bytes_failed.fetch_add(bytes, Relaxed);
+        }
+        let mut reason = error.reason();
+        if error.path() != path {
+            reason = format!("{reason} ({})", error.path().display());
+        }
+        let problem = problem(path, error.kind().word(), reason);
+        if let Some(spool) = &self.spool {
+            spool.push(problem.clone());
+        }
+        self.session.observer.problem(&problem);
+        self.problems
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(problem);
+    }
+
+    /// Notes something left out on purpose.
+    pub(crate) fn skipped(&self, path: &Path, kind: &str, why: &str) {
+        let skipped = problem(path, kind, why.to_owned());
+        self.session.observer.skipped(&skipped);
+        self.skipped
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(skipped);
+    }
+
+    /// Notes what reading the metadata of an entry brought up.
+    pub(crate) fn attributes_read(&self, lane: usize, entry: &Entry, read: &ReadOutcome) {
+        self.cleared.fetch_add(u64::from(read.cleared), Relaxed);
+        if let Some(errno) = read.problem {
+            let what = "copied, but its extended attributes could not be read";
+            let path = entry.display_path();
+            let error = Error::new(ErrorKind::Metadata, Side::Source, &path, what).because(errno);
+            self.record(lane, &error, &path, 0);
+        }
+    }
+
+    /// Notes what of the metadata could not be set. The bytes are there all the same.
+    pub(crate) fn applied(&self, lane: usize, path: &Path, applied: &Applied) {
+        if !applied.owner_kept {
+            self.owners_not_kept.fetch_add(1, Relaxed);
+        }
+        for loss in &applied.losses {
+            let error = Error::new(
+                ErrorKind::Metadata,
+                Side::Target,
+                path,
+                &format!("copied, but without its {}", loss.what),
+            )
+            .because(loss.errno);
+            self.record(lane, &error, path, 0);
+        }
+    }
+
+    /// Returns the kinds of all problems.
+    pub(crate) fn kinds(&self) -> Vec<ErrorKind> {
+        self.kinds
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .iter()
+            .copied()
+            .collect()
+    }
+
+    /// Makes the complete list durable.
+    ///
+    /// # Errors
+    /// When the list is incomplete: then the report and the counts are all there is.
+    pub(crate) fn finish_spool(&self) -> Result<(), Error> {
+        self.spool.as_ref().map_or(Ok(()), Spool::finish)
+    }
+
+    /// Returns the first problems and how many there are.
+    pub(crate) fn problems(&self) -> (Vec<Problem>, u64) {
+        let kept = self.problems.lock().unwrap_or_else(PoisonError::into_inner);
+        (kept.first.clone(), kept.count)
+    }
+
+    /// Returns the first things left out, and how many there are.
+    pub(crate) fn left_out(&self) -> (Vec<Problem>, u64) {
+        let kept = self.skipped.lock().unwrap_or_else(PoisonError::into_inner);
+        (kept.first.clone(), kept.count)
+    }
+}

@@ -1,0 +1,324 @@
+//! The threads of a run: for each lane a feeder and the lane itself, then the writers, the
+//! committer and the finisher that all lanes share. Each ends when everything before it has.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::thread::Builder;
+
+use crossbeam::channel::{Receiver, bounded};
+
+use super::commit::{BATCH_FILES, Commit, Committer};
+use super::context::Context;
+use super::feed::{Feed, LaneWaker};
+use super::job::IoChoice;
+use super::lane::{Depth, Lane, Outlets, Parts};
+use super::ledger::Ledger;
+use super::telemetry::{LaneCounters, LaneState, Telemetry};
+use super::writers::{Writer, Writers};
+use crate::buffer::{Arena, Credits};
+use crate::error::{Error, ErrorKind, Side};
+use crate::io::Backend;
+use crate::io::probe::{self, Chosen};
+use crate::scan::{Finished, as_path};
+
+/// Writer threads: enough to keep several directories going, few enough to stay small.
+const WRITERS: usize = 4;
+/// Stack of the threads that come in numbers.
+const STACK: usize = 1 << 20;
+/// Batches of entries between a feeder and its lane.
+const BATCHES: usize = 1;
+/// Requests a lane may have in flight.
+const REQUESTS: usize = 128;
+
+/// Fills a lane: scans its sources, or reads a manifest.
+pub(crate) type Filler<'r> = Box<dyn FnOnce(&mut Feed<'_>) + Send + 'r>;
+
+/// One lane as the run needs it.
+pub(crate) struct LaneSetup<'r> {
+    pub(crate) rotational: Option<bool>,
+    /// Whether writes may come from registered buffers.
+    pub(crate) registered_writes: bool,
+    pub(crate) filler: Filler<'r>,
+}
+
+/// Settings of a run.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RunSettings {
+    pub(crate) chosen: Chosen,
+    pub(crate) choice: IoChoice,
+    pub(crate) slots_per_lane: usize,
+}
+
+/// What a lane can tell afterwards.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct LaneEnd {
+    /// The backend it used.
+    pub(crate) io: String,
+    /// Buffers it was lent.
+    pub(crate) buffers: usize,
+    /// Why it ended early.
+    pub(crate) error: Option<String>,
+}
+
+/// Runs all lanes to their end.
+///
+/// # Errors
+/// When threads or buffers cannot be had; nothing was copied then.
+pub(crate) fn run(
+    context: &Context,
+    telemetry: &Telemetry,
+    lanes: Vec<LaneSetup<'_>>,
+    settings: RunSettings,
+    ledger: &mut dyn Ledger,
+    finished: &Receiver<Finished>,
+) -> Result<Vec<LaneEnd>, Error> {
+    let count = lanes.len();
+    let no = |what: &str| {
+        let what = what.to_owned();
+        move |source: std::io::Error| {
+            Error::new(
+                ErrorKind::Unsupported,
+                Side::Record,
+                "threads and buffers",
+                &what,
+            )
+            .because(source)
+        }
+    };
+    let mut arena =
+        Arena::new(settings.slots_per_lane * count).map_err(no("set the buffers aside"))?;
+    let (writers, queues) = Writers::new(WRITERS);
+    let (commits, incoming) = bounded::<Commit>(BATCH_FILES);
+    let mut stagers = Vec::new();
+    for index in 0..WRITERS {
+        stagers.push(context.target.stager(&format!("writer-{index}"))?);
+    }
+    let wakers: Vec<LaneWaker> = (0..count).map(|_| LaneWaker::default()).collect();
+    let named = |name: String| Builder::new().name(name).stack_size(STACK);
+
+    std::thread::scope(|scope| {
+        let finisher = named("finisher".to_owned())
+            .spawn_scoped(scope, || finish_dirs(context, finished))
+            .map_err(no("start a thread"))?;
+        let committer = named("committer".to_owned())
+            .spawn_scoped(scope, || {
+                let links = context.links.as_ref();
+                let replace = context.existing == super::job::Existing::Overwrite;
+                let (target, outcomes) = (&context.target, &context.outcomes);
+                Committer {
+                    context,
+                    target,
+                    links,
+                    outcomes,
+                    ledger,
+                    replace,
+                }
+                .run(&incoming);
+            })
+            .map_err(no("start a thread"))?;
+        let mut threads = Vec::new();
+        for (index, (stager, queue)) in stagers.into_iter().zip(queues).enumerate() {
+            let commits = commits.clone();
+            let thread = named(format!("writer-{index}")).spawn_scoped(scope, move || {
+                let (outcomes, links) = (&context.outcomes, context.links.as_ref());
+                Writer {
+                    stager,
+                    commits,
+                    outcomes,
+                    links,
+                }
+                .run(&queue);
+            });
+            threads.push(thread.map_err(no("start a thread"))?);
+        }
+        let outlets = Outlets { writers, commits };
+        let mut ends = Vec::new();
+        for (number, (lane, waker)) in lanes.into_iter().zip(&wakers).enumerate() {
+            let Some(view) = telemetry.lanes.get(number) else {
+                continue;
+            };
+            let credits = arena
+                .lend(settings.slots_per_lane)
+                .ok_or_else(|| no("lend buffers")(std::io::ErrorKind::OutOfMemory.into()))?;
+            let (batches, entries) = bounded(BATCHES);
+            let LaneSetup {
+                rotational,
+                registered_writes,
+                filler,
+            } = lane;
+            let counters = &view.counters;
+            let feeder = named(format!("scan-{number}")).spawn_scoped(scope, move || {
+                let mut feed = Feed {
+                    context,
+                    lane: number,
+                    counters,
+                    batches,
+                    waker,
+                };
+                let panicked = catch_unwind(AssertUnwindSafe(|| filler(&mut feed))).is_err();
+                if panicked {
+                    report_panic(context, number, "the scan of this drive");
+                }
+            });
+            threads.push(feeder.map_err(no("start a thread"))?);
+            let setup = LaneThread {
+                context,
+                number,
+                counters,
+                waker,
+                credits,
+                rotational,
+                registered_writes,
+                settings,
+                outlets: outlets.clone(),
+            };
+            let thread = named(format!("lane-{number}"))
+                .spawn_scoped(scope, move || setup.run(telemetry, entries));
+            ends.push(thread.map_err(no("start a thread"))?);
+        }
+        // The lanes hold the last ways in; each queue closes when they end.
+        drop(outlets);
+        let ends = ends
+            .into_iter()
+            .map(|end| end.join().unwrap_or_default())
+            .collect();
+        for thread in threads {
+            drop(thread.join());
+        }
+        drop(committer.join());
+        drop(finisher.join());
+        for view in &telemetry.lanes {
+            if view.counters.state() == LaneState::Finishing {
+                view.counters.set_state(LaneState::Done);
+            }
+        }
+        Ok(ends)
+    })
+}
+
+fn report_panic(context: &Context, lane: usize, what: &str) {
+    let name = format!("lane {lane}");
+    let what = format!("{what} hit a bug in inhaul and ended; what it had not copied is missing");
+    let error = Error::new(ErrorKind::Panic, Side::Source, name, &what);
+    context.outcomes.problem(lane, &error);
+}
+
+/// Sets the final attributes of directories, children before parents, until every tree is gone.
+fn finish_dirs(context: &Context, finished: &Receiver<Finished>) {
+    for Finished {
+        target_path,
+        attributes,
+    } in finished
+    {
+        // A folder that is not complete stays closed; the next run finishes it.
+        if context.halted() {
+            continue;
+        }
+        let shown = as_path(&target_path);
+        match context.target.finish_dir(&target_path, &attributes) {
+            Ok(applied) => context.outcomes.applied(0, &shown, &applied),
+            Err(error) => context.outcomes.problem(0, &error),
+        }
+    }
+}
+
+struct LaneThread<'r> {
+    context: &'r Context,
+    number: usize,
+    counters: &'r LaneCounters,
+    waker: &'r LaneWaker,
+    credits: Credits,
+    rotational: Option<bool>,
+    registered_writes: bool,
+    settings: RunSettings,
+    outlets: Outlets,
+}
+
+impl LaneThread<'_> {
+    fn run(self, telemetry: &Telemetry, entries: Receiver<Vec<crate::scan::Entry>>) -> LaneEnd {
+        let (context, number, counters) = (self.context, self.number, self.counters);
+        counters.set_state(LaneState::Running);
+        let mut end = LaneEnd::default();
+        let ran = catch_unwind(AssertUnwindSafe(|| self.copy(entries, &mut end)));
+        match ran {
+            Ok(Ok(())) => {
+                counters.set_ended(telemetry.started.elapsed());
+                counters.set_state(LaneState::Finishing);
+            }
+            Ok(Err(error)) => {
+                end.error = Some(error.reason());
+                context.outcomes.problem(number, &error);
+                counters.set_state(LaneState::Failed);
+            }
+            Err(_) => {
+                end.error = Some("a bug in inhaul ended it".to_owned());
+                report_panic(context, number, "this drive's lane");
+                counters.set_state(LaneState::Failed);
+            }
+        }
+        end
+    }
+
+    fn copy(
+        self,
+        entries: Receiver<Vec<crate::scan::Entry>>,
+        end: &mut LaneEnd,
+    ) -> Result<(), Error> {
+        let slots = self.credits.total();
+        end.buffers = slots;
+        let (blocks, small) = if self.rotational == Some(true) {
+            (4, 16)
+        } else {
+            (8, 32)
+        };
+        let depth = Depth {
+            blocks: blocks.min(slots * 2 / 3).max(2),
+            small,
+        };
+        let backend = self.backend(depth)?;
+        backend.name().clone_into(&mut end.io);
+        let stager = self
+            .context
+            .target
+            .stager(&format!("lane-{}", self.number))?;
+        let lane = Lane::new(Parts {
+            context: self.context,
+            number: self.number,
+            counters: self.counters,
+            entries,
+            outlets: self.outlets,
+            stager,
+            depth,
+            backend,
+            credits: self.credits,
+        });
+        self.waker.set(lane.waker());
+        lane.run()
+    }
+
+    /// Opens this lane's backend; under `auto`, a ring that cannot be had becomes blocking calls.
+    fn backend(&self, depth: Depth) -> Result<Box<dyn Backend>, Error> {
+        let threads = depth.blocks + 4;
+        let fixed = self.registered_writes;
+        let open = |chosen| probe::open(chosen, REQUESTS, threads, Some(&self.credits), fixed);
+        match open(self.settings.chosen) {
+            Err(error)
+                if self.settings.choice == IoChoice::Auto
+                    && self.settings.chosen == Chosen::Uring =>
+            {
+                let line = format!(
+                    "lane {}: no ring ({}); using blocking calls",
+                    self.number,
+                    error.reason()
+                );
+                self.context.session.observer.note(&line);
+                open(Chosen::Blocking)
+            }
+            answer => answer,
+        }
+    }
+}
+
+const _: () = assert!(
+    REQUESTS >= crate::plan::LANE_SLOTS_MAX * 2 + 32,
+    "room for every read, every write and the small reads of a lane"
+);

@@ -1,0 +1,177 @@
+//! From counters to the report.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::SystemTime;
+
+use super::context::Context;
+use super::report::{LaneReport, MountReport, Report, SCHEMA, Totals};
+use super::run::LaneEnd;
+use super::telemetry::{LaneCounters, LaneView, Telemetry, Waited};
+use crate::exit::{Exit, exit_for};
+use crate::plan::LanePlan;
+use crate::topology::Location;
+
+/// What is known of a lane's drive, for its part of the report.
+#[derive(Debug)]
+pub(crate) struct LaneFacts {
+    pub(crate) name: String,
+    pub(crate) location: Location,
+    pub(crate) rotational: Option<bool>,
+    pub(crate) sources: Vec<std::path::PathBuf>,
+}
+
+impl LaneFacts {
+    pub(crate) fn of(plan: &LanePlan) -> Self {
+        Self {
+            name: plan.name.clone(),
+            location: plan.location.clone(),
+            rotational: plan.rotational,
+            sources: plan.trees.iter().map(|tree| tree.label.clone()).collect(),
+        }
+    }
+
+    pub(crate) fn view(&self) -> LaneView {
+        LaneView {
+            name: self.name.clone(),
+            sources: self.sources.clone(),
+            counters: LaneCounters::default(),
+        }
+    }
+}
+
+/// What a run is called and where it went.
+#[derive(Debug, Default)]
+pub(crate) struct Heading {
+    pub(crate) command: &'static str,
+    pub(crate) job: String,
+    pub(crate) target: String,
+    pub(crate) mounts: Vec<MountReport>,
+    pub(crate) names_outside_b3sum: u64,
+    pub(crate) buffer_bytes: u64,
+    /// A failure of the run as a whole: a sync or a record.
+    pub(crate) fatal: Option<crate::error::ErrorKind>,
+}
+
+/// Returns the report of a run that is over.
+pub(crate) fn report(
+    heading: Heading,
+    context: &Context,
+    telemetry: &Telemetry,
+    facts: &[LaneFacts],
+    ends: &[LaneEnd],
+    started: SystemTime,
+) -> Report {
+    let seconds = telemetry.started.elapsed().as_secs_f64();
+    let mut totals = Totals::default();
+    let mut lanes = Vec::new();
+    for ((view, facts), end) in telemetry.lanes.iter().zip(facts).zip(ends) {
+        let lane = lane_report(view, facts, end, seconds, context);
+        add(&mut totals, &lane.totals);
+        lanes.push(lane);
+    }
+    totals.bytes_per_second = rate(totals.bytes, seconds);
+    let outcomes = &context.outcomes;
+    let (problems, problem_count) = outcomes.problems();
+    let (skipped, skipped_count) = outcomes.left_out();
+    totals.problems = problem_count;
+    let stopped = context.session.stopped();
+    let exit = exit_for(stopped, heading.fatal, outcomes.kinds());
+    Report {
+        schema: SCHEMA,
+        command: heading.command.to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        job: heading.job,
+        target: heading.target,
+        started: humantime::format_rfc3339_seconds(started).to_string(),
+        ended: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
+        seconds,
+        exit_code: exit.code(),
+        stopped: stopped && exit != Exit::Success,
+        totals,
+        lanes,
+        mounts: heading.mounts,
+        names_outside_b3sum: heading.names_outside_b3sum,
+        privileges_cleared: outcomes.cleared.load(Relaxed),
+        owners_not_kept: outcomes.owners_not_kept.load(Relaxed),
+        buffer_bytes: heading.buffer_bytes,
+        problems,
+        problem_count,
+        skipped,
+        skipped_count,
+    }
+}
+
+fn lane_report(
+    view: &LaneView,
+    facts: &LaneFacts,
+    end: &LaneEnd,
+    run_seconds: f64,
+    context: &Context,
+) -> LaneReport {
+    let counters = &view.counters;
+    let get = |counter: &AtomicU64| counter.load(Relaxed);
+    let seconds = counters
+        .ended()
+        .map_or(run_seconds, |ended| ended.as_secs_f64());
+    let waits = [Waited::Source, Waited::Hash, Waited::Target, Waited::Limit];
+    let waited = waits.map(|what| counters.waited(what).as_secs_f64());
+    let words = ["source", "hash", "target", "limit"];
+    let limited_by = waited
+        .iter()
+        .zip(words)
+        .max_by(|a, b| a.0.total_cmp(b.0))
+        .map_or("source", |(_, word)| word);
+    let drive = facts.location.drives.first();
+    LaneReport {
+        drive: facts.name.clone(),
+        model: drive.and_then(|drive| drive.model.clone()),
+        serial: drive.and_then(|drive| drive.serial.clone().or_else(|| drive.wwn.clone())),
+        rotational: facts.rotational,
+        sources: facts
+            .sources
+            .iter()
+            .map(|path| path.to_string_lossy().into_owned())
+            .collect(),
+        state: if context.halted() && end.error.is_none() {
+            "stopped".to_owned()
+        } else {
+            counters.state().word().to_owned()
+        },
+        totals: Totals {
+            files: get(&counters.files_done),
+            bytes: get(&counters.bytes_done),
+            others: get(&counters.others_done),
+            dirs: get(&counters.dirs),
+            existing: get(&counters.files_skipped),
+            existing_bytes: get(&counters.bytes_skipped),
+            problems: get(&counters.problems),
+            bytes_per_second: rate(get(&counters.bytes_done), seconds),
+        },
+        seconds,
+        limited_by: limited_by.to_owned(),
+        waited_seconds: waited,
+        io: end.io.clone(),
+        buffers: end.buffers,
+    }
+}
+
+fn add(sum: &mut Totals, part: &Totals) {
+    sum.files += part.files;
+    sum.bytes += part.bytes;
+    sum.others += part.others;
+    sum.dirs += part.dirs;
+    sum.existing += part.existing;
+    sum.existing_bytes += part.existing_bytes;
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "a rate is shown with three digits"
+)]
+fn rate(bytes: u64, seconds: f64) -> f64 {
+    if seconds > 0.0 {
+        bytes as f64 / seconds
+    } else {
+        0.0
+    }
+}

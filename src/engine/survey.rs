@@ -1,0 +1,143 @@
+//! Counting before copying: for a dry run, and for the space check when nothing cheaper settles it.
+
+use std::ops::ControlFlow;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rustix::fs::{AtFlags, FileType, Statx};
+use rustix::io::Errno;
+
+use super::session::Session;
+use crate::beneath::DirCache;
+use crate::error::Error;
+use crate::plan::Need;
+use crate::scan::{Dir, Enter, Entry, Kind, Tree, Visitor, WalkOptions, walk};
+use crate::target::HOME;
+
+/// What is in some trees.
+#[derive(Debug, Default)]
+pub(crate) struct Counted {
+    /// Regular files; further names of one inode not counted.
+    pub(crate) files: u64,
+    /// Their bytes.
+    pub(crate) bytes: u64,
+    /// Directories.
+    pub(crate) dirs: u64,
+    /// Symlinks, special files and further hard links.
+    pub(crate) others: u64,
+    /// Files whose names are taken in the target.
+    pub(crate) existing: u64,
+    /// Their bytes in the source.
+    pub(crate) existing_bytes: u64,
+    /// What it takes up in the target, existing names left out.
+    pub(crate) need: Need,
+    /// What could not be listed.
+    pub(crate) problems: Vec<Error>,
+}
+
+/// Most inodes with several names that are remembered; beyond that each name counts as a file.
+const LINKED_MAX: usize = 100_000;
+/// Below this a file is counted with its full size: its bytes may be stored inside the inode.
+const INLINE_MAX: u64 = 64 << 10;
+
+struct Surveyor<'a> {
+    session: &'a Session,
+    target: Option<DirCache>,
+    counted: Counted,
+    linked: std::collections::HashSet<(u64, u64)>,
+}
+
+/// Counts what is in `trees`, looking up each name in the target where there is one.
+pub(crate) fn survey(
+    trees: &[Arc<Tree>],
+    options: &WalkOptions<'_>,
+    target: Option<&Arc<OwnedFd>>,
+    session: &Session,
+) -> Counted {
+    let mut surveyor = Surveyor {
+        session,
+        target: target.map(|root| DirCache::new(Arc::clone(root), 32)),
+        counted: Counted::default(),
+        linked: std::collections::HashSet::new(),
+    };
+    for tree in trees {
+        walk(tree, options, &mut surveyor);
+    }
+    surveyor.counted
+}
+
+impl Surveyor<'_> {
+    fn is_taken(&mut self, entry: &Entry) -> bool {
+        let Some(dirs) = &mut self.target else {
+            return false;
+        };
+        match dirs.get(&entry.dir.target_path()) {
+            Ok(dir) => rustix::fs::statat(&dir, &*entry.name, AtFlags::SYMLINK_NOFOLLOW)
+                .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) != FileType::Directory),
+            Err(Errno::NOENT | _) => false,
+        }
+    }
+
+    fn count(&mut self, entry: &Entry) {
+        let counted = &mut self.counted;
+        let further = entry.nlink > 1
+            && self.linked.len() < LINKED_MAX
+            && !self.linked.insert((entry.stamp.dev, entry.stamp.ino));
+        if entry.kind != Kind::File || further {
+            counted.others += 1;
+            counted.need.inodes += u64::from(!further);
+            return;
+        }
+        let size = entry.stamp.size;
+        counted.files += 1;
+        counted.bytes += size;
+        if self.is_taken(entry) {
+            self.counted.existing += 1;
+            self.counted.existing_bytes += size;
+            return;
+        }
+        let sparse = size > INLINE_MAX && entry.dir.tree().trusts_holes;
+        self.counted.need.bytes += if sparse {
+            size.min(entry.allocated)
+        } else {
+            size
+        };
+        self.counted.need.inodes += 1;
+    }
+}
+
+impl Visitor for Surveyor<'_> {
+    fn enter(
+        &mut self,
+        dir: &Arc<Dir>,
+        _fd: BorrowedFd<'_>,
+        _stat: &Statx,
+    ) -> Result<Enter, Error> {
+        if dir.target_path() == HOME.as_bytes() {
+            return Ok(Enter::Skip);
+        }
+        self.counted.dirs += 1;
+        self.counted.need.inodes += 1;
+        Ok(Enter::Descend)
+    }
+
+    fn entries(&mut self, batch: Vec<Entry>) -> ControlFlow<()> {
+        for entry in &batch {
+            self.count(entry);
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn problem(&mut self, error: Error) {
+        if self.counted.problems.len() < super::report::PROBLEMS_MAX {
+            self.counted.problems.push(error);
+        }
+    }
+
+    fn skipped(&mut self, _path: PathBuf, _kind: &'static str, _why: &str) {}
+
+    fn stopped(&self) -> bool {
+        self.session.stopped()
+    }
+}

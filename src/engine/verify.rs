@@ -1,0 +1,233 @@
+//! `verify`: every file of a manifest, read again from the medium and compared.
+
+use std::ops::ControlFlow;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::SystemTime;
+
+use crossbeam::channel::bounded;
+use rustix::fs::{AtFlags, StatxFlags};
+
+use super::context::Context;
+use super::copy::{choose, hash_pool, raise_descriptor_limit};
+use super::feed::Feed;
+use super::job::{Existing, VerifyJob};
+use super::ledger::Comparing;
+use super::limit::Limiter;
+use super::outcomes::Outcomes;
+use super::report::{MountReport, Report};
+use super::run::{LaneSetup, RunSettings, run};
+use super::session::Session;
+use super::summary::{Heading, LaneFacts, report};
+use super::telemetry::Telemetry;
+use crate::beneath::{self, DirCache};
+use crate::error::{Error, ErrorKind, Side};
+use crate::manifest::{self, Record};
+use crate::plan::Budget;
+use crate::scan::{Dir, Entry, FileStamp, Kind, Tree, as_path};
+use crate::target::{Home, NullTarget, Policy, fs_type};
+use crate::topology::Topology;
+
+/// Records looked up, sorted and handed to the lane together.
+const BATCH: usize = 1024;
+
+/// Verifies a target against a job's manifest.
+///
+/// # Errors
+/// What keeps it from starting: no such job, a manifest that does not parse.
+pub fn verify(job: &VerifyJob, session: &Session) -> Result<Report, Error> {
+    raise_descriptor_limit();
+    let started = SystemTime::now();
+    let usage = |what: &str, errno: rustix::io::Errno| {
+        Error::new(ErrorKind::Usage, Side::Target, &job.target, what).because(errno)
+    };
+    let root = beneath::open_root(&job.target).map_err(|errno| usage("open the target", errno))?;
+    let (job_name, records_dir) = Home::find_job(root.as_fd(), &job.target, job.job.as_deref())?;
+    let readable =
+        beneath::read_dir_fd(root.as_fd(), b"").map_err(|errno| usage("open the target", errno))?;
+    let fs = fs_type(&readable).map_err(|errno| usage("look at the target", errno))?;
+    let device = rustix::fs::fstat(&readable)
+        .map_err(|e| usage("look at the target", e))?
+        .st_dev;
+    let location = Topology::live()?.locate(&job.target)?;
+    let budget = Budget::new(job.engine.memory, 1)?;
+    let chosen = choose(&job.engine, session)?;
+    let (direct, why) = fs.direct_read();
+    let mount = MountReport {
+        path: job.target.to_string_lossy().into_owned(),
+        side: "target".to_owned(),
+        fs: location.mount.fs.clone(),
+        access: if direct { "direct" } else { "buffered" }.to_owned(),
+        why: why.to_owned(),
+    };
+    let rotational = location.drives.iter().find_map(|drive| drive.rotational);
+    let facts = vec![LaneFacts {
+        name: location.name(),
+        location,
+        rotational,
+        sources: vec![job.target.clone()],
+    }];
+    let telemetry = Arc::new(Telemetry::new(facts.iter().map(LaneFacts::view).collect()));
+    let (sender, finished) = bounded(1);
+    let tree = Arc::new(Tree {
+        index: 0,
+        label: job.target.clone(),
+        root,
+        only: None,
+        landing: Vec::new(),
+        root_attributes: false,
+        device,
+        direct,
+        trusts_holes: false, // every byte is read, holes too: a lost block may read as zeros
+        finished: sender,
+    });
+    let context = Context {
+        session: session.clone(),
+        target: Arc::new(NullTarget),
+        outcomes: Outcomes::new(session.clone(), Arc::clone(&telemetry), None),
+        links: None,
+        hash: hash_pool(&job.engine)?,
+        limit: Limiter::new(job.engine.bwlimit),
+        existing: Existing::Refuse,
+        policy: Policy {
+            setid: false,
+            caps: false,
+            owner: false,
+        },
+        special: false,
+        copies: false,
+        target_lost: false.into(),
+    };
+    let setup = LaneSetup {
+        rotational,
+        registered_writes: false,
+        filler: Box::new(move |feed: &mut Feed<'_>| feed_records(feed, tree, &records_dir)),
+    };
+    let settings = RunSettings {
+        chosen,
+        choice: job.engine.io,
+        slots_per_lane: budget.slots_per_lane,
+    };
+    session.observer.started(&telemetry);
+    let ran = run(
+        &context,
+        &telemetry,
+        vec![setup],
+        settings,
+        &mut Comparing,
+        &finished,
+    );
+    session.observer.ended();
+    let buffered = context.outcomes.buffered_reads.load(Relaxed);
+    if buffered > 0 {
+        session.observer.note(&format!(
+            "{buffered} files were read through the page cache ({why}): \
+             that proves what memory holds, not what the medium holds"
+        ));
+    }
+    let heading = Heading {
+        command: "verify",
+        job: job_name,
+        target: job.target.to_string_lossy().into_owned(),
+        mounts: vec![mount],
+        ..Heading::default()
+    };
+    Ok(report(
+        heading, &context, &telemetry, &facts, &ran?, started,
+    ))
+}
+
+/// Turns records into entries, in batches sorted by inode.
+fn feed_records(feed: &mut Feed<'_>, tree: Arc<Tree>, records: &OwnedFd) {
+    let label = tree.label.clone();
+    let root = match rustix::io::fcntl_dupfd_cloexec(&tree.root, 0) {
+        Ok(root) => Arc::new(root),
+        Err(errno) => {
+            feed.context
+                .outcomes
+                .problem(feed.lane, &Error::source(&label, "open", errno));
+            return;
+        }
+    };
+    let mut dirs = DirCache::new(root, 64);
+    let top = Dir::root(tree);
+    let mut batch = Vec::new();
+    let loaded = match manifest::load(records.as_fd()) {
+        Ok(loaded) => loaded,
+        Err(error) => {
+            feed.context.outcomes.problem(feed.lane, &error);
+            return;
+        }
+    };
+    for record in loaded {
+        let record = match record {
+            Ok(record) => record,
+            Err(error) => {
+                feed.context.outcomes.problem(feed.lane, &error);
+                return;
+            }
+        };
+        let path = record.path.clone();
+        match entry(&top, record, &mut dirs, &label) {
+            Ok(entry) => {
+                feed.count(entry.stamp.size);
+                batch.push(entry);
+            }
+            Err(error) => feed.context.outcomes.problem(feed.lane, &error),
+        }
+        debug_assert!(!path.is_empty(), "the manifest refuses empty names");
+        if batch.len() >= BATCH && deliver(feed, &mut batch) == ControlFlow::Break(()) {
+            return;
+        }
+    }
+    // The feed going away wakes the lane; whether it still wants the last batch is its business.
+    let _last = deliver(feed, &mut batch);
+    feed.counters.scan_ended.store(true, Relaxed);
+}
+
+fn deliver(feed: &mut Feed<'_>, batch: &mut Vec<Entry>) -> ControlFlow<()> {
+    let mut batch = std::mem::take(batch);
+    batch.sort_by_key(|entry| entry.position);
+    feed.deliver(batch)
+}
+
+fn entry(
+    top: &Arc<Dir>,
+    record: Record,
+    dirs: &mut DirCache,
+    label: &Path,
+) -> Result<Entry, Error> {
+    let path = record.path.as_slice();
+    let (dir, name) = match path.iter().rposition(|&byte| byte == b'/') {
+        Some(slash) => (path.get(..slash).unwrap_or_default(), path.get(slash + 1..)),
+        None => (&[][..], Some(path)),
+    };
+    let name = name.unwrap_or_default();
+    let looked = dirs.get(dir).and_then(|dir| {
+        let flags = AtFlags::SYMLINK_NOFOLLOW;
+        rustix::fs::statx(&dir, name, flags, StatxFlags::BASIC_STATS)
+    });
+    let stat = looked.map_err(|errno| {
+        let missing = matches!(errno, rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR);
+        let kind = if missing {
+            ErrorKind::Missing
+        } else {
+            ErrorKind::SourceRead
+        };
+        let what = "recorded in the manifest, but it cannot be found";
+        Error::new(kind, Side::Target, label.join(as_path(path)), what).because(errno)
+    })?;
+    let stamp: FileStamp = beneath::stamp_of(&stat);
+    Ok(Entry {
+        dir: Arc::clone(top),
+        name: record.path.into_boxed_slice(),
+        kind: Kind::File,
+        stamp,
+        allocated: stamp.size,
+        nlink: 1,
+        position: stamp.ino,
+        recorded: Some(record.digest),
+    })
+}

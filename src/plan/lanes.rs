@@ -1,0 +1,106 @@
+//! Sources to lanes: one for each physical drive.
+
+use std::os::fd::AsFd;
+use std::sync::Arc;
+
+use crossbeam::channel::Sender;
+
+use super::Source;
+use crate::error::Error;
+use crate::scan::{Finished, Tree};
+use crate::target::{FsType, fs_type};
+use crate::topology::{Location, Topology, spindle_groups};
+
+/// The sources of one physical drive.
+#[derive(Debug)]
+pub struct LanePlan {
+    /// Short name: the drive's device name, or what stands for it.
+    pub name: String,
+    /// Where its first source is.
+    pub location: Location,
+    /// Whether the kernel says that it spins; `None` when it does not say.
+    pub rotational: Option<bool>,
+    /// Its source trees, in the order they were named.
+    pub trees: Vec<Arc<Tree>>,
+    /// The file system of each tree.
+    pub fs: Vec<(FsType, Location)>,
+}
+
+/// Maps sources to drives and groups them: sources on one drive share a lane, different drives
+/// never do.
+///
+/// # Errors
+/// When the mount table cannot be read or a source has gone.
+pub fn lanes(
+    sources: Vec<Source>,
+    topology: &Topology,
+    finished: &Sender<Finished>,
+) -> Result<Vec<LanePlan>, Error> {
+    let roots = sources
+        .iter()
+        .filter(|s| s.only.is_none() && s.landing.is_empty())
+        .count();
+    let mut found = Vec::new();
+    for (index, source) in sources.into_iter().enumerate() {
+        let location = topology.locate(source.path())?;
+        let cannot = |errno| Error::source(&source.label, "look at this source", errno);
+        let readable = crate::beneath::read_dir_fd(source.root.as_fd(), b"").map_err(cannot)?;
+        let fs = fs_type(&readable).map_err(cannot)?;
+        let device = rustix::fs::fstat(&readable).map_err(cannot)?.st_dev;
+        let tree = Tree {
+            index,
+            label: source.label,
+            root: source.root,
+            // TARGET takes over the attributes of a source only when it is clear which.
+            root_attributes: source.only.is_none() && (!source.landing.is_empty() || roots == 1),
+            only: source.only,
+            landing: source.landing,
+            device,
+            direct: fs.direct_read().0,
+            trusts_holes: fs.trusts_holes(),
+            finished: finished.clone(),
+        };
+        found.push((Arc::new(tree), fs, location));
+    }
+    let locations: Vec<Location> = found
+        .iter()
+        .map(|(_, _, location)| location.clone())
+        .collect();
+    let mut found: Vec<Option<_>> = found.into_iter().map(Some).collect();
+    let mut lanes = Vec::new();
+    for group in spindle_groups(&locations) {
+        let members: Vec<_> = group
+            .iter()
+            .filter_map(|&index| found.get_mut(index).and_then(Option::take))
+            .collect();
+        let Some((_, _, location)) = members.first() else {
+            continue;
+        };
+        let location = location.clone();
+        let rotational = location
+            .drives
+            .iter()
+            .map(|drive| drive.rotational)
+            .reduce(|a, b| {
+                if a == Some(true) || b == Some(true) {
+                    Some(true)
+                } else {
+                    a.and(b)
+                }
+            });
+        lanes.push(LanePlan {
+            name: location.name(),
+            rotational: rotational.flatten(),
+            location,
+            trees: members
+                .iter()
+                .map(|(tree, _, _)| Arc::clone(tree))
+                .collect(),
+            fs: members
+                .into_iter()
+                .map(|(_, fs, location)| (fs, location))
+                .collect(),
+        });
+    }
+    Ok(lanes)
+}

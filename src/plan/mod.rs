@@ -1,0 +1,12 @@
+//! Command line to lanes: which sources, where they land, which drive each is on, how much memory
+//! each lane gets. Everything that can be refused is refused here, before anything is written.
+
+mod budget;
+mod lanes;
+mod sources;
+mod space;
+
+pub use budget::{Budget, LANE_SLOTS_MAX, LANE_SLOTS_MIN};
+pub use lanes::{LanePlan, lanes};
+pub use sources::{Source, TargetPlace, check_landings, look_at_target, open_sources};
+pub use space::{Need, Room, room};

@@ -1,0 +1,110 @@
+//! What a file system is, as far as it changes how we read or write it.
+
+use std::os::fd::AsFd;
+
+use rustix::io::Errno;
+
+/// A file system type, from the magic number of statfs(2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FsType {
+    /// ext2, ext3 or ext4.
+    Ext4,
+    /// XFS.
+    Xfs,
+    /// btrfs.
+    Btrfs,
+    /// tmpfs or ramfs: memory, no medium below.
+    Memory,
+    /// ZFS.
+    Zfs,
+    /// overlayfs: what is below decides.
+    Overlay,
+    /// Anything else.
+    Other,
+}
+
+// Numbers: statfs(2) and the kernel's include/uapi/linux/magic.h; ZFS from OpenZFS zfs_vfsops.h.
+const EXT4: u64 = 0xEF53;
+const XFS: u64 = 0x5846_5342;
+const BTRFS: u64 = 0x9123_683E;
+const TMPFS: u64 = 0x0102_1994;
+const RAMFS: u64 = 0x8584_58F6;
+const ZFS: u64 = 0x2FC1_2FC1;
+const OVERLAY: u64 = 0x794C_7630;
+
+/// Returns the type of the file system that holds an open file.
+///
+/// # Errors
+/// As fstatfs(2).
+pub fn fs_type(fd: impl AsFd) -> Result<FsType, Errno> {
+    let stat = rustix::fs::fstatfs(fd)?;
+    Ok(match u64::try_from(stat.f_type).unwrap_or(0) {
+        EXT4 => FsType::Ext4,
+        XFS => FsType::Xfs,
+        BTRFS => FsType::Btrfs,
+        TMPFS | RAMFS => FsType::Memory,
+        ZFS => FsType::Zfs,
+        OVERLAY => FsType::Overlay,
+        _ => FsType::Other,
+    })
+}
+
+impl FsType {
+    /// Returns the name shown in reports, or `None` when mountinfo knows better.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ext4 => "ext4",
+            Self::Xfs => "xfs",
+            Self::Btrfs => "btrfs",
+            Self::Memory => "tmpfs",
+            Self::Zfs => "zfs",
+            Self::Overlay => "overlay",
+            Self::Other => "other",
+        }
+    }
+
+    /// Returns whether reading with O_DIRECT reaches the medium, and why (not).
+    pub fn direct_read(self) -> (bool, &'static str) {
+        match self {
+            Self::Memory => (
+                false,
+                "its files are in memory; there is no medium to bypass",
+            ),
+            Self::Zfs => (false, "ZFS reads through its own cache"),
+            Self::Ext4 | Self::Xfs | Self::Btrfs | Self::Overlay | Self::Other => (
+                true,
+                "asked for with O_DIRECT; a file that refuses it is read buffered",
+            ),
+        }
+    }
+
+    /// Returns whether large files are written with O_DIRECT, and why (not).
+    pub fn direct_write(self) -> (bool, &'static str) {
+        match self {
+            Self::Ext4 => (true, "O_DIRECT into preallocated files runs asynchronously"),
+            Self::Xfs => (true, "O_DIRECT into preallocated files"),
+            Self::Btrfs => (
+                false,
+                "btrfs writes checksummed files through the page cache",
+            ),
+            Self::Memory => (false, "its files are in memory"),
+            Self::Zfs => (false, "ZFS writes through its own cache"),
+            Self::Overlay => (false, "what lies below an overlay is not known"),
+            Self::Other => (false, "not known to gain from O_DIRECT"),
+        }
+    }
+
+    /// Returns whether registered buffers may be used for writes.
+    ///
+    /// Source: openzfs/zfs#16133, a write from a registered buffer spins in the kernel for ever.
+    pub fn registered_writes(self) -> bool {
+        matches!(self, Self::Ext4 | Self::Xfs)
+    }
+
+    /// Returns whether holes reported by SEEK_HOLE can be trusted.
+    ///
+    /// Source: openzfs/zfs#15526, data reported as holes.
+    pub fn trusts_holes(self) -> bool {
+        matches!(self, Self::Ext4 | Self::Xfs | Self::Btrfs | Self::Memory)
+    }
+}

@@ -1,0 +1,293 @@
+//! The private folder of a target: `.inhaul/`, with the lock, and one folder for each job.
+//!
+//! ```text
+//! TARGET/.inhaul/            0700, ours
+//!   lock                     held while a run writes here
+//!   latest -> JOB            the newest job that wrote a manifest
+//!   JOB/manifest.b3  manifest.nul  report.json  problems.ndjson
+//!   JOB/stage/NAME/NUMBER    files that have no name yet
+//! ```
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use rustix::fs::{AtFlags, Dir, FileType, FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
+
+use crate::beneath;
+use crate::error::{Error, ErrorKind, Side};
+
+/// Name of the private folder in a target.
+pub const HOME: &str = ".inhaul";
+const STAGE: &str = "stage";
+const LATEST: &str = "latest";
+
+/// The private folder, locked, with one job's folder in it.
+#[derive(Debug)]
+pub struct Home {
+    label: PathBuf,
+    dir: OwnedFd,
+    job: OwnedFd,
+    job_name: String,
+    stage: OwnedFd,
+    /// Held open for its lock; the kernel drops the lock with the process, however it ends.
+    _lock: OwnedFd,
+}
+
+fn record_error(path: &Path, what: &str, errno: Errno) -> Error {
+    let kind = match errno {
+        Errno::NOSPC | Errno::DQUOT => ErrorKind::TargetFull,
+        _ => ErrorKind::RecordWrite,
+    };
+    Error::new(kind, Side::Record, path, what).because(errno)
+}
+
+fn open_dir(at: BorrowedFd<'_>, name: &str) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::openat(at, name, flags, Mode::empty())
+}
+
+impl Home {
+    /// Makes or opens the private folder of a target, locks it, sweeps what earlier runs left
+    /// staged, and makes a folder for a new job.
+    ///
+    /// # Errors
+    /// `Locked` when another run holds the target; `Refused` when `.inhaul` is not ours to trust.
+    pub fn open(target: BorrowedFd<'_>, label: &Path) -> Result<Self, Error> {
+        let label = label.join(HOME);
+        let fail = |what: &str, errno| record_error(&label, what, errno);
+        match rustix::fs::mkdirat(target, HOME, Mode::RWXU) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(errno) => return Err(Error::target(&label, "make the private folder", errno)),
+        }
+        let dir = open_dir(target, HOME).map_err(|errno| fail("open the private folder", errno))?;
+        trust(dir.as_fd(), &label)?;
+        let lock = lock(dir.as_fd(), &label)?;
+        sweep(dir.as_fd()).map_err(|errno| fail("sweep what an earlier run left", errno))?;
+        let (job_name, job) = make_job(dir.as_fd()).map_err(|e| fail("make the job folder", e))?;
+        rustix::fs::mkdirat(&job, STAGE, Mode::RWXU).map_err(|e| fail("make the stage", e))?;
+        let stage = open_dir(job.as_fd(), STAGE).map_err(|e| fail("open the stage", e))?;
+        Ok(Self {
+            label,
+            dir,
+            job,
+            job_name,
+            stage,
+            _lock: lock,
+        })
+    }
+
+    /// Returns the name of this run's job.
+    pub fn job_name(&self) -> &str {
+        &self.job_name
+    }
+
+    /// Returns the job's folder.
+    pub fn job(&self) -> BorrowedFd<'_> {
+        self.job.as_fd()
+    }
+
+    /// Makes a staging folder for one thread.
+    pub(super) fn stage_for(&self, name: &str) -> Result<Arc<OwnedFd>, Error> {
+        let path = self.label.join(&self.job_name).join(STAGE).join(name);
+        rustix::fs::mkdirat(&self.stage, name, Mode::RWXU)
+            .and_then(|()| open_dir(self.stage.as_fd(), name))
+            .map(Arc::new)
+            .map_err(|errno| Error::target(path, "make a staging folder", errno))
+    }
+
+    /// Removes the job's staging folders and everything left in them.
+    pub(super) fn clear_stage(&self) {
+        // What cannot be removed now is swept by the next run; it has no name anybody looks at.
+        drop(clear_stage(self.job.as_fd()));
+    }
+
+    /// Writes a file of the job's folder: whole and durable, or not at all.
+    ///
+    /// # Durability
+    /// Durable under its name when this returns.
+    ///
+    /// # Errors
+    /// `RecordWrite`, or `TargetFull`.
+    pub fn write_record(&self, name: &str, bytes: &[u8]) -> Result<(), Error> {
+        let path = self.label.join(&self.job_name).join(name);
+        let fail = |what: &str, errno| record_error(&path, what, errno);
+        let staged = format!("{name}.new");
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW;
+        let file = rustix::fs::openat(
+            &self.job,
+            &staged,
+            flags | OFlags::CLOEXEC,
+            Mode::from(0o644),
+        )
+        .map_err(|errno| fail("create", errno))?;
+        let mut left = bytes;
+        while !left.is_empty() {
+            let count = rustix::io::retry_on_intr(|| rustix::io::write(&file, left))
+                .map_err(|errno| fail("write", errno))?;
+            left = left.get(count..).unwrap_or_default();
+        }
+        rustix::fs::fsync(&file).map_err(|errno| fail("sync", errno))?;
+        rustix::fs::renameat(&self.job, &staged, &self.job, name)
+            .and_then(|()| rustix::fs::fsync(&self.job))
+            .map_err(|errno| fail("publish", errno))
+    }
+
+    /// Points `latest` to this job.
+    ///
+    /// # Durability
+    /// Durable when this returns.
+    ///
+    /// # Errors
+    /// `RecordWrite`.
+    pub fn set_latest(&self) -> Result<(), Error> {
+        let staged = format!("{LATEST}.new");
+        match rustix::fs::unlinkat(&self.dir, &staged, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(errno) => return Err(record_error(&self.label, "replace `latest`", errno)),
+        }
+        rustix::fs::symlinkat(self.job_name.as_str(), &self.dir, &staged)
+            .and_then(|()| rustix::fs::renameat(&self.dir, &staged, &self.dir, LATEST))
+            .and_then(|()| rustix::fs::fsync(&self.dir))
+            .map_err(|errno| record_error(&self.label, "point `latest` to this job", errno))
+    }
+
+    /// Opens the folder of a job that ran earlier; without a name, of the newest.
+    ///
+    /// # Errors
+    /// `Missing` when there is no such job.
+    pub fn find_job(
+        target: BorrowedFd<'_>,
+        label: &Path,
+        name: Option<&str>,
+    ) -> Result<(String, OwnedFd), Error> {
+        let missing = |what: &str, errno| {
+            Error::new(ErrorKind::Missing, Side::Record, label.join(HOME), what).because(errno)
+        };
+        let dir = open_dir(target, HOME).map_err(|e| missing("find inhaul's records", e))?;
+        let name = match name {
+            Some(name) => name.to_owned(),
+            None => rustix::fs::readlinkat(&dir, LATEST, Vec::new())
+                .map_err(|errno| missing("find the newest job", errno))?
+                .to_string_lossy()
+                .into_owned(),
+        };
+        beneath::check_name(name.as_bytes())
+            .and_then(|()| open_dir(dir.as_fd(), &name))
+            .map(|job| (name.clone(), job))
+            .map_err(|errno| missing(&format!("find job {name}"), errno))
+    }
+}
+
+/// Refuses a private folder that somebody else made or can write to.
+fn trust(dir: BorrowedFd<'_>, label: &Path) -> Result<(), Error> {
+    let stat = rustix::fs::fstat(dir).map_err(|e| record_error(label, "look at", e))?;
+    let mine = stat.st_uid == rustix::process::geteuid().as_raw();
+    if mine && stat.st_mode & 0o022 == 0 {
+        return Ok(());
+    }
+    let what = "the folder belongs to somebody else, or others may write to it; \
+                what is staged there could be swapped";
+    Err(Error::new(ErrorKind::Refused, Side::Record, label, what))
+}
+
+fn lock(dir: BorrowedFd<'_>, label: &Path) -> Result<OwnedFd, Error> {
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let path = label.join("lock");
+    let file = rustix::fs::openat(dir, "lock", flags, Mode::RUSR | Mode::WUSR)
+        .map_err(|errno| record_error(&path, "open the lock", errno))?;
+    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(Errno::WOULDBLOCK) => {
+            let what = "another inhaul is writing to this target";
+            Err(Error::new(ErrorKind::Locked, Side::Record, path, what))
+        }
+        Err(errno) => Err(record_error(&path, "lock", errno)),
+    }
+}
+
+/// Makes `YYYYMMDD-HHMMSS-xxxx`: sorts by time, and two runs in one second still differ.
+fn make_job(dir: BorrowedFd<'_>) -> Result<(String, OwnedFd), Errno> {
+    let now = SystemTime::now();
+    let stamp: String = humantime::format_rfc3339_seconds(now)
+        .to_string()
+        .chars()
+        .filter_map(|c| match c {
+            'T' => Some('-'),
+            '-' | ':' | 'Z' => None,
+            digit => Some(digit),
+        })
+        .collect();
+    let nanos = now
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .map_or(0, |d| d.subsec_nanos());
+    for attempt in 0..64 {
+        let name = format!(
+            "{stamp}-{:04x}",
+            (nanos >> 8).wrapping_add(attempt) & 0xffff
+        );
+        match rustix::fs::mkdirat(dir, &name, Mode::RWXU) {
+            Ok(()) => return open_dir(dir, &name).map(|fd| (name, fd)),
+            Err(Errno::EXIST) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Err(Errno::EXIST)
+}
+
+/// Removes what earlier runs left staged. We hold the lock, so nobody is using it.
+fn sweep(home: BorrowedFd<'_>) -> Result<(), Errno> {
+    for (name, kind) in list(home)? {
+        if kind == FileType::Directory {
+            let job = match rustix::fs::openat(
+                home,
+                name.as_slice(),
+                OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+                Mode::empty(),
+            ) {
+                Ok(job) => job,
+                Err(_) => continue,
+            };
+            match clear_stage(job.as_fd()) {
+                Ok(()) | Err(Errno::NOENT) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Empties and removes `stage/*/NUMBER` of one job: numbers only, two levels, nothing else.
+fn clear_stage(job: BorrowedFd<'_>) -> Result<(), Errno> {
+    let stage = open_dir(job, STAGE)?;
+    for (thread, kind) in list(stage.as_fd())? {
+        if kind != FileType::Directory {
+            continue;
+        }
+        let Some(thread) = std::str::from_utf8(&thread).ok() else {
+            continue;
+        };
+        let dir = open_dir(stage.as_fd(), thread)?;
+        for (name, kind) in list(dir.as_fd())? {
+            if kind != FileType::Directory && name.iter().all(u8::is_ascii_digit) {
+                rustix::fs::unlinkat(&dir, name.as_slice(), AtFlags::empty())?;
+            }
+        }
+        rustix::fs::unlinkat(&stage, thread, AtFlags::REMOVEDIR)?;
+    }
+    rustix::fs::unlinkat(job, STAGE, AtFlags::REMOVEDIR)
+}
+
+fn list(dir: BorrowedFd<'_>) -> Result<Vec<(Vec<u8>, FileType)>, Errno> {
+    let mut entries = Vec::new();
+    for entry in Dir::read_from(dir)? {
+        let entry = entry?;
+        let name = entry.file_name().to_bytes();
+        if name != b"." && name != b".." {
+            entries.push((name.to_vec(), entry.file_type()));
+        }
+    }
+    Ok(entries)
+}

@@ -1,0 +1,153 @@
+//! A directory on a mounted file system.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+
+use super::attributes::{self, Applied, Policy};
+use super::home::Home;
+use super::publish::{Publisher, split};
+use super::stage::LocalStager;
+use super::{FsType, Sealed, Stager, Target, fs_type};
+use crate::beneath::{self, DirCache};
+use crate::error::{Error, ErrorKind, Side};
+use crate::scan::{Attributes, as_path};
+
+/// Directory descriptors each thread keeps open.
+const DIRS_KEPT: usize = 64;
+
+/// How a local target is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Settings {
+    /// What of the metadata is kept.
+    pub policy: Policy,
+    /// Whether large files may be written with O_DIRECT where the file system gains from it.
+    pub direct: bool,
+}
+
+/// A directory on a mounted file system.
+#[derive(Debug)]
+pub struct LocalTarget {
+    label: PathBuf,
+    root: Arc<OwnedFd>,
+    home: Home,
+    publisher: Publisher,
+    dirs: Mutex<DirCache>,
+    fs: FsType,
+    settings: Settings,
+}
+
+impl LocalTarget {
+    /// Opens the target directory `label`, takes its lock and starts a job in it.
+    ///
+    /// # Errors
+    /// `Locked`, `Refused`, or why it cannot be opened.
+    pub fn open(label: PathBuf, root: OwnedFd, settings: Settings) -> Result<Self, Error> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let readable = || {
+            rustix::fs::openat(&root, c".", flags, Mode::empty())
+                .map_err(|errno| Error::target(&label, "open the target", errno))
+        };
+        // Both before the first write: only such a descriptor hears of every write-back error.
+        let (sync, witness) = (readable()?, readable()?);
+        let fs = fs_type(&sync).map_err(|e| Error::target(&label, "look at the target", e))?;
+        let home = Home::open(root.as_fd(), &label)?;
+        let root = Arc::new(root);
+        let dirs = || DirCache::new(Arc::clone(&root), DIRS_KEPT);
+        let publisher = Publisher::new(label.clone(), sync, witness, dirs());
+        let dirs = Mutex::new(dirs());
+        Ok(Self {
+            label,
+            root,
+            home,
+            publisher,
+            dirs,
+            fs,
+            settings,
+        })
+    }
+
+    /// Returns the private folder and this run's job in it.
+    pub fn home(&self) -> &Home {
+        &self.home
+    }
+
+    /// Returns the type of its file system.
+    pub fn fs(&self) -> FsType {
+        self.fs
+    }
+
+    /// Returns whether large files are written with O_DIRECT, and why (not).
+    pub fn direct(&self) -> (bool, &'static str) {
+        match self.fs.direct_write() {
+            (true, _) if !self.settings.direct => (false, "switched off"),
+            answer => answer,
+        }
+    }
+
+    fn error(&self, path: &[u8], what: &str, errno: Errno) -> Error {
+        Error::target(self.label.join(as_path(path)), what, errno)
+    }
+}
+
+impl Target for LocalTarget {
+    fn make_dir(&self, path: &[u8]) -> Result<bool, Error> {
+        if path.is_empty() {
+            return Ok(false);
+        }
+        let (parent, name) = split(path);
+        let parent = {
+            let mut dirs = self.dirs.lock().unwrap_or_else(PoisonError::into_inner);
+            dirs.get(parent)
+                .map_err(|errno| self.error(path, "open the parent folder", errno))?
+        };
+        match rustix::fs::mkdirat(&parent, name, Mode::RWXU) {
+            Ok(()) => Ok(true),
+            Err(Errno::EXIST) => match beneath::open_dir(parent.as_fd(), name) {
+                Ok(_) => Ok(false),
+                Err(errno) => {
+                    let path = self.label.join(as_path(path));
+                    let what = "something that is not a folder has this name";
+                    Err(
+                        Error::new(ErrorKind::TargetExists, Side::Target, path, what)
+                            .because(errno),
+                    )
+                }
+            },
+            Err(errno) => Err(self.error(path, "make the folder", errno)),
+        }
+    }
+
+    fn stager(&self, name: &str) -> Result<Box<dyn Stager>, Error> {
+        Ok(Box::new(LocalStager {
+            label: self.label.clone(),
+            stage: self.home.stage_for(name)?,
+            dirs: DirCache::new(Arc::clone(&self.root), DIRS_KEPT),
+            direct: self.direct().0,
+            policy: self.settings.policy,
+            next: 0,
+        }))
+    }
+
+    fn publish(&self, batch: &[Sealed]) -> Vec<Result<(), Error>> {
+        self.publisher.publish(batch)
+    }
+
+    fn finish_dir(&self, path: &[u8], attributes: &Attributes) -> Result<Applied, Error> {
+        let dir = beneath::read_dir_fd(self.root.as_fd(), path)
+            .map_err(|errno| self.error(path, "open the folder to finish it", errno))?;
+        Ok(attributes::apply(
+            dir.as_fd(),
+            attributes,
+            &self.settings.policy,
+        ))
+    }
+
+    fn close(&self) -> Result<(), Error> {
+        self.home.clear_stage();
+        self.publisher.close()
+    }
+}

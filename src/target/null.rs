@@ -1,0 +1,97 @@
+//! A target that forgets: for `hash` and `verify`, and as the ceiling of what a target could be.
+
+use super::{Applied, Form, Geometry, Outline, Sealed, Staged, Stager, Target, Vacancy};
+use crate::error::Error;
+use crate::scan::{Attributes, Kind};
+
+/// Takes everything, keeps nothing.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NullTarget;
+
+impl Target for NullTarget {
+    fn make_dir(&self, _path: &[u8]) -> Result<bool, Error> {
+        Ok(true)
+    }
+
+    fn stager(&self, _name: &str) -> Result<Box<dyn Stager>, Error> {
+        Ok(Box::new(Self))
+    }
+
+    fn publish(&self, batch: &[Sealed]) -> Vec<Result<(), Error>> {
+        batch.iter().map(|_| Ok(())).collect()
+    }
+
+    fn finish_dir(&self, _path: &[u8], _attributes: &Attributes) -> Result<Applied, Error> {
+        Ok(Applied::default())
+    }
+
+    fn close(&self) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
+fn nothing(target_path: Vec<u8>, replace: bool) -> (Sealed, Applied) {
+    (
+        Sealed {
+            form: Form::Nothing,
+            target_path,
+            replace,
+        },
+        Applied::default(),
+    )
+}
+
+impl Stager for NullTarget {
+    fn vacancy(&mut self, _path: &[u8]) -> Result<Vacancy, Error> {
+        Ok(Vacancy::Free)
+    }
+
+    fn stage(&mut self, _path: &[u8], _outline: Outline) -> Result<Staged, Error> {
+        Ok(Staged {
+            file: None,
+            geometry: Geometry {
+                align: 1,
+                cached: false,
+            },
+            number: 0,
+        })
+    }
+
+    fn write_small(&mut self, _: &[u8], _staged: &Staged, _bytes: &[u8]) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn seal(
+        &mut self,
+        _staged: Staged,
+        _size: u64,
+        path: Vec<u8>,
+        replace: bool,
+        _attributes: &Attributes,
+    ) -> Result<(Sealed, Applied), Error> {
+        Ok(nothing(path, replace))
+    }
+
+    fn symlink(
+        &mut self,
+        _text: &[u8],
+        path: Vec<u8>,
+        replace: bool,
+        _attributes: &Attributes,
+    ) -> Result<(Sealed, Applied), Error> {
+        Ok(nothing(path, replace))
+    }
+
+    fn special(
+        &mut self,
+        _kind: Kind,
+        _rdev: u64,
+        path: Vec<u8>,
+        replace: bool,
+        _attributes: &Attributes,
+    ) -> Result<(Sealed, Applied), Error> {
+        Ok(nothing(path, replace))
+    }
+
+    fn discard(&mut self, _staged: Staged) {}
+}
