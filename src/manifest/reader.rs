@@ -77,7 +77,7 @@ impl<R: BufRead> Reader<'_, R> {
             .strip_suffix(&[self.codec.terminator()])
             .ok_or(DecodeError::Unterminated)?;
         let record = self.codec.decode(frame)?;
-
+        check_path(&record.path)?;
         Ok(record)
     }
 }

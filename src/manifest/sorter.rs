@@ -19,7 +19,7 @@ use super::{Record, check_path};
 /// Most runs merged at once.
 ///
 /// With 64 MiB that leaves 1 MiB a run, enough for a spinning disk to spend its time reading, and
-/// 10^8 records of 150 bytes (240 runs) need one pass between.
+/// 10^8 records of 150 bytes (about 260 runs) need one pass between.
 const FAN_IN_MAX: usize = 64;
 
 /// Least buffer of a run being read, in bytes; with less memory, fewer runs are merged at once.
