@@ -1,1 +1,4 @@
 //! Port 3: where copies end up.
+
+pub mod attributes;
+mod inode;
