@@ -121,7 +121,7 @@ pub fn open_root(path: &Path) -> Result<OwnedFd, Errno> {
 /// Returns the longest leading piece the kernel takes in one call, and what follows its slash.
 fn cut(path: &[u8]) -> Result<(&[u8], &[u8]), Errno> {
     // A piece of PIECE_MAX bytes has its slash at index PIECE_MAX, hence one byte more here.
-    let head = path.get(..PIECE_MAX).unwrap_or(path);
+    let head = path.get(..=PIECE_MAX).unwrap_or(path);
     let slash = head.iter().rposition(|byte| *byte == b'/');
     let (piece, after) = path.split_at(slash.ok_or(Errno::NAMETOOLONG)?);
     Ok((piece, after.get(1..).unwrap_or_default()))

@@ -245,7 +245,9 @@ fn apply_when(
         if kind == FileType::Directory {
             drop_inherited(&inode, attributes, ACL_DEFAULT, &mut done);
         }
-        drop_inherited(&inode, attributes, ACL_ACCESS, &mut done);
+        if !drop_inherited(&inode, attributes, ACL_ACCESS, &mut done) {
+            mode &= !0o070;
+        }
         mode &= set_xattrs(&inode, attributes, caps, &mut done);
         done.note("mode", inode.chmod(mode));
     }
@@ -281,17 +283,28 @@ fn set_owner(
     same_owner && group_kept
 }
 
-/// Removes an ACL that the source has not.
-fn drop_inherited(inode: &Inode<'_>, attributes: &Attributes, acl: &[u8], done: &mut Applied) {
+/// Removes an ACL that the source has not; returns whether there is none now.
+fn drop_inherited(
+    inode: &Inode<'_>,
+    attributes: &Attributes,
+    acl: &[u8],
+    done: &mut Applied,
+) -> bool {
     let wanted = attributes.xattrs.iter().any(|(name, _)| name == acl);
     // Asking first is the common case and cheap: new inodes have the answer in memory, while a
     // removal would start a transaction in the file system.
     if wanted || matches!(inode.size_of(acl), Err(Errno::NODATA | Errno::OPNOTSUPP)) {
-        return;
+        return true;
     }
+    let result = remove_acl(inode, acl);
+    done.note(&label(acl), result);
+    result.is_ok()
+}
+
+fn remove_acl(inode: &Inode<'_>, acl: &[u8]) -> Result<(), Errno> {
     match inode.remove(acl) {
-        Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP) => {}
-        Err(errno) => done.note(&label(acl), Err(errno)),
+        Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(()),
+        result => result,
     }
 }
 
@@ -312,7 +325,12 @@ fn set_xattrs(inode: &Inode<'_>, attributes: &Attributes, caps: bool, done: &mut
         }
         let result = inode.set(name, value);
         if result.is_err() && name == ACL_ACCESS {
-            keep = !0o070 | acl_group_bits(value);
+            // An ACL inherited meanwhile would open up with the mode, whose group bits are its
+            // mask: if it cannot be removed, that mask stays empty.
+            keep = match remove_acl(inode, name) {
+                Ok(()) => !0o070 | acl_group_bits(value),
+                Err(_) => !0o070,
+            };
         }
         done.note(&label(name), result);
     }
