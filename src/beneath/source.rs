@@ -85,6 +85,7 @@ pub fn stamp(fd: BorrowedFd<'_>) -> Result<FileStamp, Errno> {
 /// Returns the part of `stat` that tells two states of one file apart.
 pub fn stamp_of(stat: &Statx) -> FileStamp {
     FileStamp {
+        dev: rustix::fs::makedev(stat.stx_dev_major, stat.stx_dev_minor),
         ino: stat.stx_ino,
         size: stat.stx_size,
         mtime: (stat.stx_mtime.tv_sec, stat.stx_mtime.tv_nsec),

@@ -149,6 +149,7 @@ impl Outcomes {
         if !applied.owner_kept {
             self.owners_not_kept.fetch_add(1, Relaxed);
         }
+        self.cleared.fetch_add(u64::from(applied.cleared), Relaxed);
         for loss in &applied.losses {
             let error = Error::new(
                 ErrorKind::Metadata,

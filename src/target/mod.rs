@@ -1,4 +1,216 @@
 //! Port 3: where copies end up.
+//!
+//! A file passes through three states, each consuming the one before: [`Staged`] (taking bytes
+//! under a private number), [`Sealed`] (all bytes and metadata in place), published (durable under
+//! its own name). Nothing is ever visible under a final name before it is whole and durable.
+//!
+//! **Boundary.** Knows the target's names and durability; knows nothing of sources or digests.
 
 pub mod attributes;
+mod fs_type;
+mod home;
 mod inode;
+mod local;
+mod null;
+mod publish;
+mod stage;
+
+use std::fmt::Debug;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+pub use attributes::{Applied, Policy, ReadOutcome};
+pub use fs_type::{FsType, fs_type};
+pub use home::{HOME, Home};
+pub use local::{LocalTarget, Settings};
+pub use null::NullTarget;
+
+use crate::error::Error;
+use crate::scan::{Attributes, Kind};
+
+/// What is known of a name in the target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Vacancy {
+    /// Nothing is there.
+    Free,
+    /// A regular file of this many bytes is there.
+    File(u64),
+    /// A directory is there.
+    Dir,
+    /// Something else is there: a symlink, a device.
+    Other,
+}
+
+/// What a file will need, known before its first byte.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Outline {
+    /// Length in bytes.
+    pub size: u64,
+    /// Whether it has holes to keep: no space is set aside, and zeros are not written.
+    pub sparse: bool,
+    /// Whether its bytes come in one piece, by [`Stager::write_small`].
+    pub small: bool,
+}
+
+/// How the bytes of a staged file have to come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Geometry {
+    /// Offsets, lengths and memory must be multiples of this many bytes; the tail is padded with
+    /// zeros and cut off by [`Stager::seal`]. 1 when anything goes.
+    pub align: usize,
+    /// Whether written pages pile up in memory and need write-back started behind the writer.
+    pub cached: bool,
+}
+
+/// A file that is taking bytes. Not `Clone`: whoever holds it decides its end.
+#[derive(Debug)]
+pub struct Staged {
+    /// Where bytes are written, at their offset; `None` when bytes go nowhere.
+    pub file: Option<Arc<OwnedFd>>,
+    /// How they have to come.
+    pub geometry: Geometry,
+    /// Its private number in the stager's directory.
+    pub(crate) number: u64,
+}
+
+/// Something whole that lacks only its name.
+#[derive(Debug)]
+pub struct Sealed {
+    pub(crate) form: Form,
+    /// Path below TARGET it will get.
+    pub target_path: Vec<u8>,
+    /// Whether a file already there is replaced; otherwise that is an error.
+    pub replace: bool,
+}
+
+/// Where a sealed thing is until it is published.
+#[derive(Debug)]
+pub(crate) enum Form {
+    /// In a staging directory, under a number.
+    Staged { dir: Arc<OwnedFd>, number: u64 },
+    /// A further name for a file published under this path earlier.
+    Link { existing: Vec<u8> },
+    /// Nowhere: nothing is written.
+    Nothing,
+}
+
+impl Sealed {
+    /// Returns a further name for a file that is published already.
+    pub fn link(existing: Vec<u8>, target_path: Vec<u8>, replace: bool) -> Self {
+        Self {
+            form: Form::Link { existing },
+            target_path,
+            replace,
+        }
+    }
+}
+
+/// A place that can hold files.
+///
+/// # Contract
+///
+/// 1. Until `publish` has answered `Ok` for it, nothing of a file is visible under its final name.
+/// 2. `publish` answers once for each sealed thing, in order. `Ok` means: the bytes, the metadata
+///    and the name survive a power cut at any later moment.
+/// 3. A name that is taken is never replaced unless `replace` says so, and then atomically.
+/// 4. After a failed sync every later `publish` fails: what was written is unknown, and a second
+///    sync would say yes to it.
+/// 5. `make_dir` makes a directory nobody else can enter; `finish_dir` opens it up at the end.
+/// 6. No call follows a symlink below the target or leaves its file system.
+pub trait Target: Debug + Send + Sync {
+    /// Makes a directory at `path` below TARGET; its parent is there. Returns whether it is new.
+    ///
+    /// # Errors
+    /// `TargetExists` when something else has the name.
+    fn make_dir(&self, path: &[u8]) -> Result<bool, Error>;
+
+    /// Opens a way in for one thread.
+    ///
+    /// # Errors
+    /// When its private directory cannot be made.
+    fn stager(&self, name: &str) -> Result<Box<dyn Stager>, Error>;
+
+    /// Makes a batch durable: data first, then names, then the directories that hold the names.
+    ///
+    /// # Durability
+    /// `Ok` means the file survives a power cut at any later moment.
+    fn publish(&self, batch: &[Sealed]) -> Vec<Result<(), Error>>;
+
+    /// Sets the final attributes of a directory.
+    ///
+    /// # Durability
+    /// Durable after `close`.
+    ///
+    /// # Errors
+    /// When the directory cannot be opened any more.
+    fn finish_dir(&self, path: &[u8], attributes: &Attributes) -> Result<Applied, Error>;
+
+    /// Ends the run: removes what was staged, and asks the witness, opened before the first
+    /// write, whether anything was lost on the way.
+    ///
+    /// # Errors
+    /// `TargetSync`: then the run has failed, whatever was acknowledged.
+    fn close(&self) -> Result<(), Error>;
+}
+
+/// One thread's way into a target.
+pub trait Stager: Debug + Send {
+    /// Returns what is at `path` below TARGET now.
+    ///
+    /// # Errors
+    /// When it cannot be looked up.
+    fn vacancy(&mut self, path: &[u8]) -> Result<Vacancy, Error>;
+
+    /// Starts a file under a private number, with its space set aside where that is possible.
+    ///
+    /// # Errors
+    /// `TargetFull` now rather than hours later.
+    fn stage(&mut self, path: &[u8], outline: Outline) -> Result<Staged, Error>;
+
+    /// Writes the whole of a small file.
+    ///
+    /// # Errors
+    /// The file must then be discarded.
+    fn write_small(&mut self, path: &[u8], staged: &Staged, bytes: &[u8]) -> Result<(), Error>;
+
+    /// Fixes length and metadata. No byte is written after this.
+    ///
+    /// # Errors
+    /// `TargetWrite`; the file is gone then.
+    fn seal(
+        &mut self,
+        staged: Staged,
+        size: u64,
+        path: Vec<u8>,
+        replace: bool,
+        attributes: &Attributes,
+    ) -> Result<(Sealed, Applied), Error>;
+
+    /// Makes a symlink with this text, unpublished.
+    ///
+    /// # Errors
+    /// As the file system says.
+    fn symlink(
+        &mut self,
+        text: &[u8],
+        path: Vec<u8>,
+        replace: bool,
+        attributes: &Attributes,
+    ) -> Result<(Sealed, Applied), Error>;
+
+    /// Makes a FIFO, socket or device node, unpublished. `rdev` is the device number.
+    ///
+    /// # Errors
+    /// As the file system says; devices need privilege.
+    fn special(
+        &mut self,
+        kind: Kind,
+        rdev: u64,
+        path: Vec<u8>,
+        replace: bool,
+        attributes: &Attributes,
+    ) -> Result<(Sealed, Applied), Error>;
+
+    /// Removes a staged file.
+    fn discard(&mut self, staged: Staged);
+}
