@@ -57,6 +57,28 @@ pub struct CopyJob {
     pub engine: EngineSettings,
 }
 
+/// One hash job: digests of files, nothing written.
+#[derive(Debug, Clone)]
+pub struct HashJob {
+    /// The files and directories as typed.
+    pub paths: Vec<PathBuf>,
+    /// What is left out.
+    pub filter: Arc<Filter>,
+    /// Settings shared by all commands that read drives.
+    pub engine: EngineSettings,
+}
+
+/// One verify job: a target against its own record, nothing written below it but the report.
+#[derive(Debug, Clone)]
+pub struct VerifyJob {
+    /// The target directory as typed.
+    pub target: PathBuf,
+    /// Name of the recorded job, a folder under `.inhaul`; `None` for the newest.
+    pub job: Option<String>,
+    /// Settings shared by all commands that read drives.
+    pub engine: EngineSettings,
+}
+
 /// Settings of the engine itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EngineSettings {

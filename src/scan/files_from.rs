@@ -1,5 +1,17 @@
 //! Lists of paths to copy.
 
+use crate::error::Error;
+
 /// Paths named by `--files-from`.
 #[derive(Debug, Default)]
 pub struct FilesFrom;
+
+impl FilesFrom {
+    /// Reads a list, one path a line or ended by NUL.
+    ///
+    /// # Errors
+    /// `Usage` for a path that leads outside.
+    pub fn parse(_bytes: &[u8], _nul_separated: bool) -> Result<Self, Error> {
+        Ok(Self)
+    }
+}

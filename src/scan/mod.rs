@@ -9,4 +9,4 @@ mod filter;
 
 pub use entry::{Attributes, Dir, Entry, FileStamp, Finished, Kind, Tree, as_path, join};
 pub use files_from::FilesFrom;
-pub use filter::Filter;
+pub use filter::{Filter, Rule};

@@ -1,0 +1,142 @@
+//! One function for each command: begin, show, end, exit code.
+
+use std::io::ErrorKind as IoErrorKind;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use super::display::Display;
+use super::exit::{Exit, exit_of, worst};
+use super::man;
+use super::output::Output;
+use super::plan::DryRun;
+use super::signals;
+use crate::engine::job::{CopyJob, HashJob, VerifyJob};
+use crate::engine::report::Report;
+use crate::error::Error;
+
+/// Copies, or shows what would be copied.
+pub fn run_copy(job: &CopyJob, dry_run: bool, display: &Display) -> Exit {
+    let stop = stop_on_signals(display);
+    if dry_run {
+        return match engine::plan(job, display, &stop) {
+            Ok(plan) => {
+                display.dry_run(&plan);
+                plan.exit()
+            }
+            Err(error) => failed(display, &error, "copy", Some(&job.target), false),
+        };
+    }
+    match engine::copy(job, display, &stop) {
+        Ok(report) => finished(display, &report),
+        Err(error) => failed(display, &error, "copy", Some(&job.target), true),
+    }
+}
+
+/// Prints digests.
+pub fn run_hash(job: &HashJob, display: &Display) -> Exit {
+    let stop = stop_on_signals(display);
+    let exit = match engine::hash(job, display, &stop) {
+        Ok(report) => finished(display, &report),
+        Err(error) => failed(display, &error, "hash", None, false),
+    };
+    // The digests are the result: without them the command has not done its work.
+    worst(exit, delivered(display.output(), Exit::Pipe))
+}
+
+/// Compares a target with its record.
+pub fn run_verify(job: &VerifyJob, display: &Display) -> Exit {
+    let stop = stop_on_signals(display);
+    match engine::verify(job, display, &stop) {
+        Ok(report) => finished(display, &report),
+        Err(error) => failed(display, &error, "verify", Some(&job.target), false),
+    }
+}
+
+/// Prints the manual page.
+pub fn run_man() -> Exit {
+    match man::manual() {
+        Ok(page) => print(&page),
+        Err(_) => Exit::Failure,
+    }
+}
+
+/// Prints a completion script.
+pub fn run_completions(shell: clap_complete::Shell) -> Exit {
+    print(&man::completions(shell))
+}
+
+fn print(text: &[u8]) -> Exit {
+    let output = Output::stdout();
+    output.write(text);
+    // Who stopped reading has read enough.
+    delivered(&output, Exit::Success)
+}
+
+/// Returns how standard output ended: well, with its reader gone, or failed.
+fn delivered(output: &Output, reader_gone: Exit) -> Exit {
+    match output.failure() {
+        None => Exit::Success,
+        Some(IoErrorKind::BrokenPipe) => reader_gone,
+        Some(_) => Exit::Failure,
+    }
+}
+
+/// Returns a flag that the first signal sets; the engine looks at it and ends in order.
+fn stop_on_signals(display: &Display) -> Arc<AtomicBool> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&stop);
+    let watched = signals::watch(Arc::clone(display.screen()), move || {
+        flag.store(true, Relaxed);
+    });
+    if let Err(error) = watched {
+        display.screen().print(&format!(
+            "note: cannot watch for signals ({error}); Ctrl-C will stop at once"
+        ));
+    }
+    stop
+}
+
+fn finished(display: &Display, report: &Report) -> Exit {
+    display.summary(report);
+    Exit::from_code(report.exit_code).unwrap_or(Exit::Failure)
+}
+
+fn failed(
+    display: &Display,
+    error: &Error,
+    command: &str,
+    target: Option<&Path>,
+    began: bool,
+) -> Exit {
+    display.error(error, command, target, began);
+    exit_of(error.kind())
+}
+
+/// Stands in for `crate::engine` until it has these functions; to be replaced by calls to it.
+mod engine {
+    use super::{Arc, AtomicBool, CopyJob, Display, DryRun, Error, HashJob, Report, VerifyJob};
+    use crate::error::{ErrorKind, Side};
+
+    type Stop = Arc<AtomicBool>;
+
+    fn absent(what: &str) -> Error {
+        Error::new(ErrorKind::Unsupported, Side::Record, "", what)
+    }
+
+    pub(super) fn copy(_: &CopyJob, _: &Display, _: &Stop) -> Result<Report, Error> {
+        Err(absent("this build has no copy engine"))
+    }
+
+    pub(super) fn plan(_: &CopyJob, _: &Display, _: &Stop) -> Result<DryRun, Error> {
+        Err(absent("this build has no copy engine"))
+    }
+
+    pub(super) fn hash(_: &HashJob, _: &Display, _: &Stop) -> Result<Report, Error> {
+        Err(absent("this build has no hash engine"))
+    }
+
+    pub(super) fn verify(_: &VerifyJob, _: &Display, _: &Stop) -> Result<Report, Error> {
+        Err(absent("this build has no verify engine"))
+    }
+}

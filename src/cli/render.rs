@@ -1,0 +1,358 @@
+//! The end of a run told to people: the verdict first, then drives, then everything not done.
+
+use std::path::Path;
+
+use super::escape::{escape, exact};
+use super::exit::Exit;
+use super::message::shell_word;
+use super::text::{Paint, Tone, columns, pad, pad_front, push};
+use super::units::{count, counted, duration, rate, seconds, size, whole};
+use crate::engine::report::{LaneReport, Problem, Report};
+
+/// How many problems, and how many skipped things, are shown; the report has the rest.
+pub const LIST_MAX: usize = 20;
+
+/// Returns the summary of a run, with its last line end.
+pub fn report(report: &Report, verbose: bool, paint: Paint) -> String {
+    let mut text = paint.paint(verdict_tone(report), &verdict(report));
+    text.push('\n');
+    if !report.lanes.is_empty() {
+        text.push_str(&heading(paint, "drives"));
+        text.push_str(&drives(report, verbose, paint));
+    }
+    if verbose && !report.mounts.is_empty() {
+        text.push_str(&heading(paint, "access"));
+        let rows = report.mounts.iter().map(|mount| {
+            let words = [
+                &mount.side,
+                &mount.path,
+                &mount.fs,
+                &mount.access,
+                &mount.why,
+            ];
+            words.map(|word| escape(word.as_bytes())).to_vec()
+        });
+        text.push_str(&table(&rows.collect::<Vec<_>>(), &[]));
+    }
+    let folder = folder(report);
+    text.push_str(&list(
+        &heading(
+            paint,
+            &format!("left out on purpose: {}", count(report.skipped_count)),
+        ),
+        &report.skipped,
+        report.skipped_count,
+        folder.as_deref(),
+    ));
+    text.push_str(&list(
+        &paint.paint(
+            Tone::Bad,
+            &format!("\n{}: {}\n", not_done(report), count(report.problem_count)),
+        ),
+        &report.problems,
+        report.problem_count,
+        folder.as_deref(),
+    ));
+    text.push_str(&notes(report));
+    text.push_str(&next(report, folder.as_deref()));
+    text
+}
+
+/// Returns a heading with an empty line before it.
+pub(super) fn heading(paint: Paint, text: &str) -> String {
+    format!("\n{}\n", paint.paint(Tone::Strong, text))
+}
+
+fn not_done(report: &Report) -> &'static str {
+    match report.command.as_str() {
+        "verify" => "NOT as recorded",
+        "hash" => "NOT hashed",
+        _ => "NOT copied whole",
+    }
+}
+
+fn verdict_tone(report: &Report) -> Tone {
+    match Exit::from_code(report.exit_code) {
+        Some(Exit::Success) => Tone::Good,
+        Some(Exit::Stopped) => Tone::Notice,
+        _ => Tone::Bad,
+    }
+}
+
+/// Returns the first line: what was done, or first of all what was not.
+fn verdict(report: &Report) -> String {
+    let (did, sure) = match report.command.as_str() {
+        "verify" => ("verified", "all as recorded"),
+        "hash" => ("hashed", ""),
+        _ => ("copied", "all durable"),
+    };
+    let totals = &report.totals;
+    let amount = format!(
+        "{}, {}",
+        counted(totals.files, "file", "files"),
+        size(totals.bytes)
+    );
+    let pace = format!(
+        "in {}, {}",
+        duration(seconds(report.seconds)),
+        rate(whole(totals.bytes_per_second))
+    );
+    let failed = report.problem_count.saturating_sub(metadata_only(report));
+    let good = match report.command.as_str() {
+        "copy" => format!("{amount} copied and durable {pace}"),
+        _ => format!("{amount} {did} {pace}"),
+    };
+    if report.exit_code == Exit::Success.code() {
+        return match sure {
+            "" => format!("{did} {amount} {pace}"),
+            sure => format!("{did} {amount} {pace}; {sure}"),
+        };
+    }
+    let (is, are) = match report.command.as_str() {
+        "verify" => ("item is NOT as recorded", "items are NOT as recorded"),
+        "hash" => ("item was NOT hashed", "items were NOT hashed"),
+        _ => ("item was NOT copied", "items were NOT copied"),
+    };
+    let mut bad: Vec<String> = Vec::new();
+    if report.stopped {
+        bad.push("STOPPED before the end".to_owned());
+    }
+    if failed > 0 {
+        bad.push(counted(failed, is, are));
+    }
+    if metadata_only(report) > 0 {
+        bad.push(counted(
+            metadata_only(report),
+            "item lost some metadata",
+            "items lost some metadata",
+        ));
+    }
+    if bad.is_empty() {
+        bad.push(format!("FAILED with exit code {}", report.exit_code));
+    }
+    format!("{}; {good}", bad.join(", "))
+}
+
+/// Returns how many of the problems are certain to be about metadata alone.
+fn metadata_only(report: &Report) -> u64 {
+    let word = crate::error::ErrorKind::Metadata.word();
+    let known = report.problems.iter().filter(|p| p.kind == word).count();
+    u64::try_from(known).unwrap_or(u64::MAX)
+}
+
+fn drives(report: &Report, verbose: bool, paint: Paint) -> String {
+    let rows: Vec<Vec<String>> = report.lanes.iter().map(drive).collect();
+    let lines = table(&rows, &[2, 3, 4]);
+    let mut text = String::new();
+    for (line, lane) in lines.lines().zip(&report.lanes) {
+        let tone = match lane.state.as_str() {
+            "failed" => Tone::Bad,
+            _ if lane.totals.problems > 0 => Tone::Notice,
+            _ => Tone::Plain,
+        };
+        text.push_str(&paint.paint(tone, line));
+        text.push('\n');
+        if verbose {
+            text.push_str(&details(lane));
+        }
+    }
+    text
+}
+
+fn drive(lane: &LaneReport) -> Vec<String> {
+    let sources: Vec<String> = lane.sources.iter().map(|s| escape(s.as_bytes())).collect();
+    let limited = match lane.limited_by.as_str() {
+        "" => String::new(),
+        by => format!("limited by {}", escape(by.as_bytes())),
+    };
+    let problems = match lane.totals.problems {
+        0 => String::new(),
+        problems => counted(problems, "problem", "problems"),
+    };
+    vec![
+        escape(lane.drive.as_bytes()),
+        escape(lane.state.as_bytes()),
+        size(lane.totals.bytes),
+        counted(lane.totals.files, "file ", "files"),
+        rate(whole(lane.totals.bytes_per_second)),
+        limited,
+        problems,
+        sources.join(", "),
+    ]
+}
+
+fn details(lane: &LaneReport) -> String {
+    let mut hardware: Vec<String> = Vec::new();
+    hardware.extend(lane.model.clone());
+    hardware.extend(
+        lane.serial
+            .as_ref()
+            .map(|serial| format!("serial {serial}")),
+    );
+    hardware.extend(lane.rotational.map(|spins| {
+        let kind = if spins { "spinning" } else { "not spinning" };
+        kind.to_owned()
+    }));
+    hardware.push(format!(
+        "{}, {}",
+        lane.io,
+        counted(
+            u64::try_from(lane.buffers).unwrap_or(u64::MAX),
+            "buffer",
+            "buffers"
+        )
+    ));
+    let waited: Vec<String> = ["source", "hash", "target", "limit"]
+        .into_iter()
+        .zip(lane.waited_seconds)
+        .map(|(what, time)| format!("{what} {}", duration(seconds(time))))
+        .collect();
+    format!(
+        "      {}\n      waited for {}\n",
+        escape(hardware.join(", ").as_bytes()),
+        waited.join(", ")
+    )
+}
+
+/// Returns lines of columns, indented by two; the columns in `right` are aligned to the right, and
+/// columns that are empty everywhere are left out.
+pub(super) fn table(rows: &[Vec<String>], right: &[usize]) -> String {
+    let width_of = |column: usize| {
+        let cells = rows.iter().filter_map(|row| row.get(column));
+        cells.map(|cell| columns(cell)).max().unwrap_or(0)
+    };
+    let count = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..count).map(width_of).collect();
+    let mut text = String::new();
+    for row in rows {
+        let cells = row.iter().zip(&widths).enumerate();
+        let line: Vec<String> = cells
+            .filter(|(_, (_, width))| **width > 0)
+            .map(|(column, (cell, width))| {
+                if right.contains(&column) {
+                    pad_front(cell, *width)
+                } else {
+                    pad(cell, *width)
+                }
+            })
+            .collect();
+        push(
+            &mut text,
+            format_args!("  {}\n", line.join("  ").trim_end()),
+        );
+    }
+    text
+}
+
+/// Returns the first problems of a list under its heading; nothing when there are none.
+pub(super) fn list(
+    heading: &str,
+    problems: &[Problem],
+    total: u64,
+    folder: Option<&str>,
+) -> String {
+    if total == 0 {
+        return String::new();
+    }
+    let mut text = heading.to_owned();
+    for problem in problems.iter().take(LIST_MAX) {
+        push(&mut text, format_args!("  {}\n", problem_line(problem)));
+    }
+    let shown = u64::try_from(problems.len().min(LIST_MAX)).unwrap_or(u64::MAX);
+    let more = total.saturating_sub(shown);
+    if more > 0 {
+        push(&mut text, format_args!("  ... and {} more", count(more)));
+        if let Some(folder) = folder {
+            push(&mut text, format_args!(", see {folder}/report.json"));
+        }
+        text.push('\n');
+    }
+    text
+}
+
+/// Returns `source-read  DCIM/0042.mov: read: Input/output error`, safe to print.
+pub fn problem_line(problem: &Problem) -> String {
+    let path = exact(&problem.path, problem.path_hex.as_deref());
+    format!(
+        "{}  {}: {}",
+        escape(problem.kind.as_bytes()),
+        escape(&path),
+        escape(problem.reason.as_bytes())
+    )
+}
+
+fn notes(report: &Report) -> String {
+    let files = |number| counted(number, "file", "files");
+    let notes = [
+        (
+            report.totals.existing,
+            format!(
+                "{} ({}) in the target already, left alone",
+                files(report.totals.existing),
+                size(report.totals.existing_bytes)
+            ),
+        ),
+        (
+            report.privileges_cleared,
+            format!(
+                "set-id bits or capabilities cleared on {}, for safety; \
+                 --preserve setid,caps keeps them",
+                files(report.privileges_cleared)
+            ),
+        ),
+        (
+            report.owners_not_kept,
+            format!(
+                "owner not kept on {}: that takes root",
+                files(report.owners_not_kept)
+            ),
+        ),
+        (
+            report.names_outside_b3sum,
+            format!(
+                "{} b3sum -c cannot express, in manifest.nul alone",
+                counted(report.names_outside_b3sum, "name", "names")
+            ),
+        ),
+    ];
+    let mut text = String::new();
+    for (number, note) in notes {
+        if number > 0 {
+            let gap = if text.is_empty() { "\n" } else { "" };
+            push(&mut text, format_args!("{gap}note: {note}\n"));
+        }
+    }
+    text
+}
+
+fn next(report: &Report, folder: Option<&str>) -> String {
+    let Some(folder) = folder else {
+        return String::new();
+    };
+    let target = shell_word(Path::new(&report.target));
+    let mut text = format!("\nrecord: {folder}\n");
+    if report.command == "copy" {
+        if report.exit_code == Exit::Success.code() {
+            push(
+                &mut text,
+                format_args!("to check it again: inhaul verify {target}\n"),
+            );
+        } else {
+            text.push_str("to go on: the same command with --existing skip\n");
+        }
+    }
+    text
+}
+
+/// Returns where the run's report lies; `None` for one that writes none.
+fn folder(report: &Report) -> Option<String> {
+    if report.target.is_empty() || report.job.is_empty() {
+        return None;
+    }
+    let target = escape(report.target.as_bytes());
+    let target = target.trim_end_matches('/');
+    Some(format!(
+        "{target}/.inhaul/{}",
+        escape(report.job.as_bytes())
+    ))
+}
