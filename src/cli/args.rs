@@ -40,7 +40,11 @@ pub enum Command {
     ///
     /// Problems with single files are reported and the rest goes on; the list is at the end, in
     /// the report, and behind the exit code.
-    #[command(after_help = help::COPY_SHORT, after_long_help = help::copy())]
+    #[command(
+        override_usage = "inhaul copy [OPTIONS] <SOURCE>... <TARGET>",
+        after_help = help::COPY_SHORT,
+        after_long_help = help::copy()
+    )]
     Copy(Box<CopyArgs>),
     /// Print the BLAKE3 digest of every file, reading drives in parallel
     ///
@@ -68,16 +72,18 @@ pub enum Command {
 /// `inhaul copy`.
 #[derive(Debug, Args)]
 pub struct CopyArgs {
-    /// What to copy: a directory, a file, or `DIR/` for the contents of DIR
+    /// The SOURCEs to copy (directories or files), and last the TARGET directory
     ///
-    /// `/mnt/d1` lands as TARGET/d1; `/mnt/d1/`, with a slash at the end, puts what is in it
+    /// SOURCE `/mnt/d1` lands as TARGET/d1; `/mnt/d1/`, with a slash at the end, puts what is in it
     /// directly into TARGET.
-    #[arg(value_name = "SOURCE", required = true, value_hint = ValueHint::AnyPath)]
-    pub sources: Vec<PathBuf>,
-
-    /// The directory to copy into
-    #[arg(value_name = "TARGET", value_hint = ValueHint::DirPath)]
-    pub target: PathBuf,
+    // One argument, because clap takes no option between two when the first is repeatable.
+    #[arg(
+        value_name = "PATH",
+        num_args = 1..,
+        required = true,
+        value_hint = ValueHint::AnyPath
+    )]
+    pub paths: Vec<PathBuf>,
 
     /// Show what would be copied and whether it fits; write nothing
     #[arg(short = 'n', long)]

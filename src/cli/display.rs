@@ -13,8 +13,9 @@ use super::json::Event;
 use super::message::{Context, render_error};
 use super::output::Output;
 use super::plain::Plain;
+use super::plan::{DryRun, dry_run};
 use super::progress::Tracker;
-use super::render::{DryRun, dry_run, problem_line, report};
+use super::render::{problem_line, report};
 use super::resolve::{DisplaySettings, Progress};
 use super::screen::Screen;
 use super::text::{Paint, Tone};
@@ -178,14 +179,6 @@ impl Display {
             self.event(&Event::File { path, size, blake3 });
         } else {
             self.output.write(b3sum_line);
-        }
-    }
-
-    /// Prints a remark that everybody should see who has not asked for quiet.
-    pub fn remark(&self, text: &str) {
-        if self.settings.verbosity >= 0 {
-            let text = super::escape::escape_lines(text);
-            self.screen.print(&format!("note: {text}"));
         }
     }
 

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::escape::lossy;
+use super::plan::DryRun;
 use super::progress::{Row, View};
-use super::render::DryRun;
 use crate::engine::report::{LaneReport, Problem, Report, SCHEMA};
 use crate::engine::telemetry::Telemetry;
 use crate::error::Error;

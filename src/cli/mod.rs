@@ -1,21 +1,23 @@
 //! The command line: the only module that prints or knows clap.
 //!
 //! `args` (what was typed) -> `resolve` (what is meant) -> `commands` (do it) -> `exit`. What people
-//! see is made as strings by `bars`, `plain`, `render` and `message`; `display` decides what goes
+//! see is made as strings by `bars`, `plain`, `plan`, `render` and `message`; `display` decides what goes
 //! where, and `screen` and `output` are the only writers.
 
 pub mod args;
 pub mod bars;
 pub mod commands;
-pub mod console;
 pub mod display;
 pub mod escape;
+pub mod exit;
+mod fields;
 pub mod help;
 pub mod json;
 pub mod man;
 pub mod message;
 pub mod output;
 pub mod plain;
+pub mod plan;
 pub mod progress;
 pub mod render;
 pub mod resolve;
@@ -24,14 +26,14 @@ pub mod signals;
 pub mod text;
 pub mod units;
 
-use std::ffi::OsString;
-use std::io::{IsTerminal, Read};
+use std::ffi::{OsStr, OsString};
+use std::io::{IsTerminal, Read, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches};
 
-use crate::exit::Exit;
+use exit::Exit;
 use resolve::{Misuse, Surroundings, Task};
 
 /// Runs the program.
@@ -40,9 +42,11 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
 }
 
 fn run(args: impl Iterator<Item = OsString>) -> Exit {
-    let task = match parse(args, &mut surroundings(&mut read_list)) {
+    let args: Vec<OsString> = args.collect();
+    let clean = args.iter().all(|arg| is_clean(arg));
+    let task = match parse(args.into_iter(), &mut surroundings(&mut read_list)) {
         Ok(task) => task,
-        Err(Rejected::Clap(error)) => return show_clap(&error),
+        Err(Rejected::Clap(error)) => return show_clap(&error, clean),
         Err(Rejected::Misuse(misuse)) => return show_misuse(&misuse),
     };
     match task {
@@ -104,16 +108,20 @@ fn read_list(path: &Path) -> std::io::Result<Vec<u8>> {
     }
 }
 
+/// Returns whether an argument can be shown as it is.
+fn is_clean(arg: &OsStr) -> bool {
+    arg.to_str()
+        .is_some_and(|text| escape::escape(text.as_bytes()) == text)
+}
+
 /// Prints what clap has to say: help and version on standard output, errors on standard error.
-fn show_clap(error: &clap::Error) -> Exit {
-    let text = error.render().to_string();
-    let safe = escape::escape_lines(&text);
-    // An argument that a shell made from a file's name may hold anything; then print without colour.
-    let printed = if safe == text {
+fn show_clap(error: &clap::Error, clean: bool) -> Exit {
+    let printed = if clean || !error.use_stderr() {
         error.print()
     } else {
-        use std::io::Write;
-        std::io::stderr().write_all(safe.as_bytes())
+        // clap repeats arguments as they are, and a shell may have made one from any file's name.
+        let plain = error.render().to_string();
+        std::io::stderr().write_all(escape::escape_lines(&plain).as_bytes())
     };
     // A reader that went away has read enough; standard error has nobody behind it to tell.
     drop(printed);

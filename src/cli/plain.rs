@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::bars::{bytes, left, problems, total_note};
+use super::fields::{bytes, left, problems, total_note};
 use super::progress::{Row, View};
 use super::text::push;
 use super::units::{counted, duration, rate, size};
@@ -132,7 +132,7 @@ mod tests {
         assert_eq!(
             plain.due(&view(30, running())),
             ["[0:00:30] 1.24 GB of 4.00 GB, 31%, 212 MB/s, ETA 10m 00s, \
-              1 running; 14,203 files; 2 problems"]
+              2 problems; 1 running; 14,203 files"]
         );
         assert_eq!(plain.due(&view(59, running())), Vec::<String>::new());
         assert_eq!(plain.due(&view(60, running())).len(), 1);

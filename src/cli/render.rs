@@ -2,32 +2,15 @@
 
 use std::path::Path;
 
-use serde::Serialize;
-
 use super::escape::{escape, exact};
+use super::exit::Exit;
 use super::message::shell_word;
 use super::text::{Paint, Tone, columns, pad, pad_front, push};
 use super::units::{count, counted, duration, rate, seconds, size, whole};
 use crate::engine::report::{LaneReport, Problem, Report};
-use crate::exit::Exit;
 
 /// How many problems, and how many skipped things, are shown; the report has the rest.
 pub const LIST_MAX: usize = 20;
-
-pub use crate::engine::report::{DryLane, DryRun};
-
-impl DryRun {
-    /// Returns the exit code the copy itself would begin with: refused, incomplete or success.
-    pub fn exit(&self) -> Exit {
-        if !self.fits {
-            Exit::Refused
-        } else if !self.problems.is_empty() {
-            Exit::Incomplete
-        } else {
-            Exit::Success
-        }
-    }
-}
 
 /// Returns the summary of a run, with its last line end.
 pub fn report(report: &Report, verbose: bool, paint: Paint) -> String {
@@ -75,7 +58,8 @@ pub fn report(report: &Report, verbose: bool, paint: Paint) -> String {
     text
 }
 
-fn heading(paint: Paint, text: &str) -> String {
+/// Returns a heading with an empty line before it.
+pub(super) fn heading(paint: Paint, text: &str) -> String {
     format!("\n{}\n", paint.paint(Tone::Strong, text))
 }
 
@@ -232,7 +216,7 @@ fn details(lane: &LaneReport) -> String {
 
 /// Returns lines of columns, indented by two; the columns in `right` are aligned to the right, and
 /// columns that are empty everywhere are left out.
-fn table(rows: &[Vec<String>], right: &[usize]) -> String {
+pub(super) fn table(rows: &[Vec<String>], right: &[usize]) -> String {
     let width_of = |column: usize| {
         let cells = rows.iter().filter_map(|row| row.get(column));
         cells.map(|cell| columns(cell)).max().unwrap_or(0)
@@ -261,7 +245,12 @@ fn table(rows: &[Vec<String>], right: &[usize]) -> String {
 }
 
 /// Returns the first problems of a list under its heading; nothing when there are none.
-fn list(heading: &str, problems: &[Problem], total: u64, folder: Option<&str>) -> String {
+pub(super) fn list(
+    heading: &str,
+    problems: &[Problem],
+    total: u64,
+    folder: Option<&str>,
+) -> String {
     if total == 0 {
         return String::new();
     }
@@ -366,60 +355,4 @@ fn folder(report: &Report) -> Option<String> {
         "{target}/.inhaul/{}",
         escape(report.job.as_bytes())
     ))
-}
-
-/// Returns what a dry run found, with its last line end.
-pub fn dry_run(plan: &DryRun, paint: Paint) -> String {
-    let sum = |pick: fn(&DryLane) -> u64| plan.lanes.iter().map(pick).fold(0, u64::saturating_add);
-    let drives = u64::try_from(plan.lanes.len()).unwrap_or(u64::MAX);
-    let mut text = format!(
-        "would copy {}, {} from {} to {}; nothing was written\n",
-        counted(sum(|lane| lane.files), "file", "files"),
-        size(sum(|lane| lane.bytes)),
-        counted(drives, "drive", "drives"),
-        escape(plan.target.as_bytes())
-    );
-    text.push_str(&heading(paint, "drives"));
-    let rows = plan.lanes.iter().map(|lane| {
-        let sources: Vec<String> = lane.sources.iter().map(|s| escape(s.as_bytes())).collect();
-        vec![
-            escape(lane.drive.as_bytes()),
-            size(lane.bytes),
-            counted(lane.files, "file ", "files"),
-            counted(lane.dirs, "directory  ", "directories"),
-            sources.join(", "),
-        ]
-    });
-    text.push_str(&table(&rows.collect::<Vec<_>>(), &[1, 2, 3]));
-    let (tone, fits) = if plan.fits {
-        (Tone::Good, "it fits")
-    } else {
-        (Tone::Bad, "it does NOT fit")
-    };
-    let space = format!(
-        "needs {}, free {}: {fits}",
-        size(plan.needed),
-        size(plan.free)
-    );
-    push(&mut text, format_args!("\n{}\n", paint.paint(tone, &space)));
-    if plan.existing > 0 {
-        push(
-            &mut text,
-            format_args!(
-                "{} in the target already; see --existing\n",
-                counted(plan.existing, "file is", "files are")
-            ),
-        );
-    }
-    let total = u64::try_from(plan.problems.len()).unwrap_or(u64::MAX);
-    text.push_str(&list(
-        &paint.paint(
-            Tone::Bad,
-            &format!("\nwould NOT be copied: {}\n", count(total)),
-        ),
-        &plan.problems,
-        total,
-        None,
-    ));
-    text
 }

@@ -141,7 +141,7 @@ pub fn resolve(
 }
 
 fn copy(
-    args: CopyArgs,
+    mut args: CopyArgs,
     matches: &ArgMatches,
     world: &mut Surroundings<'_>,
 ) -> Result<Task, Misuse> {
@@ -152,10 +152,17 @@ fn copy(
             "copy without it; to mirror, run 'rsync -a --delete SOURCE/ TARGET' afterwards",
         ));
     }
-    for source in &args.sources {
-        not_empty("SOURCE", source)?;
+    let target = args.paths.pop().unwrap_or_default();
+    if args.paths.is_empty() {
+        return Err(Misuse::new(
+            format!(
+                "there is a SOURCE or a TARGET, but not both: {}",
+                escape_path(&target)
+            ),
+            "the last path is the TARGET, all before it are SOURCEs",
+            "inhaul copy SOURCE... TARGET",
+        ));
     }
-    not_empty("TARGET", &args.target)?;
     stdin_once(args.filter.exclude_from.iter().chain(&args.files_from))?;
     let filter = filter(&args.filter, args.from0, matches, world)?;
     let files_from = match &args.files_from {
@@ -168,8 +175,8 @@ fn copy(
         None => None,
     };
     let job = CopyJob {
-        sources: args.sources,
-        target: args.target,
+        sources: args.paths,
+        target,
         filter: Arc::new(filter),
         files_from,
         existing: match args.existing {
@@ -196,9 +203,6 @@ fn hash(
     matches: &ArgMatches,
     world: &mut Surroundings<'_>,
 ) -> Result<Task, Misuse> {
-    for path in &args.paths {
-        not_empty("PATH", path)?;
-    }
     stdin_once(args.filter.exclude_from.iter())?;
     let filter = filter(&args.filter, args.from0, matches, world)?;
     Ok(Task::Hash {
@@ -212,7 +216,6 @@ fn hash(
 }
 
 fn verify(args: VerifyArgs, world: &Surroundings<'_>) -> Result<Task, Misuse> {
-    not_empty("TARGET", &args.target)?;
     Ok(Task::Verify {
         job: VerifyJob {
             target: args.target,
@@ -235,17 +238,6 @@ fn job_name(name: &OsStr) -> Result<String, Misuse> {
             "give the name of a folder in TARGET/.inhaul, or leave --job out for the newest",
         )),
     }
-}
-
-fn not_empty(what: &str, path: &Path) -> Result<(), Misuse> {
-    if path.as_os_str().is_empty() {
-        return Err(Misuse::new(
-            format!("{what} is empty"),
-            "an empty path names nothing; often a variable that is not set",
-            "name a path; '.' is the current directory",
-        ));
-    }
-    Ok(())
 }
 
 fn engine(args: &EngineArgs) -> Result<EngineSettings, Misuse> {

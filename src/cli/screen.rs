@@ -9,10 +9,10 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::bars::{Line, Size};
-use super::text::{Paint, Tone, columns};
+use super::text::{Paint, Tone};
 
-/// Moves to the first column and clears from there to the end of the screen.
-const CLEAR_BELOW: &str = "\r\x1b[J";
+/// Clears to the end of the screen.
+const CLEAR_BELOW: &str = "\x1b[J";
 /// Clears to the end of the line.
 const CLEAR_LINE: &str = "\x1b[K";
 const HIDE_CURSOR: &str = "\x1b[?25l";
@@ -72,7 +72,10 @@ impl Screen {
     /// Prints text that may have several lines, above the live display if there is one.
     pub fn print(&self, text: &str) {
         let mut state = self.lock();
-        let mut frame = self.erase(&state.block);
+        let mut frame = up(&state.block);
+        if !state.block.is_empty() {
+            frame.push_str(CLEAR_BELOW);
+        }
         frame.push_str(text);
         frame.push('\n');
         self.append_block(&mut frame, &state.block);
@@ -87,9 +90,9 @@ impl Screen {
             frame.push_str(HIDE_CURSOR);
         }
         // Moving up and writing over, not clearing first: a cleared screen flickers.
-        frame.push_str(&self.up(&state.block));
+        frame.push_str(&up(&state.block));
         self.append_block(&mut frame, &block);
-        frame.push_str("\x1b[J");
+        frame.push_str(CLEAR_BELOW);
         send(&mut *state.out, &frame);
         state.block = block;
     }
@@ -129,29 +132,6 @@ impl Screen {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn erase(&self, block: &[Line]) -> String {
-        if block.is_empty() {
-            return String::new();
-        }
-        self.up(block) + CLEAR_BELOW
-    }
-
-    /// Moves the cursor from below the block to its beginning.
-    ///
-    /// If the terminal has become narrower since, it has wrapped the lines, and the block is taller
-    /// by what was wrapped.
-    fn up(&self, block: &[Line]) -> String {
-        let width = self.size().columns.max(1);
-        let rows: usize = block
-            .iter()
-            .map(|line| columns(&line.text).div_ceil(width).max(1))
-            .sum();
-        match rows {
-            0 => String::new(),
-            rows => format!("\r\x1b[{rows}A"),
-        }
-    }
-
     fn append_block(&self, frame: &mut String, block: &[Line]) {
         for line in block {
             frame.push_str(&self.paint.paint(line.tone, &line.text));
@@ -163,6 +143,18 @@ impl Screen {
     /// Returns the text in the colour of its tone.
     pub fn tint(&self, tone: Tone, text: &str) -> String {
         self.paint.paint(tone, text)
+    }
+}
+
+/// Moves the cursor from below the block to its beginning.
+///
+/// A terminal that has become narrower since may have wrapped the lines, and the block is taller
+/// then. The difference is left standing: going further up on a terminal that does not wrap would
+/// wipe out lines that are not ours.
+fn up(block: &[Line]) -> String {
+    match block.len() {
+        0 => String::new(),
+        rows => format!("\r\x1b[{rows}A"),
     }
 }
 
@@ -253,7 +245,7 @@ mod tests {
         screen.draw(vec![line("a"), line("b")]);
         assert_eq!(out.taken(), "\x1b[?25la\x1b[K\nb\x1b[K\n\x1b[J");
         screen.print("problem");
-        assert_eq!(out.taken(), "\r\x1b[2A\r\x1b[Jproblem\na\x1b[K\nb\x1b[K\n");
+        assert_eq!(out.taken(), "\r\x1b[2A\x1b[Jproblem\na\x1b[K\nb\x1b[K\n");
         screen.draw(vec![line("c")]);
         assert_eq!(out.taken(), "\r\x1b[2Ac\x1b[K\n\x1b[J");
         screen.release();
@@ -263,11 +255,11 @@ mod tests {
     }
 
     #[test]
-    fn wrapped_lines_are_counted() {
+    fn a_narrower_terminal_loses_no_line_of_others() {
         let (screen, out) = screen(narrow);
         screen.draw(vec![line("12345"), line("123456"), line("")]);
         out.taken();
         screen.draw(Vec::new());
-        assert_eq!(out.taken(), "\r\x1b[4A\x1b[J");
+        assert_eq!(out.taken(), "\r\x1b[3A\x1b[J");
     }
 }

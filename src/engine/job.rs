@@ -57,10 +57,10 @@ pub struct CopyJob {
     pub engine: EngineSettings,
 }
 
-/// One `hash` job.
+/// One hash job: digests of files, nothing written.
 #[derive(Debug, Clone)]
 pub struct HashJob {
-    /// Files and directories as typed.
+    /// The files and directories as typed.
     pub paths: Vec<PathBuf>,
     /// What is left out.
     pub filter: Arc<Filter>,
@@ -68,12 +68,12 @@ pub struct HashJob {
     pub engine: EngineSettings,
 }
 
-/// One `verify` job.
+/// One verify job: a target against its own record, nothing written below it but the report.
 #[derive(Debug, Clone)]
 pub struct VerifyJob {
     /// The target directory as typed.
     pub target: PathBuf,
-    /// Which job's manifest; `None` for the newest.
+    /// Name of the recorded job, a folder under `.inhaul`; `None` for the newest.
     pub job: Option<String>,
     /// Settings shared by all commands that read drives.
     pub engine: EngineSettings,
