@@ -5,21 +5,22 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
+use super::console::Console;
 use super::display::Display;
-use super::exit::{Exit, exit_of, worst};
 use super::man;
 use super::output::Output;
-use super::plan::DryRun;
 use super::signals;
 use crate::engine::job::{CopyJob, HashJob, VerifyJob};
 use crate::engine::report::Report;
+use crate::engine::{self, Session};
 use crate::error::Error;
+use crate::exit::{Exit, exit_of, worst};
 
 /// Copies, or shows what would be copied.
 pub fn run_copy(job: &CopyJob, dry_run: bool, display: &Display) -> Exit {
-    let stop = stop_on_signals(display);
+    let session = session(display, "copy", Some(&job.target));
     if dry_run {
-        return match engine::plan(job, display, &stop) {
+        return match engine::dry_run(job, &session) {
             Ok(plan) => {
                 display.dry_run(&plan);
                 plan.exit()
@@ -27,7 +28,7 @@ pub fn run_copy(job: &CopyJob, dry_run: bool, display: &Display) -> Exit {
             Err(error) => failed(display, &error, "copy", Some(&job.target), false),
         };
     }
-    match engine::copy(job, display, &stop) {
+    match engine::copy(job, &session) {
         Ok(report) => finished(display, &report),
         Err(error) => failed(display, &error, "copy", Some(&job.target), true),
     }
@@ -35,8 +36,7 @@ pub fn run_copy(job: &CopyJob, dry_run: bool, display: &Display) -> Exit {
 
 /// Prints digests.
 pub fn run_hash(job: &HashJob, display: &Display) -> Exit {
-    let stop = stop_on_signals(display);
-    let exit = match engine::hash(job, display, &stop) {
+    let exit = match engine::hash(job, &session(display, "hash", None)) {
         Ok(report) => finished(display, &report),
         Err(error) => failed(display, &error, "hash", None, false),
     };
@@ -46,8 +46,7 @@ pub fn run_hash(job: &HashJob, display: &Display) -> Exit {
 
 /// Compares a target with its record.
 pub fn run_verify(job: &VerifyJob, display: &Display) -> Exit {
-    let stop = stop_on_signals(display);
-    match engine::verify(job, display, &stop) {
+    match engine::verify(job, &session(display, "verify", Some(&job.target))) {
         Ok(report) => finished(display, &report),
         Err(error) => failed(display, &error, "verify", Some(&job.target), false),
     }
@@ -82,6 +81,16 @@ fn delivered(output: &Output, reader_gone: Exit) -> Exit {
     }
 }
 
+fn session(display: &Display, command: &'static str, target: Option<&Path>) -> Session {
+    let stop = stop_on_signals(display);
+    let target = target.map(Path::to_owned);
+    let console = Console::new(display.clone(), command, target, Arc::clone(&stop));
+    Session {
+        stop,
+        observer: Arc::new(console),
+    }
+}
+
 /// Returns a flag that the first signal sets; the engine looks at it and ends in order.
 fn stop_on_signals(display: &Display) -> Arc<AtomicBool> {
     let stop = Arc::new(AtomicBool::new(false));
@@ -111,32 +120,4 @@ fn failed(
 ) -> Exit {
     display.error(error, command, target, began);
     exit_of(error.kind())
-}
-
-/// Stands in for `crate::engine` until it has these functions; to be replaced by calls to it.
-mod engine {
-    use super::{Arc, AtomicBool, CopyJob, Display, DryRun, Error, HashJob, Report, VerifyJob};
-    use crate::error::{ErrorKind, Side};
-
-    type Stop = Arc<AtomicBool>;
-
-    fn absent(what: &str) -> Error {
-        Error::new(ErrorKind::Unsupported, Side::Record, "", what)
-    }
-
-    pub(super) fn copy(_: &CopyJob, _: &Display, _: &Stop) -> Result<Report, Error> {
-        Err(absent("this build has no copy engine"))
-    }
-
-    pub(super) fn plan(_: &CopyJob, _: &Display, _: &Stop) -> Result<DryRun, Error> {
-        Err(absent("this build has no copy engine"))
-    }
-
-    pub(super) fn hash(_: &HashJob, _: &Display, _: &Stop) -> Result<Report, Error> {
-        Err(absent("this build has no hash engine"))
-    }
-
-    pub(super) fn verify(_: &VerifyJob, _: &Display, _: &Stop) -> Result<Report, Error> {
-        Err(absent("this build has no verify engine"))
-    }
 }

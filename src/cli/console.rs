@@ -1,6 +1,7 @@
 //! The engine's observer on the user's terminal.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::display::{Display, Watch};
@@ -15,16 +16,25 @@ pub struct Console {
     display: Display,
     command: &'static str,
     target: Option<PathBuf>,
+    stop: Arc<AtomicBool>,
     watch: Mutex<Option<Watch>>,
 }
 
 impl Console {
     /// Returns an observer for one run of a command.
-    pub fn new(display: Display, command: &'static str, target: Option<PathBuf>) -> Self {
+    ///
+    /// `stop` is set when nobody reads the digests any more.
+    pub fn new(
+        display: Display,
+        command: &'static str,
+        target: Option<PathBuf>,
+        stop: Arc<AtomicBool>,
+    ) -> Self {
         Self {
             display,
             command,
             target,
+            stop,
             watch: Mutex::default(),
         }
     }
@@ -76,6 +86,9 @@ impl Observer for Console {
         );
         self.display
             .digest(&line, path, size, digest.to_hex().as_str());
+        if self.display.output().failure().is_some() {
+            self.stop.store(true, Relaxed);
+        }
     }
 
     fn ended(&self) {

@@ -182,6 +182,14 @@ impl Display {
         }
     }
 
+    /// Prints a remark for everybody who has not asked for quiet.
+    pub fn remark(&self, text: &str) {
+        if self.settings.verbosity >= 0 {
+            let text = super::escape::escape_lines(text);
+            self.screen.print(&format!("note: {text}"));
+        }
+    }
+
     /// Prints a remark that only those who ask for more want to see.
     pub fn note(&self, text: &str) {
         if self.settings.verbosity > 0 {

@@ -3,8 +3,8 @@
 //! Every section is a heading that ends in a colon and lines indented by two; the manual page
 //! finds them by that shape.
 
-use super::exit::Exit;
 use super::text::push;
+use crate::exit::Exit;
 
 /// Under `inhaul -h`.
 pub const SHORT_HINT: &str = "\

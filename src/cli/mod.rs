@@ -7,9 +7,9 @@
 pub mod args;
 pub mod bars;
 pub mod commands;
+pub mod console;
 pub mod display;
 pub mod escape;
-pub mod exit;
 mod fields;
 pub mod help;
 pub mod json;
@@ -33,7 +33,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches};
 
-use exit::Exit;
+use crate::exit::Exit;
 use resolve::{Misuse, Surroundings, Task};
 
 /// Runs the program.

@@ -1,47 +1,12 @@
 //! What a dry run found, and how it is told.
 
-use serde::Serialize;
-
 use super::escape::escape;
-use super::exit::Exit;
 use super::render::{heading, list, table};
 use super::text::{Paint, Tone, push};
 use super::units::{count, counted, size};
-use crate::engine::report::Problem;
+use crate::exit::Exit;
 
-/// What a dry run found.
-#[derive(Debug, Clone, Serialize)]
-pub struct DryRun {
-    /// The target as typed.
-    pub target: String,
-    /// One for each drive.
-    pub lanes: Vec<DryLane>,
-    /// Bytes the target needs.
-    pub needed: u64,
-    /// Bytes the target has free.
-    pub free: u64,
-    /// Whether it all fits: bytes, inodes, names.
-    pub fits: bool,
-    /// Files whose names are taken in the target.
-    pub existing: u64,
-    /// What could not be listed, or would not be copied.
-    pub problems: Vec<Problem>,
-}
-
-/// One drive of a dry run.
-#[derive(Debug, Clone, Serialize)]
-pub struct DryLane {
-    /// Short name, such as `sdb`.
-    pub drive: String,
-    /// The sources on it.
-    pub sources: Vec<String>,
-    /// Regular files.
-    pub files: u64,
-    /// Their bytes.
-    pub bytes: u64,
-    /// Directories.
-    pub dirs: u64,
-}
+pub use crate::engine::report::{DryLane, DryRun};
 
 impl DryRun {
     /// Returns the exit code the copy itself would begin with: refused, incomplete or success.

@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use super::escape::{escape, exact};
-use super::exit::Exit;
 use super::message::shell_word;
 use super::text::{Paint, Tone, columns, pad, pad_front, push};
 use super::units::{count, counted, duration, rate, seconds, size, whole};
 use crate::engine::report::{LaneReport, Problem, Report};
+use crate::exit::Exit;
 
 /// How many problems, and how many skipped things, are shown; the report has the rest.
 pub const LIST_MAX: usize = 20;

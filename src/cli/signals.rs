@@ -6,8 +6,8 @@ use std::thread;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use super::exit::Exit;
 use super::screen::Screen;
+use crate::exit::Exit;
 
 const STOPPING: &str = "stopping: what is in flight is finished and made durable first; \
                         a second signal stops at once";

@@ -436,7 +436,6 @@ pub fn dry_run(job: &CopyJob, session: &Session) -> Result<DryRun, Error> {
             files: counted.files,
             bytes: counted.bytes,
             dirs: counted.dirs,
-            others: counted.others,
         })
         .collect();
     let problem = |error: &Error| {
@@ -456,7 +455,6 @@ pub fn dry_run(job: &CopyJob, session: &Session) -> Result<DryRun, Error> {
         free: room.bytes,
         fits: room.fits(need),
         existing: counted.iter().map(|counted| counted.existing).sum(),
-        existing_bytes: counted.iter().map(|counted| counted.existing_bytes).sum(),
         problems: counted
             .iter()
             .flat_map(|c| c.problems.iter().map(problem))

@@ -151,8 +151,6 @@ pub struct DryRun {
     pub fits: bool,
     /// Files whose names are taken in the target.
     pub existing: u64,
-    /// Their bytes in the sources.
-    pub existing_bytes: u64,
     /// What could not be listed.
     pub problems: Vec<Problem>,
 }
@@ -170,6 +168,4 @@ pub struct DryLane {
     pub bytes: u64,
     /// Directories.
     pub dirs: u64,
-    /// Symlinks, special files and further hard links.
-    pub others: u64,
 }

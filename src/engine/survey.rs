@@ -28,8 +28,6 @@ pub(crate) struct Counted {
     pub(crate) others: u64,
     /// Files whose names are taken in the target.
     pub(crate) existing: u64,
-    /// Their bytes in the source.
-    pub(crate) existing_bytes: u64,
     /// What it takes up in the target, existing names left out.
     pub(crate) need: Need,
     /// What could not be listed.
@@ -94,7 +92,6 @@ impl Surveyor<'_> {
         counted.bytes += size;
         if self.is_taken(entry) {
             self.counted.existing += 1;
-            self.counted.existing_bytes += size;
             return;
         }
         let sparse = size > INLINE_MAX && entry.dir.tree().trusts_holes;

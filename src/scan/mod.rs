@@ -20,5 +20,8 @@ mod visitor;
 mod walk;
 
 pub use entry::{Attributes, Dir, Entry, FileStamp, Finished, Kind, Tree, as_path, join};
-pub use files_from::FilesFrom;
+pub use files_from::{FilesFrom, Want};
 pub use filter::{Filter, Rule};
+pub use order::Order;
+pub use visitor::{Enter, Visitor, WalkOptions};
+pub use walk::{DEPTH_MAX, walk};
