@@ -1,6 +1,16 @@
 //! Port 1: bytes between buffers and descriptors.
 //!
+//! Two backends keep one contract: [`uring`] where the kernel lets us, [`blocking`] everywhere.
+//! [`probe`] chooses between them, [`resume`] continues short transfers above them.
+//!
 //! **Boundary.** Knows nothing of files' meaning, names, digests or manifests.
+
+pub mod blocking;
+pub mod errno;
+pub mod probe;
+pub mod resume;
+mod sys;
+pub mod uring;
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -34,7 +44,7 @@ pub enum Op {
     WriteBack {
         /// Where in the file, in bytes.
         offset: u64,
-        /// How many bytes.
+        /// How many bytes; 0 means to the end of the file.
         len: u64,
     },
 }
@@ -79,6 +89,8 @@ pub trait Wake: Send + Sync + std::fmt::Debug {
 }
 
 /// A way of doing I/O, owned by one thread. Submit, then reap; ownership goes in and comes out.
+///
+/// A backend stays on the thread that made it, to its end.
 ///
 /// # Contract
 ///
