@@ -11,7 +11,7 @@ use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crossbeam::channel::{Receiver, Sender, TrySendError, bounded, select};
 use rustix::io::Errno;
@@ -123,7 +123,7 @@ impl Backend for Blocking {
             return Ok(());
         }
         // A year stands for ever: the clock cannot count up to `Duration::MAX`.
-        let limit = limit.min(Duration::from_hours(24 * 365));
+        let limit = limit.min(Duration::from_secs(365 * 24 * 3600));
         select! {
             recv(self.done) -> completion => {
                 // The other end is gone only if every worker is, and none ends before us.
@@ -222,7 +222,7 @@ mod tests {
     fn reap_all(backend: &mut Blocking) -> Vec<Completion> {
         let mut done = Vec::new();
         while backend.in_flight() > 0 {
-            let wait = Wait::AtMost(Duration::from_mins(1));
+            let wait = Wait::AtMost(Duration::from_secs(60));
             backend.reap(wait, &mut done).unwrap();
         }
         done

@@ -8,10 +8,11 @@
 //! 3. Otherwise go on from the last multiple of [`ALIGN`] that was reached, as O_DIRECT takes no
 //!    other. The part after it is moved a second time: read into the same memory, or written with
 //!    the same bytes. Example: 10,000 bytes came of 16,384; go on at 8,192 with 8,192 to go.
-//! 4. A round that gets no further than the best before it is idle. A read that is idle
-//!    [`IDLE_ROUNDS_MAX`] times in a row has met the end of the file at an odd length, where the
-//!    kernel has no way to say "0 bytes" to an aligned request. A write that is idle that often has
-//!    failed with `EIO`.
+//! 4. A read that stops at the same odd byte [`SIGHTINGS`] times in a row has met the end of the
+//!    file: the kernel has no way to say "0 bytes" to a request that must begin on a multiple of
+//!    [`ALIGN`].
+//! 5. A round that gets no further than the best before it is idle. After [`IDLE_ROUNDS_MAX`] of
+//!    them in a row the transfer has failed with `EIO`.
 //!
 //! **Boundary.** Below this line nobody resumes, above it nobody sees a short count.
 
@@ -20,11 +21,14 @@ use rustix::io::Errno;
 use super::{Completion, Op, Request};
 use crate::buffer::{ALIGN, View};
 
-/// How many rounds in a row may bring no progress.
+/// How many rounds in a row must stop at the same byte before it is the end of the file.
 ///
-/// Two would do for the end of a file; the third is for a signal that cuts a transfer short at the
-/// same place twice.
-pub const IDLE_ROUNDS_MAX: u8 = 3;
+/// Two would do if only ends of files stopped a read twice at one place; a signal might.
+pub const SIGHTINGS: u8 = 3;
+
+/// How many rounds in a row may bring no progress. Generous: each costs one request, and what it
+/// guards against is going on for ever.
+pub const IDLE_ROUNDS_MAX: u8 = 16;
 
 /// What to do after a completion. The memory is whole again in every variant but `Again`.
 #[derive(Debug)]
@@ -65,6 +69,10 @@ pub struct Transfer {
     best: usize,
     /// Rounds in a row without progress.
     idle: u8,
+    /// How far the last round came, from `offset`.
+    end: usize,
+    /// Rounds in a row that came as far as that.
+    sightings: u8,
 }
 
 impl Transfer {
@@ -82,6 +90,8 @@ impl Transfer {
             at: 0,
             best: 0,
             idle: 0,
+            end: 0,
+            sightings: 0,
         }
     }
 
@@ -116,13 +126,8 @@ impl Transfer {
         if moved == 0 && !reads {
             return self.fail(request, Errno::IO);
         }
-        self.idle = if reached > self.best {
-            0
-        } else {
-            self.idle + 1
-        };
-        self.best = self.best.max(reached);
-        if reads && (moved == 0 || self.idle >= IDLE_ROUNDS_MAX) {
+        self.note(reached);
+        if reads && (moved == 0 || self.sightings >= SIGHTINGS) {
             let request = self.restore(request);
             return Step::EndOfFile {
                 request,
@@ -136,6 +141,22 @@ impl Transfer {
         self.at = reached - reached % ALIGN;
         self.narrow(&mut request.op);
         Step::Again(request)
+    }
+
+    /// Counts a round that came as far as `reached`.
+    fn note(&mut self, reached: usize) {
+        self.idle = if reached > self.best {
+            0
+        } else {
+            self.idle + 1
+        };
+        self.best = self.best.max(reached);
+        self.sightings = if reached == self.end {
+            self.sightings + 1
+        } else {
+            1
+        };
+        self.end = reached;
     }
 
     fn fail(&self, request: Request, errno: Errno) -> Step {
@@ -288,11 +309,10 @@ mod tests {
         let credits = credits();
         let request = read(&credits, 0, 12288);
         let mut transfer = Transfer::wanting(&request.op, 11_000);
-        let mut request = again(transfer.settle(ok(request, 10_000)));
-        for _ in 0..2 {
-            assert_eq!(asks(&request), (8192, 4096));
-            request = again(transfer.settle(ok(request, 1808)));
-        }
+        let request = again(transfer.settle(ok(request, 10_000)));
+        assert_eq!(asks(&request), (8192, 4096));
+        let request = again(transfer.settle(ok(request, 1808)));
+        assert_eq!(asks(&request), (8192, 4096));
         match transfer.settle(ok(request, 1808)) {
             Step::EndOfFile { len, .. } => assert_eq!(len, 10_000),
             other => panic!("{other:?}"),
@@ -307,6 +327,36 @@ mod tests {
         let request = again(transfer.settle(ok(request, 10_000)));
         match transfer.settle(ok(request, 0)) {
             Step::EndOfFile { len, .. } => assert_eq!(len, 8192),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_shorter_answer_between_sightings_is_not_the_end() {
+        let credits = credits();
+        let request = read(&credits, 0, 4096);
+        let mut transfer = Transfer::new(&request.op);
+        let mut request = again(transfer.settle(ok(request, 1000)));
+        for moved in [1000, 900, 1000, 1000] {
+            request = again(transfer.settle(ok(request, moved)));
+        }
+        match transfer.settle(ok(request, 1000)) {
+            Step::EndOfFile { len, .. } => assert_eq!(len, 1000),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_read_that_never_settles_is_given_up() {
+        let credits = credits();
+        let request = read(&credits, 0, 4096);
+        let mut transfer = Transfer::new(&request.op);
+        let mut request = again(transfer.settle(ok(request, 1000)));
+        for round in 0..15 {
+            request = again(transfer.settle(ok(request, 100 + round)));
+        }
+        match transfer.settle(ok(request, 7)) {
+            Step::Failed { errno, .. } => assert_eq!(errno, Errno::IO),
             other => panic!("{other:?}"),
         }
     }
@@ -359,7 +409,7 @@ mod tests {
         let request = write(&credits, 0, &[1; 8192]);
         let mut transfer = Transfer::new(&request.op);
         let mut request = again(transfer.settle(ok(request, 512)));
-        for _ in 0..2 {
+        for _ in 0..15 {
             request = again(transfer.settle(ok(request, 512)));
         }
         match transfer.settle(ok(request, 512)) {

@@ -76,3 +76,43 @@ impl Wake for Doorbell {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rings(bell: &Doorbell) -> bool {
+        rustix::io::read(bell, &mut [0u8; 8]).is_ok()
+    }
+
+    #[test]
+    fn a_busy_thread_is_woken_without_a_system_call_and_does_not_sleep() {
+        let bell = Doorbell::new().unwrap();
+        bell.wake();
+        assert!(!rings(&bell));
+        assert!(!bell.lie_down());
+        assert!(bell.lie_down());
+    }
+
+    #[test]
+    fn a_sleeping_thread_hears_one_ring_however_often_it_is_woken() {
+        let bell = Doorbell::new().unwrap();
+        assert!(bell.lie_down());
+        bell.wake();
+        bell.wake();
+        assert!(bell.get_up());
+        assert!(rings(&bell));
+        assert!(!rings(&bell));
+        assert!(!bell.get_up());
+    }
+
+    #[test]
+    fn a_silenced_bell_is_quiet() {
+        let bell = Doorbell::new().unwrap();
+        assert!(bell.lie_down());
+        bell.wake();
+        bell.silence();
+        bell.silence();
+        assert!(!rings(&bell));
+    }
+}

@@ -20,7 +20,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use io_uring::{Probe, opcode};
+use io_uring::{Builder, Probe, opcode};
 use rustix::io::Errno;
 
 use self::doorbell::Doorbell;
@@ -108,9 +108,17 @@ impl Uring {
     /// # Errors
     /// When the kernel has no io_uring for us, or one that lacks what we need.
     pub fn new(depth: usize, credits: Option<&Credits>) -> Result<Self, SetupError> {
+        Self::climb(depth, credits, &ring::RUNGS)
+    }
+
+    fn climb(
+        depth: usize,
+        credits: Option<&Credits>,
+        rungs: &[fn(&mut Builder)],
+    ) -> Result<Self, SetupError> {
         let fail = |step| move |errno| SetupError { errno, step };
         let depth = u32::try_from(depth).unwrap_or(u32::MAX - 1).max(1);
-        let ring = ring::build(depth.saturating_add(1)).map_err(fail(Step::Setup))?;
+        let ring = ring::build(depth.saturating_add(1), rungs).map_err(fail(Step::Setup))?;
         if !ring.params().is_feature_ext_arg() {
             return Err(fail(Step::TimedWait)(Errno::NOSYS));
         }
@@ -163,7 +171,7 @@ impl Uring {
             errno,
             step: Step::Operations,
         };
-        let ring = ring::build(1).map_err(|errno| SetupError {
+        let ring = ring::build(1, &ring::RUNGS).map_err(|errno| SetupError {
             errno,
             step: Step::Setup,
         })?;
@@ -266,6 +274,45 @@ impl Backend for Uring {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::buffer::Arena;
+    use crate::io::Op;
+    use std::os::fd::OwnedFd;
+
+    /// Reads one byte of a pipe by asking again and again, then by sleeping; then is woken.
+    fn exercise(ring: &mut Uring, credits: &Credits) {
+        let (reader, writer) = std::io::pipe().unwrap();
+        let file = Arc::new(OwnedFd::from(reader));
+        let ever = Wait::AtMost(Duration::MAX);
+        for wait in [Wait::Poll, ever] {
+            let (file, lease) = (Arc::clone(&file), credits.take().unwrap());
+            let op = Op::Read { offset: 0, lease };
+            ring.submit(Request { token: 1, file, op }).unwrap();
+            let mut done = Vec::new();
+            ring.reap(Wait::Poll, &mut done).unwrap();
+            assert!(done.is_empty());
+            rustix::io::write(&writer, b"x").unwrap();
+            while done.is_empty() {
+                ring.reap(wait, &mut done).unwrap();
+            }
+            assert_eq!(done[0].result, Ok(1));
+        }
+        let waker = ring.waker();
+        let other = std::thread::spawn(move || waker.wake());
+        ring.reap(ever, &mut Vec::new()).unwrap();
+        other.join().unwrap();
+    }
+
+    #[test]
+    fn every_rung_of_the_ladder_carries() {
+        for first in 0..ring::RUNGS.len() {
+            let credits = Arena::new(1).unwrap().lend(1).unwrap();
+            match Uring::climb(2, Some(&credits), &ring::RUNGS[first..]) {
+                Ok(mut ring) => exercise(&mut ring, &credits),
+                Err(why) => eprintln!("SKIPPED: {why}"),
+            }
+            assert_eq!(credits.free(), 1);
+        }
+    }
 
     fn message(errno: Errno, step: Step) -> String {
         SetupError { errno, step }.to_string()

@@ -46,28 +46,30 @@ const WRITE_BACK_MAX: u64 = (u32::MAX as u64 + 1) - (1 << 20);
 const REGION_MAX: usize = 1 << 30;
 
 /// The longest single sleep; a longer wait is several of them. Any value that fits a timespec.
-const SLEEP_MAX: Duration = Duration::from_hours(24);
+const SLEEP_MAX: Duration = Duration::from_secs(24 * 3600);
 
-/// Makes a ring with the best set of flags this kernel takes.
+/// Sets of flags, the best first; a kernel that does not know one says `EINVAL`.
 ///
 /// With DEFER_TASKRUN (6.1) answers are delivered only when we ask for them, on this thread;
-/// COOP_TASKRUN (5.19) does without an interrupt; SUBMIT_ALL (5.18) does not stop at a bad entry.
-/// Source: io_uring_setup(2).
-pub(super) fn build(entries: u32) -> Result<IoUring, Errno> {
-    let rungs: [fn(&mut Builder); 4] = [
-        |b| {
-            b.setup_single_issuer().setup_defer_taskrun();
-            b.setup_taskrun_flag().setup_submit_all();
-        },
-        |b| {
-            b.setup_coop_taskrun();
-            b.setup_taskrun_flag().setup_submit_all();
-        },
-        |b| {
-            b.setup_submit_all();
-        },
-        |_| {},
-    ];
+/// COOP_TASKRUN (5.19) does without an interrupt; TASKRUN_FLAG shows that there is something to ask
+/// for; SUBMIT_ALL (5.18) does not stop at a bad entry. Source: io_uring_setup(2).
+pub(super) const RUNGS: [fn(&mut Builder); 4] = [
+    |b| {
+        b.setup_single_issuer().setup_defer_taskrun();
+        b.setup_taskrun_flag().setup_submit_all();
+    },
+    |b| {
+        b.setup_coop_taskrun();
+        b.setup_taskrun_flag().setup_submit_all();
+    },
+    |b| {
+        b.setup_submit_all();
+    },
+    |_| {},
+];
+
+/// Makes a ring with the first of these sets of flags that this kernel takes.
+pub(super) fn build(entries: u32, rungs: &[fn(&mut Builder)]) -> Result<IoUring, Errno> {
     for rung in rungs {
         let mut builder = IoUring::builder();
         builder.setup_clamp();
@@ -83,7 +85,7 @@ pub(super) fn build(entries: u32) -> Result<IoUring, Errno> {
 
 /// A ring and its in-flight table.
 pub(super) struct Ring {
-    ring: IoUring,
+    uring: IoUring,
     flights: Flights,
     /// Keeps the registered region mapped; `None` if nothing is registered.
     credits: Option<Credits>,
@@ -104,7 +106,7 @@ impl Ring {
         let mut this = Self {
             flights: Flights::new(depth.min(room)),
             answers: Vec::with_capacity(ring.params().cq_entries() as usize),
-            ring,
+            uring: ring,
             credits: None,
             fixed_writes: false,
             doorbell,
@@ -129,7 +131,7 @@ impl Ring {
         }];
         self.credits = Some(credits.clone());
         // SAFETY: `register_buffers` needs memory that stays mapped until the ring is gone: R4.
-        let registered = unsafe { self.ring.submitter().register_buffers(&whole) };
+        let registered = unsafe { self.uring.submitter().register_buffers(&whole) };
         registered.map_err(|error| {
             self.credits = None;
             errno::from_error(&error)
@@ -145,7 +147,10 @@ impl Ring {
     pub(super) fn limit_workers(&mut self, bounded: u32) -> Result<(), Errno> {
         // 0 leaves the unbounded class, which regular files never use, as it is.
         let mut limits = [bounded, 0];
-        let answer = self.ring.submitter().register_iowq_max_workers(&mut limits);
+        let answer = self
+            .uring
+            .submitter()
+            .register_iowq_max_workers(&mut limits);
         answer.map_err(|error| errno::from_error(&error))
     }
 
@@ -174,7 +179,7 @@ impl Ring {
 
     /// Returns whether entries wait for the next `enter`.
     pub(super) fn has_queued(&mut self) -> bool {
-        !self.ring.submission().is_empty()
+        !self.uring.submission().is_empty()
     }
 
     /// Hands queued entries to the kernel and, with `wait`, sleeps until an answer is there.
@@ -185,7 +190,7 @@ impl Ring {
     /// # Errors
     /// Only if the ring is unusable, `EEXIST` if this is not the thread that made it.
     pub(super) fn enter(&mut self, wait: Option<Duration>) -> Result<(), Errno> {
-        let submitter = self.ring.submitter();
+        let submitter = self.uring.submitter();
         let entered = match wait {
             None => submitter.submit(),
             Some(limit) => {
@@ -211,7 +216,7 @@ impl Ring {
     pub(super) fn collect(&mut self, done: &mut Vec<Completion>) {
         let mut answers = std::mem::take(&mut self.answers);
         answers.extend(
-            self.ring
+            self.uring
                 .completion()
                 .map(|cqe| (cqe.user_data(), cqe.result())),
         );
@@ -259,7 +264,7 @@ impl Ring {
         };
         let region = self.credits.as_ref().map(Credits::region);
         let entry = entry(flight, region, self.fixed_writes).user_data(tag);
-        let mut queue = self.ring.submission();
+        let mut queue = self.uring.submission();
         // SAFETY: `push` needs the entry's memory and descriptor valid until it is answered: R1 and
         // R3 hold as `entry` takes both from a request in the table, R2 keeps it there.
         unsafe { queue.push(&entry) }.is_ok()
@@ -272,7 +277,7 @@ impl Ring {
         let entry = opcode::PollAdd::new(fd, u32::from(libc::POLLIN.unsigned_abs()))
             .build()
             .user_data(DOORBELL);
-        let mut queue = self.ring.submission();
+        let mut queue = self.uring.submission();
         // SAFETY: `push` needs the entry's memory and descriptor valid until it is answered: it has
         // no memory, and R3.
         let pushed = unsafe { queue.push(&entry) };
@@ -369,4 +374,106 @@ fn holds(region: *mut [u8], start: *const u8, len: usize) -> bool {
         .checked_sub(region.cast::<u8>().addr())
         .and_then(|from| from.checked_add(len))
         .is_some_and(|end| end <= region.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::buffer::{Arena, SLOT_LEN};
+    use std::os::fd::OwnedFd;
+
+    fn opcode_of(op: Op, region: Option<*mut [u8]>, fixed_writes: bool) -> u32 {
+        let file = std::fs::File::open("/dev/null").unwrap();
+        let mut flight = Flight {
+            request: Request {
+                token: 0,
+                file: Arc::new(OwnedFd::from(file)),
+                op,
+            },
+            retries: 0,
+            covered: 0,
+        };
+        entry(&mut flight, region, fixed_writes).get_opcode()
+    }
+
+    #[test]
+    fn only_memory_in_the_region_is_moved_as_registered_and_writes_only_when_allowed() {
+        let mut arena = Arena::new(2).unwrap();
+        let (ours, theirs) = (arena.lend(1).unwrap(), arena.lend(1).unwrap());
+        let region = Some(ours.region());
+        let read = |credits: &Credits, region| {
+            let lease = credits.take().unwrap();
+            opcode_of(Op::Read { offset: 0, lease }, region, true)
+        };
+        let write = |credits: &Credits, fixed_writes| {
+            let view = credits.take().unwrap().freeze(SLOT_LEN);
+            opcode_of(Op::Write { offset: 0, view }, region, fixed_writes)
+        };
+        let [plain_read, fixed_read] = [opcode::Read::CODE, opcode::ReadFixed::CODE];
+        let [plain_write, fixed_write] = [opcode::Write::CODE, opcode::WriteFixed::CODE];
+        assert_eq!(read(&ours, None), plain_read.into());
+        assert_eq!(read(&ours, region), fixed_read.into());
+        assert_eq!(read(&theirs, region), plain_read.into());
+        assert_eq!(write(&ours, true), fixed_write.into());
+        assert_eq!(write(&ours, false), plain_write.into());
+        assert_eq!(write(&theirs, true), plain_write.into());
+    }
+
+    #[test]
+    fn a_region_holds_what_lies_in_it_to_the_last_byte() {
+        let mut arena = Arena::new(2).unwrap();
+        let region = arena.lend(1).unwrap().region();
+        let start = region.cast::<u8>();
+        assert!(holds(region, start, SLOT_LEN));
+        assert!(holds(region, start.wrapping_add(SLOT_LEN - 1), 1));
+        assert!(!holds(region, start, SLOT_LEN + 1));
+        assert!(!holds(region, start.wrapping_add(1), SLOT_LEN));
+        assert!(!holds(region, start.wrapping_sub(1), 1));
+        assert!(!holds(region, start, usize::MAX));
+    }
+
+    #[test]
+    fn the_limit_of_workers_reaches_the_kernel() {
+        let Ok(ring) = build(2, &RUNGS) else {
+            eprintln!("SKIPPED: no io_uring");
+            return;
+        };
+        let mut ring = Ring::new(ring, 1, Arc::new(Doorbell::new().unwrap()));
+        if let Err(errno) = ring.limit_workers(3) {
+            eprintln!("SKIPPED: no limit to set: {errno}");
+            return;
+        }
+        // Asking with 0 changes nothing and gives what is set.
+        let mut limits = [0, 0];
+        ring.uring
+            .submitter()
+            .register_iowq_max_workers(&mut limits)
+            .unwrap();
+        assert_eq!(limits[0], 3);
+    }
+
+    #[test]
+    fn an_interrupted_request_is_queued_again_so_often_and_then_reported() {
+        let Ok(ring) = build(4, &RUNGS) else {
+            eprintln!("SKIPPED: no io_uring");
+            return;
+        };
+        let mut ring = Ring::new(ring, 2, Arc::new(Doorbell::new().unwrap()));
+        let null = std::fs::File::open("/dev/null").unwrap();
+        let request = Request {
+            token: 0,
+            file: Arc::new(OwnedFd::from(null)),
+            op: Op::WriteBack { offset: 0, len: 1 },
+        };
+        let tag = ring.flights.insert(request).unwrap();
+        for raw in [-libc::EINTR, -libc::EAGAIN].into_iter().cycle().take(16) {
+            assert!(ring.goes_on(tag, raw));
+            ring.enter(None).unwrap();
+            ring.uring.completion().for_each(drop);
+        }
+        assert!(!ring.goes_on(tag, -libc::EAGAIN));
+        assert!(!ring.goes_on(tag, -libc::EIO));
+        // The kernel answers to those sixteen; the request must not be taken for them.
+        ring.flights.remove(tag).unwrap();
+    }
 }
