@@ -7,12 +7,17 @@ use std::thread::JoinHandle;
 
 use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
 
-use super::{BLOCK_LEN, FileDigest};
-use crate::buffer::View;
+use super::FileDigest;
+use crate::buffer::{SLOT_LEN, View};
 use crate::io::Wake;
 
 /// Zeros to hash for blocks that lie in a hole.
-static ZEROS: [u8; BLOCK_LEN as usize] = [0; BLOCK_LEN as usize];
+static ZEROS: [u8; SLOT_LEN] = [0; SLOT_LEN];
+
+const _: () = assert!(
+    SLOT_LEN as u64 == super::BLOCK_LEN,
+    "a buffer holds one block"
+);
 
 /// The bytes of a block.
 #[derive(Debug)]
@@ -97,7 +102,7 @@ impl HashPool {
 
     /// Hands a block to a worker; when all are busy and the queue is full, hashes it here, so
     /// that a lane with nothing better to do helps instead of waiting.
-    pub fn hash(&self, job: HashJob) {
+    pub fn submit(&self, job: HashJob) {
         match &self.queue {
             Some(queue) => {
                 if let Err(TrySendError::Full(job) | TrySendError::Disconnected(job)) =

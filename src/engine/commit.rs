@@ -4,20 +4,18 @@
 //! data. A batch closes after [`BATCH_FILES`], [`BATCH_BYTES`] or [`BATCH_TIME`], whichever comes
 //! first, and while it is made durable the next one gathers in the queue.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, RecvTimeoutError};
 
 use super::context::Context;
+use super::job::Existing;
 use super::ledger::Ledger;
-use super::links::LinkTable;
-use super::outcomes::Outcomes;
 use crate::digest::Hash;
 use crate::error::{Error, ErrorKind, Side};
 use crate::scan::{Entry, Kind};
-use crate::target::{Sealed, Target};
+use crate::target::Sealed;
 
 /// Most files in a batch.
 pub(crate) const BATCH_FILES: usize = 1024;
@@ -64,16 +62,15 @@ pub(crate) struct Commit {
 /// The end of the line for every file.
 #[derive(Debug)]
 pub(crate) struct Committer<'r> {
-    pub(crate) context: &'r Context,
-    pub(crate) target: &'r Arc<dyn Target>,
-    pub(crate) links: Option<&'r LinkTable>,
-    pub(crate) outcomes: &'r Outcomes,
-    pub(crate) ledger: &'r mut dyn Ledger,
-    /// Whether names already taken are replaced; passed on to links that waited.
-    pub(crate) replace: bool,
+    context: &'r Context,
+    ledger: &'r mut dyn Ledger,
 }
 
-impl Committer<'_> {
+impl<'r> Committer<'r> {
+    pub(crate) fn new(context: &'r Context, ledger: &'r mut dyn Ledger) -> Self {
+        Self { context, ledger }
+    }
+
     /// Commits until every sender is gone.
     pub(crate) fn run(&mut self, incoming: &Receiver<Commit>) {
         let mut batch: Vec<Commit> = Vec::new();
@@ -96,9 +93,8 @@ impl Committer<'_> {
                         continue;
                     }
                 }
-                Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) if batch.is_empty() => return,
-                Err(RecvTimeoutError::Disconnected) => {}
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
             }
             batch = self.commit(std::mem::take(&mut batch));
             bytes = 0;
@@ -112,7 +108,7 @@ impl Committer<'_> {
             .into_iter()
             .map(|c| ((c.lane, c.entry, c.what, c.bytes), c.sealed))
             .unzip();
-        let answers = self.target.publish(&sealed);
+        let answers = self.context.target.publish(&sealed);
         debug_assert_eq!(answers.len(), whats.len(), "one answer for each file");
         let mut links = Vec::new();
         for ((lane, entry, what, bytes), answer) in whats.into_iter().zip(answers) {
@@ -124,8 +120,8 @@ impl Committer<'_> {
                         // Nothing more can be made durable: no lane need read on for nothing.
                         self.context.target_lost.store(true, Relaxed);
                     }
-                    self.outcomes.entry_failed(lane, &entry, &error);
-                    fail_links(self.links, self.outcomes, lane, &entry);
+                    self.context.outcomes.entry_failed(lane, &entry, &error);
+                    fail_links(self.context, lane, &entry);
                 }
             }
         }
@@ -140,7 +136,7 @@ impl Committer<'_> {
         what: What,
         links: &mut Vec<Commit>,
     ) {
-        if let Some(counters) = self.outcomes.lane(lane) {
+        if let Some(counters) = self.context.outcomes.lane(lane) {
             if matches!(what, What::File(_)) {
                 counters.files_done.fetch_add(1, Relaxed);
                 counters.bytes_done.fetch_add(bytes, Relaxed);
@@ -148,17 +144,13 @@ impl Committer<'_> {
                 counters.others_done.fetch_add(1, Relaxed);
             }
         }
-        let (What::File(digest), Some(table), true) = (what, self.links, entry.nlink > 1) else {
+        let (What::File(digest), Some(table), true) = (what, &self.context.links, entry.nlink > 1)
+        else {
             return;
         };
+        let replace = self.context.existing == Existing::Overwrite;
         for waiting in table.settled(entry, digest) {
-            links.push(link(
-                lane,
-                waiting,
-                entry.target_path(),
-                digest,
-                self.replace,
-            ));
+            links.push(link(lane, waiting, entry.target_path(), digest, replace));
         }
     }
 }
@@ -182,16 +174,10 @@ pub(crate) fn link(
 }
 
 /// Reports every name that waited for a first name that failed.
-pub(crate) fn fail_links(
-    links: Option<&LinkTable>,
-    outcomes: &Outcomes,
-    lane: usize,
-    first: &Entry,
-) {
-    if first.nlink < 2 || first.kind != Kind::File {
+pub(crate) fn fail_links(context: &Context, lane: usize, first: &Entry) {
+    let Some(table) = context.links.as_ref().filter(|_| is_linked(first)) else {
         return;
-    }
-    let Some(table) = links else { return };
+    };
     for waiting in table.failed(first) {
         let error = Error::new(
             ErrorKind::SourceRead,
@@ -199,6 +185,10 @@ pub(crate) fn fail_links(
             first.display_path(),
             "it is a hard link to a file that could not be copied",
         );
-        outcomes.entry_failed(lane, &waiting, &error);
+        context.outcomes.entry_failed(lane, &waiting, &error);
     }
+}
+
+fn is_linked(entry: &Entry) -> bool {
+    entry.kind == Kind::File && entry.nlink > 1
 }

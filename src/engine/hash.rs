@@ -5,22 +5,16 @@ use std::time::SystemTime;
 
 use crossbeam::channel::bounded;
 
-use super::context::Context;
-use super::copy::{choose, hash_pool, raise_descriptor_limit};
-use super::feed::Feed;
-use super::job::{Existing, HashJob};
+use super::job::HashJob;
 use super::ledger::Telling;
-use super::limit::Limiter;
-use super::outcomes::Outcomes;
 use super::report::Report;
-use super::run::{LaneSetup, RunSettings, run};
+use super::run::{RunSettings, run};
 use super::session::Session;
+use super::setup::{ScanJob, choose, raise_descriptor_limit, reading_context, scan_lane};
 use super::summary::{Heading, LaneFacts, report};
 use super::telemetry::Telemetry;
 use crate::error::Error;
 use crate::plan::{Budget, lanes, open_sources};
-use crate::scan::{Order, WalkOptions};
-use crate::target::{NullTarget, Policy};
 use crate::topology::Topology;
 
 /// Hashes files; each digest goes to [`super::Observer::hashed`] as soon as it is known.
@@ -37,43 +31,16 @@ pub fn hash(job: &HashJob, session: &Session) -> Result<Report, Error> {
     let chosen = choose(&job.engine, session)?;
     let facts: Vec<LaneFacts> = lanes.iter().map(LaneFacts::of).collect();
     let telemetry = Arc::new(Telemetry::new(facts.iter().map(LaneFacts::view).collect()));
-    let context = Context {
-        session: session.clone(),
-        target: Arc::new(NullTarget),
-        outcomes: Outcomes::new(session.clone(), Arc::clone(&telemetry), None),
-        links: None,
-        hash: hash_pool(&job.engine)?,
-        limit: Limiter::new(job.engine.bwlimit),
-        existing: Existing::Refuse,
-        policy: Policy {
-            setid: false,
-            caps: false,
-            owner: false,
-        },
-        special: false,
-        copies: false,
-        target_lost: false.into(),
+    let context = reading_context(session, &telemetry, &job.engine)?;
+    let scan = ScanJob {
+        filter: &job.filter,
+        files_from: None,
+        window_bytes: budget.window_bytes,
+        registered_writes: false,
     };
     let setups = lanes
         .into_iter()
-        .map(|plan| LaneSetup {
-            rotational: plan.rotational,
-            registered_writes: false,
-            filler: Box::new(move |feed: &mut Feed<'_>| {
-                let order = if plan.rotational == Some(false) {
-                    Order::Inode
-                } else {
-                    Order::Physical
-                };
-                let options = WalkOptions {
-                    filter: &job.filter,
-                    files_from: None,
-                    order,
-                    window_bytes: budget.window_bytes,
-                };
-                feed.scan(&plan.trees, &options);
-            }),
-        })
+        .map(|plan| scan_lane(plan, scan))
         .collect();
     let settings = RunSettings {
         chosen,

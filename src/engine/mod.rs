@@ -5,6 +5,7 @@
 mod commit;
 mod context;
 mod copy;
+mod dry_run;
 mod feed;
 mod hash;
 pub mod job;
@@ -14,15 +15,18 @@ mod limit;
 mod links;
 mod outcomes;
 pub mod report;
+mod room;
 mod run;
 mod session;
+mod setup;
 mod summary;
 mod survey;
 pub mod telemetry;
 mod verify;
 mod writers;
 
-pub use copy::{copy, dry_run};
+pub use copy::copy;
+pub use dry_run::dry_run;
 pub use hash::hash;
 pub use session::{Observer, Session, Silent};
 pub use verify::verify;

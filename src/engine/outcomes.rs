@@ -50,13 +50,16 @@ impl Kept {
 
 /// Returns a path as reports show it: lossy text, and the exact bytes when the text is not exact.
 pub(crate) fn shown(path: &[u8]) -> (String, Option<String>) {
-    match std::str::from_utf8(path) {
-        Ok(text) => (text.to_owned(), None),
-        Err(_) => {
-            let hex = path.iter().map(|byte| format!("{byte:02x}")).collect();
-            (String::from_utf8_lossy(path).into_owned(), Some(hex))
-        }
+    if let Ok(text) = std::str::from_utf8(path) {
+        return (text.to_owned(), None);
     }
+    let hex = path.iter().fold(String::new(), |mut hex, byte| {
+        for nibble in [byte >> 4, byte & 15] {
+            hex.push(char::from_digit(u32::from(nibble), 16).unwrap_or('?'));
+        }
+        hex
+    });
+    (String::from_utf8_lossy(path).into_owned(), Some(hex))
 }
 
 fn problem(path: &Path, kind: &str, reason: String) -> Problem {

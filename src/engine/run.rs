@@ -59,6 +59,20 @@ pub(crate) struct LaneEnd {
     pub(crate) error: Option<String>,
 }
 
+fn cannot(what: &str, source: std::io::Error) -> Error {
+    Error::new(
+        ErrorKind::Unsupported,
+        Side::Record,
+        "threads and buffers",
+        what,
+    )
+    .because(source)
+}
+
+fn named(name: String) -> Builder {
+    Builder::new().name(name).stack_size(STACK)
+}
+
 /// Runs all lanes to their end.
 ///
 /// # Errors
@@ -71,96 +85,57 @@ pub(crate) fn run(
     ledger: &mut dyn Ledger,
     finished: &Receiver<Finished>,
 ) -> Result<Vec<LaneEnd>, Error> {
-    let count = lanes.len();
-    let no = |what: &str| {
-        let what = what.to_owned();
-        move |source: std::io::Error| {
-            Error::new(
-                ErrorKind::Unsupported,
-                Side::Record,
-                "threads and buffers",
-                &what,
-            )
-            .because(source)
-        }
-    };
-    let mut arena =
-        Arena::new(settings.slots_per_lane * count).map_err(no("set the buffers aside"))?;
+    let mut arena = Arena::new(settings.slots_per_lane * lanes.len())
+        .map_err(|source| cannot("set the buffers aside", source))?;
     let (writers, queues) = Writers::new(WRITERS);
     let (commits, incoming) = bounded::<Commit>(BATCH_FILES);
-    let mut stagers = Vec::new();
-    for index in 0..WRITERS {
-        stagers.push(context.target.stager(&format!("writer-{index}"))?);
-    }
-    let wakers: Vec<LaneWaker> = (0..count).map(|_| LaneWaker::default()).collect();
-    let named = |name: String| Builder::new().name(name).stack_size(STACK);
+    let wakers: Vec<LaneWaker> = lanes.iter().map(|_| LaneWaker::default()).collect();
 
     std::thread::scope(|scope| {
+        let start = |source| cannot("start a thread", source);
         let finisher = named("finisher".to_owned())
             .spawn_scoped(scope, || finish_dirs(context, finished))
-            .map_err(no("start a thread"))?;
+            .map_err(start)?;
         let committer = named("committer".to_owned())
-            .spawn_scoped(scope, || {
-                let links = context.links.as_ref();
-                let replace = context.existing == super::job::Existing::Overwrite;
-                let (target, outcomes) = (&context.target, &context.outcomes);
-                Committer {
-                    context,
-                    target,
-                    links,
-                    outcomes,
-                    ledger,
-                    replace,
-                }
-                .run(&incoming);
-            })
-            .map_err(no("start a thread"))?;
+            .spawn_scoped(scope, || Committer::new(context, ledger).run(&incoming))
+            .map_err(start)?;
         let mut threads = Vec::new();
-        for (index, (stager, queue)) in stagers.into_iter().zip(queues).enumerate() {
-            let commits = commits.clone();
-            let thread = named(format!("writer-{index}")).spawn_scoped(scope, move || {
-                let (outcomes, links) = (&context.outcomes, context.links.as_ref());
-                Writer {
-                    stager,
-                    commits,
-                    outcomes,
-                    links,
-                }
-                .run(&queue);
-            });
-            threads.push(thread.map_err(no("start a thread"))?);
+        for (index, queue) in queues.into_iter().enumerate() {
+            let name = format!("writer-{index}");
+            let mut writer = Writer::new(context, &name, commits.clone())?;
+            let thread = named(name).spawn_scoped(scope, move || writer.run(&queue));
+            threads.push(thread.map_err(start)?);
         }
         let outlets = Outlets { writers, commits };
         let mut ends = Vec::new();
-        for (number, (lane, waker)) in lanes.into_iter().zip(&wakers).enumerate() {
-            let Some(view) = telemetry.lanes.get(number) else {
-                continue;
-            };
+        let setups = lanes
+            .into_iter()
+            .zip(&telemetry.lanes)
+            .zip(&wakers)
+            .enumerate();
+        for (number, ((lane, view), waker)) in setups {
             let credits = arena
                 .lend(settings.slots_per_lane)
-                .ok_or_else(|| no("lend buffers")(std::io::ErrorKind::OutOfMemory.into()))?;
+                .ok_or_else(|| cannot("lend buffers", std::io::ErrorKind::OutOfMemory.into()))?;
             let (batches, entries) = bounded(BATCHES);
+            let counters = &view.counters;
             let LaneSetup {
                 rotational,
                 registered_writes,
                 filler,
             } = lane;
-            let counters = &view.counters;
-            let feeder = named(format!("scan-{number}")).spawn_scoped(scope, move || {
-                let mut feed = Feed {
-                    context,
-                    lane: number,
-                    counters,
-                    batches,
-                    waker,
-                };
-                let panicked = catch_unwind(AssertUnwindSafe(|| filler(&mut feed))).is_err();
-                if panicked {
-                    report_panic(context, number, "the scan of this drive");
-                }
-            });
-            threads.push(feeder.map_err(no("start a thread"))?);
-            let setup = LaneThread {
+            let feed = Feed {
+                context,
+                lane: number,
+                counters,
+                batches,
+                waker,
+            };
+            let feeder = named(format!("scan-{number}"))
+                .spawn_scoped(scope, move || fill(feed, filler))
+                .map_err(start)?;
+            threads.push(feeder);
+            let thread = LaneThread {
                 context,
                 number,
                 counters,
@@ -171,9 +146,10 @@ pub(crate) fn run(
                 settings,
                 outlets: outlets.clone(),
             };
-            let thread = named(format!("lane-{number}"))
-                .spawn_scoped(scope, move || setup.run(telemetry, entries));
-            ends.push(thread.map_err(no("start a thread"))?);
+            let lane = named(format!("lane-{number}"))
+                .spawn_scoped(scope, move || thread.run(telemetry, entries))
+                .map_err(start)?;
+            ends.push(lane);
         }
         // The lanes hold the last ways in; each queue closes when they end.
         drop(outlets);
@@ -182,10 +158,10 @@ pub(crate) fn run(
             .map(|end| end.join().unwrap_or_default())
             .collect();
         for thread in threads {
-            drop(thread.join());
+            joined(context, thread.join());
         }
-        drop(committer.join());
-        drop(finisher.join());
+        joined(context, committer.join());
+        joined(context, finisher.join());
         for view in &telemetry.lanes {
             if view.counters.state() == LaneState::Finishing {
                 view.counters.set_state(LaneState::Done);
@@ -193,6 +169,20 @@ pub(crate) fn run(
         }
         Ok(ends)
     })
+}
+
+/// A shared thread that panicked may have dropped work: the run must not look whole.
+fn joined(context: &Context, end: std::thread::Result<()>) {
+    if end.is_err() {
+        report_panic(context, 0, "a thread shared by all drives");
+    }
+}
+
+fn fill(mut feed: Feed<'_>, filler: Filler<'_>) {
+    let (context, lane) = (feed.context, feed.lane);
+    if catch_unwind(AssertUnwindSafe(|| filler(&mut feed))).is_err() {
+        report_panic(context, lane, "the scan of this drive");
+    }
 }
 
 fn report_panic(context: &Context, lane: usize, what: &str) {

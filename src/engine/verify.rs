@@ -10,16 +10,13 @@ use std::time::SystemTime;
 use crossbeam::channel::bounded;
 use rustix::fs::{AtFlags, StatxFlags};
 
-use super::context::Context;
-use super::copy::{choose, hash_pool, raise_descriptor_limit};
 use super::feed::Feed;
-use super::job::{Existing, VerifyJob};
+use super::job::VerifyJob;
 use super::ledger::Comparing;
-use super::limit::Limiter;
-use super::outcomes::Outcomes;
 use super::report::{MountReport, Report};
 use super::run::{LaneSetup, RunSettings, run};
 use super::session::Session;
+use super::setup::{choose, raise_descriptor_limit, reading_context};
 use super::summary::{Heading, LaneFacts, report};
 use super::telemetry::Telemetry;
 use crate::beneath::{self, DirCache};
@@ -27,7 +24,7 @@ use crate::error::{Error, ErrorKind, Side};
 use crate::manifest::{self, Record};
 use crate::plan::Budget;
 use crate::scan::{Dir, Entry, FileStamp, Kind, Tree, as_path};
-use crate::target::{Home, NullTarget, Policy, fs_type};
+use crate::target::{Home, fs_type};
 use crate::topology::Topology;
 
 /// Records looked up, sorted and handed to the lane together.
@@ -83,23 +80,7 @@ pub fn verify(job: &VerifyJob, session: &Session) -> Result<Report, Error> {
         trusts_holes: false, // every byte is read, holes too: a lost block may read as zeros
         finished: sender,
     });
-    let context = Context {
-        session: session.clone(),
-        target: Arc::new(NullTarget),
-        outcomes: Outcomes::new(session.clone(), Arc::clone(&telemetry), None),
-        links: None,
-        hash: hash_pool(&job.engine)?,
-        limit: Limiter::new(job.engine.bwlimit),
-        existing: Existing::Refuse,
-        policy: Policy {
-            setid: false,
-            caps: false,
-            owner: false,
-        },
-        special: false,
-        copies: false,
-        target_lost: false.into(),
-    };
+    let context = reading_context(session, &telemetry, &job.engine)?;
     let setup = LaneSetup {
         rotational,
         registered_writes: false,

@@ -9,8 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use crossbeam::channel::{Receiver, Sender, bounded};
 
 use super::commit::{Commit, What, fail_links};
-use super::links::LinkTable;
-use super::outcomes::Outcomes;
+use super::context::Context;
 use crate::buffer::View;
 use crate::error::{Error, ErrorKind, Side};
 use crate::scan::{Attributes, Entry, Kind};
@@ -68,13 +67,26 @@ impl Writers {
 /// One writer thread.
 #[derive(Debug)]
 pub(crate) struct Writer<'r> {
-    pub(crate) stager: Box<dyn Stager>,
-    pub(crate) commits: Sender<Commit>,
-    pub(crate) outcomes: &'r Outcomes,
-    pub(crate) links: Option<&'r LinkTable>,
+    context: &'r Context,
+    stager: Box<dyn Stager>,
+    commits: Sender<Commit>,
 }
 
-impl Writer<'_> {
+impl<'r> Writer<'r> {
+    /// Opens a writer's own way into the target.
+    pub(crate) fn new(
+        context: &'r Context,
+        name: &str,
+        commits: Sender<Commit>,
+    ) -> Result<Self, Error> {
+        let stager = context.target.stager(name)?;
+        Ok(Self {
+            context,
+            stager,
+            commits,
+        })
+    }
+
     /// Writes until every lane is gone.
     pub(crate) fn run(&mut self, queue: &Receiver<Small>) {
         for small in queue {
@@ -110,8 +122,8 @@ impl Writer<'_> {
                     drop(self.commits.send(commit));
                 }
                 Err(error) => {
-                    self.outcomes.entry_failed(lane, &entry, &error);
-                    fail_links(self.links, self.outcomes, lane, &entry);
+                    self.context.outcomes.entry_failed(lane, &entry, &error);
+                    fail_links(self.context, lane, &entry);
                 }
             }
         }
@@ -166,7 +178,9 @@ impl Writer<'_> {
                 ));
             }
         };
-        self.outcomes.applied(lane, &entry.display_path(), &applied);
+        self.context
+            .outcomes
+            .applied(lane, &entry.display_path(), &applied);
         Ok((what, bytes, sealed))
     }
 }

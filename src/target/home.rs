@@ -101,7 +101,7 @@ impl Home {
     /// Removes the job's staging folders and everything left in them.
     pub(super) fn clear_stage(&self) {
         // What cannot be removed now is swept by the next run; it has no name anybody looks at.
-        drop(clear_stage(self.job.as_fd()));
+        let _best_effort = clear_stage(self.job.as_fd());
     }
 
     /// Writes a file of the job's folder: whole and durable, or not at all.
@@ -241,15 +241,9 @@ fn make_job(dir: BorrowedFd<'_>) -> Result<(String, OwnedFd), Errno> {
 fn sweep(home: BorrowedFd<'_>) -> Result<(), Errno> {
     for (name, kind) in list(home)? {
         if kind == FileType::Directory {
-            let job = match rustix::fs::openat(
-                home,
-                name.as_slice(),
-                OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC,
-                Mode::empty(),
-            ) {
-                Ok(job) => job,
-                Err(_) => continue,
-            };
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let opened = rustix::fs::openat(home, name.as_slice(), flags, Mode::empty());
+            let Ok(job) = opened else { continue };
             match clear_stage(job.as_fd()) {
                 Ok(()) | Err(Errno::NOENT) => {}
                 Err(errno) => return Err(errno),

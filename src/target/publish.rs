@@ -103,7 +103,7 @@ impl Publisher {
                 let named = self.rename(dir.as_fd(), &number, sealed);
                 if named.is_err() {
                     // If it cannot be removed either, closing the run or the next run sweeps it.
-                    drop(rustix::fs::unlinkat(dir, &number, AtFlags::empty()));
+                    let _best_effort = rustix::fs::unlinkat(dir, &number, AtFlags::empty());
                 }
                 named
             }

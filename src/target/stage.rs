@@ -49,7 +49,7 @@ impl LocalStager {
             match rustix::fs::openat(&self.stage, &name, flags | OFlags::DIRECT, mode) {
                 // Refused after the file was made: this file is written through the cache.
                 Err(Errno::INVAL) => {
-                    drop(rustix::fs::unlinkat(&self.stage, &name, AtFlags::empty()));
+                    let _best_effort = rustix::fs::unlinkat(&self.stage, &name, AtFlags::empty());
                 }
                 answer => return answer.map(|file| (file, true)),
             }
@@ -121,11 +121,14 @@ impl Stager for LocalStager {
         let (file, direct) = self
             .create(number, self.direct && !outline.small)
             .map_err(|errno| self.error(path, "create a staging file", errno))?;
-        if !outline.small {
-            if let Err(errno) = Self::reserve(file.as_fd(), outline, direct) {
-                self.remove(number);
-                return Err(self.error(path, "set its space aside", errno));
-            }
+        let reserved = if outline.small {
+            Ok(())
+        } else {
+            Self::reserve(file.as_fd(), outline, direct)
+        };
+        if let Err(errno) = reserved {
+            self.remove(number);
+            return Err(self.error(path, "set its space aside", errno));
         }
         let geometry = if direct {
             Geometry {

@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 use rustix::fs::{AtFlags, StatxFlags};
@@ -18,7 +19,7 @@ use crate::engine::links::Claim;
 use crate::engine::writers::{Body, Small};
 use crate::error::{Error, ErrorKind, Side};
 use crate::io::Op;
-use crate::scan::{Entry, Kind};
+use crate::scan::{Attributes, Entry, Kind};
 use crate::target::{Outline, Vacancy, attributes};
 
 /// Largest file that is read, hashed and written in one piece.
@@ -71,7 +72,6 @@ impl Lane<'_> {
             )),
             (Vacancy::File(_) | Vacancy::Other, Existing::Overwrite) => Ok(Some(true)),
             (Vacancy::File(_) | Vacancy::Other, Existing::Skip) => {
-                use std::sync::atomic::Ordering::Relaxed;
                 self.counters.files_skipped.fetch_add(1, Relaxed);
                 if entry.kind == Kind::File {
                     self.counters
@@ -84,20 +84,23 @@ impl Lane<'_> {
     }
 
     fn begin_admitted(&mut self, entry: Entry, replace: bool) {
-        let begun = match entry.kind {
+        match entry.kind {
             Kind::File => {
-                let Some(entry) = self.claim(entry, replace) else {
-                    return;
-                };
-                self.begin_file(entry, replace)
+                if let Some(entry) = self.claim(entry, replace) {
+                    self.begin_file(entry, replace);
+                }
             }
-            Kind::Symlink => self.begin_symlink(entry, replace),
+            Kind::Symlink => {
+                let read = self.read_symlink(&entry);
+                self.begin_small_thing(entry, read, replace);
+            }
             Kind::Fifo | Kind::Socket | Kind::CharDevice | Kind::BlockDevice => {
-                self.begin_special(entry, replace)
+                let read = self.stat_entry(&entry).map(|stat| {
+                    let rdev = rustix::fs::makedev(stat.stx_rdev_major, stat.stx_rdev_minor);
+                    (Body::Device(rdev), attributes::from_stat(&stat))
+                });
+                self.begin_small_thing(entry, read, replace);
             }
-        };
-        if let Err((entry, error)) = begun {
-            self.report(&entry, &error);
         }
     }
 
@@ -139,44 +142,47 @@ impl Lane<'_> {
         Ok((dir, name.unwrap_or_default().to_vec()))
     }
 
-    fn begin_file(&mut self, mut entry: Entry, replace: bool) -> Result<(), (Entry, Error)> {
-        let opened = self.source_dir(&entry).and_then(|(dir, name)| {
-            beneath::open_source(dir.as_fd(), &name, entry.dir.tree().direct)
-                .map_err(|errno| open_error(&entry, errno))
-        });
-        let opened = match opened {
+    fn begin_file(&mut self, mut entry: Entry, replace: bool) {
+        let opened = match self.open(&entry) {
             Ok(opened) => opened,
-            Err(error) => return Err((entry, error)),
+            Err(error) => return self.report(&entry, &error),
         };
         let before = opened.stamp();
-        if (before.dev, before.ino) != (entry.stamp.dev, entry.stamp.ino) {
-            let what = "another file took its name since it was listed";
-            let path = entry.display_path();
-            return Err((
-                entry,
-                Error::new(ErrorKind::SourceChanged, Side::Source, path, what),
-            ));
-        }
         entry.stamp.size = before.size;
-        if !opened.direct {
-            self.context
-                .outcomes
-                .buffered_reads
-                .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        }
         if before.size > SMALL_MAX {
-            return self.begin_large(entry, opened, replace);
-        }
-        if !self.has_room(&entry) {
+            self.begin_large(entry, opened, replace);
+        } else if self.has_room(&entry) {
+            self.begin_small(entry, opened, replace);
+        } else {
             // It grew since it was listed; it comes again when there is a buffer for it.
             if let Some(links) = &self.context.links {
-                links.failed(&entry);
+                for waiting in links.failed(&entry) {
+                    self.queue.push_front(waiting);
+                }
             }
             self.queue.push_front(entry);
-            return Ok(());
         }
-        self.begin_small(entry, opened, replace);
-        Ok(())
+    }
+
+    fn open(&mut self, entry: &Entry) -> Result<OpenedSource, Error> {
+        let (dir, name) = self.source_dir(entry)?;
+        let opened = beneath::open_source(dir.as_fd(), &name, entry.dir.tree().direct)
+            .map_err(|errno| open_error(entry, errno))?;
+        let now = opened.stamp();
+        if (now.dev, now.ino) != (entry.stamp.dev, entry.stamp.ino) {
+            let what = "another file took its name since it was listed";
+            let path = entry.display_path();
+            return Err(Error::new(
+                ErrorKind::SourceChanged,
+                Side::Source,
+                path,
+                what,
+            ));
+        }
+        if !opened.direct {
+            self.context.outcomes.buffered_reads.fetch_add(1, Relaxed);
+        }
+        Ok(opened)
     }
 
     fn begin_small(&mut self, entry: Entry, opened: OpenedSource, replace: bool) {
@@ -203,12 +209,7 @@ impl Lane<'_> {
         );
     }
 
-    fn begin_large(
-        &mut self,
-        entry: Entry,
-        opened: OpenedSource,
-        replace: bool,
-    ) -> Result<(), (Entry, Error)> {
+    fn begin_large(&mut self, entry: Entry, opened: OpenedSource, replace: bool) {
         let before = opened.stamp();
         let attributes = self.attributes_of(&entry, &opened);
         let sparse = entry.allocated < before.size && entry.dir.tree().trusts_holes;
@@ -219,7 +220,7 @@ impl Lane<'_> {
         };
         let staged = match self.stager.stage(&entry.target_path(), outline) {
             Ok(staged) => staged,
-            Err(error) => return Err((entry, error)),
+            Err(error) => return self.report(&entry, &error),
         };
         let plan = Plan {
             entry,
@@ -236,12 +237,11 @@ impl Lane<'_> {
         let number = self.next_token;
         self.transfers.insert(number, Transfer::new(plan));
         self.current = Some(number);
-        Ok(())
     }
 
-    fn attributes_of(&self, entry: &Entry, opened: &OpenedSource) -> crate::scan::Attributes {
+    fn attributes_of(&self, entry: &Entry, opened: &OpenedSource) -> Attributes {
         if !self.context.copies {
-            return crate::scan::Attributes::default();
+            return Attributes::default();
         }
         let read = attributes::read(
             opened.file.as_fd(),
@@ -255,16 +255,15 @@ impl Lane<'_> {
         read.attributes
     }
 
-    fn begin_symlink(&mut self, entry: Entry, replace: bool) -> Result<(), (Entry, Error)> {
-        let read = self.source_dir(&entry).and_then(|(dir, name)| {
-            let fail = |errno| Error::source(entry.display_path(), "read the symlink", errno);
-            let text = rustix::fs::readlinkat(&dir, name.as_slice(), Vec::new()).map_err(fail)?;
-            let stat = self.stat_beside(&entry, &dir, &name)?;
-            Ok((text.into_bytes(), attributes::from_stat(&stat)))
-        });
+    /// Hands what has no bytes of its own to the writers.
+    fn begin_small_thing(
+        &mut self,
+        entry: Entry,
+        read: Result<(Body, Attributes), Error>,
+        replace: bool,
+    ) {
         match read {
-            Ok((text, attributes)) => {
-                let body = Body::Text(text);
+            Ok((body, attributes)) => {
                 let lane = self.number;
                 self.outlets.writers.send(Small {
                     lane,
@@ -273,43 +272,23 @@ impl Lane<'_> {
                     body,
                     replace,
                 });
-                Ok(())
             }
-            Err(error) => Err((entry, error)),
+            Err(error) => self.report(&entry, &error),
         }
     }
 
-    fn begin_special(&mut self, entry: Entry, replace: bool) -> Result<(), (Entry, Error)> {
-        let stat = self
-            .source_dir(&entry)
-            .and_then(|(dir, name)| self.stat_beside(&entry, &dir, &name));
-        match stat {
-            Ok(stat) => {
-                let rdev = rustix::fs::makedev(stat.stx_rdev_major, stat.stx_rdev_minor);
-                let attributes = attributes::from_stat(&stat);
-                let body = Body::Device(rdev);
-                let lane = self.number;
-                self.outlets.writers.send(Small {
-                    lane,
-                    entry,
-                    attributes,
-                    body,
-                    replace,
-                });
-                Ok(())
-            }
-            Err(error) => Err((entry, error)),
-        }
+    fn read_symlink(&mut self, entry: &Entry) -> Result<(Body, Attributes), Error> {
+        let (dir, name) = self.source_dir(entry)?;
+        let text = rustix::fs::readlinkat(&dir, name.as_slice(), Vec::new())
+            .map_err(|errno| Error::source(entry.display_path(), "read the symlink", errno))?;
+        let stat = self.stat_entry(entry)?;
+        Ok((Body::Text(text.into_bytes()), attributes::from_stat(&stat)))
     }
 
-    fn stat_beside(
-        &self,
-        entry: &Entry,
-        dir: &Arc<OwnedFd>,
-        name: &[u8],
-    ) -> Result<rustix::fs::Statx, Error> {
+    fn stat_entry(&mut self, entry: &Entry) -> Result<rustix::fs::Statx, Error> {
+        let (dir, name) = self.source_dir(entry)?;
         let flags = AtFlags::SYMLINK_NOFOLLOW;
-        rustix::fs::statx(dir, name, flags, StatxFlags::BASIC_STATS)
+        rustix::fs::statx(&dir, name.as_slice(), flags, StatxFlags::BASIC_STATS)
             .map_err(|errno| Error::source(entry.display_path(), "look at it", errno))
     }
 

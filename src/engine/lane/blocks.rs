@@ -141,7 +141,7 @@ impl Lane<'_> {
         let Some(transfer) = self.transfers.get(&number) else {
             return;
         };
-        self.context.hash.hash(HashJob {
+        self.context.hash.submit(HashJob {
             digest: Arc::clone(&transfer.digest),
             index,
             bytes,

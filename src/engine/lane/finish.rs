@@ -124,7 +124,7 @@ impl Lane<'_> {
         if !transfer.direct {
             // Read once: it need not push other pages out of memory.
             let advice = rustix::fs::Advice::DontNeed;
-            drop(rustix::fs::fadvise(&transfer.source, 0, None, advice));
+            let _best_effort = rustix::fs::fadvise(&transfer.source, 0, None, advice);
         }
         let size = transfer.size();
         let Transfer {

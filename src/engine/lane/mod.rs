@@ -419,11 +419,6 @@ impl<'r> Lane<'r> {
         self.context
             .outcomes
             .entry_failed(self.number, entry, error);
-        super::commit::fail_links(
-            self.context.links.as_ref(),
-            &self.context.outcomes,
-            self.number,
-            entry,
-        );
+        super::commit::fail_links(self.context, self.number, entry);
     }
 }
