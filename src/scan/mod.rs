@@ -2,11 +2,28 @@
 //!
 //! **Boundary.** Reads directories and inodes of a source; never reads file contents, never
 //! touches the target.
+//!
+//! 1. [`walk`] opens one directory at a time below the tree's root and lists it in batches.
+//! 2. Each batch is sorted by inode number, then asked for its inodes.
+//! 3. What [`Filter`] and [`FilesFrom`] let through waits in a window of bounded size.
+//! 4. A full window is put in reading order ([`Order`]) and handed to the [`Visitor`].
 
+mod count;
 mod entry;
+mod fiemap;
 mod files_from;
 mod filter;
+mod inode;
+mod listing;
+mod order;
+mod pattern;
+mod visitor;
+mod walk;
 
+pub use count::{Counted, count};
 pub use entry::{Attributes, Dir, Entry, FileStamp, Finished, Kind, Tree, as_path, join};
-pub use files_from::FilesFrom;
-pub use filter::Filter;
+pub use files_from::{FilesFrom, Want};
+pub use filter::{Filter, Rule};
+pub use order::Order;
+pub use visitor::{Visitor, WalkOptions};
+pub use walk::{DEPTH_MAX, walk};
