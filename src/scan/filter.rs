@@ -257,6 +257,7 @@ mod tests {
             ("**/a", "x/y/a", false, true),
             ("a**b", "x/a/y/b", false, true),
             ("/a**b", "x/a/b", false, false),
+            ("a*c**f", "ax/ac/f", false, true),
             ("?", "x/ab", false, false),
             ("[!a]b", "x/cb", false, true),
             ("a\\*b", "a*b", false, true),
