@@ -496,6 +496,7 @@ fn a_stamp_tells_states_apart() {
     let source = open_source(root.as_fd(), b"f", false).unwrap();
     let meta = fs::metadata(&path).unwrap();
     let want = FileStamp {
+        dev: meta.dev(),
         ino: meta.ino(),
         size: 5,
         mtime: (-7, 999_999_999),

@@ -14,7 +14,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use inhaul::error::ErrorKind;
-use inhaul::scan::{DEPTH_MAX, Entry, FilesFrom, Filter, Kind, Order, Rule, count, walk};
+use inhaul::scan::{DEPTH_MAX, Entry, FilesFrom, Filter, Kind, Order, Rule, walk};
 use rustix::fs::{CWD, FileType, Mode, RenameFlags, mknodat, renameat_with};
 use scan_support::{Record, Setup, make_deep, make_file, run, skip, text, tree};
 use tempfile::TempDir;
@@ -399,34 +399,6 @@ fn a_list_of_files_takes_what_is_listed_and_names_what_is_missing() {
         [(gone, "/SOURCE/b/gone"), (gone, "/SOURCE/never/there")]
     );
     assert_eq!(record.problems[0].2, "listed in --files-from but not there");
-}
-
-#[test]
-fn counting_counts_hard_links_once() {
-    let top = TempDir::new().unwrap();
-    let root = top.path();
-    make_file(root, "one", &[1; 1000]);
-    make_file(root, "d/two", &[2; 500]);
-    std::fs::hard_link(root.join("one"), root.join("d/one-again")).unwrap();
-    std::fs::hard_link(root.join("one"), root.join("one-more")).unwrap();
-    symlink("one", root.join("link")).unwrap();
-    let sparse = std::fs::File::create(root.join("sparse")).unwrap();
-    sparse.set_len(1 << 30).unwrap();
-    let (tree, finished) = tree(root, None);
-    let list = FilesFrom::parse(b".\ngone", false).unwrap();
-    let setup = Setup {
-        files_from: Some(list),
-        ..Setup::default()
-    };
-    let counted = count(&tree, &setup.options(), &|| false);
-    assert_eq!((counted.files, counted.links), (3, 2));
-    assert_eq!(counted.bytes, 1000 + 500 + (1 << 30));
-    assert!(counted.allocated_bytes < 1 << 20);
-    assert_eq!((counted.dirs, counted.others, counted.skipped), (2, 1, 0));
-    assert_eq!((counted.problems, counted.examples.len()), (1, 1));
-    assert!(!counted.links_overflowed && !counted.stopped);
-    assert_eq!(finished.try_iter().count(), 0, "counting promises nothing");
-    assert!(count(&tree, &setup.options(), &|| true).stopped);
 }
 
 #[test]

@@ -120,17 +120,18 @@ impl FileDigest for Blake3Tree {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::buffer::SLOT_LEN;
 
     /// Paints bytes with a period of 251, so that swapped blocks show.
     fn painted(len: usize) -> Vec<u8> {
-        (0..len).map(|i| (i % 251) as u8).collect()
+        (0..=250).cycle().take(len).collect()
     }
 
     fn absorb_in(order: &[u64], bytes: &[u8]) -> Blake3Tree {
         let tree = Blake3Tree::new();
         for &index in order {
-            let start = (index * BLOCK_LEN) as usize;
-            let end = bytes.len().min(start + BLOCK_LEN as usize);
+            let start = usize::try_from(index * BLOCK_LEN).unwrap();
+            let end = bytes.len().min(start + SLOT_LEN);
             tree.absorb(index, &bytes[start..end]);
         }
         tree
@@ -147,7 +148,7 @@ mod tests {
 
     #[test]
     fn every_order_gives_the_standard_digest() {
-        let block = BLOCK_LEN as usize;
+        let block = SLOT_LEN;
         for len in [
             1,
             1023,
@@ -185,7 +186,7 @@ mod tests {
 
     #[test]
     fn a_missing_block_gives_no_digest() {
-        let bytes = painted(3 * BLOCK_LEN as usize);
+        let bytes = painted(3 * SLOT_LEN);
         let tree = absorb_in(&[0, 2], &bytes);
         assert_eq!(tree.finish(bytes.len() as u64), None);
         assert_eq!(tree.ahead(), 1);
@@ -193,17 +194,17 @@ mod tests {
 
     #[test]
     fn swapped_blocks_give_another_digest() {
-        let bytes = painted(2 * BLOCK_LEN as usize);
+        let bytes = painted(2 * SLOT_LEN);
         let tree = Blake3Tree::new();
-        tree.absorb(0, &bytes[BLOCK_LEN as usize..]);
-        tree.absorb(1, &bytes[..BLOCK_LEN as usize]);
+        tree.absorb(0, &bytes[SLOT_LEN..]);
+        tree.absorb(1, &bytes[..SLOT_LEN]);
         assert_ne!(tree.finish(bytes.len() as u64), Some(blake3::hash(&bytes)));
     }
 
     #[test]
     fn memory_stays_small_for_a_long_file_in_order() {
         let tree = Blake3Tree::new();
-        let block = vec![7u8; BLOCK_LEN as usize];
+        let block = vec![7u8; SLOT_LEN];
         for index in 0..300 {
             tree.absorb(index, &block);
         }

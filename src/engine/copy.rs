@@ -86,10 +86,7 @@ pub fn copy(job: &CopyJob, session: &Session) -> Result<Report, Error> {
         settings,
     )?);
     let home = target.home();
-    let dup = || {
-        rustix::io::fcntl_dupfd_cloexec(home.job(), 0)
-            .map_err(|errno| Error::target(&job.target, "open the job folder", errno))
-    };
+    let dup = || home.job_dir();
     let facts: Vec<LaneFacts> = lanes.iter().map(LaneFacts::of).collect();
     let telemetry = Arc::new(Telemetry::new(facts.iter().map(LaneFacts::view).collect()));
     for (view, expected) in telemetry.lanes.iter().zip(&expected) {

@@ -24,10 +24,10 @@ pub(super) fn check_space(
 ) -> Result<Vec<Need>, Error> {
     let room = free_room(place)?;
     let bounds: Option<Vec<Need>> = lanes.iter().map(|plan| used(plan, job)).collect();
-    if let Some(bounds) = bounds {
-        if room.fits(sum(&bounds)) {
-            return Ok(bounds);
-        }
+    if let Some(bounds) = bounds
+        && room.fits(sum(&bounds))
+    {
+        return Ok(bounds);
     }
     let counted = count_all(job, lanes, place, budget, session)?;
     let needs: Vec<Need> = counted.iter().map(|counted| counted.need).collect();

@@ -158,10 +158,10 @@ pub(crate) fn run(
             .map(|end| end.join().unwrap_or_default())
             .collect();
         for thread in threads {
-            joined(context, thread.join());
+            joined(context, &thread.join());
         }
-        joined(context, committer.join());
-        joined(context, finisher.join());
+        joined(context, &committer.join());
+        joined(context, &finisher.join());
         for view in &telemetry.lanes {
             if view.counters.state() == LaneState::Finishing {
                 view.counters.set_state(LaneState::Done);
@@ -172,7 +172,7 @@ pub(crate) fn run(
 }
 
 /// A shared thread that panicked may have dropped work: the run must not look whole.
-fn joined(context: &Context, end: std::thread::Result<()>) {
+fn joined(context: &Context, end: &std::thread::Result<()>) {
     if end.is_err() {
         report_panic(context, 0, "a thread shared by all drives");
     }

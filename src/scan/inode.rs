@@ -71,6 +71,7 @@ pub(super) fn entry(dir: Arc<Dir>, name: &[u8], kind: Kind, stat: &Statx) -> Ent
         name: name.into(),
         kind,
         stamp: FileStamp {
+            dev: device(stat),
             ino: stat.stx_ino,
             size: stat.stx_size,
             mtime: (stat.stx_mtime.tv_sec, stat.stx_mtime.tv_nsec),
@@ -80,5 +81,6 @@ pub(super) fn entry(dir: Arc<Dir>, name: &[u8], kind: Kind, stat: &Statx) -> Ent
         allocated: stat.stx_blocks.saturating_mul(512),
         nlink: stat.stx_nlink,
         position: 0,
+        recorded: None,
     }
 }

@@ -8,7 +8,6 @@
 //! 3. What [`Filter`] and [`FilesFrom`] let through waits in a window of bounded size.
 //! 4. A full window is put in reading order ([`Order`]) and handed to the [`Visitor`].
 
-mod count;
 mod entry;
 mod fiemap;
 mod files_from;
@@ -20,10 +19,9 @@ mod pattern;
 mod visitor;
 mod walk;
 
-pub use count::{Counted, count};
 pub use entry::{Attributes, Dir, Entry, FileStamp, Finished, Kind, Tree, as_path, join};
 pub use files_from::{FilesFrom, Want};
 pub use filter::{Filter, Rule};
 pub use order::Order;
-pub use visitor::{Visitor, WalkOptions};
+pub use visitor::{Enter, Visitor, WalkOptions};
 pub use walk::{DEPTH_MAX, walk};

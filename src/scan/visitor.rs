@@ -13,6 +13,15 @@ use super::filter::Filter;
 use super::order::Order;
 use crate::error::Error;
 
+/// Whether to go into a directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Enter {
+    /// List what is in it.
+    Descend,
+    /// Leave it out, silently: the visitor has said why.
+    Skip,
+}
+
 /// What the walk meets. One visitor for one tree, called on the walking thread.
 pub trait Visitor {
     /// A directory was opened, the root included, and can be entered.
@@ -25,7 +34,7 @@ pub trait Visitor {
     /// # Errors
     /// The directory is not descended into, and the walk hands the error to
     /// [`problem`](Self::problem).
-    fn enter(&mut self, dir: &Arc<Dir>, fd: BorrowedFd<'_>, stat: &Statx) -> Result<(), Error>;
+    fn enter(&mut self, dir: &Arc<Dir>, fd: BorrowedFd<'_>, stat: &Statx) -> Result<Enter, Error>;
 
     /// A batch of entries, never empty, in reading order. Breaking ends the walk.
     fn entries(&mut self, batch: Vec<Entry>) -> ControlFlow<()>;

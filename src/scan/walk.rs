@@ -21,7 +21,7 @@ use super::files_from::{Seen, Want};
 use super::inode::{self, device, kind, look, look_at, open_dir};
 use super::listing::{Found, Lister};
 use super::order::Window;
-use super::visitor::{Visitor, WalkOptions};
+use super::visitor::{Enter, Visitor, WalkOptions};
 use crate::beneath;
 use crate::error::{Error, ErrorKind, Side};
 
@@ -152,9 +152,13 @@ impl Walker<'_> {
             self.flush()?;
             self.device = id.0;
         }
-        if let Err(error) = self.visitor.enter(&dir, fd.as_fd(), &stat) {
-            self.fail(error);
-            return ControlFlow::Continue(());
+        match self.visitor.enter(&dir, fd.as_fd(), &stat) {
+            Ok(Enter::Descend) => {}
+            Ok(Enter::Skip) => return ControlFlow::Continue(()),
+            Err(error) => {
+                self.fail(error);
+                return ControlFlow::Continue(());
+            }
         }
         let all =
             self.levels.last().is_some_and(|level| level.all) || self.listed(true) == Want::Yes;
@@ -424,6 +428,8 @@ mod tests {
             landing: Vec::new(),
             root_attributes: false,
             device: 7,
+            direct: false,
+            trusts_holes: false,
             finished,
         });
         let level = |id| Level {

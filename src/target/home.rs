@@ -89,6 +89,15 @@ impl Home {
         self.job.as_fd()
     }
 
+    /// Returns the job's folder as a descriptor of its own.
+    ///
+    /// # Errors
+    /// When no descriptor is left.
+    pub fn job_dir(&self) -> Result<OwnedFd, Error> {
+        rustix::io::fcntl_dupfd_cloexec(&self.job, 0)
+            .map_err(|errno| record_error(&self.label, "open the job folder", errno))
+    }
+
     /// Makes a staging folder for one thread.
     pub(super) fn stage_for(&self, name: &str) -> Result<Arc<OwnedFd>, Error> {
         let path = self.label.join(&self.job_name).join(STAGE).join(name);

@@ -17,7 +17,7 @@ use crate::error::Error;
 use crate::scan::{Attributes, Kind, as_path};
 
 /// Alignment used for O_DIRECT: covers drives with 512-byte and 4,096-byte logical blocks.
-const DIRECT_ALIGN: u64 = 4096;
+const DIRECT_ALIGN: usize = crate::buffer::ALIGN;
 
 /// One thread's way into a local target.
 #[derive(Debug)]
@@ -59,7 +59,7 @@ impl LocalStager {
 
     fn reserve(file: BorrowedFd<'_>, outline: Outline, direct: bool) -> Result<(), Errno> {
         let padded = if direct {
-            outline.size.next_multiple_of(DIRECT_ALIGN)
+            outline.size.next_multiple_of(DIRECT_ALIGN as u64)
         } else {
             outline.size
         };
@@ -79,11 +79,7 @@ impl LocalStager {
 
     fn remove(&self, number: u64) {
         // If it cannot be removed, closing the run or the next run sweeps it.
-        drop(rustix::fs::unlinkat(
-            &self.stage,
-            number.to_string(),
-            AtFlags::empty(),
-        ));
+        let _best_effort = rustix::fs::unlinkat(&self.stage, number.to_string(), AtFlags::empty());
     }
 
     fn sealed(&self, number: u64, target_path: Vec<u8>, replace: bool) -> Sealed {
@@ -132,7 +128,7 @@ impl Stager for LocalStager {
         }
         let geometry = if direct {
             Geometry {
-                align: DIRECT_ALIGN as usize,
+                align: DIRECT_ALIGN,
                 cached: false,
             }
         } else {
@@ -184,11 +180,15 @@ impl Stager for LocalStager {
                 Applied::default(),
             ));
         };
-        if staged.geometry.align > 1 || staged.geometry.cached {
-            if let Err(errno) = rustix::fs::ftruncate(&file, size) {
-                self.remove(number);
-                return Err(self.error(&path, "set its length", errno));
-            }
+        let is_small = staged.geometry.align == 1 && !staged.geometry.cached;
+        let cut = if is_small {
+            Ok(())
+        } else {
+            rustix::fs::ftruncate(&file, size)
+        };
+        if let Err(errno) = cut {
+            self.remove(number);
+            return Err(self.error(&path, "set its length", errno));
         }
         let applied = attributes::apply(file.as_fd(), attributes, &self.policy);
         Ok((self.sealed(number, path, replace), applied))

@@ -11,8 +11,8 @@ use std::sync::Arc;
 use crossbeam::channel::{Receiver, bounded};
 use inhaul::error::{Error, ErrorKind};
 use inhaul::scan::{
-    Attributes, Dir, Entry, FilesFrom, Filter, Finished, Kind, Order, Tree, Visitor, WalkOptions,
-    walk,
+    Attributes, Dir, Enter, Entry, FilesFrom, Filter, Finished, Kind, Order, Tree, Visitor,
+    WalkOptions, walk,
 };
 use rustix::fs::{Mode, OFlags, Statx, fstat, makedev, open};
 use tempfile::TempDir;
@@ -32,6 +32,8 @@ pub(crate) fn tree(root: &Path, only: Option<&[u8]>) -> (Arc<Tree>, Receiver<Fin
         only: only.map(<[u8]>::to_vec),
         landing: Vec::new(),
         root_attributes: true,
+        direct: false,
+        trusts_holes: true,
         finished,
     };
     (Arc::new(tree), receiver)
@@ -84,7 +86,7 @@ impl Record {
 }
 
 impl Visitor for Record {
-    fn enter(&mut self, dir: &Arc<Dir>, fd: BorrowedFd<'_>, stat: &Statx) -> Result<(), Error> {
+    fn enter(&mut self, dir: &Arc<Dir>, fd: BorrowedFd<'_>, stat: &Statx) -> Result<Enter, Error> {
         assert_eq!(fstat(fd).unwrap().st_ino, stat.stx_ino, "fd and stat agree");
         let path = text(&dir.source_path());
         if self.refuse.contains(&path) {
@@ -95,7 +97,7 @@ impl Visitor for Record {
         self.dirs
             .push((path, makedev(stat.stx_dev_major, stat.stx_dev_minor)));
         dir.promise(Attributes::default());
-        Ok(())
+        Ok(Enter::Descend)
     }
 
     fn entries(&mut self, batch: Vec<Entry>) -> ControlFlow<()> {

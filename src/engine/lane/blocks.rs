@@ -173,12 +173,8 @@ impl Lane<'_> {
         if let Some(clean) = offset.checked_sub(2 * WINDOW) {
             // Two windows back is on the medium by now, mostly: it need not stay in memory.
             let len = std::num::NonZeroU64::new(WINDOW);
-            drop(rustix::fs::fadvise(
-                &file,
-                clean,
-                len,
-                rustix::fs::Advice::DontNeed,
-            ));
+            let advice = rustix::fs::Advice::DontNeed;
+            let _best_effort = rustix::fs::fadvise(&file, clean, len, advice);
         }
         transfer.request_began();
         let op = Op::WriteBack {

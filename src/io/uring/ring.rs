@@ -411,12 +411,12 @@ mod tests {
         };
         let [plain_read, fixed_read] = [opcode::Read::CODE, opcode::ReadFixed::CODE];
         let [plain_write, fixed_write] = [opcode::Write::CODE, opcode::WriteFixed::CODE];
-        assert_eq!(read(&ours, None), plain_read.into());
-        assert_eq!(read(&ours, region), fixed_read.into());
-        assert_eq!(read(&theirs, region), plain_read.into());
-        assert_eq!(write(&ours, true), fixed_write.into());
-        assert_eq!(write(&ours, false), plain_write.into());
-        assert_eq!(write(&theirs, true), plain_write.into());
+        assert_eq!(read(&ours, None), u32::from(plain_read));
+        assert_eq!(read(&ours, region), u32::from(fixed_read));
+        assert_eq!(read(&theirs, region), u32::from(plain_read));
+        assert_eq!(write(&ours, true), u32::from(fixed_write));
+        assert_eq!(write(&ours, false), u32::from(plain_write));
+        assert_eq!(write(&theirs, true), u32::from(plain_write));
     }
 
     #[test]
