@@ -84,7 +84,7 @@ mod tests {
     fn one_lane_gets_no_more_than_it_gains_from() {
         let budget = Budget::new(512 << 20, 1).unwrap();
         assert_eq!(budget.slots_per_lane, LANE_SLOTS_MAX);
-        assert_eq!(budget.window_bytes, 14_680_064);
+        assert_eq!(budget.window_bytes, 15_958_016);
     }
 
     #[test]
