@@ -155,7 +155,10 @@ pub fn copy(job: &CopyJob, session: &Session) -> Result<Report, Error> {
 /// Ends a run at the target: manifest first, then the witness has the last word.
 fn seal(heading: &mut Heading, context: &Context, ledger: Listing, target: &LocalTarget) {
     match manifest::write_sorted(ledger.sorter, target.home().job()) {
-        Ok(counts) => heading.names_outside_b3sum = counts.outside_b3sum,
+        Ok(counts) => {
+            heading.manifest_records = counts.records;
+            heading.names_outside_b3sum = counts.outside_b3sum;
+        }
         Err(error) => {
             context.outcomes.problem(0, &error);
             heading.fatal = Some(error.kind());

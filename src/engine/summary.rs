@@ -46,6 +46,7 @@ pub(crate) struct Heading {
     pub(crate) job: String,
     pub(crate) target: String,
     pub(crate) mounts: Vec<MountReport>,
+    pub(crate) manifest_records: u64,
     pub(crate) names_outside_b3sum: u64,
     pub(crate) buffer_bytes: u64,
     /// A failure of the run as a whole: a sync or a record.
@@ -90,6 +91,7 @@ pub(crate) fn report(
         totals,
         lanes,
         mounts: heading.mounts,
+        manifest_records: heading.manifest_records,
         names_outside_b3sum: heading.names_outside_b3sum,
         privileges_cleared: outcomes.cleared.load(Relaxed),
         owners_not_kept: outcomes.owners_not_kept.load(Relaxed),
