@@ -68,6 +68,7 @@ pub(crate) fn report(
     for ((view, facts), end) in telemetry.lanes.iter().zip(facts).zip(ends) {
         let lane = lane_report(view, facts, end, seconds, context);
         add(&mut totals, &lane.totals);
+        context.session.observer.drive(&lane);
         lanes.push(lane);
     }
     totals.bytes_per_second = rate(totals.bytes, seconds);

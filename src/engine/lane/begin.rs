@@ -84,12 +84,11 @@ impl Lane<'_> {
     }
 
     fn begin_admitted(&mut self, entry: Entry, replace: bool) {
+        let Some(entry) = self.claim(entry, replace) else {
+            return;
+        };
         match entry.kind {
-            Kind::File => {
-                if let Some(entry) = self.claim(entry, replace) {
-                    self.begin_file(entry, replace);
-                }
-            }
+            Kind::File => self.begin_file(entry, replace),
             Kind::Symlink => {
                 let read = self.read_symlink(&entry);
                 self.begin_small_thing(entry, read, replace);
@@ -148,10 +147,10 @@ impl Lane<'_> {
             Err(error) => return self.report(&entry, &error),
         };
         let before = opened.stamp();
-        entry.stamp.size = before.size;
+        let listed = std::mem::replace(&mut entry.stamp.size, before.size);
         if before.size > SMALL_MAX {
             self.begin_large(entry, opened, replace);
-        } else if self.has_room(&entry) {
+        } else if before.size <= listed || self.has_room(&entry) {
             self.begin_small(entry, opened, replace);
         } else {
             // It grew since it was listed; it comes again when there is a buffer for it.
