@@ -1,6 +1,9 @@
 //! Names that are taken in the target: what each policy leaves and what it replaces.
 
-#![allow(clippy::unwrap_used, reason = "a failure of the bench is a failed test")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a failure of the bench is a failed test"
+)]
 
 mod support;
 
@@ -56,7 +59,12 @@ impl Conflict {
         std::fs::create_dir(target.join("dir")).unwrap();
         tree::text(&target.join("dir/inside"), "old");
         tree::text(&target.join("dir/other"), "old");
-        Self { source, target, outside, _scratch: scratch }
+        Self {
+            source,
+            target,
+            outside,
+            _scratch: scratch,
+        }
     }
 
     fn read(&self, name: &str) -> String {
@@ -76,7 +84,11 @@ impl Conflict {
         let mut lines: Vec<String> = names
             .iter()
             .map(|name| {
-                let side = if name.starts_with("dir over") { &self.target } else { &self.source };
+                let side = if name.starts_with("dir over") {
+                    &self.target
+                } else {
+                    &self.source
+                };
                 format!("target-exists {}", side.join(name).display())
             })
             .collect();
@@ -86,8 +98,14 @@ impl Conflict {
 
     /// Fails unless what no policy may touch is as it was.
     fn check_kept(&self) {
-        assert_eq!(std::fs::read_to_string(self.outside.join("victim")).unwrap(), "precious");
-        assert_eq!(std::fs::read_to_string(self.outside.join("inside")).unwrap(), "precious too");
+        assert_eq!(
+            std::fs::read_to_string(self.outside.join("victim")).unwrap(),
+            "precious"
+        );
+        assert_eq!(
+            std::fs::read_to_string(self.outside.join("inside")).unwrap(),
+            "precious too"
+        );
         assert_eq!(std::fs::read_dir(&self.outside).unwrap().count(), 2);
         assert_eq!(self.read("over dir/kept"), "old");
         assert_eq!(self.read("dir/other"), "old");
@@ -138,24 +156,51 @@ fn refuse_leaves_everything_and_lists_it() {
 fn skip_leaves_everything_and_goes_on() {
     let case = Conflict::new();
     // A folder cannot stand in for a file, nor a file for a folder: that is never a mere skip.
-    run(&[&"copy", &"--existing=skip", &contents(&case.source), &case.target]).expect(3);
+    run(&[
+        &"copy",
+        &"--existing=skip",
+        &contents(&case.source),
+        &case.target,
+    ])
+    .expect(3);
     case.check_untouched();
-    assert_eq!(case.problems(), case.shown(&["dir over file", "dir over link", "over dir"]));
+    assert_eq!(
+        case.problems(),
+        case.shown(&["dir over file", "dir over link", "over dir"])
+    );
 }
 
 #[test]
 fn overwrite_replaces_files_and_links_and_nothing_else() {
     let case = Conflict::new();
-    run(&[&"copy", &"--existing=overwrite", &contents(&case.source), &case.target]).expect(3);
+    run(&[
+        &"copy",
+        &"--existing=overwrite",
+        &contents(&case.source),
+        &case.target,
+    ])
+    .expect(3);
     case.check_kept();
-    for name in ["small", "large", "over link", "over dangling link", "dir/inside"] {
+    for name in [
+        "small",
+        "large",
+        "over link",
+        "over dangling link",
+        "dir/inside",
+    ] {
         let copy = case.target.join(name);
-        assert!(std::fs::symlink_metadata(&copy).unwrap().is_file(), "{name}");
+        assert!(
+            std::fs::symlink_metadata(&copy).unwrap().is_file(),
+            "{name}"
+        );
         same_bytes(&case.source.join(name), &copy);
     }
     assert_eq!(case.link("link"), Path::new("new text"));
     assert_eq!(case.link("link over file"), Path::new("new text"));
-    assert_eq!(case.problems(), case.shown(&["dir over file", "dir over link", "over dir"]));
+    assert_eq!(
+        case.problems(),
+        case.shown(&["dir over file", "dir over link", "over dir"])
+    );
 }
 
 #[test]
@@ -184,7 +229,13 @@ fn a_second_copy_changes_nothing() {
 
     let inode = |name: &str| std::fs::metadata(target.join(name)).unwrap().ino();
     let before = inode("large");
-    run(&[&"copy", &"--existing=overwrite", &contents(&source), &target]).expect(0);
+    run(&[
+        &"copy",
+        &"--existing=overwrite",
+        &contents(&source),
+        &target,
+    ])
+    .expect(0);
     assert_ne!(inode("large"), before, "it was written in place");
     assert_eq!(inode("large"), inode("large too"));
     rsync_agrees_in_target(&source, &target);

@@ -1,6 +1,9 @@
 //! Every exit code, each for its own reason, and what it leaves behind.
 
-#![allow(clippy::unwrap_used, reason = "a failure of the bench is a failed test")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a failure of the bench is a failed test"
+)]
 
 mod support;
 
@@ -62,25 +65,37 @@ fn code_2_is_for_the_command_line() {
     run(&[]).expect(2);
     run(&[&"copy"]).expect(2);
     run(&[&"copy", &source]).expect(2);
-    run(&[&"copy", &"--no-such-option", &source, &target]).expect(2).says("--no-such-option");
+    run(&[&"copy", &"--no-such-option", &source, &target])
+        .expect(2)
+        .says("--no-such-option");
     run(&[&"copy", &"--existing=maybe", &source, &target]).expect(2);
     run(&[&"copy", &"--bwlimit=fast", &source, &target]).expect(2);
     run(&[&"copy", &"--memory=1M", &source, &target]).expect(2);
-    run(&[&"copy", &"--delete", &source, &target]).expect(2).says("on purpose");
+    run(&[&"copy", &"--delete", &source, &target])
+        .expect(2)
+        .says("on purpose");
     run(&[&"copy", &missing, &target]).expect(2).says("missing");
-    run(&[&"copy", &source, &missing.join("deeper")]).expect(2).says("missing");
+    run(&[&"copy", &source, &missing.join("deeper")])
+        .expect(2)
+        .says("missing");
     tree::text(&scratch.join("file"), "x");
     run(&[&"copy", &source, &scratch.join("file")]).expect(2);
     run(&[&"copy", &source, &scratch.join("file/target")]).expect(2);
     run(&[&"copy", &contents(&scratch.join("file")), &target]).expect(2);
     run(&[&"hash", &missing]).expect(2);
     run(&[&"verify", &missing]).expect(2);
-    assert!(!target.exists() && !missing.exists(), "something was written");
+    assert!(
+        !target.exists() && !missing.exists(),
+        "something was written"
+    );
 }
 
 #[test]
 fn code_3_is_for_files_that_were_not_copied() {
-    if !need_tools("code_3_is_for_files_that_were_not_copied", &["setpriv", "rsync"]) {
+    if !need_tools(
+        "code_3_is_for_files_that_were_not_copied",
+        &["setpriv", "rsync"],
+    ) {
         return;
     }
     let scratch = Scratch::new();
@@ -93,7 +108,9 @@ fn code_3_is_for_files_that_were_not_copied() {
         tree::set_mode(&source.join(name), 0);
     }
     let target = scratch.join("target");
-    let ran = Running::start(powerless(&inhaul(&[&"copy", &source, &target]))).finish().expect(3);
+    let ran = Running::start(powerless(&inhaul(&[&"copy", &source, &target])))
+        .finish()
+        .expect(3);
     let copy = target.join("source");
     rsync_agrees(&source.join("fine"), &copy.join("fine"));
     assert!(!copy.join("secret").exists() && !copy.join("little secret").exists());
@@ -101,7 +118,11 @@ fn code_3_is_for_files_that_were_not_copied() {
     let expected = ["little secret", "locked", "secret"].map(shown);
     assert_eq!(listed(&report(&target), "problems"), expected);
     for name in ["little secret", "locked", "secret"] {
-        assert!(ran.err().contains(&source.join(name).display().to_string()), "{}", ran.err());
+        assert!(
+            ran.err().contains(&source.join(name).display().to_string()),
+            "{}",
+            ran.err()
+        );
     }
     b3sum_agrees(&target, 20);
     tree::set_mode(&source.join("locked"), 0o755);
@@ -116,12 +137,20 @@ fn code_4_is_for_a_source_that_changes_while_it_is_read() {
     tree::paint(&source.join("quiet"), 2, 3_000);
     let target = scratch.join("target");
     let slow = Running::start(inhaul(&[&"copy", &"--bwlimit=4MB", &source, &target]));
-    wait_for("the start", || target.join(".inhaul").exists().then_some(()));
+    wait_for("the start", || {
+        target.join(".inhaul").exists().then_some(())
+    });
     std::thread::sleep(Duration::from_millis(700));
-    let mut file = std::fs::OpenOptions::new().append(true).open(source.join("growing")).unwrap();
+    let mut file = std::fs::OpenOptions::new()
+        .append(true)
+        .open(source.join("growing"))
+        .unwrap();
     file.write_all(b"more").unwrap();
     slow.finish().expect(4).says("growing");
-    assert!(!target.join("source/growing").exists(), "a torn file has its final name");
+    assert!(
+        !target.join("source/growing").exists(),
+        "a torn file has its final name"
+    );
     same_bytes(&source.join("quiet"), &target.join("source/quiet"));
     let line = format!("source-changed {}", source.join("growing").display());
     assert_eq!(listed(&report(&target), "problems"), [line]);
@@ -139,16 +168,34 @@ fn code_6_is_for_what_is_refused_before_anything_is_written() {
     let link = scratch.join("link");
     std::os::unix::fs::symlink(&source, &link).unwrap();
 
-    run(&[&"copy", &source, &source.join("target")]).expect(6).says("in the source");
-    run(&[&"copy", &source, &source.join("inner/most")]).expect(6).says("in the source");
-    run(&[&"copy", &link, &source.join("inner")]).expect(6).says("in the source");
+    run(&[&"copy", &source, &source.join("target")])
+        .expect(6)
+        .says("in the source");
+    run(&[&"copy", &source, &source.join("inner/most")])
+        .expect(6)
+        .says("in the source");
+    run(&[&"copy", &link, &source.join("inner")])
+        .expect(6)
+        .says("in the source");
     run(&[&"copy", &source, &source]).expect(6);
-    run(&[&"copy", &source.join("inner"), &source]).expect(6).says("in the target");
-    run(&[&"copy", &source, &scratch.path()]).expect(6).says("in the target");
-    run(&[&"copy", &source, &source, &target]).expect(6).says("same place");
-    run(&[&"copy", &source, &link, &target]).expect(6).says("same place");
-    run(&[&"copy", &source, &other, &target]).expect(6).says("same name");
-    run(&[&"copy", &contents(&source), &contents(&other), &target]).expect(6).says("same name");
+    run(&[&"copy", &source.join("inner"), &source])
+        .expect(6)
+        .says("in the target");
+    run(&[&"copy", &source, &scratch.path()])
+        .expect(6)
+        .says("in the target");
+    run(&[&"copy", &source, &source, &target])
+        .expect(6)
+        .says("same place");
+    run(&[&"copy", &source, &link, &target])
+        .expect(6)
+        .says("same place");
+    run(&[&"copy", &source, &other, &target])
+        .expect(6)
+        .says("same name");
+    run(&[&"copy", &contents(&source), &contents(&other), &target])
+        .expect(6)
+        .says("same name");
     run(&[&"copy", &source.join("file"), &other.join("file"), &target])
         .expect(6)
         .says("same name");
@@ -168,7 +215,9 @@ fn code_6_is_for_a_target_that_is_too_small() {
     tree::paint(&source.join("b"), 1, 30_000_000);
     let target = Mounted::image(&scratch, "target", Fs::Ext4, 48);
     let before = (walk(target.path()), target.free());
-    run(&[&"copy", &source, &target.path()]).expect(6).says("free");
+    run(&[&"copy", &source, &target.path()])
+        .expect(6)
+        .says("free");
     assert_eq!((walk(target.path()), target.free()), before);
     assert!(!target.join(".inhaul").exists());
     run(&[&"copy", &"-n", &source, &target.path()]).expect(6);
@@ -177,7 +226,13 @@ fn code_6_is_for_a_target_that_is_too_small() {
     let more = scratch.dir("more");
     tree::sparse(&more.join("hole"), 1, 1 << 30, &[(1 << 29, 10)]);
     std::fs::copy(source.join("a"), more.join("a")).unwrap();
-    run(&[&"copy", &"--existing=skip", &contents(&more), &target.path()]).expect(0);
+    run(&[
+        &"copy",
+        &"--existing=skip",
+        &contents(&more),
+        &target.path(),
+    ])
+    .expect(0);
 }
 
 #[test]
@@ -187,7 +242,9 @@ fn code_7_is_for_a_target_another_run_holds() {
     let target = scratch.join("target");
     let mut first = Running::start(inhaul(&[&"copy", &SLOWLY, &source, &target]));
     first_file(&target.join("source"));
-    run(&[&"copy", &"--existing=skip", &source, &target]).expect(7).says("another");
+    run(&[&"copy", &"--existing=skip", &source, &target])
+        .expect(7)
+        .says("another");
     assert!(first.alive());
     first.signal(Signal::TERM);
     first.finish().expect(75);
@@ -197,25 +254,37 @@ fn code_7_is_for_a_target_another_run_holds() {
 
 #[test]
 fn code_75_is_for_a_stop_that_can_be_gone_on_from() {
-    if !need_tools("code_75_is_for_a_stop_that_can_be_gone_on_from", &["rsync", "b3sum"]) {
+    if !need_tools(
+        "code_75_is_for_a_stop_that_can_be_gone_on_from",
+        &["rsync", "b3sum"],
+    ) {
         return;
     }
-    for (signal, io) in [(Signal::INT, "uring"), (Signal::TERM, "blocking"), (Signal::HUP, "auto")]
-    {
+    for (signal, io) in [
+        (Signal::INT, "uring"),
+        (Signal::TERM, "blocking"),
+        (Signal::HUP, "auto"),
+    ] {
         let scratch = Scratch::new();
         let source = slow_source(&scratch);
         let target = scratch.join("target");
         let copy = target.join("source");
-        let mut slow =
-            Running::start(inhaul(&[&"copy", &SLOWLY, &"--io", &io, &source, &target]));
+        let mut slow = Running::start(inhaul(&[&"copy", &SLOWLY, &"--io", &io, &source, &target]));
         first_file(&copy);
         slow.signal(signal);
-        assert!(slow.wait(STOP).is_some(), "still running {STOP:?} after {signal:?}");
+        assert!(
+            slow.wait(STOP).is_some(),
+            "still running {STOP:?} after {signal:?}"
+        );
         slow.finish().expect(75).says("--existing skip");
 
         let whole = walk(&source);
         let part = walk(&copy);
-        assert!(files(&part) > 0 && files(&part) < files(&whole), "{} files", files(&part));
+        assert!(
+            files(&part) > 0 && files(&part) < files(&whole),
+            "{} files",
+            files(&part)
+        );
         for (path, node) in part.iter().filter(|(_, node)| node.kind == "file") {
             assert_eq!(Some(node), whole.get(path), "{}", path.escape_ascii());
         }

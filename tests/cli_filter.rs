@@ -1,6 +1,9 @@
 //! Which files are copied: the same as rsync copies with the same rules.
 
-#![allow(clippy::unwrap_used, reason = "a failure of the bench is a failed test")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a failure of the bench is a failed test"
+)]
 
 mod support;
 
@@ -15,16 +18,36 @@ use support::{Scratch, need_tools, tree};
 /// A tree with something for every rule to decide about.
 fn source(scratch: &Scratch) -> PathBuf {
     let source = scratch.dir("source");
-    let dirs = ["", "a", "a/b", "a/b/c", "a/cache", "cache", "d/a/b", "skip", "skip/keep", "x y"];
+    let dirs = [
+        "",
+        "a",
+        "a/b",
+        "a/b/c",
+        "a/cache",
+        "cache",
+        "d/a/b",
+        "skip",
+        "skip/keep",
+        "x y",
+    ];
     for dir in dirs {
         std::fs::create_dir_all(source.join(dir)).unwrap();
     }
     for dir in dirs {
         let dir = source.join(dir);
-        for (index, name) in
-            ["one.txt", "two.tmp", "keep.tmp", ".hidden", "three.TXT", "b", "[x]", "#note", "q?"]
-                .into_iter()
-                .enumerate()
+        for (index, name) in [
+            "one.txt",
+            "two.tmp",
+            "keep.tmp",
+            ".hidden",
+            "three.TXT",
+            "b",
+            "[x]",
+            "#note",
+            "q?",
+        ]
+        .into_iter()
+        .enumerate()
         {
             if !dir.join(name).exists() {
                 tree::paint(&dir.join(name), index as u64, 10 + index as u64);
@@ -43,8 +66,15 @@ fn check(more_for_rsync: &[&str], options: &[&OsStr]) {
     let expected = scratch.dir("expected");
     let mut rsync = Command::new("rsync");
     rsync.arg("-aHAX").args(more_for_rsync).args(options);
-    let output = rsync.args([contents(&source), contents(&expected)]).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let output = rsync
+        .args([contents(&source), contents(&expected)])
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 
     let target = scratch.join("target");
     let from = contents(&source);
@@ -80,7 +110,11 @@ fn rules_decide_as_in_rsync() {
         &["--exclude=\\[x\\]", "--exclude=q\\?"],
         &["--exclude=[a-o]*.tx?"],
         &["--exclude=x y/**"],
-        &["--exclude=**/cache/**", "--exclude=[[:upper:]]*", "--exclude=*.TXT"],
+        &[
+            "--exclude=**/cache/**",
+            "--exclude=[[:upper:]]*",
+            "--exclude=*.TXT",
+        ],
     ];
     for case in cases {
         let case: Vec<&OsStr> = case.iter().map(OsStr::new).collect();
@@ -95,11 +129,21 @@ fn rules_of_bytes_and_rules_from_a_file() {
     }
     let scratch = Scratch::new();
     let list = scratch.join("rules");
-    tree::text(&list, "# a comment\n\n; another\n+ keep.tmp\n- *.tmp\n.hidden\n#note\n");
+    tree::text(
+        &list,
+        "# a comment\n\n; another\n+ keep.tmp\n- *.tmp\n.hidden\n#note\n",
+    );
     let mut from = OsString::from("--exclude-from=");
     from.push(&list);
     check(&[], &[&from]);
-    check(&[], &[OsStr::new("--include=two.tmp"), &from, OsStr::new("--exclude=*.txt")]);
+    check(
+        &[],
+        &[
+            OsStr::new("--include=two.tmp"),
+            &from,
+            OsStr::new("--exclude=*.txt"),
+        ],
+    );
     let mut bytes = OsString::from("--exclude=");
     bytes.push(tree::name(b"bytes \xff*"));
     check(&[], &[&bytes]);
@@ -128,7 +172,14 @@ fn lists_of_files_are_taken_as_in_rsync() {
     std::fs::write(&list, b"a/b/c\0x y/#note\0a/bytes \xff.txt\0").unwrap();
     check(&["-r"], &[&from, OsStr::new("--from0")]);
     std::fs::write(&list, b"a\n").unwrap();
-    check(&["-r"], &[&from, OsStr::new("--exclude=b/"), OsStr::new("--exclude=*.tmp")]);
+    check(
+        &["-r"],
+        &[
+            &from,
+            OsStr::new("--exclude=b/"),
+            OsStr::new("--exclude=*.tmp"),
+        ],
+    );
 }
 
 #[test]
@@ -140,24 +191,50 @@ fn a_listed_file_that_is_not_there_is_reported() {
     tree::text(&list, "a/one.txt\na/absent\nabsent/file\n");
     let from = contents(&source);
     let ran = run(&[&"copy", &"--files-from", &list, &from, &target]).expect(3);
-    assert!(ran.err().contains("a/absent") && ran.err().contains("absent/file"), "{}", ran.err());
+    assert!(
+        ran.err().contains("a/absent") && ran.err().contains("absent/file"),
+        "{}",
+        ran.err()
+    );
     assert!(target.join("a/one.txt").is_file());
     assert_eq!(support::judge::files(&walk(&target)), 1);
     tree::text(&list, "../source/a/one.txt\n");
     run(&[&"copy", &"--files-from", &list, &from, &target]).expect(2);
-    run(&[&"copy", &"--files-from", &scratch.join("no list"), &from, &target]).expect(2);
+    run(&[
+        &"copy",
+        &"--files-from",
+        &scratch.join("no list"),
+        &from,
+        &target,
+    ])
+    .expect(2);
 }
 
 #[test]
 fn hash_takes_the_same_rules() {
     let scratch = Scratch::new();
     let source = source(&scratch);
-    let mut command =
-        inhaul(&[&"hash", &"--exclude=/a/**", &"--include=keep.tmp", &"--exclude=*.tmp", &"."]);
+    let mut command = inhaul(&[
+        &"hash",
+        &"--exclude=/a/**",
+        &"--include=keep.tmp",
+        &"--exclude=*.tmp",
+        &".",
+    ]);
     command.current_dir(&source);
     let out = Running::start(command).finish().expect(0).out();
     let paths: Vec<&str> = out.lines().filter_map(|line| line.get(66..)).collect();
-    assert!(paths.iter().any(|path| path.ends_with("cache/keep.tmp")), "{out}");
-    assert!(!out.contains("two.tmp") && !out.contains("a/one.txt"), "{out}");
-    assert_eq!(paths.iter().filter(|path| path.ends_with("b")).count(), 6, "{out}");
+    assert!(
+        paths.iter().any(|path| path.ends_with("cache/keep.tmp")),
+        "{out}"
+    );
+    assert!(
+        !out.contains("two.tmp") && !out.contains("a/one.txt"),
+        "{out}"
+    );
+    assert_eq!(
+        paths.iter().filter(|path| path.ends_with('b')).count(),
+        6,
+        "{out}"
+    );
 }

@@ -1,6 +1,9 @@
 //! `hash` prints what b3sum prints; `verify` finds whatever is not as it was copied.
 
-#![allow(clippy::unwrap_used, reason = "a failure of the bench is a failed test")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a failure of the bench is a failed test"
+)]
 
 mod support;
 
@@ -20,7 +23,11 @@ fn source(scratch: &Scratch) -> PathBuf {
         tree::paint(&source.join(format!("size {len}")), index as u64, len);
     }
     for (index, name) in odd::NAMES.into_iter().enumerate() {
-        tree::paint(&source.join(tree::name(name)), index as u64, 10 + index as u64);
+        tree::paint(
+            &source.join(tree::name(name)),
+            index as u64,
+            10 + index as u64,
+        );
     }
     tree::many_small(&source.join("small"), 3, 300);
     std::os::unix::fs::symlink("size 1", source.join("link")).unwrap();
@@ -44,9 +51,17 @@ fn b3sum(root: &Path) -> Vec<Vec<u8>> {
         .collect();
     assert!(names.len() > 300);
     let mut command = Command::new("b3sum");
-    command.arg("--").args(names.iter().map(|name| Path::new(".").join(OsStr::from_bytes(name))));
+    command.arg("--").args(
+        names
+            .iter()
+            .map(|name| Path::new(".").join(OsStr::from_bytes(name))),
+    );
     let output = command.current_dir(root).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     sorted(&output.stdout)
 }
 
@@ -67,10 +82,14 @@ fn hash_prints_the_lines_of_b3sum() {
             let text = String::from_utf8_lossy(line).replace("  ./", "  ");
             (!text.contains('\u{fffd}') && !text.is_empty()).then_some(text)
         };
-        let ours: Vec<String> =
-            sorted(&ran.stdout).iter().filter_map(|line| digest_of_path(line)).collect();
-        let theirs: Vec<String> =
-            expected.iter().filter_map(|line| digest_of_path(line)).collect();
+        let ours: Vec<String> = sorted(&ran.stdout)
+            .iter()
+            .filter_map(|line| digest_of_path(line))
+            .collect();
+        let theirs: Vec<String> = expected
+            .iter()
+            .filter_map(|line| digest_of_path(line))
+            .collect();
         assert_eq!(ours, theirs, "--io {io}");
     }
 }
@@ -89,7 +108,11 @@ fn b3sum_checks_what_hash_prints() {
     let list = scratch.join("list");
     std::fs::write(&list, &ran.stdout).unwrap();
     let output = Command::new("b3sum").arg("-c").arg(&list).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stdout)
+    );
     assert_eq!(output.stdout.split(|&b| b == b'\n').count(), 103);
 }
 
@@ -103,7 +126,11 @@ fn copied(scratch: &Scratch) -> PathBuf {
 
 /// Changes one byte of a file, and waits until the medium has it.
 fn flip(path: &Path, at: u64) {
-    let file = std::fs::OpenOptions::new().read(true).write(true).open(path).unwrap();
+    let file = std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(path)
+        .unwrap();
     let mut byte = [0];
     file.read_exact_at(&mut byte, at).unwrap();
     file.write_all_at(&[byte[0] ^ 0x10], at).unwrap();
@@ -128,9 +155,13 @@ fn verify_finds_flipped_bytes() {
             assert!(text.contains(name), "{name} in {text}");
         }
         assert!(!text.contains("size 1048577"), "{text}");
-        let all = run(&[&"verify", &"--json", &"--io", &io, &target]).expect(4).events();
+        let all = run(&[&"verify", &"--json", &"--io", &io, &target])
+            .expect(4)
+            .events();
         let problems = all.iter().filter(|event| event["type"] == "problem");
-        let kinds: Vec<&str> = problems.map(|event| event["kind"].as_str().unwrap()).collect();
+        let kinds: Vec<&str> = problems
+            .map(|event| event["kind"].as_str().unwrap())
+            .collect();
         assert_eq!(kinds, ["digest-mismatch"; 4]);
     }
 }
@@ -140,14 +171,24 @@ fn verify_finds_files_that_became_longer_or_shorter() {
     let scratch = Scratch::new();
     let target = copied(&scratch);
     let set_len = |name: &str, len| {
-        std::fs::OpenOptions::new().write(true).open(target.join(name)).unwrap().set_len(len)
+        std::fs::OpenOptions::new()
+            .write(true)
+            .open(target.join(name))
+            .unwrap()
+            .set_len(len)
     };
     set_len("size 1048576", 1_048_577).unwrap();
     set_len("size 8388613", 8_388_612).unwrap();
     set_len("size 0", 1).unwrap();
     set_len("size 1", 0).unwrap();
     let events = run(&[&"verify", &"--json", &target]).expect(4).events();
-    assert_eq!(events.iter().filter(|event| event["type"] == "problem").count(), 4);
+    assert_eq!(
+        events
+            .iter()
+            .filter(|event| event["type"] == "problem")
+            .count(),
+        4
+    );
 }
 
 #[test]
@@ -162,7 +203,13 @@ fn verify_lists_what_is_missing() {
     std::os::unix::fs::symlink("size 1", target.join("size 4095")).unwrap();
     let ran = run(&[&"verify", &target]).expect(3);
     let text = ran.out() + &ran.err();
-    for name in ["size 4095", "size 4096", "size 4097", "small/001/000064", "small/001/000127"] {
+    for name in [
+        "size 4095",
+        "size 4096",
+        "size 4097",
+        "small/001/000064",
+        "small/001/000127",
+    ] {
         assert!(text.contains(name), "{name} in {text}");
     }
     // Bytes that differ count for more than names that are gone.
@@ -210,8 +257,16 @@ fn verify_takes_an_older_job_by_name() {
     run(&[&"verify", &target]).expect(0);
     run(&[&"verify", &"--job", &first, &target]).expect(4);
     let count = files(&judge::walk(&target)) - 1;
-    let events = run(&[&"verify", &"--json", &"--job", &first, &target]).expect(4).events();
-    assert_eq!(events.last().unwrap()["report"]["totals"]["files"], count - 1);
+    let events = run(&[&"verify", &"--json", &"--job", &first, &target])
+        .expect(4)
+        .events();
+    assert_eq!(
+        events.last().unwrap()["report"]["totals"]["files"],
+        count - 1
+    );
     run(&[&"verify", &"--job=../..", &target]).expect(2);
-    assert_ne!(run(&[&"verify", &"--job=20000101-000000-0000", &target]).code, 0);
+    assert_ne!(
+        run(&[&"verify", &"--job=20000101-000000-0000", &target]).code,
+        0
+    );
 }

@@ -1,6 +1,9 @@
 //! Who may read the copy: never more than may read the source, at no moment.
 
-#![allow(clippy::unwrap_used, reason = "a failure of the bench is a failed test")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a failure of the bench is a failed test"
+)]
 
 mod support;
 
@@ -17,7 +20,10 @@ fn mode(path: &Path) -> u32 {
 
 fn source(scratch: &Scratch) -> PathBuf {
     let source = scratch.dir("source");
-    for (index, bits) in [0o600, 0o644, 0o640, 0o666, 0o777, 0o400, 0o700].into_iter().enumerate() {
+    for (index, bits) in [0o600, 0o644, 0o640, 0o666, 0o777, 0o400, 0o700]
+        .into_iter()
+        .enumerate()
+    {
         let dir = scratch.dir(format!("source/dir {bits:o}"));
         tree::paint(&dir.join("small"), 1, 400_000);
         tree::paint(&dir.join("large"), 2, 1_500_000);
@@ -38,7 +44,9 @@ fn the_umask_does_not_matter() {
         let target = scratch.join(umask);
         let command = inhaul(&[&"copy", &contents(&source), &target]);
         let shell = format!("umask {umask}; exec \"$0\" \"$@\"");
-        Running::start(under(&["sh", "-c", &shell], &command)).finish().expect(0);
+        Running::start(under(&["sh", "-c", &shell], &command))
+            .finish()
+            .expect(0);
         same_trees(&walk(&source), &walk(&target));
         assert_eq!(mode(&target.join(".inhaul")), 0o700);
     }
@@ -57,7 +65,12 @@ fn nothing_is_more_open_while_it_is_copied() {
         for job in list(&target.join(".inhaul")) {
             for thread in list(&job.join("stage")) {
                 // A file without a name may have its final mode: nobody gets as far as to it.
-                let ways = [target.join(".inhaul"), job.clone(), job.join("stage"), thread];
+                let ways = [
+                    target.join(".inhaul"),
+                    job.clone(),
+                    job.join("stage"),
+                    thread,
+                ];
                 staged += ways.iter().filter(|way| closed(way)).count();
             }
         }
@@ -74,7 +87,10 @@ fn nothing_is_more_open_while_it_is_copied() {
         }
     }
     slow.finish().expect(0);
-    assert!(staged > 0 && named > 0, "{staged} staged and {named} named were looked at");
+    assert!(
+        staged > 0 && named > 0,
+        "{staged} staged and {named} named were looked at"
+    );
     same_trees(&walk(&source), &walk(&target.join("source")));
 }
 
@@ -101,14 +117,25 @@ fn privileges_are_cleared_unless_asked_for() {
     }
     let scratch = Scratch::new();
     let source = scratch.dir("source");
-    for (name, bits) in [("suid", 0o4755), ("sgid", 0o2755), ("both", 0o6711), ("sticky", 0o1644)] {
+    for (name, bits) in [
+        ("suid", 0o4755),
+        ("sgid", 0o2755),
+        ("both", 0o6711),
+        ("sticky", 0o1644),
+    ] {
         tree::paint(&source.join(name), 1, 100);
         chown(source.join(name), Some(1234), Some(1234)).unwrap();
         tree::set_mode(&source.join(name), bits);
     }
     tree::paint(&source.join("capable"), 1, 2_000_000);
     tree::set_mode(&source.join("capable"), 0o755);
-    tool("setcap", &["cap_net_raw+ep".as_ref(), source.join("capable").as_os_str()]);
+    tool(
+        "setcap",
+        &[
+            "cap_net_raw+ep".as_ref(),
+            source.join("capable").as_os_str(),
+        ],
+    );
     let shared = scratch.dir("source/shared");
     tree::set_mode(&shared, 0o2775);
     let caps = |path: PathBuf| String::from_utf8(tool("getcap", &[&path])).unwrap();
@@ -153,7 +180,12 @@ fn without_privileges_everything_but_the_owner_is_kept() {
     std::fs::copy(INHAUL, &program).unwrap();
     for io in ["auto", "blocking"] {
         let place = target.join(io);
-        let nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
+        let nobody = [
+            "setpriv",
+            "--reuid=65534",
+            "--regid=65534",
+            "--clear-groups",
+        ];
         let mut command = under(&nobody, &std::process::Command::new(&program));
         command.args(["copy", "--io", io]).args([&source, &place]);
         Running::start(command).finish().expect(0);

@@ -1,6 +1,9 @@
 //! What programs and people read: events, reports, and no byte that moves a cursor.
 
-#![allow(clippy::unwrap_used, reason = "a failure of the bench is a failed test")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a failure of the bench is a failed test"
+)]
 
 mod support;
 
@@ -50,7 +53,10 @@ fn events_of_a_copy_end_in_its_report() {
     assert_eq!(report["totals"]["files"], files(&tree));
     assert_eq!(report["totals"]["bytes"], bytes(&tree));
     assert_eq!(report["totals"]["problems"], 0);
-    assert_eq!(report["job"], job(&target).file_name().unwrap().to_str().unwrap());
+    assert_eq!(
+        report["job"],
+        job(&target).file_name().unwrap().to_str().unwrap()
+    );
     let lane = &report["lanes"][0];
     assert_eq!(lane["totals"]["files"], files(&tree));
     assert!(["source", "hash", "target", "limit"].contains(&lane["limited_by"].as_str().unwrap()));
@@ -86,8 +92,10 @@ fn events_name_every_problem_with_its_exact_path() {
     assert_eq!(report(&target)["problem_count"], count);
     // The list beside the report is as complete, a line each.
     let list = std::fs::read_to_string(job(&target).join("problems.ndjson")).unwrap();
-    let mut spooled: Vec<Vec<u8>> =
-        list.lines().map(|line| exact(&serde_json::from_str(line).unwrap())).collect();
+    let mut spooled: Vec<Vec<u8>> = list
+        .lines()
+        .map(|line| exact(&serde_json::from_str(line).unwrap()))
+        .collect();
     spooled.sort();
     assert_eq!(spooled, expected);
 }
@@ -109,7 +117,10 @@ fn a_run_that_cannot_begin_says_so_in_an_event() {
     let ran = run(&[&"copy", &"--json", &source, &source]).expect(6);
     let events = ran.events();
     let error = events.last().unwrap();
-    assert_eq!((&error["type"], &error["kind"]), (&"error".into(), &"refused".into()));
+    assert_eq!(
+        (&error["type"], &error["kind"]),
+        (&"error".into(), &"refused".into())
+    );
 }
 
 #[test]
@@ -144,9 +155,18 @@ fn no_name_reaches_a_terminal_as_a_command() {
     let scratch = Scratch::new();
     let source = source(&scratch);
     let target = scratch.join(Path::new("target \x1b[2J"));
-    let names = odd::NAMES.iter().filter(|name| name.contains(&0x1b)).count();
+    let names = odd::NAMES
+        .iter()
+        .filter(|name| name.contains(&0x1b))
+        .count();
     assert!(names > 0);
-    for args in [&["-v"][..], &["-v"], &["-vv", "--existing=skip"], &["-n", "-v"], &["-P"]] {
+    for args in [
+        &["-v"][..],
+        &["-v"],
+        &["-vv", "--existing=skip"],
+        &["-n", "-v"],
+        &["-P"],
+    ] {
         let mut all: Vec<&dyn AsRef<std::ffi::OsStr>> = vec![&"copy", &"--color=never"];
         all.extend(args.iter().map(|arg| arg as &dyn AsRef<std::ffi::OsStr>));
         all.extend([&source as &dyn AsRef<std::ffi::OsStr>, &target]);
@@ -155,7 +175,11 @@ fn no_name_reaches_a_terminal_as_a_command() {
     }
     let ran = run(&[&"copy", &source, &target]).expect(3);
     check_harmless(&ran);
-    assert!(ran.err().contains("[31mred"), "the name is not shown: {}", ran.err());
+    assert!(
+        ran.err().contains("[31mred"),
+        "the name is not shown: {}",
+        ran.err()
+    );
     check_harmless(&run(&[&"verify", &"-v", &target]));
     check_harmless(&run(&[&"copy", &scratch.join("absent \x1b[2J"), &target]).expect(2));
     check_harmless(&run(&[&"copy", &"--\x1b[2J", &source, &target]).expect(2));

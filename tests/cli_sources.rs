@@ -1,6 +1,9 @@
 //! What a source is, where it lands, and what a dry run leaves alone.
 
-#![allow(clippy::unwrap_used, reason = "a failure of the bench is a failed test")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a failure of the bench is a failed test"
+)]
 
 mod support;
 
@@ -53,7 +56,15 @@ fn several_sources_land_side_by_side() {
     tree::paint(&scratch.join("file"), 9, 70_000);
     let target = scratch.dir("target");
     tree::text(&target.join("there before"), "x");
-    run(&[&"copy", &one, &contents(&two), &scratch.join("file"), &three, &target]).expect(0);
+    run(&[
+        &"copy",
+        &one,
+        &contents(&two),
+        &scratch.join("file"),
+        &three,
+        &target,
+    ])
+    .expect(0);
     rsync_agrees(&one, &target.join("one"));
     rsync_agrees(&three, &target.join("three"));
     rsync_agrees(&two.join("two small"), &target.join("two small"));
@@ -97,7 +108,10 @@ fn single_files() {
     let target = scratch.join("target");
     run(&[&"copy", &one.join("one large"), &target]).expect(0);
     assert_eq!(walk(&target).len(), 1);
-    assert_eq!(walk(&target)[b"one large".as_slice()], walk(&one)[b"one large".as_slice()]);
+    assert_eq!(
+        walk(&target)[b"one large".as_slice()],
+        walk(&one)[b"one large".as_slice()]
+    );
     b3sum_agrees(&target, 1);
     // A source that is named is followed, like the drive that a link in /mnt may point to.
     symlink(one.join("one large"), scratch.join("link to file")).unwrap();
@@ -142,7 +156,12 @@ fn a_dry_run_writes_nothing() {
     let target = scratch.join("target");
     let ran = run(&[&"copy", &"-n", &one, &target]).expect(0);
     assert!(!target.exists());
-    assert!(ran.out().contains("11") || ran.err().contains("11"), "{}{}", ran.out(), ran.err());
+    assert!(
+        ran.out().contains("11") || ran.err().contains("11"),
+        "{}{}",
+        ran.out(),
+        ran.err()
+    );
     run(&[&"copy", &"--dry-run", &one, &scratch.join("no/parent")]).expect(2);
 
     let target = scratch.dir("there");
@@ -175,7 +194,10 @@ fn a_report_says_what_was_copied() {
     assert_eq!(report["command"], "copy");
     assert_eq!(report["exit_code"], 0);
     assert_eq!(report["totals"]["files"], 11);
-    assert_eq!(report["totals"]["bytes"], support::judge::bytes(&walk(&one)));
+    assert_eq!(
+        report["totals"]["bytes"],
+        support::judge::bytes(&walk(&one))
+    );
     assert_eq!(report["totals"]["others"], 1);
     assert_eq!(report["totals"]["dirs"], 4);
     let mounts = report["mounts"].as_array().unwrap();

@@ -1,6 +1,9 @@
 //! Many drives of different kinds and speeds into one target, in one command.
 
-#![allow(clippy::unwrap_used, reason = "a failure of the bench is a failed test")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a failure of the bench is a failed test"
+)]
 
 mod support;
 
@@ -42,12 +45,22 @@ fn eight_drives_of_different_kinds_and_speeds() {
             let seed = 31 * index as u64;
             tree::paint(&drive.join("large"), seed, (large << 20) + seed);
             tree::many_small(&drive.dir("small"), seed, 40 + 20 * index);
-            tree::age(drive.path(), 1_500_000_000 + 1000 * index as i64);
+            tree::age(
+                drive.path(),
+                1_500_000_000 + 1000 * i64::try_from(index).unwrap(),
+            );
             drive
         })
         .collect();
     // One of them has everything.
-    build(&drives[6].dir("odd"), Odd { seed: 9, small: 30, sparse_mib: 32 });
+    build(
+        &drives[6].dir("odd"),
+        Odd {
+            seed: 9,
+            small: 30,
+            sparse_mib: 32,
+        },
+    );
     let rates: Vec<(&str, u64)> = drives
         .iter()
         .zip(&DRIVES)
@@ -63,7 +76,9 @@ fn eight_drives_of_different_kinds_and_speeds() {
     args.extend(paths.iter().map(|path| path as &dyn AsRef<OsStr>));
     let place = target.join("in");
     args.push(&place);
-    Running::start(group.command(&inhaul(&args))).finish().expect(0);
+    Running::start(group.command(&inhaul(&args)))
+        .finish()
+        .expect(0);
 
     let mut count = 0;
     for (index, drive) in drives.iter().enumerate() {
@@ -75,8 +90,10 @@ fn eight_drives_of_different_kinds_and_speeds() {
     let report = report(&place);
     let lanes = report["lanes"].as_array().unwrap();
     assert_eq!(lanes.len(), 8);
-    let devices: BTreeSet<&str> =
-        drives.iter().map(|d| d.device().strip_prefix("/dev/").unwrap()).collect();
+    let devices: BTreeSet<&str> = drives
+        .iter()
+        .map(|d| d.device().strip_prefix("/dev/").unwrap())
+        .collect();
     let names: BTreeSet<&str> = lanes.iter().map(|l| l["drive"].as_str().unwrap()).collect();
     assert_eq!(names, devices);
     for lane in lanes {
@@ -87,9 +104,17 @@ fn eight_drives_of_different_kinds_and_speeds() {
         // Further names of an inode are links, not files.
         let hard: Vec<_> = tree.values().filter(links).collect();
         let inodes: f64 = hard.iter().map(|node| 1.0 / f64::from(node.names)).sum();
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a few")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a few"
+        )]
         let inodes = inodes.round() as usize;
-        assert_eq!(lane["totals"]["files"], files(&tree) - hard.len() + inodes, "{source}");
+        assert_eq!(
+            lane["totals"]["files"],
+            files(&tree) - hard.len() + inodes,
+            "{source}"
+        );
         if hard.is_empty() {
             assert_eq!(lane["totals"]["bytes"], bytes(&tree), "{source}");
         }

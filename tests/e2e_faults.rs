@@ -1,7 +1,10 @@
 //! Drives that fail, fill up or change under a copy: each file is whole or not there, and what is
 //! not there is listed.
 
-#![allow(clippy::unwrap_used, reason = "a failure of the bench is a failed test")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a failure of the bench is a failed test"
+)]
 
 mod support;
 
@@ -21,7 +24,9 @@ fn check_whole(source: &Path, copy: &Path) -> usize {
     let originals = walk(source);
     let copies = walk(copy);
     for (path, node) in copies.iter().filter(|(_, node)| node.kind == "file") {
-        let original = originals.get(path).unwrap_or_else(|| panic!("{}", path.escape_ascii()));
+        let original = originals
+            .get(path)
+            .unwrap_or_else(|| panic!("{}", path.escape_ascii()));
         assert_eq!(original.content, node.content, "{}", path.escape_ascii());
     }
     files(&copies)
@@ -40,7 +45,12 @@ fn a_target_that_fills_up_on_the_way() {
             tree::paint(&source.join(format!("file{index:02}")), index, len);
         }
         let target = Mounted::image(&scratch, "target", fs, size);
-        let slow = Running::start(inhaul(&[&"copy", &"--bwlimit=10MB", &source, &target.path()]));
+        let slow = Running::start(inhaul(&[
+            &"copy",
+            &"--bwlimit=10MB",
+            &source,
+            &target.path(),
+        ]));
         let copy = target.join("source");
         wait_for("two files", || (files_in(&copy) >= 2).then_some(()));
         let fill = std::fs::File::create(target.join("fill")).unwrap();
@@ -51,8 +61,8 @@ fn a_target_that_fills_up_on_the_way() {
         while step >= 256 << 10 {
             let leave = if fs == Fs::Btrfs { 0 } else { 500 << 10 };
             let fits = target.free() >= leave + step;
-            let grown = fits
-                && rustix::fs::fallocate(&fill, FallocateFlags::empty(), len, step).is_ok();
+            let grown =
+                fits && rustix::fs::fallocate(&fill, FallocateFlags::empty(), len, step).is_ok();
             if grown {
                 len += step;
             } else {
@@ -77,7 +87,7 @@ fn a_target_that_fills_up_on_the_way() {
 }
 
 fn files_in(dir: &Path) -> usize {
-    std::fs::read_dir(dir).map(Iterator::count).unwrap_or(0)
+    std::fs::read_dir(dir).map_or(0, Iterator::count)
 }
 
 #[test]
@@ -96,12 +106,14 @@ fn a_source_with_bad_blocks() {
         tool("sync", &["-f".as_ref(), source.path().as_os_str()]);
         let expected = walk(source.path());
         let end = blocks(&source.join("victim")).into_iter().max().unwrap();
-        let others = ["good", "small/000/000049"].map(|name| {
-            blocks(&source.join(name)).into_iter().max().unwrap()
-        });
+        let others = ["good", "small/000/000049"]
+            .map(|name| blocks(&source.join(name)).into_iter().max().unwrap());
         assert!(others.iter().all(|&other| other < end), "{others:?} {end}");
         // The image ends in the middle of the victim's last extent: reads beyond it give EIO.
-        let image = std::fs::OpenOptions::new().write(true).open(source.image_path()).unwrap();
+        let image = std::fs::OpenOptions::new()
+            .write(true)
+            .open(source.image_path())
+            .unwrap();
         image.set_len(end * 4096).unwrap();
         // What the walk left in the page cache must not hide that.
         let victim = std::fs::File::open(source.join("victim")).unwrap();
@@ -122,7 +134,10 @@ fn a_source_with_bad_blocks() {
 
 /// Returns the first and last physical block of each extent of a file, in blocks of 4096 bytes.
 fn blocks(file: &Path) -> Vec<u64> {
-    let text = tool("filefrag", &["-v".as_ref(), "-b4096".as_ref(), file.as_os_str()]);
+    let text = tool(
+        "filefrag",
+        &["-v".as_ref(), "-b4096".as_ref(), file.as_os_str()],
+    );
     let text = String::from_utf8(text).unwrap();
     text.lines()
         .filter(|line| line.contains(".."))
@@ -153,8 +168,14 @@ fn files_that_vanish_on_the_way() {
     let ran = slow.finish();
     let problems = listed(&report(&target), "problems");
     // One that was being read just then changed before it vanished: its number of names did.
-    let changed = problems.iter().filter(|line| line.starts_with("source-changed")).count();
-    let vanished = problems.iter().filter(|line| line.starts_with("source-vanished")).count();
+    let changed = problems
+        .iter()
+        .filter(|line| line.starts_with("source-changed"))
+        .count();
+    let vanished = problems
+        .iter()
+        .filter(|line| line.starts_with("source-vanished"))
+        .count();
     assert_eq!(changed + vanished, problems.len());
     assert!(vanished > 0);
     assert_eq!(ran.code, if changed > 0 { 4 } else { 3 });
@@ -178,8 +199,18 @@ fn special_files_are_listed_or_made() {
         rustix::fs::mknodat(CWD, source.join(name), kind, Mode::from(mode), device).unwrap();
     };
     make("fifo", FileType::Fifo, 0o620, 0);
-    make("null", FileType::CharacterDevice, 0o666, rustix::fs::makedev(1, 3));
-    make("disk", FileType::BlockDevice, 0o640, rustix::fs::makedev(7, 200));
+    make(
+        "null",
+        FileType::CharacterDevice,
+        0o666,
+        rustix::fs::makedev(1, 3),
+    );
+    make(
+        "disk",
+        FileType::BlockDevice,
+        0o640,
+        rustix::fs::makedev(7, 200),
+    );
     drop(UnixListener::bind(source.join("socket")).unwrap());
     tree::age(&source, 1_000_000_000);
 
@@ -190,7 +221,10 @@ fn special_files_are_listed_or_made() {
     assert_eq!(skipped.len(), 4, "{skipped:?}");
     for name in names {
         assert!(!target.join("source").join(name).exists());
-        assert!(skipped.iter().any(|line| line.ends_with(name)), "{name} in {skipped:?}");
+        assert!(
+            skipped.iter().any(|line| line.ends_with(name)),
+            "{name} in {skipped:?}"
+        );
     }
     assert_eq!(files(&walk(&target)), 1);
 
@@ -219,7 +253,10 @@ fn other_file_systems_below_a_source_are_not_entered() {
     assert!(target.join("source/file").exists());
     assert!(!target.join("source/mounted/inside").exists());
     let skipped = listed(&report(&target), "skipped");
-    assert!(skipped.iter().any(|line| line.ends_with("source/mounted")), "{skipped:?}");
+    assert!(
+        skipped.iter().any(|line| line.ends_with("source/mounted")),
+        "{skipped:?}"
+    );
 }
 
 #[test]
@@ -248,9 +285,21 @@ fn a_target_that_cannot_be_written() {
     let source = scratch.dir("source");
     tree::paint(&source.join("file"), 1, 10);
     let target = Mounted::image(&scratch, "target", Fs::Ext4, 32);
-    tool("mount", &["-o".as_ref(), "remount,ro".as_ref(), target.path().as_os_str()]);
+    tool(
+        "mount",
+        &[
+            "-o".as_ref(),
+            "remount,ro".as_ref(),
+            target.path().as_os_str(),
+        ],
+    );
     let ran = run(&[&"copy", &source, &target.path()]);
-    assert!(![0, 3, 4, 75].contains(&ran.code), "code {}: {}", ran.code, ran.err());
+    assert!(
+        ![0, 3, 4, 75].contains(&ran.code),
+        "code {}: {}",
+        ran.code,
+        ran.err()
+    );
     assert!(ran.err().contains("Read-only"), "{}", ran.err());
 }
 
@@ -275,9 +324,17 @@ fn verify_reads_the_medium_and_not_the_cache() {
             same_bytes(&source.join(name), &copy);
             let place = *blocks(&copy).first().unwrap() * 4096 + 100;
             flip(target.device(), place);
-            let cached = Command::new("cmp").args([&source.join(name), &copy]).status().unwrap();
-            assert!(cached.success(), "the cache was not used, so this shows nothing");
-            run(&[&"verify", &"--io", &io, &target.path()]).expect(4).says(name);
+            let cached = Command::new("cmp")
+                .args([&source.join(name), &copy])
+                .status()
+                .unwrap();
+            assert!(
+                cached.success(),
+                "the cache was not used, so this shows nothing"
+            );
+            run(&[&"verify", &"--io", &io, &target.path()])
+                .expect(4)
+                .says(name);
             flip(target.device(), place);
         }
     }

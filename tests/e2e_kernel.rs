@@ -1,6 +1,9 @@
 //! Kernels that refuse the ring, and system calls that fail.
 
-#![allow(clippy::unwrap_used, reason = "a failure of the bench is a failed test")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a failure of the bench is a failed test"
+)]
 
 mod support;
 
@@ -25,7 +28,18 @@ fn run_failing(inject: &str, scratch: &Scratch, args: &[&dyn AsRef<std::ffi::OsS
     let trace = format!("trace={}", inject.split(':').next().unwrap());
     let inject = format!("inject={inject}");
     // Only what is traced can be made to fail; the rest runs at full speed.
-    let strace = ["strace", "-f", "--seccomp-bpf", "-qq", "-o", notes, "-e", &trace, "-e", &inject];
+    let strace = [
+        "strace",
+        "-f",
+        "--seccomp-bpf",
+        "-qq",
+        "-o",
+        notes,
+        "-e",
+        &trace,
+        "-e",
+        &inject,
+    ];
     Running::start(under(&strace, &inhaul(args))).finish()
 }
 
@@ -45,7 +59,10 @@ fn auto_goes_on_without_the_ring_and_says_so() {
         let inject = format!("io_uring_setup:error={error}");
         let ran = run_failing(&inject, &scratch, &[&"copy", &source, &target]).expect(0);
         let told = ran.err();
-        let notes: Vec<&str> = told.lines().filter(|line| line.contains("io_uring")).collect();
+        let notes: Vec<&str> = told
+            .lines()
+            .filter(|line| line.contains("io_uring"))
+            .collect();
         assert_eq!(notes.len(), 1, "{error}: {told}");
         rsync_agrees(&source, &target.join("source"));
         b3sum_agrees(&target, 41);
@@ -73,8 +90,10 @@ fn buffers_that_cannot_be_registered_are_used_without() {
     if !ready("buffers_that_cannot_be_registered_are_used_without") {
         return;
     }
-    for (io, inject) in [("auto", "io_uring_register:error=ENOMEM"), ("uring", "mlock:error=EPERM")]
-    {
+    for (io, inject) in [
+        ("auto", "io_uring_register:error=ENOMEM"),
+        ("uring", "mlock:error=EPERM"),
+    ] {
         let scratch = Scratch::new();
         let source = source(&scratch);
         let target = scratch.join("target");
@@ -87,7 +106,9 @@ fn buffers_that_cannot_be_registered_are_used_without() {
         let source = source(&scratch);
         let target = scratch.join("target");
         let command = powerless(&inhaul(&[&"copy", &source, &target]));
-        Running::start(under(&["prlimit", limit], &command)).finish().expect(0);
+        Running::start(under(&["prlimit", limit], &command))
+            .finish()
+            .expect(0);
         rsync_agrees(&source, &target.join("source"));
         b3sum_agrees(&target, 41);
     }
@@ -99,7 +120,11 @@ fn check_failed_sync(io: &str, call: &str, when: &str) {
     let source = source(&scratch);
     let target = scratch.dir("target");
     let inject = format!("{call}:error=EIO:when={when}");
-    let ran = run_failing(&inject, &scratch, &[&"copy", &"--io", &io, &source, &target]);
+    let ran = run_failing(
+        &inject,
+        &scratch,
+        &[&"copy", &"--io", &io, &source, &target],
+    );
     let text = ran.out() + &ran.err();
     assert_eq!(ran.code, 1, "{io} {inject}: {text}");
     assert!(text.contains("os error 5"), "{io} {inject}: {text}");
@@ -165,7 +190,10 @@ fn renames_and_opens_that_fail_are_reported_each() {
         let ran = run_failing(inject, &scratch, &[&"copy", &source, &target]);
         let text = ran.out() + &ran.err();
         assert_eq!(ran.code, 3, "{inject}: {text}");
-        assert!(report(&target)["problem_count"].as_u64().unwrap() >= 1, "{inject}");
+        assert!(
+            report(&target)["problem_count"].as_u64().unwrap() >= 1,
+            "{inject}"
+        );
         run(&[&"verify", &target]).expect(0);
     }
 }

@@ -1,6 +1,9 @@
 //! Memory has a bound that holds with sixty drives, and does not grow with the number of files.
 
-#![allow(clippy::unwrap_used, reason = "a failure of the bench is a failed test")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a failure of the bench is a failed test"
+)]
 
 mod support;
 
@@ -45,15 +48,24 @@ fn sixty_drives_fit_in_the_stated_memory() {
         let mut args: Vec<&dyn AsRef<OsStr>> = vec![&"copy", &"--io", &io];
         args.extend(paths.iter().map(|path| path as &dyn AsRef<OsStr>));
         args.push(&place);
-        let ran = Running::start(group.command(&inhaul(&args))).finish().expect(0);
+        let ran = Running::start(group.command(&inhaul(&args)))
+            .finish()
+            .expect(0);
         assert!(ran.peak_kib > 0);
-        assert!(ran.peak_kib * 1024 <= 512 * MIB, "{io}: {} KiB resident", ran.peak_kib);
+        assert!(
+            ran.peak_kib * 1024 <= 512 * MIB,
+            "{io}: {} KiB resident",
+            ran.peak_kib
+        );
         let report = report(&place);
         assert_eq!(report["lanes"].as_array().unwrap().len(), 60);
         assert!(report["buffer_bytes"].as_u64().unwrap() <= 512 * MIB);
         b3sum_agrees(&place, 60 * 21);
         for (index, path) in paths.iter().enumerate() {
-            same_bytes(&path.join("large"), &place.join(format!("d{index:02}/large")));
+            same_bytes(
+                &path.join("large"),
+                &place.join(format!("d{index:02}/large")),
+            );
         }
         std::fs::remove_dir_all(&place).unwrap();
     }
@@ -69,10 +81,19 @@ fn a_smaller_bound_is_kept_too() {
     let drive = Mounted::tmpfs(&scratch, "drive", 100);
     tree::paint(&drive.join("large"), 1, 80 * MIB);
     let target = Mounted::image(&scratch, "target", Fs::Ext4, 128);
-    let args: [&dyn AsRef<OsStr>; 5] =
-        [&"copy", &"--memory", &"48MiB", &contents(drive.path()), &target.path()];
+    let args: [&dyn AsRef<OsStr>; 5] = [
+        &"copy",
+        &"--memory",
+        &"48MiB",
+        &contents(drive.path()),
+        &target.path(),
+    ];
     let ran = Running::start(inhaul(&args)).finish().expect(0);
-    assert!(ran.peak_kib * 1024 <= 48 * MIB, "{} KiB resident", ran.peak_kib);
+    assert!(
+        ran.peak_kib * 1024 <= 48 * MIB,
+        "{} KiB resident",
+        ran.peak_kib
+    );
     same_bytes(&drive.join("large"), &target.join("large"));
 }
 
@@ -95,12 +116,16 @@ fn memory_does_not_grow_with_the_number_of_files() {
     if !need_root(test) {
         return;
     }
-    let many = std::env::var("INHAUL_TEST_FILES")
-        .map_or(60_000, |text| text.parse().expect("INHAUL_TEST_FILES is a number"));
+    let many = std::env::var("INHAUL_TEST_FILES").map_or(60_000, |text| {
+        text.parse().expect("INHAUL_TEST_FILES is a number")
+    });
     // Enough to fill every queue and list that has a limit.
     let few = copy_many(10_000).peak_kib;
     let all = copy_many(many).peak_kib;
     assert!(few > 0);
-    assert!(all <= few + NOISE_KIB, "10000 files: {few} KiB resident; {many} files: {all} KiB");
+    assert!(
+        all <= few + NOISE_KIB,
+        "10000 files: {few} KiB resident; {many} files: {all} KiB"
+    );
     assert!(all * 1024 <= 64 * MIB, "{all} KiB resident");
 }

@@ -1,7 +1,10 @@
 //! One full tree from every kind of file system to another, by both backends, judged by rsync and
 //! b3sum: nothing may be missing, changed or added.
 
-#![allow(clippy::unwrap_used, reason = "a failure of the bench is a failed test")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a failure of the bench is a failed test"
+)]
 
 mod support;
 
@@ -13,7 +16,11 @@ use support::odd::{Odd, build, islands};
 use support::program::{contents, manifest, report, run};
 use support::{Scratch, can_mount, deep, judge, need_tools, tree};
 
-const ODD: Odd = Odd { seed: 11, small: 200, sparse_mib: 64 };
+const ODD: Odd = Odd {
+    seed: 11,
+    small: 200,
+    sparse_mib: 64,
+};
 
 /// Slack for what a file system sets aside at the edges of data: 64 KiB for each place.
 const SLACK: u64 = 1 << 20;
@@ -47,7 +54,11 @@ fn check(source: &Path, target: &Mounted) {
     judge::same_trees(&tree, &walk(&blocking));
     b3sum_agrees(&uring, judge::files(&tree));
     assert!(!manifest(&uring).is_empty());
-    assert_eq!(manifest(&uring), manifest(&blocking), "the manifests differ");
+    assert_eq!(
+        manifest(&uring),
+        manifest(&blocking),
+        "the manifests differ"
+    );
 }
 
 fn tree_on(source: &Mounted) -> &Path {
@@ -157,7 +168,11 @@ fn several_gib_of_holes_stay_holes() {
     run(&[&"copy", &contents(source.path()), &target.path()]).expect(0);
     let copy = target.join("disk.img");
     assert_eq!(std::fs::metadata(&copy).unwrap().len(), LEN);
-    assert!(allocated(&copy) <= allocated(&file) + SLACK, "{} bytes", allocated(&copy));
+    assert!(
+        allocated(&copy) <= allocated(&file) + SLACK,
+        "{} bytes",
+        allocated(&copy)
+    );
     b3sum_agrees(target.path(), 1);
     judge::same_bytes(&file, &copy);
 }
@@ -201,5 +216,8 @@ fn a_drive_with_thousands_of_files_lands_in_target_itself() {
     b3sum_agrees(target.path(), 4000);
     let report = report(target.path());
     assert_eq!(report["totals"]["files"], 4000);
-    assert_eq!(report["totals"]["bytes"], judge::bytes(&walk(source.path())));
+    assert_eq!(
+        report["totals"]["bytes"],
+        judge::bytes(&walk(source.path()))
+    );
 }

@@ -21,7 +21,10 @@ impl Group {
             .join(controller)
             .join(format!("inhaul-test-{}-{count}", std::process::id()));
         if let Err(error) = std::fs::create_dir(&path) {
-            skip(test, &format!("needs the {controller} control group of version 1 ({error})"));
+            skip(
+                test,
+                &format!("needs the {controller} control group of version 1 ({error})"),
+            );
             return None;
         }
         Some(Self(path))
@@ -32,9 +35,14 @@ impl Group {
         let group = Self::new(test, "blkio")?;
         for (device, rate) in devices {
             let stat = rustix::fs::stat(*device).unwrap();
-            let (major, minor) =
-                (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev));
-            group.set("blkio.throttle.read_bps_device", &format!("{major}:{minor} {rate}"));
+            let (major, minor) = (
+                rustix::fs::major(stat.st_rdev),
+                rustix::fs::minor(stat.st_rdev),
+            );
+            group.set(
+                "blkio.throttle.read_bps_device",
+                &format!("{major}:{minor} {rate}"),
+            );
         }
         Some(group)
     }
@@ -52,13 +60,25 @@ impl Group {
 
     /// Returns a number the group keeps.
     pub(crate) fn number(&self, file: &str) -> u64 {
-        std::fs::read_to_string(self.0.join(file)).unwrap().trim().parse().unwrap()
+        std::fs::read_to_string(self.0.join(file))
+            .unwrap()
+            .trim()
+            .parse()
+            .unwrap()
     }
 
     /// Returns the command inside the group.
     pub(crate) fn command(&self, command: &Command) -> Command {
         let enter = "echo $$ > \"$0/cgroup.procs\" && exec \"$@\"";
-        under(&["sh".as_ref(), "-c".as_ref(), enter.as_ref(), self.0.as_os_str()], command)
+        under(
+            &[
+                "sh".as_ref(),
+                "-c".as_ref(),
+                enter.as_ref(),
+                self.0.as_os_str(),
+            ],
+            command,
+        )
     }
 }
 

@@ -3,7 +3,10 @@
 //! Judges never share code with the engine: rsync, b3sum, cmp, and a directory walk of their own.
 
 #![allow(dead_code, reason = "each test binary uses its own part of the bench")]
-#![allow(clippy::unwrap_used, reason = "a failure of the bench is a failed test")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a failure of the bench is a failed test"
+)]
 
 pub(crate) mod cgroup;
 pub(crate) mod deep;
@@ -28,7 +31,10 @@ impl Scratch {
     /// Returns a new one that any user may enter.
     pub(crate) fn new() -> Self {
         use std::os::unix::fs::PermissionsExt;
-        let dir = tempfile::Builder::new().prefix("inhaul-").tempdir().unwrap();
+        let dir = tempfile::Builder::new()
+            .prefix("inhaul-")
+            .tempdir()
+            .unwrap();
         std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o755)).unwrap();
         Self(dir)
     }
@@ -84,14 +90,26 @@ pub(crate) fn need_tools(test: &str, tools: &[&str]) -> bool {
 /// Returns whether images can be made and mounted here; else says that the test is skipped.
 pub(crate) fn can_mount(test: &str) -> bool {
     need_root(test)
-        && need_tools(test, &["losetup", "mkfs.ext4", "mkfs.xfs", "mkfs.btrfs", "rsync", "b3sum"])
+        && need_tools(
+            test,
+            &[
+                "losetup",
+                "mkfs.ext4",
+                "mkfs.xfs",
+                "mkfs.btrfs",
+                "rsync",
+                "b3sum",
+            ],
+        )
 }
 
 /// Runs a tool that must succeed; its standard output.
 pub(crate) fn tool<S: AsRef<OsStr>>(name: &str, args: &[S]) -> Vec<u8> {
     let mut command = Command::new(name);
     command.args(args).stdin(Stdio::null());
-    let output = command.output().unwrap_or_else(|error| panic!("{name}: {error}"));
+    let output = command
+        .output()
+        .unwrap_or_else(|error| panic!("{name}: {error}"));
     assert!(
         output.status.success(),
         "{command:?}: {}\n{}{}",

@@ -31,7 +31,10 @@ impl Fs {
     fn make(self, device: &str) {
         match self {
             // Inodes of 256 bytes hold nanoseconds and years before 1970.
-            Self::Ext4 => tool("mkfs.ext4", &["-q", "-F", "-b", "4096", "-I", "256", device]),
+            Self::Ext4 => tool(
+                "mkfs.ext4",
+                &["-q", "-F", "-b", "4096", "-I", "256", device],
+            ),
             Self::Xfs => tool("mkfs.xfs", &["-q", "-f", "-K", device]),
             Self::Btrfs => tool("mkfs.btrfs", &["-q", "-f", "-K", device]),
         };
@@ -52,7 +55,10 @@ impl Mounted {
     pub(crate) fn image(scratch: &Scratch, name: &str, fs: Fs, mib: u64) -> Self {
         let image = scratch.join(format!("{name}.img"));
         File::create(&image).unwrap().set_len(mib << 20).unwrap();
-        let shown = tool("losetup", &["--find".as_ref(), "--show".as_ref(), image.as_os_str()]);
+        let shown = tool(
+            "losetup",
+            &["--find".as_ref(), "--show".as_ref(), image.as_os_str()],
+        );
         let device = String::from_utf8(shown).unwrap().trim().to_owned();
         let guard = Attached(&device);
         fs.make(&device);
@@ -65,7 +71,13 @@ impl Mounted {
 
     /// Mounts a tmpfs of at most `mib` MiB.
     pub(crate) fn tmpfs(scratch: &Scratch, name: &str, mib: u64) -> Self {
-        Self::mount(scratch, name, "tmpfs", "tmpfs", &format!("size={mib}m,nr_inodes=0"))
+        Self::mount(
+            scratch,
+            name,
+            "tmpfs",
+            "tmpfs",
+            &format!("size={mib}m,nr_inodes=0"),
+        )
     }
 
     /// Mounts an overlay of a new empty layer over `lower`; both layers are in `layers`.
@@ -83,17 +95,15 @@ impl Mounted {
         Self::mount(scratch, name, "overlay", "overlay", &options)
     }
 
-    fn mount(
-        scratch: &Scratch,
-        name: &str,
-        kind: &'static str,
-        what: &str,
-        options: &str,
-    ) -> Self {
+    fn mount(scratch: &Scratch, name: &str, kind: &'static str, what: &str, options: &str) -> Self {
         let point = scratch.dir(name);
         let args = ["-t", kind, "-o", options, what].map(AsRef::as_ref);
         tool("mount", &[args.as_slice(), &[point.as_os_str()]].concat());
-        Self { point, image: None, kind }
+        Self {
+            point,
+            image: None,
+            kind,
+        }
     }
 
     /// Returns where it is mounted.
@@ -121,6 +131,23 @@ impl Mounted {
     /// Returns its image.
     pub(crate) fn image_path(&self) -> &Path {
         &self.image.as_ref().unwrap().0
+    }
+
+    /// Cuts the power as far as the file system can tell: what it has not written yet is lost. Then
+    /// mounts it again. For ext4 and XFS.
+    pub(crate) fn cut_power(&self) {
+        let point = self.point.as_os_str();
+        tool(
+            "xfs_io",
+            &["-x".as_ref(), "-c".as_ref(), "shutdown".as_ref(), point],
+        );
+        tool("umount", &[point]);
+        let (image, _) = self.image.as_ref().unwrap();
+        let args = ["-t", self.kind, "-o", "loop,noatime"].map(AsRef::as_ref);
+        tool(
+            "mount",
+            &[args.as_slice(), &[image.as_os_str(), point]].concat(),
+        );
     }
 
     /// Returns bytes free on it.
@@ -155,6 +182,10 @@ impl Drop for Attached<'_> {
 /// Runs a tool; whether it succeeded.
 fn quietly<S: AsRef<std::ffi::OsStr>>(name: &str, args: &[S]) -> bool {
     let mut command = Command::new(name);
-    command.args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command
+        .args(args)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
     command.status().is_ok_and(|status| status.success())
 }

@@ -90,7 +90,11 @@ fn names(dir: &Path, seed: u64) {
     let mut wide = "\u{4e2d}".repeat(85).into_bytes();
     wide.truncate(255);
     for (index, bytes) in NAMES.into_iter().chain([&long[..], &wide]).enumerate() {
-        paint(&dir.join(name(bytes)), seed + index as u64, 100 + index as u64);
+        paint(
+            &dir.join(name(bytes)),
+            seed + index as u64,
+            100 + index as u64,
+        );
         let below = dir.join("as directories").join(name(bytes));
         std::fs::create_dir_all(&below).unwrap();
         paint(&below.join(name(bytes)), seed + 100 + index as u64, 10);
@@ -122,10 +126,14 @@ fn links(dir: &Path, other: &Path, seed: u64) {
     }
     symlink("x".repeat(1000), dir.join("long text")).unwrap();
     lchown(dir.join("dangling"), Some(1234), Some(4321)).unwrap();
+    std::fs::hard_link(dir.join("dangling"), other.join("dangling too")).unwrap();
 }
 
 fn modes(dir: &Path) {
-    for mode in (0..0o1000).step_by(0o37).chain([0o777, 0o400, 0o040, 0o004]) {
+    for mode in (0..0o1000)
+        .step_by(0o37)
+        .chain([0o777, 0o400, 0o040, 0o004])
+    {
         let path = dir.join(format!("{mode:04o}"));
         text(&path, "x");
         set_mode(&path, mode);
@@ -136,8 +144,9 @@ fn modes(dir: &Path) {
         text(&path.join("in it"), "y");
         set_mode(&path, mode);
     }
-    for (index, (user, group)) in
-        [(1, 2), (65_534, 65_534), (4_000_000_000, 3_999_999_999)].into_iter().enumerate()
+    for (index, (user, group)) in [(1, 2), (65_534, 65_534), (4_000_000_000, 3_999_999_999)]
+        .into_iter()
+        .enumerate()
     {
         let path = dir.join(format!("owner {index}"));
         text(&path, "z");
@@ -178,7 +187,10 @@ fn extended(dir: &Path, seed: u64) {
     acl("u:1234:rwx,d:u:1234:rwx,d:g:77:r-x,d:o::---", &inner);
     paint(&inner.join("inherits"), seed, 12);
     paint(&inner.join("does not"), seed, 13);
-    tool("setfacl", &["-b".as_ref(), inner.join("does not").as_os_str()]);
+    tool(
+        "setfacl",
+        &["-b".as_ref(), inner.join("does not").as_os_str()],
+    );
     set_mode(&inner.join("does not"), 0o664);
     std::fs::create_dir(inner.join("subdirectory")).unwrap();
 }
@@ -198,9 +210,24 @@ fn holes(dir: &Path, odd: Odd) {
     let len = (odd.sparse_mib << 20) + 12_345;
     sparse(&dir.join("islands"), odd.seed, len, &islands(len));
     sparse(&dir.join("all hole"), odd.seed, 5 << 20, &[]);
-    sparse(&dir.join("hole, then data"), odd.seed, (2 << 20) + 9, &[(2 << 20, 9)]);
-    sparse(&dir.join("data, then hole"), odd.seed, 9 << 20, &[(0, 70_000)]);
-    sparse(&dir.join("small hole"), odd.seed, 40_000, &[(0, 1), (39_999, 1)]);
+    sparse(
+        &dir.join("hole, then data"),
+        odd.seed,
+        (2 << 20) + 9,
+        &[(2 << 20, 9)],
+    );
+    sparse(
+        &dir.join("data, then hole"),
+        odd.seed,
+        9 << 20,
+        &[(0, 70_000)],
+    );
+    sparse(
+        &dir.join("small hole"),
+        odd.seed,
+        40_000,
+        &[(0, 1), (39_999, 1)],
+    );
 }
 
 fn times(dir: &Path) {

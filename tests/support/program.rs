@@ -43,7 +43,13 @@ impl Ran {
     /// Fails unless the run ended with this code.
     #[track_caller]
     pub(crate) fn expect(self, code: i32) -> Self {
-        assert_eq!(self.code, code, "\n-- stdout\n{}\n-- stderr\n{}", self.out(), self.err());
+        assert_eq!(
+            self.code,
+            code,
+            "\n-- stdout\n{}\n-- stderr\n{}",
+            self.out(),
+            self.err()
+        );
         self
     }
 
@@ -58,7 +64,10 @@ impl Ran {
     /// Returns the events of a `--json` run, each line parsed.
     pub(crate) fn events(&self) -> Vec<Value> {
         let text = std::str::from_utf8(&self.stdout).unwrap();
-        assert!(text.is_empty() || text.ends_with('\n'), "a line is cut: {text}");
+        assert!(
+            text.is_empty() || text.ends_with('\n'),
+            "a line is cut: {text}"
+        );
         text.lines()
             .map(|line| {
                 serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in {line}"))
@@ -84,7 +93,10 @@ pub(crate) fn run(args: &[&dyn AsRef<OsStr>]) -> Ran {
 pub(crate) fn under<S: AsRef<OsStr>>(prefix: &[S], command: &Command) -> Command {
     let (program, args) = prefix.split_first().unwrap();
     let mut outer = Command::new(program);
-    outer.args(args).arg(command.get_program()).args(command.get_args());
+    outer
+        .args(args)
+        .arg(command.get_program())
+        .args(command.get_args());
     if let Some(dir) = command.get_current_dir() {
         outer.current_dir(dir);
     }
@@ -95,7 +107,10 @@ pub(crate) fn under<S: AsRef<OsStr>>(prefix: &[S], command: &Command) -> Command
 /// Returns `command` without any capability: even root then needs permission for what it reads.
 pub(crate) fn powerless(command: &Command) -> Command {
     if rustix::process::geteuid().is_root() {
-        under(&["setpriv", "--bounding-set=-all", "--inh-caps=-all"], command)
+        under(
+            &["setpriv", "--bounding-set=-all", "--inh-caps=-all"],
+            command,
+        )
     } else {
         under(&["env"], command)
     }
@@ -135,8 +150,15 @@ impl Running {
             .stdin(Stdio::null())
             .stdout(stdout.try_clone().unwrap())
             .stderr(stderr.try_clone().unwrap());
-        let child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
-        Self { child, stdout, stderr, peak_kib: 0 }
+        let child = command
+            .spawn()
+            .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        Self {
+            child,
+            stdout,
+            stderr,
+            peak_kib: 0,
+        }
     }
 
     /// Returns the process id.
@@ -201,7 +223,9 @@ impl Running {
 
 fn code_of(status: ExitStatus) -> i32 {
     use std::os::unix::process::ExitStatusExt;
-    status.code().unwrap_or_else(|| 128 + status.signal().unwrap())
+    status
+        .code()
+        .unwrap_or_else(|| 128 + status.signal().unwrap())
 }
 
 /// Returns VmHWM of a proc_pid_status(5), in KiB.
@@ -237,7 +261,13 @@ pub(crate) fn listed(report: &Value, list: &str) -> Vec<String> {
         .as_array()
         .unwrap()
         .iter()
-        .map(|p| format!("{} {}", p["kind"].as_str().unwrap(), p["path"].as_str().unwrap()))
+        .map(|p| {
+            format!(
+                "{} {}",
+                p["kind"].as_str().unwrap(),
+                p["path"].as_str().unwrap()
+            )
+        })
         .collect();
     lines.sort();
     lines

@@ -45,7 +45,10 @@ pub(crate) fn paint(path: &Path, seed: u64, len: u64) {
 
 /// Writes a file with this text.
 pub(crate) fn text(path: &Path, text: &str) {
-    File::create(path).unwrap().write_all(text.as_bytes()).unwrap();
+    File::create(path)
+        .unwrap()
+        .write_all(text.as_bytes())
+        .unwrap();
 }
 
 /// Writes `count` small files of 1 to 4096 bytes, spread over directories of 64.
@@ -62,8 +65,14 @@ pub(crate) fn many_small(root: &Path, seed: u64, count: usize) {
 
 /// Sets the modification time, of a symlink itself too; the access time is set to the same.
 pub(crate) fn set_time(path: &Path, seconds: i64, nanoseconds: i64) {
-    let time = Timespec { tv_sec: seconds, tv_nsec: nanoseconds };
-    let times = Timestamps { last_access: time, last_modification: time };
+    let time = Timespec {
+        tv_sec: seconds,
+        tv_nsec: nanoseconds,
+    };
+    let times = Timestamps {
+        last_access: time,
+        last_modification: time,
+    };
     rustix::fs::utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW).unwrap();
 }
 
