@@ -233,7 +233,7 @@ fn hash_takes_the_same_rules() {
         "{out}"
     );
     assert_eq!(
-        paths.iter().filter(|path| path.ends_with("b")).count(),
+        paths.iter().filter(|path| path.ends_with('b')).count(),
         6,
         "{out}"
     );

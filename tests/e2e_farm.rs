@@ -45,7 +45,10 @@ fn eight_drives_of_different_kinds_and_speeds() {
             let seed = 31 * index as u64;
             tree::paint(&drive.join("large"), seed, (large << 20) + seed);
             tree::many_small(&drive.dir("small"), seed, 40 + 20 * index);
-            tree::age(drive.path(), 1_500_000_000 + 1000 * index as i64);
+            tree::age(
+                drive.path(),
+                1_500_000_000 + 1000 * i64::try_from(index).unwrap(),
+            );
             drive
         })
         .collect();

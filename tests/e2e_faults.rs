@@ -87,7 +87,7 @@ fn a_target_that_fills_up_on_the_way() {
 }
 
 fn files_in(dir: &Path) -> usize {
-    std::fs::read_dir(dir).map(Iterator::count).unwrap_or(0)
+    std::fs::read_dir(dir).map_or(0, Iterator::count)
 }
 
 #[test]

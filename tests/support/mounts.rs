@@ -133,6 +133,23 @@ impl Mounted {
         &self.image.as_ref().unwrap().0
     }
 
+    /// Cuts the power as far as the file system can tell: what it has not written yet is lost. Then
+    /// mounts it again. For ext4 and XFS.
+    pub(crate) fn cut_power(&self) {
+        let point = self.point.as_os_str();
+        tool(
+            "xfs_io",
+            &["-x".as_ref(), "-c".as_ref(), "shutdown".as_ref(), point],
+        );
+        tool("umount", &[point]);
+        let (image, _) = self.image.as_ref().unwrap();
+        let args = ["-t", self.kind, "-o", "loop,noatime"].map(AsRef::as_ref);
+        tool(
+            "mount",
+            &[args.as_slice(), &[image.as_os_str(), point]].concat(),
+        );
+    }
+
     /// Returns bytes free on it.
     pub(crate) fn free(&self) -> u64 {
         let stat = rustix::fs::statvfs(&self.point).unwrap();

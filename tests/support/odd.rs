@@ -126,6 +126,7 @@ fn links(dir: &Path, other: &Path, seed: u64) {
     }
     symlink("x".repeat(1000), dir.join("long text")).unwrap();
     lchown(dir.join("dangling"), Some(1234), Some(4321)).unwrap();
+    std::fs::hard_link(dir.join("dangling"), other.join("dangling too")).unwrap();
 }
 
 fn modes(dir: &Path) {
