@@ -21,7 +21,7 @@ use super::telemetry::Telemetry;
 use crate::error::{Error, ErrorKind, Side};
 use crate::manifest::{self, PROBLEMS_FILE, Sorter, Spool};
 use crate::plan::{
-    Budget, LanePlan, TargetPlace, check_landings, lanes, look_at_target, open_sources,
+    Budget, LanePlan, NamedLink, TargetPlace, check_landings, lanes, look_at_target, open_sources,
 };
 use crate::scan::Finished;
 use crate::target::attributes::can_chown;
@@ -40,7 +40,7 @@ pub(super) struct Prepared {
 
 /// Opens and checks everything a copy names; writes nothing.
 pub(super) fn prepare(job: &CopyJob) -> Result<Prepared, Error> {
-    let sources = open_sources(&job.sources)?;
+    let sources = open_sources(&job.sources, NamedLink::Itself)?;
     let place = look_at_target(&job.target, &sources)?;
     check_landings(&sources)?;
     let finished = bounded(FINISHED_QUEUE);

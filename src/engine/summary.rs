@@ -7,7 +7,7 @@ use super::context::Context;
 use super::report::{LaneReport, MountReport, Report, SCHEMA, Totals};
 use super::run::LaneEnd;
 use super::telemetry::{LaneCounters, LaneView, Telemetry, Waited};
-use crate::exit::{Exit, exit_for};
+use crate::exit::exit_for;
 use crate::plan::LanePlan;
 use crate::topology::Location;
 
@@ -76,7 +76,8 @@ pub(crate) fn report(
     let (problems, problem_count) = outcomes.problems();
     let (skipped, skipped_count) = outcomes.left_out();
     totals.problems = problem_count;
-    let stopped = context.session.stopped();
+    // A stop that came when nothing was left to do is none.
+    let stopped = context.interrupted.load(Relaxed);
     let exit = exit_for(stopped, heading.fatal, outcomes.kinds());
     Report {
         schema: SCHEMA,
@@ -88,7 +89,7 @@ pub(crate) fn report(
         ended: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
         seconds,
         exit_code: exit.code(),
-        stopped: stopped && exit != Exit::Success,
+        stopped,
         totals,
         lanes,
         mounts: heading.mounts,

@@ -161,6 +161,7 @@ fn feed_records(feed: &mut Feed<'_>, tree: Arc<Tree>, records: &OwnedFd) {
             Err(error) => feed.context.outcomes.problem(feed.lane, &error),
         }
         if batch.len() >= BATCH && deliver(feed, &mut batch) == ControlFlow::Break(()) {
+            feed.context.interrupted.store(true, Relaxed);
             return;
         }
     }

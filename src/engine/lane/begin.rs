@@ -30,16 +30,22 @@ const ALIGN: usize = 4096;
 impl Lane<'_> {
     /// Begins an entry. Returns false when it had to be put back for want of room.
     pub(super) fn begin(&mut self, entry: Entry) -> bool {
+        // Admission first: what is skipped takes no buffer and none of the rate limit. An entry
+        // that is put back is asked for again, which costs one look at the target.
+        let replace = match self.admit(&entry) {
+            Ok(Some(replace)) => replace,
+            Ok(None) => return true,
+            Err(error) => {
+                self.report(&entry, &error);
+                return true;
+            }
+        };
         let is_small_file = entry.kind == Kind::File && entry.stamp.size <= SMALL_MAX;
         if is_small_file && !self.has_room(&entry) {
             self.queue.push_front(entry);
             return false;
         }
-        match self.admit(&entry) {
-            Ok(Some(replace)) => self.begin_admitted(entry, replace),
-            Ok(None) => {}
-            Err(error) => self.report(&entry, &error),
-        }
+        self.begin_admitted(entry, replace);
         true
     }
 
