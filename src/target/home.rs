@@ -62,7 +62,13 @@ impl Home {
             Ok(()) | Err(Errno::EXIST) => {}
             Err(errno) => return Err(Error::target(&label, "make the private folder", errno)),
         }
-        let dir = open_dir(target, HOME).map_err(|errno| fail("open the private folder", errno))?;
+        let dir = beneath::read_dir_fd(target, HOME.as_bytes()).map_err(|errno| match errno {
+            Errno::LOOP | Errno::NOTDIR | Errno::XDEV => {
+                let what = "a symlink, a file or a mount is in the place of the private folder";
+                Error::new(ErrorKind::Refused, Side::Record, &label, what).because(errno)
+            }
+            errno => fail("open the private folder", errno),
+        })?;
         trust(dir.as_fd(), &label)?;
         let lock = lock(dir.as_fd(), &label)?;
         sweep(dir.as_fd()).map_err(|errno| fail("sweep what an earlier run left", errno))?;
@@ -254,7 +260,8 @@ fn sweep(home: BorrowedFd<'_>) -> Result<(), Errno> {
             let opened = rustix::fs::openat(home, name.as_slice(), flags, Mode::empty());
             let Ok(job) = opened else { continue };
             match clear_stage(job.as_fd()) {
-                Ok(()) | Err(Errno::NOENT) => {}
+                // Whatever inhaul did not put there stays, and is in nobody's way.
+                Ok(()) | Err(Errno::NOENT | Errno::NOTEMPTY) => {}
                 Err(errno) => return Err(errno),
             }
         }
@@ -278,7 +285,10 @@ fn clear_stage(job: BorrowedFd<'_>) -> Result<(), Errno> {
                 rustix::fs::unlinkat(&dir, name.as_slice(), AtFlags::empty())?;
             }
         }
-        rustix::fs::unlinkat(&stage, thread, AtFlags::REMOVEDIR)?;
+        match rustix::fs::unlinkat(&stage, thread, AtFlags::REMOVEDIR) {
+            Ok(()) | Err(Errno::NOTEMPTY) => {}
+            Err(errno) => return Err(errno),
+        }
     }
     rustix::fs::unlinkat(job, STAGE, AtFlags::REMOVEDIR)
 }

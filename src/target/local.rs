@@ -57,7 +57,13 @@ impl LocalTarget {
         let home = Home::open(root.as_fd(), &label)?;
         let root = Arc::new(root);
         let dirs = || DirCache::new(Arc::clone(&root), DIRS_KEPT);
-        let publisher = Publisher::new(label.clone(), sync, witness, dirs());
+        let publisher = Publisher::new(
+            label.clone(),
+            sync,
+            witness,
+            dirs(),
+            home.stage_for("links")?,
+        );
         let dirs = Mutex::new(dirs());
         Ok(Self {
             label,

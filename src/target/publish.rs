@@ -12,7 +12,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::{AtFlags, RenameFlags};
@@ -30,17 +30,28 @@ pub(super) struct Publisher {
     sync: OwnedFd,
     witness: OwnedFd,
     dirs: Mutex<DirCache>,
+    /// Where a link that replaces a name waits for its rename.
+    stage: Arc<OwnedFd>,
+    next: AtomicU64,
     lost: AtomicBool,
 }
 
 impl Publisher {
     /// `sync` and `witness` are readable descriptors of the target, opened before the first write.
-    pub(super) fn new(label: PathBuf, sync: OwnedFd, witness: OwnedFd, dirs: DirCache) -> Self {
+    pub(super) fn new(
+        label: PathBuf,
+        sync: OwnedFd,
+        witness: OwnedFd,
+        dirs: DirCache,
+        stage: Arc<OwnedFd>,
+    ) -> Self {
         Self {
             label,
             sync,
             witness,
             dirs: Mutex::new(dirs),
+            stage,
+            next: AtomicU64::new(0),
             lost: AtomicBool::new(false),
         }
     }
@@ -145,10 +156,12 @@ impl Publisher {
                 if (old.st_dev, old.st_ino) == (new.st_dev, new.st_ino) {
                     return Ok(()); // the link is there already
                 }
-                // Not atomic for the one name that is replaced by a link: the file it links to is
-                // durable already, so a crash in between loses no bytes.
-                rustix::fs::unlinkat(&dir, name, AtFlags::empty())?;
-                rustix::fs::linkat(&from_dir, from, &dir, name, AtFlags::empty())
+                // Only a rename replaces without a moment in which the name is gone.
+                let number = self.next.fetch_add(1, Relaxed).to_string();
+                rustix::fs::linkat(&from_dir, from, &self.stage, &number, AtFlags::empty())?;
+                rustix::fs::renameat(&self.stage, &number, &dir, name).inspect_err(|_| {
+                    let _best_effort = rustix::fs::unlinkat(&self.stage, &number, AtFlags::empty());
+                })
             }
             answer => answer,
         }
