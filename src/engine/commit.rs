@@ -122,7 +122,10 @@ impl<'r> Committer<'r> {
                         self.context.target_lost.store(true, Relaxed);
                     }
                     self.context.outcomes.entry_failed(lane, &entry, &error);
-                    fail_links(self.context, lane, &entry);
+                    // A further name that fails leaves the first one, and links to it, alone.
+                    if !matches!(what, What::Link(_)) {
+                        fail_links(self.context, lane, &entry);
+                    }
                 }
             }
         }
