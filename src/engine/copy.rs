@@ -80,11 +80,9 @@ pub fn copy(job: &CopyJob, session: &Session) -> Result<Report, Error> {
         policy,
         direct: true,
     };
-    let target = Arc::new(LocalTarget::open(
-        job.target.clone(),
-        place.make()?,
-        settings,
-    )?);
+    let root = place.make()?;
+    let target = LocalTarget::open(job.target.clone(), root, settings, &mut |_, _| false)?;
+    let target = Arc::new(target);
     let home = target.home();
     let dup = || home.job_dir();
     let facts: Vec<LaneFacts> = lanes.iter().map(LaneFacts::of).collect();
@@ -188,7 +186,12 @@ fn write_report(target: &LocalTarget, report: &Report, context: &Context) -> Res
     })?;
     json.push(b'\n');
     target.home().write_record("report.json", &json)?;
-    target.home().set_latest()
+    target.home().set_latest()?;
+    if report.stopped {
+        Ok(())
+    } else {
+        target.home().finish()
+    }
 }
 
 fn mounts(job: &CopyJob, lanes: &[LanePlan], target: &LocalTarget) -> Vec<MountReport> {

@@ -88,6 +88,19 @@ impl LinkTable {
         }
     }
 
+    /// Notes a name that is there already: names met later become links to it.
+    pub(crate) fn keep(&self, entry: &Entry, path: Vec<u8>, digest: Option<Hash>) {
+        let mut inodes = self.inodes.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = inodes.entry(inode(entry)).or_insert_with(|| Known {
+            state: State::There(path, digest),
+            names_left: entry.nlink,
+        });
+        known.names_left = known.names_left.saturating_sub(1);
+        if known.names_left == 0 && matches!(known.state, State::There(..)) {
+            inodes.remove(&inode(entry));
+        }
+    }
+
     /// Notes that the first name is durable; returns the names that waited for it.
     pub(crate) fn settled(&self, first: &Entry, digest: Option<Hash>) -> Vec<Entry> {
         let key = inode(first);

@@ -123,9 +123,18 @@ pub(crate) fn taken_names_stay(_: &Place, dir: &Path) {
     let target = open(dir);
     let mut stager = stager(&target);
     let stager = stager.as_mut();
-    assert_eq!(stager.vacancy(b"file").unwrap(), Vacancy::File(3));
-    assert_eq!(stager.vacancy(b"dangling").unwrap(), Vacancy::Other);
-    assert_eq!(stager.vacancy(b"pointing").unwrap(), Vacancy::Other);
+    let Vacancy::File(stamp) = stager.vacancy(b"file").unwrap() else {
+        panic!("a file is there");
+    };
+    let meta = std::fs::metadata(dir.join("file")).unwrap();
+    assert_eq!(
+        (stamp.ino, stamp.size, stamp.mtime),
+        (meta.ino(), 3, mtime(&meta))
+    );
+    assert_eq!(stager.vacancy(b"dangling").unwrap(), Vacancy::Symlink);
+    assert_eq!(stager.vacancy(b"pointing").unwrap(), Vacancy::Symlink);
+    assert_eq!(stager.read_link(b"pointing").unwrap(), b"file");
+    assert!(stager.read_link(b"file").is_err());
     assert_eq!(stager.vacancy(b"folder").unwrap(), Vacancy::Dir);
     assert_eq!(stager.vacancy(b"free").unwrap(), Vacancy::Free);
     publish(&target, &[small(stager, "other", b"new", false)]);

@@ -30,6 +30,7 @@ fn refuses(dir: &Path, via: &str, kinds: &[ErrorKind]) {
         target.make_dir(via.as_bytes()).unwrap_err(),
         target.finish_dir(via.as_bytes(), &plain(0)).unwrap_err(),
         stager.vacancy(below("file").as_bytes()).unwrap_err(),
+        stager.read_link(below("file").as_bytes()).unwrap_err(),
     ];
     let batch = [
         small(stager, &below("new"), b"new", false),
@@ -43,7 +44,7 @@ fn refuses(dir: &Path, via: &str, kinds: &[ErrorKind]) {
         Sealed::link(below("file").into(), b"stolen".to_vec(), false),
     ];
     errors.extend(target.publish(&batch).into_iter().map(Result::unwrap_err));
-    assert_eq!(errors.len(), 10);
+    assert_eq!(errors.len(), 11);
     for (call, error) in errors.iter().enumerate() {
         assert!(kinds.contains(&error.kind()), "call {call}: {error:?}");
     }
@@ -77,7 +78,7 @@ fn refuses_here(dir: &Path) {
     let mut stager = stager(&target);
     assert!(target.make_dir(b"here/new").is_err());
     assert!(stager.vacancy(b"here/inside").is_err());
-    assert_eq!(stager.vacancy(b"here").unwrap(), Vacancy::Other);
+    assert_eq!(stager.vacancy(b"here").unwrap(), Vacancy::Symlink);
     let batch = [small(stager.as_mut(), "here/new", b"new", false)];
     assert!(target.publish(&batch)[0].is_err());
 }

@@ -36,7 +36,7 @@ pub(crate) fn try_open(dir: &Path) -> Result<LocalTarget, Error> {
         policy,
         direct: true,
     };
-    LocalTarget::open(dir.to_owned(), handle(dir), settings)
+    LocalTarget::open(dir.to_owned(), handle(dir), settings, &mut |_, _| false)
 }
 
 /// Opens a target. A program that another test is starting holds our lock for a moment.

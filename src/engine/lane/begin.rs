@@ -73,19 +73,34 @@ impl Lane<'_> {
         match (vacancy, self.context.existing) {
             (Vacancy::Free, _) => Ok(Some(false)),
             (Vacancy::Dir, _) => Err(taken("a folder in the target has its name")),
-            (Vacancy::File(_) | Vacancy::Other, Existing::Refuse) => Err(taken(
+            (_, Existing::Refuse) => Err(taken(
                 "the name is taken in the target; nothing was overwritten",
             )),
-            (Vacancy::File(_) | Vacancy::Other, Existing::Overwrite) => Ok(Some(true)),
-            (Vacancy::File(_) | Vacancy::Other, Existing::Skip) => {
-                self.counters.files_skipped.fetch_add(1, Relaxed);
-                if entry.kind == Kind::File {
-                    self.counters
-                        .bytes_skipped
-                        .fetch_add(entry.stamp.size, Relaxed);
-                }
+            (_, Existing::Overwrite) => Ok(Some(true)),
+            (_, Existing::Skip) => {
+                self.skip(entry, path, vacancy);
                 Ok(None)
             }
+        }
+    }
+
+    /// Leaves alone what is there. A further name of the same inode can still become a link to
+    /// it, if it looks the same: with `--existing skip` the user takes it for the same file.
+    fn skip(&mut self, entry: &Entry, path: Vec<u8>, vacancy: Vacancy) {
+        self.counters.files_skipped.fetch_add(1, Relaxed);
+        if entry.kind == Kind::File {
+            let bytes = entry.stamp.size;
+            self.counters.bytes_skipped.fetch_add(bytes, Relaxed);
+        }
+        let alike = matches!(vacancy, Vacancy::File(there)
+            if (there.size, there.mtime) == (entry.stamp.size, entry.stamp.mtime));
+        if let Some(links) = self
+            .context
+            .links
+            .as_ref()
+            .filter(|_| entry.nlink > 1 && alike)
+        {
+            links.keep(entry, path, None);
         }
     }
 
@@ -217,7 +232,7 @@ impl Lane<'_> {
     fn begin_large(&mut self, entry: Entry, opened: OpenedSource, replace: bool) {
         let before = opened.stamp();
         let attributes = self.attributes_of(&entry, &opened);
-        let sparse = entry.allocated < before.size && entry.dir.tree().trusts_holes;
+        let sparse = entry.allocated < before.size;
         let outline = Outline {
             size: before.size,
             sparse,
@@ -227,6 +242,7 @@ impl Lane<'_> {
             Ok(staged) => staged,
             Err(error) => return self.report(&entry, &error),
         };
+        let entry_trusts_holes = entry.dir.tree().trusts_holes;
         let plan = Plan {
             entry,
             attributes,
@@ -236,6 +252,7 @@ impl Lane<'_> {
             staged,
             replace,
             sparse,
+            trusts_holes: entry_trusts_holes,
             digest: Arc::new(Blake3Tree::new()),
         };
         self.next_token += 1;
