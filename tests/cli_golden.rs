@@ -81,6 +81,7 @@ fn good() -> Report {
                 why: "checksums need stable pages".to_owned(),
             },
         ],
+        manifest_records: 3,
         names_outside_b3sum: 0,
         privileges_cleared: 0,
         owners_not_kept: 0,

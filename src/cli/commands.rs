@@ -13,7 +13,7 @@ use super::signals;
 use crate::engine::job::{CopyJob, HashJob, VerifyJob};
 use crate::engine::report::Report;
 use crate::engine::{self, Session};
-use crate::error::Error;
+use crate::error::{Error, Reach};
 use crate::exit::{Exit, exit_of, worst};
 
 /// Copies, or shows what would be copied.
@@ -119,5 +119,9 @@ fn failed(
     began: bool,
 ) -> Exit {
     display.error(error, command, target, began);
-    exit_of(error.kind())
+    match error.kind().reach() {
+        // No file was reached: what would be one file's problem kept the whole job from starting.
+        Reach::File => Exit::Refused,
+        Reach::Lane | Reach::Target | Reach::Run => exit_of(error.kind()),
+    }
 }

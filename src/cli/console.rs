@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::display::{Display, Watch};
 use crate::engine::Observer;
-use crate::engine::report::Problem;
+use crate::engine::report::{LaneReport, Problem};
 use crate::engine::telemetry::Telemetry;
 use crate::manifest::{B3sum, Codec, Record};
 
@@ -89,6 +89,10 @@ impl Observer for Console {
         if self.display.output().failure().is_some() {
             self.stop.store(true, Relaxed);
         }
+    }
+
+    fn drive(&self, lane: &LaneReport) {
+        self.display.drive(lane);
     }
 
     fn ended(&self) {

@@ -38,7 +38,16 @@ use resolve::{Misuse, Surroundings, Task};
 
 /// Runs the program.
 pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
+    spare_the_owner();
     run(args).into()
+}
+
+/// Takes from the umask what would lock us out of directories we make ourselves. The rest stays:
+/// it decides how open a new TARGET is.
+fn spare_the_owner() {
+    use rustix::fs::Mode;
+    let umask = rustix::process::umask(Mode::empty());
+    rustix::process::umask(umask - Mode::RWXU);
 }
 
 fn run(args: impl Iterator<Item = OsString>) -> Exit {

@@ -14,7 +14,7 @@ use super::job::Existing;
 use super::ledger::Ledger;
 use crate::digest::Hash;
 use crate::error::{Error, ErrorKind, Side};
-use crate::scan::{Entry, Kind};
+use crate::scan::Entry;
 use crate::target::Sealed;
 
 /// Most files in a batch.
@@ -29,8 +29,8 @@ const BATCH_TIME: Duration = Duration::from_secs(1);
 pub(crate) enum What {
     /// A regular file that was copied, with its digest.
     File(Hash),
-    /// A further name for a file with this digest.
-    Link(Hash),
+    /// A further name for something published; a regular file has this digest.
+    Link(Option<Hash>),
     /// A symlink or special file.
     Other,
 }
@@ -38,7 +38,8 @@ pub(crate) enum What {
 impl What {
     fn digest(&self) -> Option<&Hash> {
         match self {
-            Self::File(digest) | Self::Link(digest) => Some(digest),
+            Self::File(digest) => Some(digest),
+            Self::Link(digest) => digest.as_ref(),
             Self::Other => None,
         }
     }
@@ -144,9 +145,13 @@ impl<'r> Committer<'r> {
                 counters.others_done.fetch_add(1, Relaxed);
             }
         }
-        let (What::File(digest), Some(table), true) = (what, &self.context.links, entry.nlink > 1)
-        else {
+        let (Some(table), true) = (&self.context.links, entry.nlink > 1) else {
             return;
+        };
+        let digest = match what {
+            What::File(digest) => Some(digest),
+            What::Other => None,
+            What::Link(_) => return,
         };
         let replace = self.context.existing == Existing::Overwrite;
         for waiting in table.settled(entry, digest) {
@@ -160,7 +165,7 @@ pub(crate) fn link(
     lane: usize,
     entry: Entry,
     existing: Vec<u8>,
-    digest: Hash,
+    digest: Option<Hash>,
     replace: bool,
 ) -> Commit {
     let sealed = Sealed::link(existing, entry.target_path(), replace);
@@ -175,7 +180,7 @@ pub(crate) fn link(
 
 /// Reports every name that waited for a first name that failed.
 pub(crate) fn fail_links(context: &Context, lane: usize, first: &Entry) {
-    let Some(table) = context.links.as_ref().filter(|_| is_linked(first)) else {
+    let Some(table) = context.links.as_ref().filter(|_| first.nlink > 1) else {
         return;
     };
     for waiting in table.failed(first) {
@@ -187,8 +192,4 @@ pub(crate) fn fail_links(context: &Context, lane: usize, first: &Entry) {
         );
         context.outcomes.entry_failed(lane, &waiting, &error);
     }
-}
-
-fn is_linked(entry: &Entry) -> bool {
-    entry.kind == Kind::File && entry.nlink > 1
 }

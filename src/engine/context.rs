@@ -27,6 +27,8 @@ pub(crate) struct Context {
     pub(crate) special: bool,
     /// Whether anything but bytes matters: false for `hash` and `verify`.
     pub(crate) copies: bool,
+    /// Set when something was left undone because the run was asked to stop.
+    pub(crate) interrupted: AtomicBool,
     /// Set when nothing more can be written to the target.
     pub(crate) target_lost: AtomicBool,
 }

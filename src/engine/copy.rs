@@ -21,7 +21,7 @@ use super::telemetry::Telemetry;
 use crate::error::{Error, ErrorKind, Side};
 use crate::manifest::{self, PROBLEMS_FILE, Sorter, Spool};
 use crate::plan::{
-    Budget, LanePlan, TargetPlace, check_landings, lanes, look_at_target, open_sources,
+    Budget, LanePlan, NamedLink, TargetPlace, check_landings, lanes, look_at_target, open_sources,
 };
 use crate::scan::Finished;
 use crate::target::attributes::can_chown;
@@ -40,7 +40,7 @@ pub(super) struct Prepared {
 
 /// Opens and checks everything a copy names; writes nothing.
 pub(super) fn prepare(job: &CopyJob) -> Result<Prepared, Error> {
-    let sources = open_sources(&job.sources)?;
+    let sources = open_sources(&job.sources, NamedLink::Itself)?;
     let place = look_at_target(&job.target, &sources)?;
     check_landings(&sources)?;
     let finished = bounded(FINISHED_QUEUE);
@@ -80,11 +80,9 @@ pub fn copy(job: &CopyJob, session: &Session) -> Result<Report, Error> {
         policy,
         direct: true,
     };
-    let target = Arc::new(LocalTarget::open(
-        job.target.clone(),
-        place.make()?,
-        settings,
-    )?);
+    let root = place.make()?;
+    let target = LocalTarget::open(job.target.clone(), root, settings, &mut |_, _| false)?;
+    let target = Arc::new(target);
     let home = target.home();
     let dup = || home.job_dir();
     let facts: Vec<LaneFacts> = lanes.iter().map(LaneFacts::of).collect();
@@ -155,7 +153,10 @@ pub fn copy(job: &CopyJob, session: &Session) -> Result<Report, Error> {
 /// Ends a run at the target: manifest first, then the witness has the last word.
 fn seal(heading: &mut Heading, context: &Context, ledger: Listing, target: &LocalTarget) {
     match manifest::write_sorted(ledger.sorter, target.home().job()) {
-        Ok(counts) => heading.names_outside_b3sum = counts.outside_b3sum,
+        Ok(counts) => {
+            heading.manifest_records = counts.records;
+            heading.names_outside_b3sum = counts.outside_b3sum;
+        }
         Err(error) => {
             context.outcomes.problem(0, &error);
             heading.fatal = Some(error.kind());
@@ -185,7 +186,12 @@ fn write_report(target: &LocalTarget, report: &Report, context: &Context) -> Res
     })?;
     json.push(b'\n');
     target.home().write_record("report.json", &json)?;
-    target.home().set_latest()
+    target.home().set_latest()?;
+    if report.stopped {
+        Ok(())
+    } else {
+        target.home().finish()
+    }
 }
 
 fn mounts(job: &CopyJob, lanes: &[LanePlan], target: &LocalTarget) -> Vec<MountReport> {

@@ -55,6 +55,10 @@ impl Feed<'_> {
                 walk(tree, options, self);
             }
         }
+        if self.context.halted() {
+            // Whether the walk was through is not known: say that it was not.
+            self.context.interrupted.store(true, Relaxed);
+        }
         self.counters.scan_ended.store(true, Relaxed);
     }
 

@@ -14,7 +14,7 @@ use super::setup::{ScanJob, choose, raise_descriptor_limit, reading_context, sca
 use super::summary::{Heading, LaneFacts, report};
 use super::telemetry::Telemetry;
 use crate::error::Error;
-use crate::plan::{Budget, lanes, open_sources};
+use crate::plan::{Budget, NamedLink, lanes, open_sources};
 use crate::topology::Topology;
 
 /// Hashes files; each digest goes to [`super::Observer::hashed`] as soon as it is known.
@@ -25,7 +25,11 @@ pub fn hash(job: &HashJob, session: &Session) -> Result<Report, Error> {
     raise_descriptor_limit();
     let started = SystemTime::now();
     let (sender, finished) = bounded(1);
-    let lanes = lanes(open_sources(&job.paths)?, &Topology::live()?, &sender)?;
+    let lanes = lanes(
+        open_sources(&job.paths, NamedLink::Followed)?,
+        &Topology::live()?,
+        &sender,
+    )?;
     drop(sender);
     let budget = Budget::new(job.engine.memory, lanes.len())?;
     let chosen = choose(&job.engine, session)?;

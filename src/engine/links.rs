@@ -21,8 +21,8 @@ struct Inode {
 enum State {
     /// Its first name is on its way; these wait for it.
     Coming(Vec<Entry>),
-    /// Its first name is durable under this path below TARGET, with this digest.
-    There(Vec<u8>, Hash),
+    /// Its first name is durable under this path below TARGET; a regular file has this digest.
+    There(Vec<u8>, Option<Hash>),
 }
 
 #[derive(Debug)]
@@ -38,8 +38,8 @@ pub(crate) enum Claim {
     Copy(Entry),
     /// Another name is on its way; the entry is kept until that one is settled.
     Wait,
-    /// Link it to this path below TARGET, which has this digest.
-    Link(Entry, Vec<u8>, Hash),
+    /// Link it to this path below TARGET; a regular file has this digest.
+    Link(Entry, Vec<u8>, Option<Hash>),
 }
 
 /// The inodes with several names that were met.
@@ -88,8 +88,21 @@ impl LinkTable {
         }
     }
 
+    /// Notes a name that is there already: names met later become links to it.
+    pub(crate) fn keep(&self, entry: &Entry, path: Vec<u8>, digest: Option<Hash>) {
+        let mut inodes = self.inodes.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = inodes.entry(inode(entry)).or_insert_with(|| Known {
+            state: State::There(path, digest),
+            names_left: entry.nlink,
+        });
+        known.names_left = known.names_left.saturating_sub(1);
+        if known.names_left == 0 && matches!(known.state, State::There(..)) {
+            inodes.remove(&inode(entry));
+        }
+    }
+
     /// Notes that the first name is durable; returns the names that waited for it.
-    pub(crate) fn settled(&self, first: &Entry, digest: Hash) -> Vec<Entry> {
+    pub(crate) fn settled(&self, first: &Entry, digest: Option<Hash>) -> Vec<Entry> {
         let key = inode(first);
         let mut inodes = self.inodes.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(known) = inodes.get_mut(&key) else {

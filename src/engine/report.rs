@@ -39,6 +39,8 @@ pub struct Report {
     pub lanes: Vec<LaneReport>,
     /// How each mount is read or written, and why.
     pub mounts: Vec<MountReport>,
+    /// Files listed in the manifest: `verify` misses one that was cut off it.
+    pub manifest_records: u64,
     /// Names left out of `manifest.b3` because `b3sum -c` cannot express them; see `manifest.nul`.
     pub names_outside_b3sum: u64,
     /// Set-id bits and file capabilities that policy cleared.

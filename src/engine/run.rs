@@ -2,6 +2,7 @@
 //! committer and the finisher that all lanes share. Each ends when everything before it has.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering::Relaxed;
 use std::thread::Builder;
 
 use crossbeam::channel::{Receiver, bounded};
@@ -201,6 +202,7 @@ fn finish_dirs(context: &Context, finished: &Receiver<Finished>) {
     {
         // A folder that is not complete stays closed; the next run finishes it.
         if context.halted() {
+            context.interrupted.store(true, Relaxed);
             continue;
         }
         let shown = as_path(&target_path);

@@ -7,7 +7,7 @@ use super::context::Context;
 use super::report::{LaneReport, MountReport, Report, SCHEMA, Totals};
 use super::run::LaneEnd;
 use super::telemetry::{LaneCounters, LaneView, Telemetry, Waited};
-use crate::exit::{Exit, exit_for};
+use crate::exit::exit_for;
 use crate::plan::LanePlan;
 use crate::topology::Location;
 
@@ -46,6 +46,7 @@ pub(crate) struct Heading {
     pub(crate) job: String,
     pub(crate) target: String,
     pub(crate) mounts: Vec<MountReport>,
+    pub(crate) manifest_records: u64,
     pub(crate) names_outside_b3sum: u64,
     pub(crate) buffer_bytes: u64,
     /// A failure of the run as a whole: a sync or a record.
@@ -67,6 +68,7 @@ pub(crate) fn report(
     for ((view, facts), end) in telemetry.lanes.iter().zip(facts).zip(ends) {
         let lane = lane_report(view, facts, end, seconds, context);
         add(&mut totals, &lane.totals);
+        context.session.observer.drive(&lane);
         lanes.push(lane);
     }
     totals.bytes_per_second = rate(totals.bytes, seconds);
@@ -74,7 +76,8 @@ pub(crate) fn report(
     let (problems, problem_count) = outcomes.problems();
     let (skipped, skipped_count) = outcomes.left_out();
     totals.problems = problem_count;
-    let stopped = context.session.stopped();
+    // A stop that came when nothing was left to do is none.
+    let stopped = context.interrupted.load(Relaxed);
     let exit = exit_for(stopped, heading.fatal, outcomes.kinds());
     Report {
         schema: SCHEMA,
@@ -86,10 +89,11 @@ pub(crate) fn report(
         ended: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
         seconds,
         exit_code: exit.code(),
-        stopped: stopped && exit != Exit::Success,
+        stopped,
         totals,
         lanes,
         mounts: heading.mounts,
+        manifest_records: heading.manifest_records,
         names_outside_b3sum: heading.names_outside_b3sum,
         privileges_cleared: outcomes.cleared.load(Relaxed),
         owners_not_kept: outcomes.owners_not_kept.load(Relaxed),

@@ -1,5 +1,6 @@
 //! `verify`: every file of a manifest, read again from the medium and compared.
 
+use std::io::Read;
 use std::ops::ControlFlow;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
@@ -8,7 +9,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::SystemTime;
 
 use crossbeam::channel::bounded;
-use rustix::fs::{AtFlags, StatxFlags};
+use rustix::fs::{AtFlags, Mode, OFlags, StatxFlags};
 
 use super::feed::Feed;
 use super::job::VerifyJob;
@@ -142,6 +143,7 @@ fn feed_records(feed: &mut Feed<'_>, tree: Arc<Tree>, records: &OwnedFd) {
             return;
         }
     };
+    let mut read = 0;
     for record in loaded {
         let record = match record {
             Ok(record) => record,
@@ -150,7 +152,7 @@ fn feed_records(feed: &mut Feed<'_>, tree: Arc<Tree>, records: &OwnedFd) {
                 return;
             }
         };
-        let path = record.path.clone();
+        read += 1;
         match entry(&top, record, &mut dirs, &label) {
             Ok(entry) => {
                 feed.count(entry.stamp.size);
@@ -158,14 +160,39 @@ fn feed_records(feed: &mut Feed<'_>, tree: Arc<Tree>, records: &OwnedFd) {
             }
             Err(error) => feed.context.outcomes.problem(feed.lane, &error),
         }
-        debug_assert!(!path.is_empty(), "the manifest refuses empty names");
         if batch.len() >= BATCH && deliver(feed, &mut batch) == ControlFlow::Break(()) {
+            feed.context.interrupted.store(true, Relaxed);
             return;
         }
+    }
+    if let Some(wrong) = miscounted(records, read) {
+        feed.context.outcomes.problem(feed.lane, &wrong);
     }
     // The feed going away wakes the lane; whether it still wants the last batch is its business.
     let _last = deliver(feed, &mut batch);
     feed.counters.scan_ended.store(true, Relaxed);
+}
+
+/// Longest report that is read back, in bytes: a thousand problems with the longest of paths.
+const REPORT_LEN_MAX: u64 = 256 << 20;
+
+/// Returns a problem if the job's report says that the manifest once had more or fewer records: a
+/// file cut between two records parses. A job that was cut short itself has no report.
+fn miscounted(records: &OwnedFd, read: u64) -> Option<Error> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = rustix::fs::openat(records, "report.json", flags, Mode::empty()).ok()?;
+    let report = std::fs::File::from(file).take(REPORT_LEN_MAX);
+    let report: serde_json::Value = serde_json::from_reader(report).ok()?;
+    let listed = report.get("manifest_records")?.as_u64()?;
+    let what = format!("the manifest has {read} files, the report of its job counts {listed}");
+    (listed != read).then(|| {
+        Error::new(
+            ErrorKind::RecordCorrupt,
+            Side::Record,
+            manifest::B3SUM_FILE,
+            &what,
+        )
+    })
 }
 
 fn deliver(feed: &mut Feed<'_>, batch: &mut Vec<Entry>) -> ControlFlow<()> {

@@ -8,5 +8,5 @@ mod space;
 
 pub use budget::{Budget, LANE_SLOTS_MAX, LANE_SLOTS_MIN};
 pub use lanes::{LanePlan, lanes};
-pub use sources::{Source, TargetPlace, check_landings, look_at_target, open_sources};
+pub use sources::{NamedLink, Source, TargetPlace, check_landings, look_at_target, open_sources};
 pub use space::{Need, Room, room};

@@ -54,15 +54,24 @@ fn means_contents(path: &Path) -> bool {
     last.is_empty() || last == b"." || last == b".."
 }
 
+/// What to do with a SOURCE that is a symlink to a file. (One to a directory is always entered.)
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NamedLink {
+    /// It is the symlink that is meant, as rsync has it: `copy`.
+    Itself,
+    /// It is the file that is meant, as b3sum has it: `hash`.
+    Followed,
+}
+
 /// Opens every SOURCE.
 ///
 /// # Errors
 /// `Usage` when one is not there or neither a file nor a directory.
-pub fn open_sources(paths: &[PathBuf]) -> Result<Vec<Source>, Error> {
-    paths.iter().map(|path| open_source(path)).collect()
+pub fn open_sources(paths: &[PathBuf], named: NamedLink) -> Result<Vec<Source>, Error> {
+    paths.iter().map(|path| open_source(path, named)).collect()
 }
 
-fn open_source(label: &Path) -> Result<Source, Error> {
+fn open_source(label: &Path, named: NamedLink) -> Result<Source, Error> {
     let cannot = |errno: Errno| usage(label, "cannot open this source").because(errno);
     // The operator named it: symlinks in this path are followed, once, here.
     let stat = rustix::fs::stat(label).map_err(cannot)?;
@@ -87,8 +96,13 @@ fn open_source(label: &Path) -> Result<Source, Error> {
             })
         }
         FileType::RegularFile => {
-            let name = label.file_name().map(|name| name.as_bytes().to_vec());
-            let parent = match label.parent() {
+            let resolved = match named {
+                NamedLink::Itself => label.to_owned(),
+                NamedLink::Followed => std::fs::canonicalize(label)
+                    .map_err(|source| usage(label, "cannot open this source").because(source))?,
+            };
+            let name = resolved.file_name().map(|name| name.as_bytes().to_vec());
+            let parent = match resolved.parent() {
                 Some(parent) if !parent.as_os_str().is_empty() => parent,
                 _ => Path::new("."),
             };

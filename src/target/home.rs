@@ -4,6 +4,7 @@
 //! TARGET/.inhaul/            0700, ours
 //!   lock                     held while a run writes here
 //!   latest -> JOB            the newest job that wrote a manifest
+//!   current -> JOB           the job that was begun last, until it is finished
 //!   JOB/manifest.b3  manifest.nul  report.json  problems.ndjson
 //!   JOB/stage/NAME/NUMBER    files that have no name yet
 //! ```
@@ -23,6 +24,7 @@ use crate::error::{Error, ErrorKind, Side};
 pub const HOME: &str = ".inhaul";
 const STAGE: &str = "stage";
 const LATEST: &str = "latest";
+const CURRENT: &str = "current";
 
 /// The private folder, locked, with one job's folder in it.
 #[derive(Debug)]
@@ -50,12 +52,18 @@ fn open_dir(at: BorrowedFd<'_>, name: &str) -> Result<OwnedFd, Errno> {
 }
 
 impl Home {
-    /// Makes or opens the private folder of a target, locks it, sweeps what earlier runs left
-    /// staged, and makes a folder for a new job.
+    /// Locks a target and opens a job in its private folder: the one `choose` names among those
+    /// that were not finished, or a new one. What earlier runs left staged is swept.
+    ///
+    /// `choose` is given the name and folder of the job that was begun last and not finished.
     ///
     /// # Errors
     /// `Locked` when another run holds the target; `Refused` when `.inhaul` is not ours to trust.
-    pub fn open(target: BorrowedFd<'_>, label: &Path) -> Result<Self, Error> {
+    pub fn open(
+        target: BorrowedFd<'_>,
+        label: &Path,
+        choose: &mut dyn FnMut(&str, BorrowedFd<'_>) -> bool,
+    ) -> Result<Self, Error> {
         let label = label.join(HOME);
         let fail = |what: &str, errno| record_error(&label, what, errno);
         match rustix::fs::mkdirat(target, HOME, Mode::RWXU) {
@@ -66,17 +74,39 @@ impl Home {
         trust(dir.as_fd(), &label)?;
         let lock = lock(dir.as_fd(), &label)?;
         sweep(dir.as_fd()).map_err(|errno| fail("sweep what an earlier run left", errno))?;
-        let (job_name, job) = make_job(dir.as_fd()).map_err(|e| fail("make the job folder", e))?;
-        rustix::fs::mkdirat(&job, STAGE, Mode::RWXU).map_err(|e| fail("make the stage", e))?;
+        let begun = linked_job(dir.as_fd(), CURRENT).ok();
+        let (job_name, job) = match begun.filter(|(name, job)| choose(name, job.as_fd())) {
+            Some(begun) => begun,
+            None => make_job(dir.as_fd()).map_err(|e| fail("make the job folder", e))?,
+        };
+        match rustix::fs::mkdirat(&job, STAGE, Mode::RWXU) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(errno) => return Err(fail("make the stage", errno)),
+        }
         let stage = open_dir(job.as_fd(), STAGE).map_err(|e| fail("open the stage", e))?;
-        Ok(Self {
+        let home = Self {
             label,
             dir,
             job,
             job_name,
             stage,
             _lock: lock,
-        })
+        };
+        home.point(CURRENT)?;
+        Ok(home)
+    }
+
+    /// Notes that the job is finished: no later run goes on with it.
+    ///
+    /// # Durability
+    /// Durable when this returns.
+    ///
+    /// # Errors
+    /// `RecordWrite`.
+    pub fn finish(&self) -> Result<(), Error> {
+        rustix::fs::unlinkat(&self.dir, CURRENT, AtFlags::empty())
+            .and_then(|()| rustix::fs::fsync(&self.dir))
+            .map_err(|errno| record_error(&self.label, "note that the job is finished", errno))
     }
 
     /// Returns the name of this run's job.
@@ -152,15 +182,20 @@ impl Home {
     /// # Errors
     /// `RecordWrite`.
     pub fn set_latest(&self) -> Result<(), Error> {
-        let staged = format!("{LATEST}.new");
+        self.point(LATEST)
+    }
+
+    fn point(&self, link: &str) -> Result<(), Error> {
+        let staged = format!("{link}.new");
+        let fail = |errno| record_error(&self.label, &format!("point `{link}` to this job"), errno);
         match rustix::fs::unlinkat(&self.dir, &staged, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => {}
-            Err(errno) => return Err(record_error(&self.label, "replace `latest`", errno)),
+            Err(errno) => return Err(fail(errno)),
         }
         rustix::fs::symlinkat(self.job_name.as_str(), &self.dir, &staged)
-            .and_then(|()| rustix::fs::renameat(&self.dir, &staged, &self.dir, LATEST))
+            .and_then(|()| rustix::fs::renameat(&self.dir, &staged, &self.dir, link))
             .and_then(|()| rustix::fs::fsync(&self.dir))
-            .map_err(|errno| record_error(&self.label, "point `latest` to this job", errno))
+            .map_err(fail)
     }
 
     /// Opens the folder of a job that ran earlier; without a name, of the newest.
@@ -176,18 +211,27 @@ impl Home {
             Error::new(ErrorKind::Missing, Side::Record, label.join(HOME), what).because(errno)
         };
         let dir = open_dir(target, HOME).map_err(|e| missing("find inhaul's records", e))?;
-        let name = match name {
-            Some(name) => name.to_owned(),
-            None => rustix::fs::readlinkat(&dir, LATEST, Vec::new())
-                .map_err(|errno| missing("find the newest job", errno))?
-                .to_string_lossy()
-                .into_owned(),
+        let found = match name {
+            Some(name) => job_named(dir.as_fd(), name),
+            None => linked_job(dir.as_fd(), LATEST),
         };
-        beneath::check_name(name.as_bytes())
-            .and_then(|()| open_dir(dir.as_fd(), &name))
-            .map(|job| (name.clone(), job))
-            .map_err(|errno| missing(&format!("find job {name}"), errno))
+        let what = || {
+            name.map_or("find the newest job".to_owned(), |name| {
+                format!("find job {name}")
+            })
+        };
+        found.map_err(|errno| missing(&what(), errno))
     }
+}
+
+fn linked_job(home: BorrowedFd<'_>, link: &str) -> Result<(String, OwnedFd), Errno> {
+    let name = rustix::fs::readlinkat(home, link, Vec::new())?;
+    job_named(home, &name.to_string_lossy())
+}
+
+fn job_named(home: BorrowedFd<'_>, name: &str) -> Result<(String, OwnedFd), Errno> {
+    beneath::check_name(name.as_bytes())?;
+    open_dir(home, name).map(|job| (name.to_owned(), job))
 }
 
 /// Refuses a private folder that somebody else made or can write to.

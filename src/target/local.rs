@@ -1,6 +1,6 @@
 //! A directory on a mounted file system.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -41,11 +41,17 @@ pub struct LocalTarget {
 }
 
 impl LocalTarget {
-    /// Opens the target directory `label`, takes its lock and starts a job in it.
+    /// Opens the target directory `label`, takes its lock and opens a job in it; see
+    /// [`Home::open`] for `choose`.
     ///
     /// # Errors
     /// `Locked`, `Refused`, or why it cannot be opened.
-    pub fn open(label: PathBuf, root: OwnedFd, settings: Settings) -> Result<Self, Error> {
+    pub fn open(
+        label: PathBuf,
+        root: OwnedFd,
+        settings: Settings,
+        choose: &mut dyn FnMut(&str, BorrowedFd<'_>) -> bool,
+    ) -> Result<Self, Error> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let readable = || {
             rustix::fs::openat(&root, c".", flags, Mode::empty())
@@ -54,7 +60,7 @@ impl LocalTarget {
         // Both before the first write: only such a descriptor hears of every write-back error.
         let (sync, witness) = (readable()?, readable()?);
         let fs = fs_type(&sync).map_err(|e| Error::target(&label, "look at the target", e))?;
-        let home = Home::open(root.as_fd(), &label)?;
+        let home = Home::open(root.as_fd(), &label, choose)?;
         let root = Arc::new(root);
         let dirs = || DirCache::new(Arc::clone(&root), DIRS_KEPT);
         let publisher = Publisher::new(label.clone(), sync, witness, dirs());

@@ -28,16 +28,29 @@ pub use null::NullTarget;
 use crate::error::Error;
 use crate::scan::{Attributes, Kind};
 
+/// What tells one state of a file in the target from another.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TargetStamp {
+    /// Inode number.
+    pub ino: u64,
+    /// Length in bytes.
+    pub size: u64,
+    /// Modification time: seconds since 1970 and nanoseconds.
+    pub mtime: (i64, u32),
+}
+
 /// What is known of a name in the target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Vacancy {
     /// Nothing is there.
     Free,
-    /// A regular file of this many bytes is there.
-    File(u64),
+    /// A regular file is there.
+    File(TargetStamp),
     /// A directory is there.
     Dir,
-    /// Something else is there: a symlink, a device.
+    /// A symlink is there.
+    Symlink,
+    /// Something else is there: a device, a FIFO.
     Other,
 }
 
@@ -81,6 +94,8 @@ pub struct Sealed {
     pub target_path: Vec<u8>,
     /// Whether a file already there is replaced; otherwise that is an error.
     pub replace: bool,
+    /// What it will be recognised by; `None` for what is not a regular file of its own.
+    pub stamp: Option<TargetStamp>,
 }
 
 /// Where a sealed thing is until it is published.
@@ -95,12 +110,23 @@ pub(crate) enum Form {
 }
 
 impl Sealed {
+    /// Returns something that has its name already, made durable by an earlier run.
+    pub fn kept(target_path: Vec<u8>) -> Self {
+        Self {
+            form: Form::Nothing,
+            target_path,
+            replace: false,
+            stamp: None,
+        }
+    }
+
     /// Returns a further name for a file that is published already.
     pub fn link(existing: Vec<u8>, target_path: Vec<u8>, replace: bool) -> Self {
         Self {
             form: Form::Link { existing },
             target_path,
             replace,
+            stamp: None,
         }
     }
 }
@@ -160,6 +186,12 @@ pub trait Stager: Debug + Send {
     /// # Errors
     /// When it cannot be looked up.
     fn vacancy(&mut self, path: &[u8]) -> Result<Vacancy, Error>;
+
+    /// Returns the text of the symlink at `path` below TARGET.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    fn read_link(&mut self, path: &[u8]) -> Result<Vec<u8>, Error>;
 
     /// Starts a file under a private number, with its space set aside where that is possible.
     ///

@@ -36,6 +36,7 @@ fn nothing(target_path: Vec<u8>, replace: bool) -> (Sealed, Applied) {
             form: Form::Nothing,
             target_path,
             replace,
+            stamp: None,
         },
         Applied::default(),
     )
@@ -44,6 +45,10 @@ fn nothing(target_path: Vec<u8>, replace: bool) -> (Sealed, Applied) {
 impl Stager for NullTarget {
     fn vacancy(&mut self, _path: &[u8]) -> Result<Vacancy, Error> {
         Ok(Vacancy::Free)
+    }
+
+    fn read_link(&mut self, _path: &[u8]) -> Result<Vec<u8>, Error> {
+        Ok(Vec::new())
     }
 
     fn stage(&mut self, _path: &[u8], _outline: Outline) -> Result<Staged, Error> {

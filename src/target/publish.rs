@@ -139,11 +139,14 @@ impl Publisher {
         let (from_dir, from) = self.parent(existing)?;
         let (dir, name) = self.parent(&to.target_path)?;
         match rustix::fs::linkat(&from_dir, from, &dir, name, AtFlags::empty()) {
-            Err(Errno::EXIST) if to.replace => {
+            Err(Errno::EXIST) => {
                 let old = rustix::fs::statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
                 let new = rustix::fs::statat(&from_dir, from, AtFlags::SYMLINK_NOFOLLOW)?;
                 if (old.st_dev, old.st_ino) == (new.st_dev, new.st_ino) {
                     return Ok(()); // the link is there already
+                }
+                if !to.replace {
+                    return Err(Errno::EXIST);
                 }
                 // Not atomic for the one name that is replaced by a link: the file it links to is
                 // durable already, so a crash in between loses no bytes.

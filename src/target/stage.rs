@@ -11,7 +11,7 @@ use rustix::io::Errno;
 
 use super::attributes::{self, Applied, Policy};
 use super::publish::split;
-use super::{Form, Geometry, Outline, Sealed, Staged, Stager, Vacancy};
+use super::{Form, Geometry, Outline, Sealed, Staged, Stager, TargetStamp, Vacancy};
 use crate::beneath::DirCache;
 use crate::error::Error;
 use crate::scan::{Attributes, Kind, as_path};
@@ -91,6 +91,7 @@ impl LocalStager {
             form,
             target_path,
             replace,
+            stamp: None,
         }
     }
 }
@@ -103,13 +104,23 @@ impl Stager for LocalStager {
         });
         match looked {
             Ok(stat) => Ok(match FileType::from_raw_mode(stat.st_mode) {
-                FileType::RegularFile => Vacancy::File(u64::try_from(stat.st_size).unwrap_or(0)),
+                FileType::RegularFile => Vacancy::File(stamp_of(&stat)),
                 FileType::Directory => Vacancy::Dir,
+                FileType::Symlink => Vacancy::Symlink,
                 _ => Vacancy::Other,
             }),
             Err(Errno::NOENT) => Ok(Vacancy::Free),
             Err(errno) => Err(self.error(path, "look for an existing file", errno)),
         }
+    }
+
+    fn read_link(&mut self, path: &[u8]) -> Result<Vec<u8>, Error> {
+        let (dir, name) = split(path);
+        self.dirs
+            .get(dir)
+            .and_then(|dir| rustix::fs::readlinkat(&dir, name, Vec::new()))
+            .map(std::ffi::CString::into_bytes)
+            .map_err(|errno| self.error(path, "read an existing symlink", errno))
     }
 
     fn stage(&mut self, path: &[u8], outline: Outline) -> Result<Staged, Error> {
@@ -176,6 +187,7 @@ impl Stager for LocalStager {
                     form: Form::Nothing,
                     target_path: path,
                     replace,
+                    stamp: None,
                 },
                 Applied::default(),
             ));
@@ -191,7 +203,10 @@ impl Stager for LocalStager {
             return Err(self.error(&path, "set its length", errno));
         }
         let applied = attributes::apply(file.as_fd(), attributes, &self.policy);
-        Ok((self.sealed(number, path, replace), applied))
+        let mut sealed = self.sealed(number, path, replace);
+        // What cannot be looked at now is not recognised later, and copied again.
+        sealed.stamp = rustix::fs::fstat(&file).ok().map(|stat| stamp_of(&stat));
+        Ok((sealed, applied))
     }
 
     fn symlink(
@@ -248,5 +263,16 @@ impl Stager for LocalStager {
         if staged.file.is_some() {
             self.remove(staged.number);
         }
+    }
+}
+
+fn stamp_of(stat: &rustix::fs::Stat) -> TargetStamp {
+    TargetStamp {
+        ino: stat.st_ino,
+        size: u64::try_from(stat.st_size).unwrap_or(0),
+        mtime: (
+            stat.st_mtime,
+            u32::try_from(stat.st_mtime_nsec).unwrap_or(0),
+        ),
     }
 }

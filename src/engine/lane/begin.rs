@@ -30,16 +30,22 @@ const ALIGN: usize = 4096;
 impl Lane<'_> {
     /// Begins an entry. Returns false when it had to be put back for want of room.
     pub(super) fn begin(&mut self, entry: Entry) -> bool {
+        // Admission first: what is skipped takes no buffer and none of the rate limit. An entry
+        // that is put back is asked for again, which costs one look at the target.
+        let replace = match self.admit(&entry) {
+            Ok(Some(replace)) => replace,
+            Ok(None) => return true,
+            Err(error) => {
+                self.report(&entry, &error);
+                return true;
+            }
+        };
         let is_small_file = entry.kind == Kind::File && entry.stamp.size <= SMALL_MAX;
         if is_small_file && !self.has_room(&entry) {
             self.queue.push_front(entry);
             return false;
         }
-        match self.admit(&entry) {
-            Ok(Some(replace)) => self.begin_admitted(entry, replace),
-            Ok(None) => {}
-            Err(error) => self.report(&entry, &error),
-        }
+        self.begin_admitted(entry, replace);
         true
     }
 
@@ -67,29 +73,43 @@ impl Lane<'_> {
         match (vacancy, self.context.existing) {
             (Vacancy::Free, _) => Ok(Some(false)),
             (Vacancy::Dir, _) => Err(taken("a folder in the target has its name")),
-            (Vacancy::File(_) | Vacancy::Other, Existing::Refuse) => Err(taken(
+            (_, Existing::Refuse) => Err(taken(
                 "the name is taken in the target; nothing was overwritten",
             )),
-            (Vacancy::File(_) | Vacancy::Other, Existing::Overwrite) => Ok(Some(true)),
-            (Vacancy::File(_) | Vacancy::Other, Existing::Skip) => {
-                self.counters.files_skipped.fetch_add(1, Relaxed);
-                if entry.kind == Kind::File {
-                    self.counters
-                        .bytes_skipped
-                        .fetch_add(entry.stamp.size, Relaxed);
-                }
+            (_, Existing::Overwrite) => Ok(Some(true)),
+            (_, Existing::Skip) => {
+                self.skip(entry, path, vacancy);
                 Ok(None)
             }
         }
     }
 
+    /// Leaves alone what is there. A further name of the same inode can still become a link to
+    /// it, if it looks the same: with `--existing skip` the user takes it for the same file.
+    fn skip(&mut self, entry: &Entry, path: Vec<u8>, vacancy: Vacancy) {
+        self.counters.files_skipped.fetch_add(1, Relaxed);
+        if entry.kind == Kind::File {
+            let bytes = entry.stamp.size;
+            self.counters.bytes_skipped.fetch_add(bytes, Relaxed);
+        }
+        let alike = matches!(vacancy, Vacancy::File(there)
+            if (there.size, there.mtime) == (entry.stamp.size, entry.stamp.mtime));
+        if let Some(links) = self
+            .context
+            .links
+            .as_ref()
+            .filter(|_| entry.nlink > 1 && alike)
+        {
+            links.keep(entry, path, None);
+        }
+    }
+
     fn begin_admitted(&mut self, entry: Entry, replace: bool) {
+        let Some(entry) = self.claim(entry, replace) else {
+            return;
+        };
         match entry.kind {
-            Kind::File => {
-                if let Some(entry) = self.claim(entry, replace) {
-                    self.begin_file(entry, replace);
-                }
-            }
+            Kind::File => self.begin_file(entry, replace),
             Kind::Symlink => {
                 let read = self.read_symlink(&entry);
                 self.begin_small_thing(entry, read, replace);
@@ -148,10 +168,10 @@ impl Lane<'_> {
             Err(error) => return self.report(&entry, &error),
         };
         let before = opened.stamp();
-        entry.stamp.size = before.size;
+        let listed = std::mem::replace(&mut entry.stamp.size, before.size);
         if before.size > SMALL_MAX {
             self.begin_large(entry, opened, replace);
-        } else if self.has_room(&entry) {
+        } else if before.size <= listed || self.has_room(&entry) {
             self.begin_small(entry, opened, replace);
         } else {
             // It grew since it was listed; it comes again when there is a buffer for it.
@@ -212,7 +232,7 @@ impl Lane<'_> {
     fn begin_large(&mut self, entry: Entry, opened: OpenedSource, replace: bool) {
         let before = opened.stamp();
         let attributes = self.attributes_of(&entry, &opened);
-        let sparse = entry.allocated < before.size && entry.dir.tree().trusts_holes;
+        let sparse = entry.allocated < before.size;
         let outline = Outline {
             size: before.size,
             sparse,
@@ -222,6 +242,7 @@ impl Lane<'_> {
             Ok(staged) => staged,
             Err(error) => return self.report(&entry, &error),
         };
+        let entry_trusts_holes = entry.dir.tree().trusts_holes;
         let plan = Plan {
             entry,
             attributes,
@@ -231,6 +252,7 @@ impl Lane<'_> {
             staged,
             replace,
             sparse,
+            trusts_holes: entry_trusts_holes,
             digest: Arc::new(Blake3Tree::new()),
         };
         self.next_token += 1;

@@ -118,9 +118,10 @@ impl Lane<'_> {
         let Some(file) = transfer.staged.file.clone() else {
             return;
         };
-        let runs = match transfer.sparse {
-            Some(_) => data_runs(&view, len),
-            None => vec![(0, len)],
+        let runs = if transfer.sparse {
+            data_runs(&view, len)
+        } else {
+            vec![(0, len)]
         };
         for (start, end) in runs {
             let end = end.next_multiple_of(align).min(view.len());
@@ -187,7 +188,7 @@ impl Lane<'_> {
 
 /// Returns whether the block lies wholly in a hole, looking ahead in the source when needed.
 fn is_hole(transfer: &mut Transfer, offset: u64, len: usize) -> bool {
-    let Some((start, end)) = transfer.sparse else {
+    let Some((start, end)) = transfer.data else {
         return false;
     };
     let block_end = offset + len as u64;
@@ -202,7 +203,7 @@ fn is_hole(transfer: &mut Transfer, offset: u64, len: usize) -> bool {
             Err(Errno::NXIO) => (start, end) = (u64::MAX, u64::MAX),
             Err(_) => (start, end) = (offset, u64::MAX),
         }
-        transfer.sparse = Some((start, end));
+        transfer.data = Some((start, end));
     }
     start >= block_end
 }

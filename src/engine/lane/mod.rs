@@ -280,16 +280,24 @@ impl<'r> Lane<'r> {
 
     /// Drops what was not begun and lets large files end; what is in flight is finished.
     fn give_up(&mut self) {
+        let before = self.unattempted;
         self.unattempted += self.queue.len() as u64;
         self.queue.clear();
         while let Ok(batch) = self.entries.try_recv() {
             self.unattempted += batch.len() as u64;
         }
         self.current = None;
-        for transfer in self.transfers.values_mut() {
-            if !transfer.is_issued() {
-                transfer.abandon();
-            }
+        let mut abandoned = false;
+        for transfer in self
+            .transfers
+            .values_mut()
+            .filter(|transfer| !transfer.is_issued())
+        {
+            transfer.abandon();
+            abandoned = true;
+        }
+        if abandoned || self.unattempted > before {
+            self.context.interrupted.store(true, Relaxed);
         }
     }
 

@@ -23,8 +23,11 @@ pub(super) struct Transfer {
     pub(super) before: FileStamp,
     pub(super) staged: Staged,
     pub(super) replace: bool,
-    /// `Some` when the file has holes: the data run at or after the next block, as start and end.
-    pub(super) sparse: Option<(u64, u64)>,
+    /// Whether zeros are left out when writing: the file takes less space than it is long.
+    pub(super) sparse: bool,
+    /// The data run at or after the next block, as start and end, where the source's word on
+    /// holes can be trusted.
+    pub(super) data: Option<(u64, u64)>,
     pub(super) digest: Arc<dyn FileDigest>,
     /// Set by a hash worker that panicked.
     pub(super) hash_failed: Arc<AtomicBool>,
@@ -59,6 +62,7 @@ pub(super) struct Plan {
     pub(super) staged: Staged,
     pub(super) replace: bool,
     pub(super) sparse: bool,
+    pub(super) trusts_holes: bool,
     pub(super) digest: Arc<dyn FileDigest>,
 }
 
@@ -72,7 +76,8 @@ impl Transfer {
             before: plan.before,
             staged: plan.staged,
             replace: plan.replace,
-            sparse: plan.sparse.then_some((0, 0)),
+            sparse: plan.sparse,
+            data: (plan.sparse && plan.trusts_holes).then_some((0, 0)),
             digest: plan.digest,
             hash_failed: Arc::new(AtomicBool::new(false)),
             next_block: 0,

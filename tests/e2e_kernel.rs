@@ -1,0 +1,199 @@
+//! Kernels that refuse the ring, and system calls that fail.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "a failure of the bench is a failed test"
+)]
+
+mod support;
+
+use std::path::PathBuf;
+
+use support::judge::{b3sum_agrees, files, rsync_agrees, walk};
+use support::program::{Ran, Running, inhaul, powerless, report, run, under};
+use support::{Scratch, need_tools, tree};
+
+fn source(scratch: &Scratch) -> PathBuf {
+    let source = scratch.dir("source");
+    tree::many_small(&source.join("small"), 1, 40);
+    tree::paint(&source.join("large"), 2, 4_000_001);
+    tree::age(&source, 1_000_000_000);
+    source
+}
+
+/// Runs a copy with system calls that fail; strace's own notes are kept apart.
+fn run_failing(inject: &str, scratch: &Scratch, args: &[&dyn AsRef<std::ffi::OsStr>]) -> Ran {
+    let notes = scratch.join("strace");
+    let notes = notes.to_str().unwrap();
+    let trace = format!("trace={}", inject.split(':').next().unwrap());
+    let inject = format!("inject={inject}");
+    // Only what is traced can be made to fail; the rest runs at full speed.
+    let strace = [
+        "strace",
+        "-f",
+        "--seccomp-bpf",
+        "-qq",
+        "-o",
+        notes,
+        "-e",
+        &trace,
+        "-e",
+        &inject,
+    ];
+    Running::start(under(&strace, &inhaul(args))).finish()
+}
+
+fn ready(test: &str) -> bool {
+    need_tools(test, &["strace", "rsync", "b3sum", "setpriv", "prlimit"])
+}
+
+#[test]
+fn auto_goes_on_without_the_ring_and_says_so() {
+    if !ready("auto_goes_on_without_the_ring_and_says_so") {
+        return;
+    }
+    for error in ["ENOSYS", "EPERM", "ENOMEM"] {
+        let scratch = Scratch::new();
+        let source = source(&scratch);
+        let target = scratch.join("target");
+        let inject = format!("io_uring_setup:error={error}");
+        let ran = run_failing(&inject, &scratch, &[&"copy", &source, &target]).expect(0);
+        let told = ran.err();
+        let notes: Vec<&str> = told
+            .lines()
+            .filter(|line| line.contains("io_uring"))
+            .collect();
+        assert_eq!(notes.len(), 1, "{error}: {told}");
+        rsync_agrees(&source, &target.join("source"));
+        b3sum_agrees(&target, 41);
+        assert_eq!(report(&target)["lanes"][0]["io"], "blocking");
+    }
+}
+
+#[test]
+fn asking_for_the_ring_by_name_fails_clearly_without_it() {
+    if !ready("asking_for_the_ring_by_name_fails_clearly_without_it") {
+        return;
+    }
+    let scratch = Scratch::new();
+    let source = source(&scratch);
+    let target = scratch.join("target");
+    let inject = "io_uring_setup:error=ENOSYS";
+    let args: [&dyn AsRef<std::ffi::OsStr>; 5] = [&"copy", &"--io", &"uring", &source, &target];
+    let ran = run_failing(inject, &scratch, &args).expect(2);
+    assert!(ran.err().contains("io_uring"), "{}", ran.err());
+    assert!(!target.exists());
+}
+
+#[test]
+fn buffers_that_cannot_be_registered_are_used_without() {
+    if !ready("buffers_that_cannot_be_registered_are_used_without") {
+        return;
+    }
+    for (io, inject) in [
+        ("auto", "io_uring_register:error=ENOMEM"),
+        ("uring", "mlock:error=EPERM"),
+    ] {
+        let scratch = Scratch::new();
+        let source = source(&scratch);
+        let target = scratch.join("target");
+        run_failing(inject, &scratch, &[&"copy", &"--io", &io, &source, &target]).expect(0);
+        rsync_agrees(&source, &target.join("source"));
+    }
+    // The limit that ordinary users have, and none at all.
+    for limit in ["--memlock=8388608", "--memlock=0"] {
+        let scratch = Scratch::new();
+        let source = source(&scratch);
+        let target = scratch.join("target");
+        let command = powerless(&inhaul(&[&"copy", &source, &target]));
+        Running::start(under(&["prlimit", limit], &command))
+            .finish()
+            .expect(0);
+        rsync_agrees(&source, &target.join("source"));
+        b3sum_agrees(&target, 41);
+    }
+}
+
+/// Copies while the `when`th call of each thread fails with EIO; the rest of the story is checked.
+fn check_failed_sync(io: &str, call: &str, when: &str) {
+    let scratch = Scratch::new();
+    let source = source(&scratch);
+    let target = scratch.dir("target");
+    let inject = format!("{call}:error=EIO:when={when}");
+    let ran = run_failing(
+        &inject,
+        &scratch,
+        &[&"copy", &"--io", &io, &source, &target],
+    );
+    let text = ran.out() + &ran.err();
+    assert_eq!(ran.code, 1, "{io} {inject}: {text}");
+    assert!(text.contains("os error 5"), "{io} {inject}: {text}");
+    assert!(!text.contains("all durable"), "{io} {inject}: {text}");
+    run(&[&"copy", &"--existing=overwrite", &source, &target]).expect(0);
+    rsync_agrees(&source, &target.join("source"));
+    b3sum_agrees(&target, 41);
+}
+
+#[test]
+fn a_sync_of_data_that_fails_is_never_a_success() {
+    if !ready("a_sync_of_data_that_fails_is_never_a_success") {
+        return;
+    }
+    for io in ["uring", "blocking"] {
+        for when in ["1", "2", "1+"] {
+            check_failed_sync(io, "syncfs", when);
+        }
+    }
+}
+
+#[test]
+fn a_sync_of_a_record_that_fails_is_never_a_success() {
+    if !ready("a_sync_of_a_record_that_fails_is_never_a_success") {
+        return;
+    }
+    // The manifest and its folder, the report and its folder, then `latest`.
+    for when in ["1", "2", "3", "4", "5"] {
+        check_failed_sync("auto", "fsync", when);
+    }
+}
+
+#[test]
+fn files_whose_sync_failed_have_no_name_and_no_record() {
+    let test = "files_whose_sync_failed_have_no_name_and_no_record";
+    if !ready(test) {
+        return;
+    }
+    let scratch = Scratch::new();
+    let source = source(&scratch);
+    let target = scratch.join("target");
+    let args: [&dyn AsRef<std::ffi::OsStr>; 3] = [&"copy", &source, &target];
+    run_failing("syncfs:error=EIO:when=1", &scratch, &args).expect(1);
+    assert_eq!(files(&walk(&target)), 0);
+    assert_eq!(report(&target)["totals"]["files"], 0);
+    b3sum_agrees(&target, 0);
+}
+
+#[test]
+fn renames_and_opens_that_fail_are_reported_each() {
+    if !ready("renames_and_opens_that_fail_are_reported_each") {
+        return;
+    }
+    for inject in [
+        "renameat2:error=EIO:when=3",
+        "openat2:error=EACCES:when=20",
+        "fchmod,fchmodat:error=EPERM:when=4",
+        "fsetxattr,setxattr,utimensat:error=EPERM:when=6",
+    ] {
+        let scratch = Scratch::new();
+        let source = source(&scratch);
+        let target = scratch.join("target");
+        let ran = run_failing(inject, &scratch, &[&"copy", &source, &target]);
+        let text = ran.out() + &ran.err();
+        assert_eq!(ran.code, 3, "{inject}: {text}");
+        assert!(
+            report(&target)["problem_count"].as_u64().unwrap() >= 1,
+            "{inject}"
+        );
+        run(&[&"verify", &target]).expect(0);
+    }
+}
