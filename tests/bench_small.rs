@@ -31,6 +31,8 @@ fn small(name: &str) {
         runs: 1,
         inhaul: PathBuf::from(env!("CARGO_BIN_EXE_inhaul")),
         work: PathBuf::from(env!("CARGO_TARGET_TMPDIR")),
+        patience: std::time::Duration::ZERO,
+        stop: std::sync::Arc::default(),
         only: Vec::new(),
     };
     let scenario = scenarios::ALL

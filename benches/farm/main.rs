@@ -1,7 +1,7 @@
 //! Measures inhaul against simulated drives and against its peers.
 //!
 //! `cargo bench --bench farm -- [SCENARIO...] [--small] [--runs N] [--only TOOL] [--json FILE]
-//! [--work DIR] [--install] [--list]`; needs root. Each scenario builds its drives, runs every tool
+//! [--work DIR] [--patience SECONDS] [--install] [--list]`; needs root. Each scenario builds its drives, runs every tool
 //! on the same data in alternation with cold caches, and prints a table.
 
 mod kit;
@@ -9,6 +9,9 @@ mod scenarios;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use kit::table::{self, Outcome};
 use kit::{Context as _, Plan, Result};
@@ -40,6 +43,8 @@ fn arguments() -> Result<Asked> {
             runs: 3,
             inhaul: PathBuf::from(env!("CARGO_BIN_EXE_inhaul")),
             work: PathBuf::from(env!("CARGO_TARGET_TMPDIR")),
+            patience: Duration::from_secs(60),
+            stop: Arc::default(),
             only: Vec::new(),
         },
         names: Vec::new(),
@@ -57,6 +62,10 @@ fn arguments() -> Result<Asked> {
             "--runs" => asked.plan.runs = value()?.parse().context("--runs")?,
             "--only" => asked.plan.only.push(value()?),
             "--inhaul" => asked.plan.inhaul = PathBuf::from(value()?),
+            "--patience" => {
+                let seconds = value()?.parse().context("--patience")?;
+                asked.plan.patience = Duration::from_secs(seconds);
+            }
             "--work" => asked.plan.work = PathBuf::from(value()?),
             "--json" => asked.json = Some(PathBuf::from(value()?)),
             "--install" => asked.install = true,
@@ -86,11 +95,18 @@ fn bench() -> Result<bool> {
     if let Some(missing) = kit::host::missing() {
         return Err(missing);
     }
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        let stop = Arc::clone(&asked.plan.stop);
+        signal_hook::flag::register(signal, stop).context("signals")?;
+    }
     std::fs::create_dir_all(&asked.plan.work).context("scratch space")?;
     table::warn(&kit::host::shape());
     let mut all = Outcome::default();
     let mut well = true;
     for scenario in chosen(&asked) {
+        if asked.plan.stop.load(Ordering::Relaxed) {
+            break;
+        }
         match (scenario.run)(&asked.plan) {
             Ok(outcome) => {
                 table::print(&outcome)?;

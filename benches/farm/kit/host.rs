@@ -66,12 +66,12 @@ pub(crate) fn busy_cores(over: Duration) -> f64 {
     used / start.elapsed().as_secs_f64()
 }
 
-/// Waits for a quiet moment, up to a minute; gives the cores busy in the last second.
-pub(crate) fn wait_for_quiet() -> f64 {
+/// Waits for a quiet moment, but not for ever; gives the cores busy in the last second.
+pub(crate) fn wait_for_quiet(patience: Duration) -> f64 {
     let start = Instant::now();
     loop {
         let busy = busy_cores(Duration::from_secs(1));
-        if busy < 0.2 || start.elapsed() > Duration::from_secs(60) {
+        if busy < 0.2 || start.elapsed() > patience {
             return busy;
         }
     }

@@ -45,6 +45,10 @@ pub(crate) struct Plan {
     pub(crate) inhaul: std::path::PathBuf,
     /// Scratch space on a real disk.
     pub(crate) work: std::path::PathBuf,
+    /// How long to wait before each run for other work on the machine to end.
+    pub(crate) patience: std::time::Duration,
+    /// Set by a signal: no further run begins, and the drives are taken down in order.
+    pub(crate) stop: std::sync::Arc<std::sync::atomic::AtomicBool>,
     /// When not empty: only tools whose name contains one of these.
     pub(crate) only: Vec<String>,
 }

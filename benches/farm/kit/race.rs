@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::Ordering;
 
 use super::child::{Sample, measure};
 use super::data::Size;
@@ -63,6 +64,9 @@ impl Race<'_> {
                 }
                 if troubles.contains_key(&at) || !self.wanted(tool) {
                     continue;
+                }
+                if self.plan.stop.load(Ordering::Relaxed) {
+                    return Err("stopped".to_owned());
                 }
                 let sample = self.once(tool, &mut around)?;
                 table::progress(self.name, &tool.name, run, &sample);
@@ -134,7 +138,7 @@ impl Race<'_> {
             0.0
         } else {
             self.cool()?;
-            host::wait_for_quiet()
+            host::wait_for_quiet(self.plan.patience)
         };
         around(Moment::Before, tool)?;
         let sample = measure(&mut self.command(tool)?, busy)?;
