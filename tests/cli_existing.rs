@@ -254,8 +254,8 @@ fn what_was_not_copied_is_copied_by_the_next_run() {
     let target = scratch.join("target");
     run(&[&"copy", &source, &target]).expect(0);
     let copy = target.join("source");
-    // Names that go missing, of an inode that has another as well.
-    for name in ["again", "small/000/000007"] {
+    // One of them is a further name of an inode: it comes back as that.
+    for name in ["small/000/000000", "small/000/000007"] {
         std::fs::remove_file(copy.join(name)).unwrap();
     }
     run(&[&"copy", &"--existing=skip", &source, &target]).expect(0);
