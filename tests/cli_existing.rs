@@ -249,11 +249,12 @@ fn what_was_not_copied_is_copied_by_the_next_run() {
     let scratch = Scratch::new();
     let source = scratch.dir("source");
     tree::many_small(&source.join("small"), 1, 30);
+    std::fs::hard_link(source.join("small/000/000000"), source.join("again")).unwrap();
     tree::age(&source, 1_100_000_000);
     let target = scratch.join("target");
     run(&[&"copy", &source, &target]).expect(0);
     let copy = target.join("source");
-    for name in ["small/000/000000", "small/000/000007"] {
+    for name in ["small/000/000003", "small/000/000007"] {
         std::fs::remove_file(copy.join(name)).unwrap();
     }
     run(&[&"copy", &"--existing=skip", &source, &target]).expect(0);

@@ -13,7 +13,7 @@ use super::context::Context;
 use super::job::Existing;
 use super::ledger::Ledger;
 use crate::digest::Hash;
-use crate::error::{Error, ErrorKind, Side};
+use crate::error::{Error, ErrorKind};
 use crate::scan::Entry;
 use crate::target::Sealed;
 
@@ -122,7 +122,7 @@ impl<'r> Committer<'r> {
                         self.context.target_lost.store(true, Relaxed);
                     }
                     self.context.outcomes.entry_failed(lane, &entry, &error);
-                    fail_links(self.context, lane, &entry);
+                    fail_links(self.context, lane, &entry, &error);
                 }
             }
         }
@@ -178,18 +178,14 @@ pub(crate) fn link(
     }
 }
 
-/// Reports every name that waited for a first name that failed.
-pub(crate) fn fail_links(context: &Context, lane: usize, first: &Entry) {
+/// Reports every name that waited for a first name that failed for this reason.
+pub(crate) fn fail_links(context: &Context, lane: usize, first: &Entry, error: &Error) {
     let Some(table) = context.links.as_ref().filter(|_| first.nlink > 1) else {
         return;
     };
     for waiting in table.failed(first) {
-        let error = Error::new(
-            ErrorKind::SourceRead,
-            Side::Source,
-            first.display_path(),
-            "it is a hard link to a file that could not be copied",
-        );
+        let what = "it is a hard link to a file that could not be copied";
+        let error = Error::new(error.kind(), error.side(), first.display_path(), what);
         context.outcomes.entry_failed(lane, &waiting, &error);
     }
 }

@@ -27,6 +27,8 @@ pub(crate) struct Context {
     pub(crate) special: bool,
     /// Whether anything but bytes matters: false for `hash` and `verify`.
     pub(crate) copies: bool,
+    /// Device and inode of TARGET: never entered as part of a source.
+    pub(crate) target_identity: Option<(u64, u64)>,
     /// Set when something was left undone because the run was asked to stop.
     pub(crate) interrupted: AtomicBool,
     /// Set when nothing more can be written to the target.

@@ -1,5 +1,6 @@
 //! `copy`: from a job to a report.
 
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::SystemTime;
@@ -25,7 +26,7 @@ use crate::plan::{
 };
 use crate::scan::Finished;
 use crate::target::attributes::can_chown;
-use crate::target::{LocalTarget, Policy, Settings, Target};
+use crate::target::{LocalTarget, Policy, Settings, Target, Vacancy};
 use crate::topology::Topology;
 
 /// Directories that may wait for the finisher.
@@ -101,6 +102,7 @@ pub fn copy(job: &CopyJob, session: &Session) -> Result<Report, Error> {
         policy,
         special: job.preserve.special,
         copies: true,
+        target_identity: Some(target.identity()),
         ..reading_context(session, &telemetry, &job.engine)?
     };
     let mut ledger = Listing {
@@ -130,7 +132,7 @@ pub fn copy(job: &CopyJob, session: &Session) -> Result<Report, Error> {
         setups,
         settings,
         &mut ledger,
-        &finished,
+        finished,
     );
     let ends = ran.inspect_err(|_| session.observer.ended())?;
 
@@ -152,7 +154,9 @@ pub fn copy(job: &CopyJob, session: &Session) -> Result<Report, Error> {
 
 /// Ends a run at the target: manifest first, then the witness has the last word.
 fn seal(heading: &mut Heading, context: &Context, ledger: Listing, target: &LocalTarget) {
-    match manifest::write_sorted(ledger.sorter, target.home().job()) {
+    let listed = add_earlier(context, ledger.sorter, target)
+        .and_then(|sorter| manifest::write_sorted(sorter, target.home().job()));
+    match listed {
         Ok(counts) => {
             heading.manifest_records = counts.records;
             heading.names_outside_b3sum = counts.outside_b3sum;
@@ -166,6 +170,58 @@ fn seal(heading: &mut Heading, context: &Context, ledger: Listing, target: &Loca
         context.outcomes.problem(0, &error);
         heading.fatal = Some(error.kind());
     }
+}
+
+/// Adds the files of the newest manifest that are still there, if this run met files that were
+/// there already: it goes on with what an earlier run began, and its manifest is to cover both. What this run copied itself comes first and counts.
+fn add_earlier(
+    context: &Context,
+    mut sorter: Sorter,
+    target: &LocalTarget,
+) -> Result<Sorter, Error> {
+    if !context.outcomes.met_existing() {
+        return Ok(sorter);
+    }
+    let Some(job) = target.home().newest_job() else {
+        return Ok(sorter);
+    };
+    let mut stager = target.stager("earlier")?;
+    let unreadable = |error: &Error| {
+        let line = format!(
+            "the manifest of the run before cannot be read ({error}); \
+             files it copied are not listed in this one"
+        );
+        context.session.observer.note(&line);
+    };
+    let records = match manifest::load(job.as_fd()) {
+        Ok(records) => records,
+        Err(error) => {
+            unreadable(&error);
+            return Ok(sorter);
+        }
+    };
+    for record in records {
+        let record = match record {
+            Ok(record) => record,
+            Err(error) => {
+                unreadable(&error);
+                break;
+            }
+        };
+        if matches!(stager.vacancy(&record.path), Ok(Vacancy::File(_))) {
+            sorter.push(&record).map_err(|source| {
+                let what = "list what an earlier run copied";
+                Error::new(
+                    ErrorKind::RecordWrite,
+                    Side::Record,
+                    manifest::B3SUM_FILE,
+                    what,
+                )
+                .because(source)
+            })?;
+        }
+    }
+    Ok(sorter)
 }
 
 fn write_report(target: &LocalTarget, report: &Report, context: &Context) -> Result<(), Error> {

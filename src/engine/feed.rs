@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, OnceLock};
 
 use crossbeam::channel::Sender;
-use rustix::fs::Statx;
+use rustix::fs::{Statx, makedev};
 
 use super::context::Context;
 use super::telemetry::LaneCounters;
@@ -123,6 +123,15 @@ impl Visitor for Feed<'_> {
                 .outcomes
                 .skipped(&shown(), "inhaul-records", why);
             return Ok(Enter::Skip);
+        }
+        let identity = (
+            makedev(stat.stx_dev_major, stat.stx_dev_minor),
+            stat.stx_ino,
+        );
+        if self.context.target_identity == Some(identity) {
+            // Found only here when a bind mount hides that the target lies in this source.
+            let what = "this folder is the target itself; copying it would never end";
+            return Err(Error::new(ErrorKind::Escape, Side::Source, shown(), what));
         }
         if self.context.target.make_dir(&target_path)? {
             dir.set_fresh();

@@ -61,7 +61,7 @@ pub fn hash(job: &HashJob, session: &Session) -> Result<Report, Error> {
         setups,
         settings,
         &mut ledger,
-        &finished,
+        finished,
     );
     session.observer.ended();
     let heading = Heading {

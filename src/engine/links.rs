@@ -1,13 +1,17 @@
 //! Hard links: the first name of an inode is copied, the others become links to it.
 //!
-//! Memory grows with the number of inodes that have several names and are not finished: an inode
-//! is forgotten once all its names were seen.
+//! An inode is forgotten once all its names were seen. One whose other names lie outside of the
+//! source is remembered to the end, so the table is bounded: beyond [`INODES_MAX`] each name is
+//! copied as a file of its own, and said so.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
 use crate::digest::Hash;
 use crate::scan::Entry;
+
+/// Most inodes remembered at once: about 60 MB with paths of ordinary length.
+const INODES_MAX: usize = 200_000;
 
 /// An inode of one source tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -19,8 +23,8 @@ struct Inode {
 
 #[derive(Debug)]
 enum State {
-    /// Its first name is on its way; these wait for it.
-    Coming(Vec<Entry>),
+    /// Its first name, this path below TARGET, is on its way; these wait for it.
+    Coming(Vec<u8>, Vec<Entry>),
     /// Its first name is durable under this path below TARGET; a regular file has this digest.
     There(Vec<u8>, Option<Hash>),
 }
@@ -28,7 +32,11 @@ enum State {
 #[derive(Debug)]
 struct Known {
     state: State,
+    /// Size and modification time when its first name was met: an inode number can be given to
+    /// another file while we copy.
+    stamp: (u64, (i64, u32)),
     names_left: u32,
+    lane: usize,
 }
 
 /// What to do with one name of an inode that has several.
@@ -36,6 +44,8 @@ struct Known {
 pub(crate) enum Claim {
     /// It is the first: copy it.
     Copy(Entry),
+    /// The table is full, or the inode is another file by now: copy it on its own.
+    CopyAlone(Entry),
     /// Another name is on its way; the entry is kept until that one is settled.
     Wait,
     /// Link it to this path below TARGET; a regular file has this digest.
@@ -56,25 +66,39 @@ fn inode(entry: &Entry) -> Inode {
     }
 }
 
+fn stamp(entry: &Entry) -> (u64, (i64, u32)) {
+    (entry.stamp.size, entry.stamp.mtime)
+}
+
 impl LinkTable {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Inode, Known>> {
+        self.inodes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Says what to do with a name of an inode that has several.
-    pub(crate) fn claim(&self, entry: Entry) -> Claim {
+    pub(crate) fn claim(&self, lane: usize, entry: Entry) -> Claim {
         let key = inode(&entry);
-        let mut inodes = self.inodes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut inodes = self.lock();
+        let full = inodes.len() >= INODES_MAX;
         let Some(known) = inodes.get_mut(&key) else {
-            let names_left = entry.nlink.saturating_sub(1);
-            inodes.insert(
-                key,
-                Known {
-                    state: State::Coming(Vec::new()),
-                    names_left,
-                },
-            );
+            if full {
+                return Claim::CopyAlone(entry);
+            }
+            let known = Known {
+                state: State::Coming(entry.target_path(), Vec::new()),
+                stamp: stamp(&entry),
+                names_left: entry.nlink.saturating_sub(1),
+                lane,
+            };
+            inodes.insert(key, known);
             return Claim::Copy(entry);
         };
+        if known.stamp != stamp(&entry) {
+            return Claim::CopyAlone(entry);
+        }
         known.names_left = known.names_left.saturating_sub(1);
         match &mut known.state {
-            State::Coming(waiting) => {
+            State::Coming(_, waiting) => {
                 waiting.push(entry);
                 Claim::Wait
             }
@@ -89,11 +113,16 @@ impl LinkTable {
     }
 
     /// Notes a name that is there already: names met later become links to it.
-    pub(crate) fn keep(&self, entry: &Entry, path: Vec<u8>, digest: Option<Hash>) {
-        let mut inodes = self.inodes.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(crate) fn keep(&self, lane: usize, entry: &Entry, path: Vec<u8>, digest: Option<Hash>) {
+        let mut inodes = self.lock();
+        if inodes.len() >= INODES_MAX {
+            return;
+        }
         let known = inodes.entry(inode(entry)).or_insert_with(|| Known {
             state: State::There(path, digest),
+            stamp: stamp(entry),
             names_left: entry.nlink,
+            lane,
         });
         known.names_left = known.names_left.saturating_sub(1);
         if known.names_left == 0 && matches!(known.state, State::There(..)) {
@@ -101,15 +130,16 @@ impl LinkTable {
         }
     }
 
-    /// Notes that the first name is durable; returns the names that waited for it.
+    /// Notes that the first name is durable; returns the names that waited for it. Does nothing
+    /// for any other name.
     pub(crate) fn settled(&self, first: &Entry, digest: Option<Hash>) -> Vec<Entry> {
         let key = inode(first);
-        let mut inodes = self.inodes.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(known) = inodes.get_mut(&key) else {
+        let mut inodes = self.lock();
+        let Some(known) = inodes.get_mut(&key).filter(|known| known.is_led_by(first)) else {
             return Vec::new();
         };
         let there = State::There(first.target_path(), digest);
-        let State::Coming(waiting) = std::mem::replace(&mut known.state, there) else {
+        let State::Coming(_, waiting) = std::mem::replace(&mut known.state, there) else {
             return Vec::new();
         };
         if known.names_left == 0 {
@@ -119,12 +149,16 @@ impl LinkTable {
     }
 
     /// Notes that the first name failed; returns the names that waited for it. The next name of
-    /// the inode that is met will be copied in its place.
+    /// the inode that is met will be copied in its place. Does nothing for any other name.
     pub(crate) fn failed(&self, first: &Entry) -> Vec<Entry> {
-        let mut inodes = self.inodes.lock().unwrap_or_else(PoisonError::into_inner);
-        match inodes.remove(&inode(first)) {
+        let key = inode(first);
+        let mut inodes = self.lock();
+        if !inodes.get(&key).is_some_and(|known| known.is_led_by(first)) {
+            return Vec::new();
+        }
+        match inodes.remove(&key) {
             Some(Known {
-                state: State::Coming(waiting),
+                state: State::Coming(_, waiting),
                 ..
             }) => waiting,
             Some(Known {
@@ -133,5 +167,26 @@ impl LinkTable {
             })
             | None => Vec::new(),
         }
+    }
+
+    /// Empties the table; returns the names that still wait, each with its lane.
+    pub(crate) fn abandoned(&self) -> Vec<(usize, Entry)> {
+        let known: Vec<Known> = self.lock().drain().map(|(_, known)| known).collect();
+        known
+            .into_iter()
+            .flat_map(|known| match known.state {
+                State::Coming(_, waiting) => waiting
+                    .into_iter()
+                    .map(|entry| (known.lane, entry))
+                    .collect(),
+                State::There(..) => Vec::new(),
+            })
+            .collect()
+    }
+}
+
+impl Known {
+    fn is_led_by(&self, entry: &Entry) -> bool {
+        matches!(&self.state, State::Coming(path, _) if *path == entry.target_path())
     }
 }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::report::{PROBLEMS_MAX, Problem};
 use super::session::Session;
-use super::telemetry::{LaneCounters, Telemetry};
+use super::telemetry::{LaneCounters, LaneView, Telemetry};
 use crate::error::{Error, ErrorKind, Side};
 use crate::manifest::Spool;
 use crate::scan::Entry;
@@ -173,6 +173,12 @@ impl Outcomes {
             .iter()
             .copied()
             .collect()
+    }
+
+    /// Returns whether names were taken already, be they skipped, refused or overwritten.
+    pub(crate) fn met_existing(&self) -> bool {
+        let skipped = |lane: &LaneView| lane.counters.files_skipped.load(Relaxed) > 0;
+        self.telemetry.lanes.iter().any(skipped) || self.kinds().contains(&ErrorKind::TargetExists)
     }
 
     /// Makes the complete list durable.

@@ -2,7 +2,7 @@
 //! committer and the finisher that all lanes share. Each ends when everything before it has.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed, Ordering::SeqCst};
 use std::thread::Builder;
 
 use crossbeam::channel::{Receiver, bounded};
@@ -78,13 +78,17 @@ fn named(name: String) -> Builder {
 ///
 /// # Errors
 /// When threads or buffers cannot be had; nothing was copied then.
+#[expect(
+    clippy::too_many_lines,
+    reason = "the threads in the order they start and end; cut in two it would hide that order"
+)]
 pub(crate) fn run(
     context: &Context,
     telemetry: &Telemetry,
     lanes: Vec<LaneSetup<'_>>,
     settings: RunSettings,
     ledger: &mut dyn Ledger,
-    finished: &Receiver<Finished>,
+    finished: Receiver<Finished>,
 ) -> Result<Vec<LaneEnd>, Error> {
     let mut arena = Arena::new(settings.slots_per_lane * lanes.len())
         .map_err(|source| cannot("set the buffers aside", source))?;
@@ -92,10 +96,15 @@ pub(crate) fn run(
     let (commits, incoming) = bounded::<Commit>(BATCH_FILES);
     let wakers: Vec<LaneWaker> = lanes.iter().map(|_| LaneWaker::default()).collect();
 
+    // Nothing is listed, so nothing is copied, before every thread is there.
+    let (gate, at_gate) = bounded::<()>(0);
+    let opened = AtomicBool::new(false);
+    let opened = &opened;
+
     std::thread::scope(|scope| {
         let start = |source| cannot("start a thread", source);
         let finisher = named("finisher".to_owned())
-            .spawn_scoped(scope, || finish_dirs(context, finished))
+            .spawn_scoped(scope, move || finish_dirs(context, &finished))
             .map_err(start)?;
         let committer = named("committer".to_owned())
             .spawn_scoped(scope, || Committer::new(context, ledger).run(&incoming))
@@ -132,8 +141,15 @@ pub(crate) fn run(
                 batches,
                 waker,
             };
+            let at_gate = at_gate.clone();
             let feeder = named(format!("scan-{number}"))
-                .spawn_scoped(scope, move || fill(feed, filler))
+                .spawn_scoped(scope, move || {
+                    // The gate has no messages; it opens, or falls, by going away.
+                    let _gone = at_gate.recv();
+                    if opened.load(SeqCst) {
+                        fill(feed, filler);
+                    }
+                })
                 .map_err(start)?;
             threads.push(feeder);
             let thread = LaneThread {
@@ -152,6 +168,8 @@ pub(crate) fn run(
                 .map_err(start)?;
             ends.push(lane);
         }
+        opened.store(true, SeqCst);
+        drop(gate);
         // The lanes hold the last ways in; each queue closes when they end.
         drop(outlets);
         let ends = ends
@@ -162,6 +180,17 @@ pub(crate) fn run(
             joined(context, &thread.join());
         }
         joined(context, &committer.join());
+        if let Some(links) = &context.links {
+            // Names still waiting here were left by a lane or a committer that died.
+            for (lane, entry) in links.abandoned() {
+                let what = "it is a hard link to a file whose copy was never finished";
+                let path = entry.display_path();
+                let error = Error::new(ErrorKind::SourceRead, Side::Source, path, what);
+                if !context.halted() {
+                    context.outcomes.entry_failed(lane, &entry, &error);
+                }
+            }
+        }
         joined(context, &finisher.join());
         for view in &telemetry.lanes {
             if view.counters.state() == LaneState::Finishing {
@@ -232,9 +261,14 @@ impl LaneThread<'_> {
         let mut end = LaneEnd::default();
         let ran = catch_unwind(AssertUnwindSafe(|| self.copy(entries, &mut end)));
         match ran {
-            Ok(Ok(())) => {
+            Ok(Ok(lost)) => {
                 counters.set_ended(telemetry.started.elapsed());
-                counters.set_state(LaneState::Finishing);
+                let state = if lost {
+                    LaneState::Failed
+                } else {
+                    LaneState::Finishing
+                };
+                counters.set_state(state);
             }
             Ok(Err(error)) => {
                 end.error = Some(error.reason());
@@ -254,7 +288,7 @@ impl LaneThread<'_> {
         self,
         entries: Receiver<Vec<crate::scan::Entry>>,
         end: &mut LaneEnd,
-    ) -> Result<(), Error> {
+    ) -> Result<bool, Error> {
         let slots = self.credits.total();
         end.buffers = slots;
         let (blocks, small) = if self.rotational == Some(true) {

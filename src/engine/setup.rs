@@ -61,6 +61,7 @@ pub(super) fn reading_context(
         },
         special: false,
         copies: false,
+        target_identity: None,
         interrupted: false.into(),
         target_lost: false.into(),
     })

@@ -120,11 +120,12 @@ fn lane_report(
     let waits = [Waited::Source, Waited::Hash, Waited::Target, Waited::Limit];
     let waited = waits.map(|what| counters.waited(what).as_secs_f64());
     let words = ["source", "hash", "target", "limit"];
-    let limited_by = waited
+    let (_, limited_by) = waited
         .iter()
         .zip(words)
-        .max_by(|a, b| a.0.total_cmp(b.0))
-        .map_or("source", |(_, word)| word);
+        .fold((0.0, "source"), |most, (&time, word)| {
+            if time > most.0 { (time, word) } else { most }
+        });
     let drive = facts.location.drives.first();
     LaneReport {
         drive: facts.name.clone(),

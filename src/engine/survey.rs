@@ -94,8 +94,7 @@ impl Surveyor<'_> {
             self.counted.existing += 1;
             return;
         }
-        let sparse = size > INLINE_MAX && entry.dir.tree().trusts_holes;
-        self.counted.need.bytes += if sparse {
+        self.counted.need.bytes += if size > INLINE_MAX {
             size.min(entry.allocated)
         } else {
             size

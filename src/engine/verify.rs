@@ -99,7 +99,7 @@ pub fn verify(job: &VerifyJob, session: &Session) -> Result<Report, Error> {
         vec![setup],
         settings,
         &mut Comparing,
-        &finished,
+        finished,
     );
     session.observer.ended();
     let buffered = context.outcomes.buffered_reads.load(Relaxed);
@@ -165,7 +165,7 @@ fn feed_records(feed: &mut Feed<'_>, tree: Arc<Tree>, records: &OwnedFd) {
             return;
         }
     }
-    if let Some(wrong) = miscounted(records, read) {
+    if let Some(wrong) = doubtful(records, read) {
         feed.context.outcomes.problem(feed.lane, &wrong);
     }
     // The feed going away wakes the lane; whether it still wants the last batch is its business.
@@ -176,22 +176,30 @@ fn feed_records(feed: &mut Feed<'_>, tree: Arc<Tree>, records: &OwnedFd) {
 /// Longest report that is read back, in bytes: a thousand problems with the longest of paths.
 const REPORT_LEN_MAX: u64 = 256 << 20;
 
-/// Returns a problem if the job's report says that the manifest once had more or fewer records: a
-/// file cut between two records parses. A job that was cut short itself has no report.
-fn miscounted(records: &OwnedFd, read: u64) -> Option<Error> {
+/// Returns what makes a manifest of `read` records doubtful, by the report of its job: a file cut
+/// between two records parses, and one that lists nothing proves nothing about files that the job
+/// met or failed on. A job that was cut short itself has no report.
+fn doubtful(records: &OwnedFd, read: u64) -> Option<Error> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = rustix::fs::openat(records, "report.json", flags, Mode::empty()).ok()?;
     let report = std::fs::File::from(file).take(REPORT_LEN_MAX);
     let report: serde_json::Value = serde_json::from_reader(report).ok()?;
     let listed = report.get("manifest_records")?.as_u64()?;
-    let what = format!("the manifest has {read} files, the report of its job counts {listed}");
-    (listed != read).then(|| {
-        Error::new(
-            ErrorKind::RecordCorrupt,
-            Side::Record,
-            manifest::B3SUM_FILE,
-            &what,
-        )
+    let error = |kind, what: &str| Error::new(kind, Side::Record, manifest::B3SUM_FILE, what);
+    if listed != read {
+        let what = format!("the manifest has {read} files, the report of its job counts {listed}");
+        return Some(error(ErrorKind::RecordCorrupt, &what));
+    }
+    let existing = report
+        .pointer("/totals/existing")
+        .and_then(serde_json::Value::as_u64);
+    let problems = report
+        .get("problem_count")
+        .and_then(serde_json::Value::as_u64);
+    let met_files = existing.unwrap_or(0) + problems.unwrap_or(0) > 0;
+    (read == 0 && met_files).then(|| {
+        let what = "the manifest lists no files: nothing was verified";
+        error(ErrorKind::Missing, what)
     })
 }
 

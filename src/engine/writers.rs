@@ -123,7 +123,7 @@ impl<'r> Writer<'r> {
                 }
                 Err(error) => {
                     self.context.outcomes.entry_failed(lane, &entry, &error);
-                    fail_links(self.context, lane, &entry);
+                    fail_links(self.context, lane, &entry, &error);
                 }
             }
         }
@@ -155,7 +155,7 @@ impl<'r> Writer<'r> {
                 let digest = blake3::hash(bytes);
                 let outline = Outline {
                     size,
-                    sparse: false,
+                    sparse: entry.allocated < size,
                     small: true,
                 };
                 let staged = self.stager.stage(&path, outline)?;

@@ -106,6 +106,7 @@ impl ManifestWriter {
 }
 
 /// Writes the manifest of the job directory `dir` from everything in `sorter`, and publishes it.
+/// Of several records with one path the first that was pushed counts.
 ///
 /// # Durability
 /// That of [`ManifestWriter::publish`].
@@ -115,7 +116,14 @@ impl ManifestWriter {
 pub fn write_sorted(sorter: Sorter, dir: BorrowedFd<'_>) -> Result<Counts, Error> {
     let write = || {
         let mut writer = ManifestWriter::create(dir)?;
-        sorter.finish(&mut |record| writer.push(record))?;
+        let mut last: Option<Vec<u8>> = None;
+        sorter.finish(&mut |record| {
+            if last.as_ref() == Some(&record.path) {
+                return Ok(());
+            }
+            last = Some(record.path.clone());
+            writer.push(record)
+        })?;
         writer.publish()
     };
     let failed = |error: io::Error| {

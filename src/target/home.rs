@@ -39,11 +39,7 @@ pub struct Home {
 }
 
 fn record_error(path: &Path, what: &str, errno: Errno) -> Error {
-    let kind = match errno {
-        Errno::NOSPC | Errno::DQUOT => ErrorKind::TargetFull,
-        _ => ErrorKind::RecordWrite,
-    };
-    Error::new(kind, Side::Record, path, what).because(errno)
+    Error::new(ErrorKind::RecordWrite, Side::Record, path, what).because(errno)
 }
 
 fn open_dir(at: BorrowedFd<'_>, name: &str) -> Result<OwnedFd, Errno> {
@@ -70,7 +66,13 @@ impl Home {
             Ok(()) | Err(Errno::EXIST) => {}
             Err(errno) => return Err(Error::target(&label, "make the private folder", errno)),
         }
-        let dir = open_dir(target, HOME).map_err(|errno| fail("open the private folder", errno))?;
+        let dir = open_dir(target, HOME).map_err(|errno| match errno {
+            Errno::NOTDIR | Errno::LOOP => {
+                let what = "something that is not a folder of ours has this name";
+                Error::new(ErrorKind::Refused, Side::Record, &label, what).because(errno)
+            }
+            errno => fail("open the private folder", errno),
+        })?;
         trust(dir.as_fd(), &label)?;
         let lock = lock(dir.as_fd(), &label)?;
         sweep(dir.as_fd()).map_err(|errno| fail("sweep what an earlier run left", errno))?;
@@ -131,10 +133,13 @@ impl Home {
     /// Makes a staging folder for one thread.
     pub(super) fn stage_for(&self, name: &str) -> Result<Arc<OwnedFd>, Error> {
         let path = self.label.join(&self.job_name).join(STAGE).join(name);
-        rustix::fs::mkdirat(&self.stage, name, Mode::RWXU)
-            .and_then(|()| open_dir(self.stage.as_fd(), name))
-            .map(Arc::new)
-            .map_err(|errno| Error::target(path, "make a staging folder", errno))
+        match rustix::fs::mkdirat(&self.stage, name, Mode::RWXU) {
+            // Left by an earlier run that could not remove it.
+            Ok(()) | Err(Errno::EXIST) => open_dir(self.stage.as_fd(), name),
+            Err(errno) => Err(errno),
+        }
+        .map(Arc::new)
+        .map_err(|errno| Error::target(path, "make a staging folder", errno))
     }
 
     /// Removes the job's staging folders and everything left in them.
@@ -172,6 +177,13 @@ impl Home {
         rustix::fs::renameat(&self.job, &staged, &self.job, name)
             .and_then(|()| rustix::fs::fsync(&self.job))
             .map_err(|errno| fail("publish", errno))
+    }
+
+    /// Opens the folder of the newest job with a manifest, if there is one.
+    pub fn newest_job(&self) -> Option<OwnedFd> {
+        linked_job(self.dir.as_fd(), LATEST)
+            .ok()
+            .map(|(_, job)| job)
     }
 
     /// Points `latest` to this job.
@@ -322,9 +334,17 @@ fn clear_stage(job: BorrowedFd<'_>) -> Result<(), Errno> {
                 rustix::fs::unlinkat(&dir, name.as_slice(), AtFlags::empty())?;
             }
         }
-        rustix::fs::unlinkat(&stage, thread, AtFlags::REMOVEDIR)?;
+        remove_empty(stage.as_fd(), thread)?;
     }
-    rustix::fs::unlinkat(job, STAGE, AtFlags::REMOVEDIR)
+    remove_empty(job, STAGE)
+}
+
+/// Removes a directory unless something that is not ours is in it.
+fn remove_empty(parent: BorrowedFd<'_>, name: &str) -> Result<(), Errno> {
+    match rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR) {
+        Err(Errno::NOTEMPTY | Errno::EXIST) => Ok(()),
+        answer => answer,
+    }
 }
 
 fn list(dir: BorrowedFd<'_>) -> Result<Vec<(Vec<u8>, FileType)>, Errno> {

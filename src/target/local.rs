@@ -9,7 +9,7 @@ use rustix::io::Errno;
 
 use super::attributes::{self, Applied, Policy};
 use super::home::Home;
-use super::publish::{Publisher, split};
+use super::publish::{Parts, Publisher, split};
 use super::stage::LocalStager;
 use super::{FsType, Sealed, Stager, Target, fs_type};
 use crate::beneath::{self, DirCache};
@@ -37,6 +37,7 @@ pub struct LocalTarget {
     publisher: Publisher,
     dirs: Mutex<DirCache>,
     fs: FsType,
+    identity: (u64, u64),
     settings: Settings,
 }
 
@@ -60,10 +61,22 @@ impl LocalTarget {
         // Both before the first write: only such a descriptor hears of every write-back error.
         let (sync, witness) = (readable()?, readable()?);
         let fs = fs_type(&sync).map_err(|e| Error::target(&label, "look at the target", e))?;
+        let stat = rustix::fs::fstat(&sync)
+            .map_err(|errno| Error::target(&label, "look at the target", errno))?;
+        let identity = (stat.st_dev, stat.st_ino);
         let home = Home::open(root.as_fd(), &label, choose)?;
         let root = Arc::new(root);
         let dirs = || DirCache::new(Arc::clone(&root), DIRS_KEPT);
-        let publisher = Publisher::new(label.clone(), sync, witness, dirs());
+        let links = home.stage_for("links")?;
+        let publisher = Publisher::new(Parts {
+            label: label.clone(),
+            sync,
+            witness,
+            dirs: dirs(),
+            root: Arc::clone(&root),
+            links,
+            sync_each: !fs.syncs_whole(),
+        });
         let dirs = Mutex::new(dirs());
         Ok(Self {
             label,
@@ -72,6 +85,7 @@ impl LocalTarget {
             publisher,
             dirs,
             fs,
+            identity,
             settings,
         })
     }
@@ -79,6 +93,11 @@ impl LocalTarget {
     /// Returns the private folder and this run's job in it.
     pub fn home(&self) -> &Home {
         &self.home
+    }
+
+    /// Returns device and inode of the target directory.
+    pub fn identity(&self) -> (u64, u64) {
+        self.identity
     }
 
     /// Returns the type of its file system.
@@ -134,6 +153,7 @@ impl Target for LocalTarget {
             dirs: DirCache::new(Arc::clone(&self.root), DIRS_KEPT),
             direct: self.direct().0,
             policy: self.settings.policy,
+            sync_each: !self.fs.syncs_whole(),
             next: 0,
         }))
     }
@@ -145,11 +165,11 @@ impl Target for LocalTarget {
     fn finish_dir(&self, path: &[u8], attributes: &Attributes) -> Result<Applied, Error> {
         let dir = beneath::read_dir_fd(self.root.as_fd(), path)
             .map_err(|errno| self.error(path, "open the folder to finish it", errno))?;
-        Ok(attributes::apply(
-            dir.as_fd(),
-            attributes,
-            &self.settings.policy,
-        ))
+        let applied = attributes::apply(dir.as_fd(), attributes, &self.settings.policy);
+        if !self.fs.syncs_whole() {
+            rustix::fs::fsync(&dir).map_err(|errno| self.error(path, "make it durable", errno))?;
+        }
+        Ok(applied)
     }
 
     fn close(&self) -> Result<(), Error> {

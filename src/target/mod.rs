@@ -82,6 +82,8 @@ pub struct Staged {
     pub file: Option<Arc<OwnedFd>>,
     /// How they have to come.
     pub geometry: Geometry,
+    /// Whether zeros are left out when writing.
+    pub sparse: bool,
     /// Its private number in the stager's directory.
     pub(crate) number: u64,
 }

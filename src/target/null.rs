@@ -22,11 +22,18 @@ impl Target for NullTarget {
     }
 
     fn finish_dir(&self, _path: &[u8], _attributes: &Attributes) -> Result<Applied, Error> {
-        Ok(Applied::default())
+        Ok(nothing_lost())
     }
 
     fn close(&self) -> Result<(), Error> {
         Ok(())
+    }
+}
+
+fn nothing_lost() -> Applied {
+    Applied {
+        owner_kept: true,
+        ..Applied::default()
     }
 }
 
@@ -38,7 +45,7 @@ fn nothing(target_path: Vec<u8>, replace: bool) -> (Sealed, Applied) {
             replace,
             stamp: None,
         },
-        Applied::default(),
+        nothing_lost(),
     )
 }
 
@@ -58,6 +65,7 @@ impl Stager for NullTarget {
                 align: 1,
                 cached: false,
             },
+            sparse: false,
             number: 0,
         })
     }

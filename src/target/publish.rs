@@ -10,38 +10,52 @@
 //! sync is final: the kernel marks the pages clean, so a second one would say yes to lost data.
 //! Source: fsync(2), syncfs(2); Rebello et al., USENIX ATC 2020.
 
+use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::{AtFlags, RenameFlags};
 use rustix::io::Errno;
 
 use super::{Form, Sealed};
-use crate::beneath::DirCache;
+use crate::beneath::{self, DirCache};
 use crate::error::{Error, ErrorKind, Side};
 use crate::scan::as_path;
 
 /// Gives names, and makes them durable.
 #[derive(Debug)]
 pub(super) struct Publisher {
-    label: PathBuf,
-    sync: OwnedFd,
-    witness: OwnedFd,
+    parts: Parts,
     dirs: Mutex<DirCache>,
     lost: AtomicBool,
+    link_number: AtomicU64,
+}
+
+/// What a publisher is made of.
+#[derive(Debug)]
+pub(super) struct Parts {
+    pub(super) label: PathBuf,
+    /// Readable descriptors of the target, opened before the first write.
+    pub(super) sync: OwnedFd,
+    pub(super) witness: OwnedFd,
+    pub(super) dirs: DirCache,
+    pub(super) root: Arc<OwnedFd>,
+    /// A staging folder for links that replace something.
+    pub(super) links: Arc<OwnedFd>,
+    /// Whether the directories that got names are synced one by one: where syncfs is not enough.
+    pub(super) sync_each: bool,
 }
 
 impl Publisher {
-    /// `sync` and `witness` are readable descriptors of the target, opened before the first write.
-    pub(super) fn new(label: PathBuf, sync: OwnedFd, witness: OwnedFd, dirs: DirCache) -> Self {
+    pub(super) fn new(mut parts: Parts) -> Self {
+        let dirs = std::mem::replace(&mut parts.dirs, DirCache::new(Arc::clone(&parts.root), 1));
         Self {
-            label,
-            sync,
-            witness,
+            parts,
             dirs: Mutex::new(dirs),
             lost: AtomicBool::new(false),
+            link_number: AtomicU64::new(0),
         }
     }
 
@@ -53,7 +67,7 @@ impl Publisher {
                 .collect();
         }
         let mut answers: Vec<_> = batch.iter().map(|sealed| self.name(sealed)).collect();
-        if let Err(errno) = self.sync_all() {
+        if let Err(errno) = self.sync_dirs(batch).and_then(|()| self.sync_all()) {
             for (answer, sealed) in answers.iter_mut().zip(batch) {
                 *answer = Err(self.sync_error(sealed, errno));
             }
@@ -63,12 +77,13 @@ impl Publisher {
 
     /// Asks the witness whether anything was lost since before the first write.
     pub(super) fn close(&self) -> Result<(), Error> {
-        let clean = rustix::fs::syncfs(&self.witness);
+        let clean = rustix::fs::syncfs(&self.parts.witness);
         if let Err(errno) = clean {
             self.lost.store(true, SeqCst);
             let what = "the target lost data that was being written to it";
             return Err(
-                Error::new(ErrorKind::TargetSync, Side::Target, &self.label, what).because(errno),
+                Error::new(ErrorKind::TargetSync, Side::Target, &self.parts.label, what)
+                    .because(errno),
             );
         }
         if self.lost.load(SeqCst) {
@@ -76,7 +91,7 @@ impl Publisher {
             return Err(Error::new(
                 ErrorKind::TargetSync,
                 Side::Target,
-                &self.label,
+                &self.parts.label,
                 what,
             ));
         }
@@ -87,11 +102,40 @@ impl Publisher {
         if self.lost.load(SeqCst) {
             return Err(Errno::IO);
         }
-        rustix::fs::syncfs(&self.sync).inspect_err(|_| self.lost.store(true, SeqCst))
+        rustix::fs::syncfs(&self.parts.sync).inspect_err(|_| self.lost.store(true, SeqCst))
+    }
+
+    /// Syncs every directory that got a name, where syncing the whole does not.
+    fn sync_dirs(&self, batch: &[Sealed]) -> Result<(), Errno> {
+        if !self.parts.sync_each {
+            return Ok(());
+        }
+        let dirs: BTreeSet<&[u8]> = batch
+            .iter()
+            .map(|sealed| split(&sealed.target_path).0)
+            .collect();
+        // A new directory's own name is in its parent.
+        let above = dirs.iter().flat_map(|dir| {
+            (0..dir.len())
+                .filter(|&i| dir.get(i) == Some(&b'/'))
+                .map(|i| dir.get(..i).unwrap_or_default())
+        });
+        let all: BTreeSet<&[u8]> = dirs
+            .iter()
+            .copied()
+            .chain(above)
+            .chain([&b""[..]])
+            .collect();
+        for dir in all {
+            beneath::read_dir_fd(self.parts.root.as_fd(), dir)
+                .and_then(rustix::fs::fsync)
+                .inspect_err(|_| self.lost.store(true, SeqCst))?;
+        }
+        Ok(())
     }
 
     fn sync_error(&self, sealed: &Sealed, errno: Errno) -> Error {
-        let path = self.label.join(as_path(&sealed.target_path));
+        let path = self.parts.label.join(as_path(&sealed.target_path));
         Error::new(ErrorKind::TargetSync, Side::Target, path, "make durable").because(errno)
     }
 
@@ -110,7 +154,7 @@ impl Publisher {
             Form::Link { existing } => self.link(existing, sealed),
         };
         named.map_err(|errno| {
-            let path = self.label.join(as_path(&sealed.target_path));
+            let path = self.parts.label.join(as_path(&sealed.target_path));
             match errno {
                 Errno::EXIST | Errno::ISDIR | Errno::NOTDIR => {
                     Error::target(path, "the name was taken meanwhile", errno)
@@ -148,10 +192,13 @@ impl Publisher {
                 if !to.replace {
                     return Err(Errno::EXIST);
                 }
-                // Not atomic for the one name that is replaced by a link: the file it links to is
-                // durable already, so a crash in between loses no bytes.
-                rustix::fs::unlinkat(&dir, name, AtFlags::empty())?;
-                rustix::fs::linkat(&from_dir, from, &dir, name, AtFlags::empty())
+                // A link of our own, renamed over the old name: that name is never missing.
+                let number = self.link_number.fetch_add(1, Relaxed).to_string();
+                let stage = &self.parts.links;
+                rustix::fs::linkat(&from_dir, from, stage, &number, AtFlags::empty())?;
+                rustix::fs::renameat(stage, &number, &dir, name).inspect_err(|_| {
+                    let _best_effort = rustix::fs::unlinkat(stage, &number, AtFlags::empty());
+                })
             }
             answer => answer,
         }

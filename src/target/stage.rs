@@ -27,6 +27,8 @@ pub(super) struct LocalStager {
     pub(super) dirs: DirCache,
     pub(super) direct: bool,
     pub(super) policy: Policy,
+    /// Whether each file is synced by itself; see `FsType::syncs_whole`.
+    pub(super) sync_each: bool,
     pub(super) next: u64,
 }
 
@@ -151,6 +153,7 @@ impl Stager for LocalStager {
         Ok(Staged {
             file: Some(Arc::new(file)),
             geometry,
+            sparse: outline.sparse,
             number,
         })
     }
@@ -159,17 +162,18 @@ impl Stager for LocalStager {
         let Some(file) = &staged.file else {
             return Ok(());
         };
-        let (mut left, mut offset) = (bytes, 0);
-        while !left.is_empty() {
-            let count = rustix::io::retry_on_intr(|| rustix::io::pwrite(file, left, offset))
-                .map_err(|errno| self.error(path, "write", errno))?;
-            if count == 0 {
-                return Err(self.error(path, "write", Errno::IO));
-            }
-            left = left.get(count..).unwrap_or_default();
-            offset += count as u64;
+        if !staged.sparse {
+            return write_all(file, bytes, 0).map_err(|errno| self.error(path, "write", errno));
         }
-        Ok(())
+        let length = rustix::fs::ftruncate(file, bytes.len() as u64);
+        let pages = bytes
+            .chunks(crate::buffer::ALIGN)
+            .zip((0..).step_by(crate::buffer::ALIGN));
+        pages
+            .filter(|(page, _)| page.iter().any(|&byte| byte != 0))
+            .try_fold((), |(), (page, offset)| write_all(file, page, offset))
+            .and(length)
+            .map_err(|errno| self.error(path, "write", errno))
     }
 
     fn seal(
@@ -189,7 +193,10 @@ impl Stager for LocalStager {
                     replace,
                     stamp: None,
                 },
-                Applied::default(),
+                Applied {
+                    owner_kept: true,
+                    ..Applied::default()
+                },
             ));
         };
         let is_small = staged.geometry.align == 1 && !staged.geometry.cached;
@@ -203,6 +210,12 @@ impl Stager for LocalStager {
             return Err(self.error(&path, "set its length", errno));
         }
         let applied = attributes::apply(file.as_fd(), attributes, &self.policy);
+        if self.sync_each
+            && let Err(errno) = rustix::fs::fsync(&file)
+        {
+            self.remove(number);
+            return Err(self.error(&path, "make it durable", errno));
+        }
         let mut sealed = self.sealed(number, path, replace);
         // What cannot be looked at now is not recognised later, and copied again.
         sealed.stamp = rustix::fs::fstat(&file).ok().map(|stat| stamp_of(&stat));
@@ -275,4 +288,17 @@ fn stamp_of(stat: &rustix::fs::Stat) -> TargetStamp {
             u32::try_from(stat.st_mtime_nsec).unwrap_or(0),
         ),
     }
+}
+
+fn write_all(file: &OwnedFd, bytes: &[u8], offset: u64) -> Result<(), Errno> {
+    let (mut left, mut offset) = (bytes, offset);
+    while !left.is_empty() {
+        let count = rustix::io::retry_on_intr(|| rustix::io::pwrite(file, left, offset))?;
+        if count == 0 {
+            return Err(Errno::IO);
+        }
+        left = left.get(count..).unwrap_or_default();
+        offset += count as u64;
+    }
+    Ok(())
 }

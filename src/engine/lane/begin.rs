@@ -45,8 +45,9 @@ impl Lane<'_> {
             self.queue.push_front(entry);
             return false;
         }
+        self.stuck = false;
         self.begin_admitted(entry, replace);
-        true
+        !self.stuck
     }
 
     /// Decides by what is at its name in the target: `Some(replace)` to go on, `None` to skip.
@@ -100,7 +101,7 @@ impl Lane<'_> {
             .as_ref()
             .filter(|_| entry.nlink > 1 && alike)
         {
-            links.keep(entry, path, None);
+            links.keep(self.number, entry, path, None);
         }
     }
 
@@ -129,8 +130,22 @@ impl Lane<'_> {
         let Some(links) = self.context.links.as_ref().filter(|_| entry.nlink > 1) else {
             return Some(entry);
         };
-        match links.claim(entry) {
+        let (is_file, size) = (entry.kind == Kind::File, entry.stamp.size);
+        let claim = links.claim(self.number, entry);
+        if is_file && matches!(claim, Claim::Wait | Claim::Link(..)) {
+            // Its bytes were counted with its first name.
+            self.counters.files_found.fetch_sub(1, Relaxed);
+            self.counters.bytes_found.fetch_sub(size, Relaxed);
+        }
+        match claim {
             Claim::Copy(entry) => Some(entry),
+            Claim::CopyAlone(entry) => {
+                let why = "one of very many hard links, or its inode was reused meanwhile: \
+                           copied as a file of its own";
+                let path = entry.display_path();
+                self.context.outcomes.skipped(&path, "hard-link", why);
+                Some(entry)
+            }
             Claim::Wait => None,
             Claim::Link(entry, existing, digest) => {
                 let link = commit::link(self.number, entry, existing, digest, replace);
@@ -171,16 +186,10 @@ impl Lane<'_> {
         let listed = std::mem::replace(&mut entry.stamp.size, before.size);
         if before.size > SMALL_MAX {
             self.begin_large(entry, opened, replace);
-        } else if before.size <= listed || self.has_room(&entry) {
+        } else if listed <= SMALL_MAX && before.size <= listed || self.has_room(&entry) {
             self.begin_small(entry, opened, replace);
         } else {
-            // It grew since it was listed; it comes again when there is a buffer for it.
-            if let Some(links) = &self.context.links {
-                for waiting in links.failed(&entry) {
-                    self.queue.push_front(waiting);
-                }
-            }
-            self.queue.push_front(entry);
+            self.put_back(entry);
         }
     }
 
@@ -199,6 +208,12 @@ impl Lane<'_> {
                 what,
             ));
         }
+        if entry.recorded.is_some() {
+            // Some file systems answer O_DIRECT from the page cache (btrfs, for compressed and
+            // inline extents): what is to be proved about the medium must not come from there.
+            let advice = rustix::fs::Advice::DontNeed;
+            let _best_effort = rustix::fs::fadvise(&opened.file, 0, None, advice);
+        }
         if !opened.direct {
             self.context.outcomes.buffered_reads.fetch_add(1, Relaxed);
         }
@@ -207,6 +222,12 @@ impl Lane<'_> {
 
     fn begin_small(&mut self, entry: Entry, opened: OpenedSource, replace: bool) {
         let before = opened.stamp();
+        let len = usize::try_from(before.size).unwrap_or(SLOT_LEN);
+        let lease = if len == 0 { None } else { self.lease(len) };
+        if lease.is_none() && len > 0 {
+            // The room that was there is gone: never take that for an empty file.
+            return self.put_back(entry);
+        }
         let attributes = self.attributes_of(&entry, &opened);
         let read = SmallRead {
             entry,
@@ -214,19 +235,24 @@ impl Lane<'_> {
             before,
             replace,
         };
-        let len = usize::try_from(before.size).unwrap_or(SLOT_LEN);
-        let Some(lease) = (len > 0).then(|| self.lease(len)).flatten() else {
-            self.send_small(read, None);
-            return;
+        let Some(lease) = lease else {
+            return self.send_small(read, None);
         };
         self.small_reads += 1;
         let file = Arc::new(opened.file);
-        self.submit(
-            &file,
-            Op::Read { offset: 0, lease },
-            len,
-            Purpose::Small(Box::new(read)),
-        );
+        let op = Op::Read { offset: 0, lease };
+        self.submit(&file, op, len, Purpose::Small(Box::new(read)));
+    }
+
+    /// Gives up an entry for now: it comes again when there is a buffer for it.
+    fn put_back(&mut self, entry: Entry) {
+        if let Some(links) = &self.context.links {
+            for waiting in links.failed(&entry) {
+                self.queue.push_front(waiting);
+            }
+        }
+        self.queue.push_front(entry);
+        self.stuck = true;
     }
 
     fn begin_large(&mut self, entry: Entry, opened: OpenedSource, replace: bool) {

@@ -37,6 +37,9 @@ use transfer::Transfer;
 
 /// Longest sleep: how late a lane may notice that the run is stopping.
 const TICK: Duration = Duration::from_millis(200);
+/// Steps `fill` takes before it looks at completions and at the stop flag again: blocks of holes
+/// take 150 us each to hash, so this is a hundredth of a second.
+const STEPS_MAX: usize = 64;
 /// Directory descriptors of the source a lane keeps open.
 const DIRS_KEPT: usize = 32;
 
@@ -120,6 +123,10 @@ pub(crate) struct Lane<'r> {
     reads: usize,
     writes: usize,
     small_reads: usize,
+    /// Set when an entry had to be put back after it was begun.
+    stuck: bool,
+    /// Set when `fill` stopped although it could go on: the next look must not sleep.
+    more: bool,
     /// How long the rate limit holds us back.
     held_back: Option<Duration>,
     /// Set when the drive went away.
@@ -180,6 +187,8 @@ impl<'r> Lane<'r> {
             reads: 0,
             writes: 0,
             small_reads: 0,
+            stuck: false,
+            more: false,
             held_back: None,
             lost: false,
             unattempted: 0,
@@ -191,18 +200,22 @@ impl<'r> Lane<'r> {
         Arc::clone(&self.waker)
     }
 
-    /// Runs until everything the feeder gave is on its way to the committer, or reported.
+    /// Runs until everything the feeder gave is on its way to the committer, or reported. Returns
+    /// whether the drive was lost.
     ///
     /// # Errors
     /// When the backend itself breaks: the lane ends, its files in flight are reported.
-    pub(crate) fn run(mut self) -> Result<(), Error> {
+    pub(crate) fn run(mut self) -> Result<bool, Error> {
         let mut done = Vec::new();
         loop {
             self.fill();
             self.settle_transfers();
             if self.is_finished() {
+                if !self.feeder_done && self.context.halted() {
+                    self.context.interrupted.store(true, Relaxed);
+                }
                 self.report_unattempted();
-                return Ok(());
+                return Ok(self.lost);
             }
             let wait = self.wait_time();
             let blocker = self.blocker();
@@ -239,6 +252,7 @@ impl<'r> Lane<'r> {
     /// Takes up work while there are buffers, depth and entries.
     fn fill(&mut self) {
         self.held_back = None;
+        self.more = false;
         while let Some(request) = self.backlog.pop_front() {
             if let Err(Full(request)) = self.backend.submit(request) {
                 self.backlog.push_front(request);
@@ -249,7 +263,8 @@ impl<'r> Lane<'r> {
             self.give_up();
             return;
         }
-        loop {
+        // Holes and skipped files take no buffer, so nothing else would end this loop.
+        for _ in 0..STEPS_MAX {
             let went_on = match self.current {
                 Some(transfer) => self.issue_block(transfer),
                 None => self.next_entry(),
@@ -258,6 +273,7 @@ impl<'r> Lane<'r> {
                 return;
             }
         }
+        self.more = true;
     }
 
     /// Begins the next entry. Returns false when there is none, or no room for it.
@@ -325,20 +341,16 @@ impl<'r> Lane<'r> {
     fn report_in_flight(&mut self, error: &Error) {
         let small = std::mem::take(&mut self.pending)
             .into_values()
-            .filter_map(|pending| {
-                if let Purpose::Small(read) = pending.purpose {
-                    Some(read.entry)
-                } else {
-                    None
-                }
+            .filter_map(|pending| match pending.purpose {
+                Purpose::Small(read) => Some(read.entry),
+                _ => None,
             });
         let large = std::mem::take(&mut self.transfers)
             .into_values()
             .map(|t| t.entry);
-        for entry in small.chain(large) {
-            self.context
-                .outcomes
-                .entry_failed(self.number, &entry, error);
+        let begun: Vec<Entry> = small.chain(large).chain(self.queue.drain(..)).collect();
+        for entry in begun {
+            self.report(&entry, error);
         }
     }
 
@@ -381,6 +393,7 @@ impl<'r> Lane<'r> {
                 request,
                 errno: Errno::INVAL,
             } if goes_on_buffered(&request) => {
+                self.context.outcomes.buffered_reads.fetch_add(1, Relaxed);
                 pending.progress = Progress::wanting(&request.op, pending.want);
                 return self.resubmit(request);
             }
@@ -392,6 +405,9 @@ impl<'r> Lane<'r> {
     }
 
     fn wait_time(&self) -> Wait {
+        if self.more {
+            return Wait::Poll;
+        }
         Wait::AtMost(self.held_back.map_or(TICK, |delay| delay.min(TICK)))
     }
 
@@ -427,6 +443,6 @@ impl<'r> Lane<'r> {
         self.context
             .outcomes
             .entry_failed(self.number, entry, error);
-        super::commit::fail_links(self.context, self.number, entry);
+        super::commit::fail_links(self.context, self.number, entry, error);
     }
 }
