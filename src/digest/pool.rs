@@ -45,12 +45,23 @@ pub struct HashJob {
 
 impl HashJob {
     /// Hashes the block on the calling thread, gives its buffer back, and wakes the lane.
+    ///
+    /// A panic leaves that block out and marks its file as failed: its lane reports that one
+    /// file; the thread and the other files go on.
     pub fn run(self) {
+        let (waker, failed) = (Arc::clone(&self.waker), Arc::clone(&self.failed));
+        if catch_unwind(AssertUnwindSafe(|| self.hash())).is_err() {
+            failed.store(true, Relaxed);
+        }
+        waker.wake();
+    }
+
+    fn hash(self) {
         let Self {
             digest,
             index,
             bytes,
-            waker,
+            waker: _,
             failed: _,
         } = self;
         match &bytes {
@@ -58,7 +69,6 @@ impl HashJob {
             Bytes::Zeros(len) => digest.absorb(index, ZEROS.get(..*len).unwrap_or(&ZEROS)),
         }
         drop(bytes);
-        waker.wake();
     }
 }
 
@@ -83,13 +93,7 @@ impl HashPool {
                     .name(format!("hash-{index}"))
                     .spawn(move || {
                         for job in jobs {
-                            // A panic leaves that block out: its lane reports that one file; the
-                            // worker and the other files go on.
-                            let (waker, failed) = (Arc::clone(&job.waker), Arc::clone(&job.failed));
-                            if catch_unwind(AssertUnwindSafe(|| job.run())).is_err() {
-                                failed.store(true, Relaxed);
-                                waker.wake();
-                            }
+                            job.run();
                         }
                     })
             })

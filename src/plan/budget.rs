@@ -12,6 +12,12 @@ pub const LANE_SLOTS_MAX: usize = 32;
 const FIXED: u64 = 24 << 20;
 /// What a lane needs beside its buffers: two thread stacks, a ring, directory caches.
 const LANE_FIXED: u64 = 1 << 20;
+/// Least bytes for sorting the manifest.
+const SORTER_MIN: u64 = 1 << 20;
+/// Least bytes of one window of entries.
+const WINDOW_MIN: u64 = 64 << 10;
+/// Windows a lane holds: one being filled, one in the channel, one with the lane.
+const WINDOWS: u64 = 3;
 
 /// How memory is divided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +44,9 @@ impl Budget {
         let slot = SLOT_LEN as u64;
         let fixed = FIXED + LANE_FIXED * lanes_u64;
         let free = memory.saturating_sub(fixed);
-        let slots = free * 7 / 8 / slot / lanes_u64;
+        // An eighth of it for entries and the manifest, and never less than they are given below.
+        let side = (free / 8).max(SORTER_MIN + WINDOWS * WINDOW_MIN * lanes_u64);
+        let slots = free.saturating_sub(side) / slot / lanes_u64;
         if slots < LANE_SLOTS_MIN as u64 {
             let least = fixed + (lanes_u64 * LANE_SLOTS_MIN as u64 * slot * 8).div_ceil(7) + slot;
             let what = format!(
@@ -53,10 +61,9 @@ impl Budget {
                 &what,
             ));
         }
-        let side = free / 8;
-        let sorter = (side / 4).clamp(1 << 20, 16 << 20);
-        // A feeder holds one window being filled, one in the channel, one with the lane.
-        let window = (side.saturating_sub(sorter) / lanes_u64 / 3).clamp(64 << 10, 16 << 20);
+        let sorter = (side / 4).clamp(SORTER_MIN, 16 << 20);
+        let window =
+            (side.saturating_sub(sorter) / lanes_u64 / WINDOWS).clamp(WINDOW_MIN, 16 << 20);
         let narrow = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
         Ok(Self {
             slots_per_lane: narrow(slots).min(LANE_SLOTS_MAX),

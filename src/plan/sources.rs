@@ -146,6 +146,9 @@ pub fn look_at_target(path: &Path, sources: &[Source]) -> Result<TargetPlace, Er
     let missing = match rustix::fs::stat(path) {
         Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => None,
         Ok(_) => return Err(usage(path, "the target is there, but it is not a folder")),
+        Err(Errno::NOENT) if rustix::fs::lstat(path).is_ok() => {
+            return Err(usage(path, "the target is a symlink to nothing"));
+        }
         Err(Errno::NOENT) => Some(last_component(path)?),
         Err(errno) => return Err(usage(path, "cannot open the target").because(errno)),
     };

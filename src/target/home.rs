@@ -66,9 +66,9 @@ impl Home {
             Ok(()) | Err(Errno::EXIST) => {}
             Err(errno) => return Err(Error::target(&label, "make the private folder", errno)),
         }
-        let dir = open_dir(target, HOME).map_err(|errno| match errno {
-            Errno::NOTDIR | Errno::LOOP => {
-                let what = "something that is not a folder of ours has this name";
+        let dir = beneath::read_dir_fd(target, HOME.as_bytes()).map_err(|errno| match errno {
+            Errno::LOOP | Errno::NOTDIR | Errno::XDEV => {
+                let what = "a symlink, a file or a mount is in the place of the private folder";
                 Error::new(ErrorKind::Refused, Side::Record, &label, what).because(errno)
             }
             errno => fail("open the private folder", errno),
@@ -310,7 +310,8 @@ fn sweep(home: BorrowedFd<'_>) -> Result<(), Errno> {
             let opened = rustix::fs::openat(home, name.as_slice(), flags, Mode::empty());
             let Ok(job) = opened else { continue };
             match clear_stage(job.as_fd()) {
-                Ok(()) | Err(Errno::NOENT) => {}
+                // Whatever inhaul did not put there stays, and is in nobody's way.
+                Ok(()) | Err(Errno::NOENT | Errno::NOTEMPTY) => {}
                 Err(errno) => return Err(errno),
             }
         }

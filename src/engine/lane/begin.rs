@@ -36,7 +36,7 @@ impl Lane<'_> {
             Ok(Some(replace)) => replace,
             Ok(None) => return true,
             Err(error) => {
-                self.report(&entry, &error);
+                self.report_name(&entry, &error);
                 return true;
             }
         };

@@ -436,13 +436,19 @@ impl<'r> Lane<'r> {
         self.counters.bytes_read.fetch_add(bytes, Relaxed);
     }
 
+    /// Reports an entry that was begun, and with it the names that waited for it.
     fn report(&mut self, entry: &Entry, error: &Error) {
+        self.report_name(entry, error);
+        super::commit::fail_links(self.context, self.number, entry, error);
+    }
+
+    /// Reports an entry that was not begun: other names of its inode are none the worse for it.
+    fn report_name(&mut self, entry: &Entry, error: &Error) {
         if error.kind().reach() == crate::error::Reach::Lane {
             self.lost = true;
         }
         self.context
             .outcomes
             .entry_failed(self.number, entry, error);
-        super::commit::fail_links(self.context, self.number, entry, error);
     }
 }
