@@ -7,7 +7,7 @@ use rustix::io::{Errno, retry_on_intr};
 
 use super::open::{STEP, check_path};
 
-/// Does what [`super::open`] does, with openat(2) alone: for Linux before 5.6 and for seccomp
+/// Does what [`super::open()`] does, with openat(2) alone: for Linux before 5.6 and for seccomp
 /// filters that do not know openat2.
 ///
 /// Each directory is opened from the one before it with `O_NOFOLLOW`, so no step can be led
@@ -17,7 +17,7 @@ use super::open::{STEP, check_path};
 /// is therefore refused too late for `O_TRUNC`, which nothing here uses.
 ///
 /// # Errors
-/// As [`super::open`].
+/// As [`super::open()`].
 pub fn open_by_walking(
     root: BorrowedFd<'_>,
     path: &[u8],

@@ -73,7 +73,7 @@ pub struct Record {
 ///    two frames mean one record, and a changed frame is an error or a different record.
 /// 6. Frames are at most [`FRAME_LEN_MAX`] bytes long, without the terminator.
 ///
-/// Whether a path stays inside TARGET is not a codec's business: [`reader`] and
+/// Whether a path stays inside TARGET is not a codec's business: [`reader()`] and
 /// [`ManifestWriter`] refuse those that do not.
 pub trait Codec: Debug + Send + Sync {
     /// Returns its name, for messages.

@@ -65,7 +65,7 @@ impl ManifestWriter {
     /// Adds a record to the file that can express it. Order is the caller's; see [`Sorter`].
     ///
     /// # Errors
-    /// `InvalidInput` for a path that [`super::load`] would refuse; otherwise what writing met.
+    /// `InvalidInput` for a path that [`super::load()`] would refuse; otherwise what writing met.
     pub fn push(&mut self, record: &Record) -> io::Result<()> {
         check_path(&record.path).map_err(|e| io::Error::new(io::ErrorKind::InvalidInput, e))?;
         self.frame.clear();

@@ -3,7 +3,7 @@
 //! **Boundary.** Reads directories and inodes of a source; never reads file contents, never
 //! touches the target.
 //!
-//! 1. [`walk`] opens one directory at a time below the tree's root and lists it in batches.
+//! 1. [`walk()`] opens one directory at a time below the tree's root and lists it in batches.
 //! 2. Each batch is sorted by inode number, then asked for its inodes.
 //! 3. What [`Filter`] and [`FilesFrom`] let through waits in a window of bounded size.
 //! 4. A full window is put in reading order ([`Order`]) and handed to the [`Visitor`].
