@@ -72,7 +72,9 @@ impl Window {
         if order == Order::Listing {
             return entries;
         }
-        entries.sort_unstable_by_key(|entry| (entry.position, entry.stamp.ino));
+        // Stable: names of one inode come in the same order in each run, wherever it lies, so that
+        // the name a stopped run has copied is the one the next run meets first.
+        entries.sort_by_key(|entry| (entry.position, entry.stamp.ino));
         if order == Order::Physical && self.tells_places {
             if find_places(&mut entries, root, stopped).is_err() {
                 self.tells_places = false;
@@ -80,7 +82,7 @@ impl Window {
                     entry.position = if is_read(entry) { entry.stamp.ino } else { 0 };
                 }
             }
-            entries.sort_unstable_by_key(|entry| (entry.position, entry.stamp.ino));
+            entries.sort_by_key(|entry| (entry.position, entry.stamp.ino));
         }
         entries
     }
