@@ -120,7 +120,7 @@ fn absurd_needs_do_not_wrap_around() {
 }
 
 /// `a/inner/`, `b/`, `file`, and symlinks to a directory, to a file and to nothing.
-fn sources() -> tempfile::TempDir {
+fn sources() -> ports::Scratch {
     let dir = scratch();
     let top = dir.path();
     std::fs::create_dir_all(top.join("a/inner")).unwrap();

@@ -154,7 +154,7 @@ impl Home {
     /// Durable under its name when this returns.
     ///
     /// # Errors
-    /// `RecordWrite`, or `TargetFull`.
+    /// `RecordWrite`.
     pub fn write_record(&self, name: &str, bytes: &[u8]) -> Result<(), Error> {
         let path = self.label.join(&self.job_name).join(name);
         let fail = |what: &str, errno| record_error(&path, what, errno);

@@ -67,7 +67,13 @@ impl Publisher {
                 .collect();
         }
         let mut answers: Vec<_> = batch.iter().map(|sealed| self.name(sealed)).collect();
-        if let Err(errno) = self.sync_dirs(batch).and_then(|()| self.sync_all()) {
+        // Only where something was named: a path that leads elsewhere fails its own file.
+        let named: Vec<&Sealed> = answers
+            .iter()
+            .zip(batch)
+            .filter_map(|(answer, sealed)| answer.is_ok().then_some(sealed))
+            .collect();
+        if let Err(errno) = self.sync_dirs(&named).and_then(|()| self.sync_all()) {
             for (answer, sealed) in answers.iter_mut().zip(batch) {
                 *answer = Err(self.sync_error(sealed, errno));
             }
@@ -106,11 +112,11 @@ impl Publisher {
     }
 
     /// Syncs every directory that got a name, where syncing the whole does not.
-    fn sync_dirs(&self, batch: &[Sealed]) -> Result<(), Errno> {
+    fn sync_dirs(&self, named: &[&Sealed]) -> Result<(), Errno> {
         if !self.parts.sync_each {
             return Ok(());
         }
-        let dirs: BTreeSet<&[u8]> = batch
+        let dirs: BTreeSet<&[u8]> = named
             .iter()
             .map(|sealed| split(&sealed.target_path).0)
             .collect();

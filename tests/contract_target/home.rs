@@ -7,7 +7,9 @@ use inhaul::error::ErrorKind;
 use inhaul::target::{Home, Target};
 
 use super::ports::looking::staged;
-use super::ports::target::{handle, open, planted, small, stager, try_open};
+use super::ports::target::{
+    handle, open, open_choosing, planted, publish, small, stager, try_open,
+};
 use super::ports::{Cover, Fs, Place, painted, root, scratch};
 
 fn refusal(dir: &Path) -> ErrorKind {
@@ -212,6 +214,45 @@ fn latest_points_to_the_newest_record() {
 }
 
 #[test]
+fn only_the_job_begun_last_and_not_finished_is_offered() {
+    let dir = scratch();
+    let reopen = |go_on: bool| {
+        let mut offered = None;
+        let target = open_choosing(dir.path(), &mut |name, job| {
+            let link = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&job));
+            let path = std::fs::read_link(link).unwrap();
+            assert_eq!(path.file_name().unwrap(), name);
+            offered = Some(name.to_owned());
+            go_on
+        });
+        let name = target.home().job_name().to_owned();
+        (target, offered, name)
+    };
+    let (target, offered, first) = reopen(true);
+    assert_eq!(offered, None);
+    let mut killed = stager(&target);
+    let _half = small(killed.as_mut(), "name", b"half", false);
+    drop((killed, target));
+
+    let (target, offered, second) = reopen(true);
+    assert_eq!((offered.as_ref(), &second), (Some(&first), &first));
+    let named = |path: &PathBuf| path.ends_with("test/1");
+    assert!(!staged(dir.path()).iter().any(named), "swept all the same");
+    let mut stager = stager(&target);
+    publish(&target, &[small(stager.as_mut(), "name", b"whole", false)]);
+    drop(target);
+
+    let (target, offered, third) = reopen(false);
+    assert_eq!(offered.as_ref(), Some(&first));
+    assert_ne!(third, first);
+    target.home().finish().unwrap();
+    drop(target);
+    let (_target, offered, fourth) = reopen(true);
+    assert_eq!(offered, None);
+    assert_ne!(fourth, third);
+}
+
+#[test]
 fn a_record_is_whole_and_durable_or_the_old_one() {
     let Some(place) = Place::new(Fs::Ext4, 64) else {
         return;
@@ -233,7 +274,7 @@ fn a_record_is_whole_and_durable_or_the_old_one() {
     let error = home
         .write_record("report.json", &painted(3, 1 << 20))
         .unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::TargetFull);
+    assert_eq!(error.kind(), ErrorKind::RecordWrite);
     let job = dir.join(".inhaul").join(home.job_name());
     assert!(std::fs::read(job.join("report.json")).unwrap() == new);
 }

@@ -111,8 +111,10 @@ pub(crate) fn staged(target: &Path) -> Vec<PathBuf> {
         return found;
     };
     for job in jobs {
-        let stage = job.unwrap().path().join("stage");
-        if stage.is_dir() {
+        let job = job.unwrap();
+        let stage = job.path().join("stage");
+        // `latest` and `current` are links to a job.
+        if !job.file_type().unwrap().is_symlink() && stage.is_dir() {
             for path in paths(&stage) {
                 let full = stage.join(OsStr::from_bytes(&path));
                 found.push(full.strip_prefix(&home).unwrap().to_owned());

@@ -46,12 +46,35 @@ pub(crate) fn tool(words: &[&str]) -> Result<String, String> {
     Err(format!("{}: {said}", words.join(" ")))
 }
 
-/// Returns a directory that goes away with the test.
-pub(crate) fn scratch() -> TempDir {
-    tempfile::Builder::new()
-        .prefix("inhaul-ports-")
-        .tempdir()
-        .unwrap()
+/// A directory that goes away with the test: for root on a tmpfs of its own, so that a sync waits
+/// for nobody else's files.
+#[derive(Debug)]
+pub(crate) struct Scratch {
+    _mounted: Option<Cover>,
+    dir: TempDir,
+}
+
+impl Scratch {
+    pub(crate) fn path(&self) -> &Path {
+        self.dir.path()
+    }
+}
+
+pub(crate) fn scratch() -> Scratch {
+    let dir = plain_scratch();
+    let root = rustix::process::geteuid().is_root();
+    let _mounted = root.then(|| {
+        let cover = Cover::new(dir.path());
+        let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(dir.path(), open).unwrap();
+        cover
+    });
+    Scratch { _mounted, dir }
+}
+
+fn plain_scratch() -> TempDir {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix("inhaul-ports-").tempdir().unwrap()
 }
 
 /// The file systems a target may be on.
@@ -110,7 +133,7 @@ impl Place {
         if !root() {
             return None;
         }
-        let scratch = scratch();
+        let scratch = plain_scratch();
         let base = scratch.path().to_owned();
         let mut place = Self {
             fs,
@@ -171,7 +194,7 @@ impl Place {
     /// Only what was written to the drive is in it; what is in the page cache of the file system
     /// is not. The place itself is still mounted.
     pub(crate) fn after_power_cut(&self) -> Self {
-        let scratch = scratch();
+        let scratch = plain_scratch();
         let copy = scratch.path().join("image");
         let sparse = ["cp", "--sparse=always"];
         let paths = [self.image.to_str().unwrap(), copy.to_str().unwrap()];
@@ -216,9 +239,9 @@ impl Drop for Place {
 pub(crate) struct Cover(PathBuf);
 
 impl Cover {
-    /// Mounts a small tmpfs.
+    /// Mounts a tmpfs.
     pub(crate) fn new(on: &Path) -> Self {
-        Self::mount(on, &["-t", "tmpfs", "-o", "size=4m", "none"])
+        Self::mount(on, &["-t", "tmpfs", "-o", "noatime,size=640m", "none"])
     }
 
     /// Binds another directory.

@@ -1,6 +1,6 @@
 //! Using the target port: stage, write as the geometry wants, seal, publish.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use inhaul::buffer::Arena;
@@ -27,6 +27,13 @@ pub(crate) fn handle(dir: &Path) -> OwnedFd {
 }
 
 pub(crate) fn try_open(dir: &Path) -> Result<LocalTarget, Error> {
+    try_open_choosing(dir, &mut |_, _| false)
+}
+
+fn try_open_choosing(
+    dir: &Path,
+    choose: &mut dyn FnMut(&str, BorrowedFd<'_>) -> bool,
+) -> Result<LocalTarget, Error> {
     let policy = Policy {
         setid: true,
         caps: false,
@@ -36,20 +43,29 @@ pub(crate) fn try_open(dir: &Path) -> Result<LocalTarget, Error> {
         policy,
         direct: true,
     };
-    LocalTarget::open(dir.to_owned(), handle(dir), settings, &mut |_, _| false)
+    LocalTarget::open(dir.to_owned(), handle(dir), settings, choose)
 }
 
-/// Opens a target. A program that another test is starting holds our lock for a moment.
+/// Opens a target that nobody should hold.
 pub(crate) fn open(dir: &Path) -> LocalTarget {
+    open_choosing(dir, &mut |_, _| false)
+}
+
+/// The same; `choose` decides about the job that was not finished.
+pub(crate) fn open_choosing(
+    dir: &Path,
+    choose: &mut dyn FnMut(&str, BorrowedFd<'_>) -> bool,
+) -> LocalTarget {
     for _ in 0..200 {
-        match try_open(dir) {
+        match try_open_choosing(dir, choose) {
+            // A program that another test is starting holds the lock for a moment.
             Err(error) if error.kind() == ErrorKind::Locked => {
                 std::thread::sleep(std::time::Duration::from_millis(10));
             }
             opened => return opened.unwrap(),
         }
     }
-    try_open(dir).unwrap()
+    panic!("{} stays locked", dir.display());
 }
 
 pub(crate) fn stager(target: &dyn Target) -> Box<dyn Stager> {
