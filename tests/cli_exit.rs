@@ -300,6 +300,46 @@ fn code_75_is_for_a_stop_that_can_be_gone_on_from() {
     }
 }
 
+#[test]
+fn links_are_still_links_after_a_stop() {
+    if !need_tools("links_are_still_links_after_a_stop", &["rsync"]) {
+        return;
+    }
+    let scratch = Scratch::new();
+    let source = scratch.dir("source");
+    let copy = scratch.join("target/source");
+    for dir in ["a", "b", "c"] {
+        std::fs::create_dir(source.join(dir)).unwrap();
+    }
+    for index in 0..60 {
+        let name = |dir: &str| source.join(dir).join(format!("file{index}"));
+        tree::paint(&name("b"), index, 150_000);
+        for dir in ["a", "c"] {
+            std::fs::hard_link(name("b"), name(dir)).unwrap();
+        }
+    }
+    tree::age(&source, 1_200_000_000);
+    let slow = Running::start(inhaul(&[
+        &"copy",
+        &SLOWLY,
+        &source,
+        &scratch.join("target"),
+    ]));
+    wait_for("some links", || {
+        (copy.exists() && files(&walk(&copy)) > 20).then_some(())
+    });
+    slow.signal(Signal::TERM);
+    slow.finish().expect(75);
+    run(&[
+        &"copy",
+        &"--existing=skip",
+        &source,
+        &scratch.join("target"),
+    ])
+    .expect(0);
+    rsync_agrees(&source, &copy);
+}
+
 /// Fails if any job folder holds a file without a name.
 fn nothing_staged(target: &Path) {
     for job in std::fs::read_dir(target.join(".inhaul")).unwrap() {

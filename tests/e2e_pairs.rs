@@ -134,7 +134,7 @@ fn overlay_to_ext4() {
     tree::text(&lower.join("below/hidden"), "hidden by the layer above");
     let source = Mounted::overlay(&scratch, "source", &lower, layers.path());
     std::fs::remove_file(source.join("below/hidden")).unwrap();
-    let target = Mounted::image(&scratch, "target", Fs::Ext4, 160);
+    let target = Mounted::image(&scratch, "target", Fs::Ext4, 256);
     check(tree_on(&source), &target);
     assert!(!target.join("uring/source/below/hidden").exists());
 }

@@ -63,13 +63,16 @@ impl Scratch {
 pub(crate) fn scratch() -> Scratch {
     let dir = plain_scratch();
     let root = rustix::process::geteuid().is_root();
-    let _mounted = root.then(|| {
+    let mounted = root.then(|| {
         let cover = Cover::new(dir.path());
         let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
         std::fs::set_permissions(dir.path(), open).unwrap();
         cover
     });
-    Scratch { _mounted, dir }
+    Scratch {
+        _mounted: mounted,
+        dir,
+    }
 }
 
 fn plain_scratch() -> TempDir {
