@@ -112,8 +112,13 @@ impl<'r> Committer<'r> {
         let answers = self.context.target.publish(&sealed);
         debug_assert_eq!(answers.len(), whats.len(), "one answer for each file");
         let mut links = Vec::new();
-        for ((lane, entry, what, bytes), answer) in whats.into_iter().zip(answers) {
-            let acknowledged = answer.and_then(|()| self.ledger.committed(&entry, what.digest()));
+        for (((lane, entry, what, bytes), answer), sealed) in
+            whats.into_iter().zip(answers).zip(&sealed)
+        {
+            let acknowledged = answer.and_then(|()| {
+                self.ledger
+                    .committed(&entry, what.digest(), sealed.linked_to())
+            });
             match acknowledged {
                 Ok(()) => self.acknowledge(lane, &entry, bytes, what, &mut links),
                 Err(error) => {

@@ -1,5 +1,6 @@
 //! `copy`: from a job to a report.
 
+use std::collections::HashMap;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -20,7 +21,7 @@ use super::setup::{ScanJob, choose, raise_descriptor_limit, reading_context, sca
 use super::summary::{Heading, LaneFacts, report};
 use super::telemetry::Telemetry;
 use crate::error::{Error, ErrorKind, Side};
-use crate::manifest::{self, PROBLEMS_FILE, Sorter, Spool};
+use crate::manifest::{self, PROBLEMS_FILE, Record, Sorter, Spool};
 use crate::plan::{
     Budget, LanePlan, NamedLink, TargetPlace, check_landings, lanes, look_at_target, open_sources,
 };
@@ -107,6 +108,7 @@ pub fn copy(job: &CopyJob, session: &Session) -> Result<Report, Error> {
     };
     let mut ledger = Listing {
         sorter: Sorter::new(dup()?, budget.sorter_bytes),
+        owed: HashMap::new(),
     };
     let scan = ScanJob {
         filter: &job.filter,
@@ -154,7 +156,7 @@ pub fn copy(job: &CopyJob, session: &Session) -> Result<Report, Error> {
 
 /// Ends a run at the target: manifest first, then the witness has the last word.
 fn seal(heading: &mut Heading, context: &Context, ledger: Listing, target: &LocalTarget) {
-    let listed = add_earlier(context, ledger.sorter, target)
+    let listed = add_earlier(context, ledger, target)
         .and_then(|sorter| manifest::write_sorted(sorter, target.home().job()));
     match listed {
         Ok(counts) => {
@@ -173,12 +175,10 @@ fn seal(heading: &mut Heading, context: &Context, ledger: Listing, target: &Loca
 }
 
 /// Adds the files of the newest manifest that are still there, if this run met files that were
-/// there already: it goes on with what an earlier run began, and its manifest is to cover both. What this run copied itself comes first and counts.
-fn add_earlier(
-    context: &Context,
-    mut sorter: Sorter,
-    target: &LocalTarget,
-) -> Result<Sorter, Error> {
+/// there already, and the names it linked to them: it goes on with what an earlier run began, and
+/// its manifest is to cover both. What this run copied itself comes first and counts.
+fn add_earlier(context: &Context, ledger: Listing, target: &LocalTarget) -> Result<Sorter, Error> {
+    let Listing { mut sorter, owed } = ledger;
     if !context.outcomes.met_existing() {
         return Ok(sorter);
     }
@@ -208,7 +208,15 @@ fn add_earlier(
                 break;
             }
         };
-        if matches!(stager.vacancy(&record.path), Ok(Vacancy::File(_))) {
+        if !matches!(stager.vacancy(&record.path), Ok(Vacancy::File(_))) {
+            continue;
+        }
+        let links = owed.get(&record.path).into_iter().flatten();
+        let linked = links.map(|name| Record {
+            path: name.clone(),
+            digest: record.digest,
+        });
+        for record in linked.chain([record.clone()]) {
             sorter.push(&record).map_err(|source| {
                 let what = "list what an earlier run copied";
                 Error::new(

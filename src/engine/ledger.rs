@@ -1,5 +1,6 @@
 //! What a command does with each file once it is durable: list it, print it, compare it.
 
+use std::collections::HashMap;
 use std::fmt::Debug;
 use std::sync::Arc;
 
@@ -7,26 +8,47 @@ use super::session::Observer;
 use crate::digest::Hash;
 use crate::error::{Error, ErrorKind, Side};
 use crate::manifest::{Record, Sorter};
-use crate::scan::Entry;
+use crate::scan::{Entry, Kind};
 
 /// Takes note of durable files, in the order they became durable.
 pub(crate) trait Ledger: Debug + Send {
-    /// Takes note of one. `digest` is `None` for what has no bytes of its own, links among them.
+    /// Takes note of one. `digest` is `None` for what has no bytes of its own, and for a further
+    /// name of a file that was there before this run; `existing` is the path below TARGET that a
+    /// further name is linked to.
     ///
     /// # Errors
     /// The file then counts as failed.
-    fn committed(&mut self, entry: &Entry, digest: Option<&Hash>) -> Result<(), Error>;
+    fn committed(
+        &mut self,
+        entry: &Entry,
+        digest: Option<&Hash>,
+        existing: Option<&[u8]>,
+    ) -> Result<(), Error>;
 }
 
 /// `copy`: lists files for the manifest.
 #[derive(Debug)]
 pub(crate) struct Listing {
     pub(crate) sorter: Sorter,
+    /// Names linked to files that were there before: by that file's path, both below TARGET. Their
+    /// digests are in an earlier manifest.
+    pub(crate) owed: HashMap<Vec<u8>, Vec<Vec<u8>>>,
 }
 
 impl Ledger for Listing {
-    fn committed(&mut self, entry: &Entry, digest: Option<&Hash>) -> Result<(), Error> {
-        let Some(digest) = digest else { return Ok(()) };
+    fn committed(
+        &mut self,
+        entry: &Entry,
+        digest: Option<&Hash>,
+        existing: Option<&[u8]>,
+    ) -> Result<(), Error> {
+        let Some(digest) = digest else {
+            if let Some(existing) = existing.filter(|_| entry.kind == Kind::File) {
+                let names = self.owed.entry(existing.to_vec()).or_default();
+                names.push(entry.target_path());
+            }
+            return Ok(());
+        };
         let record = Record {
             path: entry.target_path(),
             digest: *digest,
@@ -51,7 +73,12 @@ pub(crate) struct Telling {
 }
 
 impl Ledger for Telling {
-    fn committed(&mut self, entry: &Entry, digest: Option<&Hash>) -> Result<(), Error> {
+    fn committed(
+        &mut self,
+        entry: &Entry,
+        digest: Option<&Hash>,
+        _existing: Option<&[u8]>,
+    ) -> Result<(), Error> {
         if let Some(digest) = digest {
             use std::os::unix::ffi::OsStrExt;
             let path = entry.display_path();
@@ -67,7 +94,12 @@ impl Ledger for Telling {
 pub(crate) struct Comparing;
 
 impl Ledger for Comparing {
-    fn committed(&mut self, entry: &Entry, digest: Option<&Hash>) -> Result<(), Error> {
+    fn committed(
+        &mut self,
+        entry: &Entry,
+        digest: Option<&Hash>,
+        _existing: Option<&[u8]>,
+    ) -> Result<(), Error> {
         match (entry.recorded, digest) {
             (Some(recorded), Some(read)) if recorded == *read => Ok(()),
             (Some(recorded), Some(read)) => {

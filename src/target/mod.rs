@@ -131,6 +131,14 @@ impl Sealed {
             stamp: None,
         }
     }
+
+    /// Returns the path below TARGET of the file that this is a further name for, if it is one.
+    pub fn linked_to(&self) -> Option<&[u8]> {
+        match &self.form {
+            Form::Link { existing } => Some(existing),
+            Form::Staged { .. } | Form::Nothing => None,
+        }
+    }
 }
 
 /// A place that can hold files.
