@@ -202,20 +202,12 @@ fn never_torn(io: IoChoice, seed: u64) {
             // Only what went away before it was listed may go without a word.
             None => assert!(
                 told.contains_key(&file.path) || file.now.is_none(),
-<<<<<<< HEAD
-                "{name:?} is lost"
-            ),
-        }
-    }
-    assert_eq!(report.totals.files as usize, files(target.path()).len());
-=======
                 "{} is lost",
                 name.display()
             ),
         }
     }
     assert_eq!(report.totals.files, files(target.path()).len() as u64);
->>>>>>> main
     assert!(staged(target.path()).is_empty());
     // Once it is quiet, the rest follows.
     job.existing = Existing::Overwrite;
@@ -275,11 +267,7 @@ fn changed_after_the_listing(before: usize, after: usize, io: IoChoice) {
     let told: BTreeSet<_> = watch.told().into_iter().map(|(path, _)| path).collect();
     assert!(told.len() < 7, "most were not begun by then: {told:?}");
     names.retain(|name| !told.contains(name));
-<<<<<<< HEAD
-    assert_eq!(report.totals.files as usize, names.len());
-=======
     assert_eq!(report.totals.files, names.len() as u64);
->>>>>>> main
     for name in names {
         let copy = std::fs::read(target.join(name.file_name().unwrap())).unwrap();
         let number: u64 = name.file_name().unwrap().to_str().unwrap().parse().unwrap();

@@ -179,7 +179,7 @@ fn seal(heading: &mut Heading, context: &Context, ledger: Listing, target: &Loca
 /// its manifest is to cover both. What this run copied itself comes first and counts.
 fn add_earlier(context: &Context, ledger: Listing, target: &LocalTarget) -> Result<Sorter, Error> {
     let Listing { mut sorter, owed } = ledger;
-    if !context.outcomes.met_existing() {
+    if !context.outcomes.met_existing() && !context.interrupted.load(Relaxed) {
         return Ok(sorter);
     }
     let Some(job) = target.home().newest_job() else {
