@@ -11,6 +11,7 @@ pub mod engine;
 pub mod error;
 pub mod exit;
 pub mod io;
+pub mod journal;
 pub mod manifest;
 pub mod plan;
 pub mod scan;

@@ -16,7 +16,7 @@ mod reader;
 mod run;
 mod sorter;
 mod spool;
-mod unnamed;
+pub(crate) mod unnamed;
 mod writer;
 
 pub use b3sum::B3sum;

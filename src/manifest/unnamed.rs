@@ -13,7 +13,7 @@ pub(super) const NAME_TRIES_MAX: u32 = 1000;
 /// Opens a new file without a name, on the file system of `dir`, for reading and writing.
 ///
 /// Its space is given back when it is closed, however the program ends.
-pub(super) fn open(dir: BorrowedFd<'_>) -> io::Result<File> {
+pub(crate) fn open(dir: BorrowedFd<'_>) -> io::Result<File> {
     let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
     match openat(dir, c".", flags, Mode::RUSR | Mode::WUSR) {
         Ok(file) => Ok(file.into()),

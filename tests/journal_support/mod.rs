@@ -1,0 +1,324 @@
+//! Scratch folders, records that own what they name, and frame boundaries found without the code
+//! under test.
+
+#![allow(dead_code, reason = "every test binary uses another part of it")]
+#![expect(clippy::unwrap_used, reason = "helpers of tests, which may panic")]
+
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use inhaul::error::Error;
+use inhaul::journal::{
+    self, Blocks, Done, End, Failed, FinishedDir, Identity, JobHead, Loaded, Record, Source, Stage,
+    Stamp, TargetStamp, Writer,
+};
+
+pub(crate) const HEADER_LEN: usize = 32;
+const FRAME_LEN_MIN: usize = 29;
+
+/// A folder to keep journals in.
+pub(crate) struct Folder {
+    pub(crate) dir: tempfile::TempDir,
+    handle: File,
+}
+
+impl Folder {
+    /// In memory where that is possible: thousands of syncs then take no time.
+    pub(crate) fn new() -> Self {
+        let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
+        Self::of(dir.unwrap())
+    }
+
+    pub(crate) fn of(dir: tempfile::TempDir) -> Self {
+        let handle = File::open(dir.path()).unwrap();
+        Self { dir, handle }
+    }
+
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+        self.handle.as_fd()
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub(crate) fn create(&self) -> Writer {
+        self.try_create().unwrap()
+    }
+
+    pub(crate) fn try_create(&self) -> Result<Writer, Error> {
+        journal::create(self.fd(), Path::new("JOB"), &head())
+    }
+
+    pub(crate) fn open(&self) -> Result<(Loaded, Writer), Error> {
+        journal::open(self.fd(), Path::new("JOB"))
+    }
+
+    pub(crate) fn read(&self) -> Result<Loaded, Error> {
+        journal::read(self.fd(), Path::new("JOB"), self.fd())
+    }
+
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        std::fs::read(self.path("journal")).unwrap()
+    }
+
+    pub(crate) fn set_bytes(&self, bytes: &[u8]) {
+        std::fs::write(self.path("journal"), bytes).unwrap();
+    }
+
+    /// Makes a journal of these records, in one group.
+    pub(crate) fn record(&self, records: &[Owned]) {
+        append_all(&mut self.create(), records);
+    }
+}
+
+pub(crate) fn append_all(writer: &mut Writer, records: &[Owned]) {
+    let now = Instant::now();
+    for record in records {
+        writer.append(&record.get(), now).unwrap();
+    }
+    writer.commit().unwrap();
+}
+
+pub(crate) fn identity(name: &str) -> Identity {
+    Identity {
+        fs_uuid: Some(name.as_bytes().to_vec()),
+        fs_type: "ext4".to_owned(),
+        serial: None,
+        size: 1 << 40,
+        root_ino: 2,
+    }
+}
+
+pub(crate) fn head() -> JobHead {
+    JobHead {
+        job: "20260101-000000-abcd".to_owned(),
+        options: [9; 32],
+        target: identity("target"),
+    }
+}
+
+/// A [`Record`] with names of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Owned {
+    pub(crate) what: What,
+    pub(crate) source: u32,
+    pub(crate) path: Vec<u8>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum What {
+    Source(Identity, Vec<u8>, Vec<u8>),
+    Done([u8; 32], Stamp, TargetStamp),
+    Blocks {
+        thread: Vec<u8>,
+        number: u64,
+        ino: u64,
+        stamp: Stamp,
+        first: u64,
+        values: Vec<[u8; 32]>,
+    },
+    Failed(String, String),
+    Dir,
+    End(bool, u8),
+}
+
+impl Owned {
+    pub(crate) fn get(&self) -> Record<'_> {
+        let (source, target_path) = (self.source, self.path.as_slice());
+        match &self.what {
+            What::Source(identity, label, landing) => Record::Source(Source {
+                index: source,
+                identity: identity.clone(),
+                label: label.clone(),
+                landing: landing.clone(),
+            }),
+            What::Done(digest, source_stamp, target_stamp) => Record::Done(Done {
+                source,
+                target_path,
+                digest: *digest,
+                source_stamp: *source_stamp,
+                target_stamp: *target_stamp,
+            }),
+            What::Blocks {
+                thread,
+                number,
+                ino,
+                stamp,
+                first,
+                values,
+            } => Record::Blocks(Blocks {
+                source,
+                target_path,
+                stage: Stage {
+                    thread,
+                    number: *number,
+                },
+                stage_ino: *ino,
+                source_stamp: *stamp,
+                first_block: *first,
+                values,
+            }),
+            What::Failed(kind, reason) => Record::Failed(Failed {
+                source,
+                target_path,
+                kind,
+                reason,
+            }),
+            What::Dir => Record::Dir(FinishedDir {
+                source,
+                target_path,
+            }),
+            What::End(complete, exit_code) => Record::End(End {
+                complete: *complete,
+                exit_code: *exit_code,
+            }),
+        }
+    }
+}
+
+pub(crate) fn stamp(n: u64) -> Stamp {
+    Stamp {
+        ino: n,
+        size: n * 1000,
+        mtime: (-5, 7),
+        ctime: (1 << 33, 8),
+    }
+}
+
+pub(crate) fn done(path: &str, n: u8) -> Owned {
+    let source_stamp = stamp(u64::from(n));
+    let target_stamp = TargetStamp {
+        ino: 50 + u64::from(n),
+        size: source_stamp.size,
+        mtime: source_stamp.mtime,
+    };
+    Owned {
+        what: What::Done([n; 32], source_stamp, target_stamp),
+        source: 1,
+        path: path.into(),
+    }
+}
+
+pub(crate) fn failed(path: &str, reason: &str) -> Owned {
+    Owned {
+        what: What::Failed("source-read".to_owned(), reason.to_owned()),
+        source: 1,
+        path: path.into(),
+    }
+}
+
+/// Blocks of the copy staged under `number`, whose values are the numbers `values`.
+pub(crate) fn blocks(path: &str, number: u64, first: u64, values: &[u8]) -> Owned {
+    Owned {
+        what: What::Blocks {
+            thread: b"w0".to_vec(),
+            number,
+            ino: 1000 + number,
+            stamp: stamp(3),
+            first,
+            values: values.iter().map(|&n| [n; 32]).collect(),
+        },
+        source: 0,
+        path: path.into(),
+    }
+}
+
+pub(crate) fn source(index: u32, name: &str) -> Owned {
+    Owned {
+        what: What::Source(identity(name), name.into(), b"in".to_vec()),
+        source: index,
+        path: Vec::new(),
+    }
+}
+
+pub(crate) fn finished_dir(path: &str) -> Owned {
+    Owned {
+        what: What::Dir,
+        source: 2,
+        path: path.into(),
+    }
+}
+
+pub(crate) fn end(complete: bool, exit_code: u8) -> Owned {
+    Owned {
+        what: What::End(complete, exit_code),
+        source: 0,
+        path: Vec::new(),
+    }
+}
+
+/// Records of every kind, with paths that come again.
+pub(crate) fn sample(count: usize) -> Vec<Owned> {
+    (0..count)
+        .map(|n| {
+            let path = format!("d/f{}", n % 60);
+            let byte = u8::try_from(n % 251).unwrap();
+            match n % 11 {
+                0 => source(u32::from(byte), "drive"),
+                3 => failed(&path, "read: Input/output error"),
+                5 => blocks(&path, 1, 0, &[byte, byte + 1]),
+                6 => blocks(&format!("d/f{}", (n - 1) % 60), 1, 2, &[byte]),
+                8 => finished_dir(&path),
+                9 if n % 2 == 0 => end(false, 75),
+                _ => done(&path, byte),
+            }
+        })
+        .collect()
+}
+
+/// Returns where each frame begins, and the end, going by the lengths alone.
+pub(crate) fn bounds(bytes: &[u8]) -> Vec<usize> {
+    let mut at = HEADER_LEN;
+    let mut bounds = vec![at];
+    while at < bytes.len() {
+        let len = u32::from_le_bytes(*bytes[at..].first_chunk().unwrap());
+        at += FRAME_LEN_MIN + len as usize;
+        bounds.push(at);
+    }
+    assert_eq!(at, bytes.len());
+    bounds
+}
+
+/// Says what is in a journal, whole, to compare.
+pub(crate) fn assert_holds(loaded: &Loaded, expected: &[Owned]) {
+    let mut records = loaded.records();
+    for record in expected {
+        assert_eq!(records.next(), Some(record.get()));
+    }
+    assert_eq!(records.next(), None);
+}
+
+/// Compares every answer by path with what the last record for it says.
+pub(crate) fn assert_answers(loaded: &Loaded, expected: &[Owned], also: &[Owned]) {
+    let (mut done_count, mut failed_count) = (0, 0);
+    let mut seen = std::collections::HashSet::new();
+    for path in expected.iter().chain(also).map(|record| &record.path) {
+        if !seen.insert(path) {
+            continue;
+        }
+        let is_state = |r: &&Owned| matches!(r.what, What::Done(..) | What::Failed(..) | What::Dir);
+        let mut states = expected.iter().filter(|record| &record.path == path);
+        let last = states.rfind(is_state).map(Owned::get);
+        assert_eq!(
+            loaded.done(path).map(Record::Done),
+            last.clone().filter(|r| matches!(r, Record::Done(_)))
+        );
+        assert_eq!(
+            loaded.failed(path).map(Record::Failed),
+            last.clone().filter(|r| matches!(r, Record::Failed(_)))
+        );
+        assert_eq!(
+            loaded.is_finished_dir(path),
+            matches!(last, Some(Record::Dir(_)))
+        );
+        done_count += u64::from(matches!(last, Some(Record::Done(_))));
+        failed_count += u64::from(matches!(last, Some(Record::Failed(_))));
+    }
+    assert_eq!(loaded.done_count(), done_count);
+    assert_eq!(loaded.failed_count(), failed_count);
+    assert_eq!(loaded.iter_done().count() as u64, done_count);
+    assert_eq!(loaded.iter_failed().count() as u64, failed_count);
+}
