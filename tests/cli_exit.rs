@@ -5,6 +5,8 @@
     reason = "a failure of the bench is a failed test"
 )]
 
+#[path = "support/hang_up.rs"]
+mod hang_up;
 mod support;
 
 use std::path::Path;
@@ -252,18 +254,6 @@ fn code_7_is_for_a_target_another_run_holds() {
     run(&[&"copy", &"--existing=skip", &source, &target]).expect(0);
 }
 
-/// Returns SIGHUP, or SIGTERM where the tests run under nohup: a copy leaves it ignored then, too.
-fn hang_up() -> Signal {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    let ignored = u64::from_str_radix(ignored.unwrap().trim(), 16).unwrap();
-    if ignored & 1 == 0 {
-        Signal::HUP
-    } else {
-        Signal::TERM
-    }
-}
-
 #[test]
 fn code_75_is_for_a_stop_that_can_be_gone_on_from() {
     if !need_tools(
@@ -275,7 +265,7 @@ fn code_75_is_for_a_stop_that_can_be_gone_on_from() {
     for (signal, io) in [
         (Signal::INT, "uring"),
         (Signal::TERM, "blocking"),
-        (hang_up(), "auto"),
+        (hang_up::hang_up(), "auto"),
     ] {
         let scratch = Scratch::new();
         let source = slow_source(&scratch);

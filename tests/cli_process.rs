@@ -1,6 +1,9 @@
 //! The program as a process: exit codes, pipes, signals.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+#[path = "support/hang_up.rs"]
+mod hang_up;
+
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -149,8 +152,8 @@ impl Waiting {
 fn the_first_signal_asks_and_the_second_ends() {
     for (first, second) in [
         (Signal::INT, Signal::INT),
-        (Signal::TERM, Signal::HUP),
-        (Signal::HUP, Signal::TERM),
+        (Signal::TERM, hang_up::hang_up()),
+        (hang_up::hang_up(), Signal::TERM),
     ] {
         let mut waiting = Waiting::start("");
         waiting.send(first);
