@@ -83,7 +83,7 @@ pub fn copy(job: &CopyJob, session: &Session) -> Result<Report, Error> {
         direct: true,
     };
     let root = place.make()?;
-    let target = LocalTarget::open(job.target.clone(), root, settings, &mut |_, _| false)?;
+    let target = LocalTarget::open(job.target.clone(), root, settings, None, &mut |_, _| false)?;
     let target = Arc::new(target);
     let home = target.home();
     let dup = || home.job_dir();
@@ -168,7 +168,7 @@ fn seal(heading: &mut Heading, context: &Context, ledger: Listing, target: &Loca
             heading.fatal = Some(error.kind());
         }
     }
-    if let Err(error) = target.close() {
+    if let Err(error) = target.close(false) {
         context.outcomes.problem(0, &error);
         heading.fatal = Some(error.kind());
     }

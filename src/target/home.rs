@@ -33,7 +33,8 @@ pub struct Home {
     dir: OwnedFd,
     job: OwnedFd,
     job_name: String,
-    stage: OwnedFd,
+    goes_on: bool,
+    stage: Arc<OwnedFd>,
     /// Held open for its lock; the kernel drops the lock with the process, however it ends.
     _lock: OwnedFd,
 }
@@ -48,16 +49,20 @@ fn open_dir(at: BorrowedFd<'_>, name: &str) -> Result<OwnedFd, Errno> {
 }
 
 impl Home {
-    /// Locks a target and opens a job in its private folder: the one `choose` names among those
-    /// that were not finished, or a new one. What earlier runs left staged is swept.
+    /// Locks a target and opens a job in its private folder: an earlier one if `choose` says so, or
+    /// a new one. What other jobs left staged is swept; for its own see
+    /// [`sweep`](Self::sweep).
     ///
-    /// `choose` is given the name and folder of the job that was begun last and not finished.
+    /// `choose` is given the name and folder of the job `wanted`, or without that of the job that
+    /// was begun last and not finished.
     ///
     /// # Errors
-    /// `Locked` when another run holds the target; `Refused` when `.inhaul` is not ours to trust.
+    /// `Locked` when another run holds the target; `Refused` when `.inhaul` is not ours to trust;
+    /// `Missing` when there is no job `wanted`.
     pub fn open(
         target: BorrowedFd<'_>,
         label: &Path,
+        wanted: Option<&str>,
         choose: &mut dyn FnMut(&str, BorrowedFd<'_>) -> bool,
     ) -> Result<Self, Error> {
         let label = label.join(HOME);
@@ -75,8 +80,14 @@ impl Home {
         })?;
         trust(dir.as_fd(), &label)?;
         let lock = lock(dir.as_fd(), &label)?;
-        sweep(dir.as_fd()).map_err(|errno| fail("sweep what an earlier run left", errno))?;
-        let begun = linked_job(dir.as_fd(), CURRENT).ok();
+        let begun = match wanted {
+            Some(name) => Some(job_named(dir.as_fd(), name).map_err(|errno| {
+                let what = format!("find job {name}");
+                Error::new(ErrorKind::Missing, Side::Record, &label, &what).because(errno)
+            })?),
+            None => linked_job(dir.as_fd(), CURRENT).ok(),
+        };
+        let begun_name = begun.as_ref().map(|(name, _)| name.clone());
         let (job_name, job) = match begun.filter(|(name, job)| choose(name, job.as_fd())) {
             Some(begun) => begun,
             None => make_job(dir.as_fd()).map_err(|e| fail("make the job folder", e))?,
@@ -86,12 +97,15 @@ impl Home {
             Err(errno) => return Err(fail("make the stage", errno)),
         }
         let stage = open_dir(job.as_fd(), STAGE).map_err(|e| fail("open the stage", e))?;
+        sweep(dir.as_fd(), &job_name)
+            .map_err(|errno| fail("sweep what an earlier run left", errno))?;
         let home = Self {
+            goes_on: begun_name.as_deref() == Some(&job_name),
             label,
             dir,
             job,
             job_name,
-            stage,
+            stage: Arc::new(stage),
             _lock: lock,
         };
         home.point(CURRENT)?;
@@ -116,6 +130,34 @@ impl Home {
         &self.job_name
     }
 
+    /// Returns whether it goes on with an earlier run's job.
+    pub fn goes_on(&self) -> bool {
+        self.goes_on
+    }
+
+    /// Removes what earlier runs of this job left staged, but for what `keep` answers yes to: it is
+    /// given the name of a thread's folder and the number of a file in it.
+    ///
+    /// To be called before anything is staged. Only numbered files two levels down are touched.
+    ///
+    /// # Errors
+    /// `RecordWrite` when the stage cannot be listed or something cannot be removed.
+    pub fn sweep(&self, keep: &mut dyn FnMut(&str, u64) -> bool) -> Result<(), Error> {
+        each_staged(self.stage.as_fd(), &mut |thread, dir, name| {
+            let number = std::str::from_utf8(name).ok().and_then(|n| n.parse().ok());
+            match number {
+                Some(number) if keep(thread, number) => Ok(()),
+                _ => rustix::fs::unlinkat(dir, name, AtFlags::empty()),
+            }
+        })
+        .map_err(|errno| record_error(&self.label, "sweep what an earlier run left", errno))
+    }
+
+    /// Returns the folder that holds the threads' staging folders.
+    pub(super) fn stage(&self) -> &Arc<OwnedFd> {
+        &self.stage
+    }
+
     /// Returns the job's folder.
     pub fn job(&self) -> BorrowedFd<'_> {
         self.job.as_fd()
@@ -130,16 +172,25 @@ impl Home {
             .map_err(|errno| record_error(&self.label, "open the job folder", errno))
     }
 
-    /// Makes a staging folder for one thread.
-    pub(super) fn stage_for(&self, name: &str) -> Result<Arc<OwnedFd>, Error> {
+    /// Makes a staging folder for one thread, or opens the one it had in an earlier run; returns
+    /// it and the highest number taken in it.
+    pub(super) fn stage_for(&self, name: &str) -> Result<(Arc<OwnedFd>, u64), Error> {
         let path = self.label.join(&self.job_name).join(STAGE).join(name);
-        match rustix::fs::mkdirat(&self.stage, name, Mode::RWXU) {
-            // Left by an earlier run that could not remove it.
-            Ok(()) | Err(Errno::EXIST) => open_dir(self.stage.as_fd(), name),
+        let made = || match rustix::fs::mkdirat(&self.stage, name, Mode::RWXU) {
+            Ok(()) => Ok((open_dir(self.stage.as_fd(), name)?, 0)),
+            Err(Errno::EXIST) => {
+                let dir = open_dir(self.stage.as_fd(), name)?;
+                let names = list(dir.as_fd())?.into_iter().map(|(name, _)| name);
+                let numbers =
+                    names.filter_map(|name| std::str::from_utf8(&name).ok()?.parse().ok());
+                let highest = numbers.max().unwrap_or(0);
+                Ok((dir, highest))
+            }
             Err(errno) => Err(errno),
-        }
-        .map(Arc::new)
-        .map_err(|errno| Error::target(path, "make a staging folder", errno))
+        };
+        made()
+            .map(|(dir, highest)| (Arc::new(dir), highest))
+            .map_err(|errno| Error::target(path, "make a staging folder", errno))
     }
 
     /// Removes the job's staging folders and everything left in them.
@@ -302,10 +353,10 @@ fn make_job(dir: BorrowedFd<'_>) -> Result<(String, OwnedFd), Errno> {
     Err(Errno::EXIST)
 }
 
-/// Removes what earlier runs left staged. We hold the lock, so nobody is using it.
-fn sweep(home: BorrowedFd<'_>) -> Result<(), Errno> {
+/// Removes what all jobs but `mine` left staged. We hold the lock, so nobody is using it.
+fn sweep(home: BorrowedFd<'_>, mine: &str) -> Result<(), Errno> {
     for (name, kind) in list(home)? {
-        if kind == FileType::Directory {
+        if kind == FileType::Directory && name != mine.as_bytes() {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let opened = rustix::fs::openat(home, name.as_slice(), flags, Mode::empty());
             let Ok(job) = opened else { continue };
@@ -322,22 +373,34 @@ fn sweep(home: BorrowedFd<'_>) -> Result<(), Errno> {
 /// Empties and removes `stage/*/NUMBER` of one job: numbers only, two levels, nothing else.
 fn clear_stage(job: BorrowedFd<'_>) -> Result<(), Errno> {
     let stage = open_dir(job, STAGE)?;
+    each_staged(stage.as_fd(), &mut |_, dir, name| {
+        rustix::fs::unlinkat(dir, name, AtFlags::empty())
+    })?;
     for (thread, kind) in list(stage.as_fd())? {
-        if kind != FileType::Directory {
-            continue;
+        if let (FileType::Directory, Ok(thread)) = (kind, std::str::from_utf8(&thread)) {
+            remove_empty(stage.as_fd(), thread)?;
         }
-        let Some(thread) = std::str::from_utf8(&thread).ok() else {
-            continue;
-        };
-        let dir = open_dir(stage.as_fd(), thread)?;
-        for (name, kind) in list(dir.as_fd())? {
-            if kind != FileType::Directory && name.iter().all(u8::is_ascii_digit) {
-                rustix::fs::unlinkat(&dir, name.as_slice(), AtFlags::empty())?;
-            }
-        }
-        remove_empty(stage.as_fd(), thread)?;
     }
     remove_empty(job, STAGE)
+}
+
+/// Gives each numbered file of a stage to `visit`, with the name of the thread and its folder.
+fn each_staged(
+    stage: BorrowedFd<'_>,
+    visit: &mut dyn FnMut(&str, BorrowedFd<'_>, &[u8]) -> Result<(), Errno>,
+) -> Result<(), Errno> {
+    for (thread, kind) in list(stage)? {
+        let (FileType::Directory, Ok(thread)) = (kind, std::str::from_utf8(&thread)) else {
+            continue;
+        };
+        let dir = open_dir(stage, thread)?;
+        for (name, kind) in list(dir.as_fd())? {
+            if kind != FileType::Directory && name.iter().all(u8::is_ascii_digit) {
+                visit(thread, dir.as_fd(), &name)?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Removes a directory unless something that is not ours is in it.

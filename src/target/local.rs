@@ -11,7 +11,7 @@ use super::attributes::{self, Applied, Policy};
 use super::home::Home;
 use super::publish::{Parts, Publisher, split};
 use super::stage::LocalStager;
-use super::{FsType, Sealed, Stager, Target, fs_type};
+use super::{FsType, Sealed, Stager, Target, TargetStamp, fs_type};
 use crate::beneath::{self, DirCache};
 use crate::error::{Error, ErrorKind, Side};
 use crate::scan::{Attributes, as_path};
@@ -43,7 +43,7 @@ pub struct LocalTarget {
 
 impl LocalTarget {
     /// Opens the target directory `label`, takes its lock and opens a job in it; see
-    /// [`Home::open`] for `choose`.
+    /// [`Home::open`] for `wanted` and `choose`.
     ///
     /// # Errors
     /// `Locked`, `Refused`, or why it cannot be opened.
@@ -51,6 +51,7 @@ impl LocalTarget {
         label: PathBuf,
         root: OwnedFd,
         settings: Settings,
+        wanted: Option<&str>,
         choose: &mut dyn FnMut(&str, BorrowedFd<'_>) -> bool,
     ) -> Result<Self, Error> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -64,10 +65,10 @@ impl LocalTarget {
         let stat = rustix::fs::fstat(&sync)
             .map_err(|errno| Error::target(&label, "look at the target", errno))?;
         let identity = (stat.st_dev, stat.st_ino);
-        let home = Home::open(root.as_fd(), &label, choose)?;
+        let home = Home::open(root.as_fd(), &label, wanted, choose)?;
         let root = Arc::new(root);
         let dirs = || DirCache::new(Arc::clone(&root), DIRS_KEPT);
-        let links = home.stage_for("links")?;
+        let (links, taken) = home.stage_for("links")?;
         let publisher = Publisher::new(Parts {
             label: label.clone(),
             sync,
@@ -75,6 +76,7 @@ impl LocalTarget {
             dirs: dirs(),
             root: Arc::clone(&root),
             links,
+            links_taken: taken,
             sync_each: !fs.syncs_whole(),
         });
         let dirs = Mutex::new(dirs());
@@ -147,14 +149,17 @@ impl Target for LocalTarget {
     }
 
     fn stager(&self, name: &str) -> Result<Box<dyn Stager>, Error> {
+        let (stage, taken) = self.home.stage_for(name)?;
         Ok(Box::new(LocalStager {
             label: self.label.clone(),
-            stage: self.home.stage_for(name)?,
+            thread: name.into(),
+            stages: Arc::clone(self.home.stage()),
+            stage,
             dirs: DirCache::new(Arc::clone(&self.root), DIRS_KEPT),
             direct: self.direct().0,
             policy: self.settings.policy,
             sync_each: !self.fs.syncs_whole(),
-            next: 0,
+            next: taken,
         }))
     }
 
@@ -172,8 +177,18 @@ impl Target for LocalTarget {
         Ok(applied)
     }
 
-    fn close(&self) -> Result<(), Error> {
-        self.home.clear_stage();
+    fn syncs_whole(&self) -> bool {
+        self.fs.syncs_whole()
+    }
+
+    fn withdraw(&self, path: &[u8], stamp: TargetStamp) -> Result<(), Error> {
+        self.publisher.withdraw(path, stamp)
+    }
+
+    fn close(&self, keep: bool) -> Result<(), Error> {
+        if !keep {
+            self.home.clear_stage();
+        }
         self.publisher.close()
     }
 }
