@@ -384,11 +384,11 @@ fn clear_stage(job: BorrowedFd<'_>) -> Result<(), Errno> {
     remove_empty(job, STAGE)
 }
 
+/// Is given the name of a thread's folder, the folder, and the name of a file in it.
+type VisitStaged<'a> = dyn FnMut(&str, BorrowedFd<'_>, &[u8]) -> Result<(), Errno> + 'a;
+
 /// Gives each numbered file of a stage to `visit`, with the name of the thread and its folder.
-fn each_staged(
-    stage: BorrowedFd<'_>,
-    visit: &mut dyn FnMut(&str, BorrowedFd<'_>, &[u8]) -> Result<(), Errno>,
-) -> Result<(), Errno> {
+fn each_staged(stage: BorrowedFd<'_>, visit: &mut VisitStaged<'_>) -> Result<(), Errno> {
     for (thread, kind) in list(stage)? {
         let (FileType::Directory, Ok(thread)) = (kind, std::str::from_utf8(&thread)) else {
             continue;
