@@ -19,7 +19,7 @@ use crate::journal::{
     self, Blocks, Done, End, Failed, Grade, Loaded, Naming, Position, Record, Stage, Verified,
     Writer,
 };
-use crate::scan::{Entry, FileStamp};
+use crate::scan::{Entry, FileStamp, Tree};
 use crate::seam;
 use crate::target::{Sealed, StageId, TargetStamp, Vacancy};
 
@@ -91,22 +91,33 @@ impl Log {
         self.earlier.as_ref()
     }
 
+    /// Returns the journal's number of a source.
+    pub(crate) fn number_of(&self, tree: &Tree) -> u32 {
+        self.sources.get(tree.index).copied().unwrap_or(u32::MAX)
+    }
+
     /// Returns the journal's number of the source an entry is in.
     fn source(&self, entry: &Entry) -> u32 {
-        let index = entry.dir.tree().index;
-        self.sources.get(index).copied().unwrap_or(u32::MAX)
+        self.number_of(entry.dir.tree())
     }
 
     /// Returns what earlier runs left of an entry, given what is under its name now.
     pub(crate) fn standing(&self, entry: &Entry, path: &[u8], there: Vacancy) -> Standing {
         match &self.earlier {
-            Some(earlier) => super::standing::standing(earlier, self.source(entry), entry, path, there),
+            Some(earlier) => {
+                super::standing::standing(earlier, self.source(entry), entry, path, there)
+            }
             None => Standing::New,
         }
     }
 
     /// Returns what is staged of a large file whose source has this stamp now.
-    pub(crate) fn partial(&self, entry: &Entry, path: &[u8], now: FileStamp) -> Option<Partial<'_>> {
+    pub(crate) fn partial(
+        &self,
+        entry: &Entry,
+        path: &[u8],
+        now: FileStamp,
+    ) -> Option<Partial<'_>> {
         let earlier = self.earlier.as_ref().filter(|_| self.continues)?;
         super::standing::partial(earlier, self.source(entry), path, now)
     }
@@ -136,7 +147,11 @@ impl Log {
             self.check(writer.append(&record, now))?;
         }
         seam::point("naming-appended");
-        let answer = if sync { writer.commit() } else { writer.flush() };
+        let answer = if sync {
+            writer.commit()
+        } else {
+            writer.flush()
+        };
         self.check(answer)?;
         seam::point("naming-flushed");
         Ok(())
@@ -184,7 +199,9 @@ impl Log {
     }
 
     fn append_blocks(&self, entry: &Entry, path: &[u8], part: &Part<'_>) -> Result<(), Error> {
-        let chunks = (part.first_block..).step_by(VALUES_MAX).zip(part.values.chunks(VALUES_MAX));
+        let chunks = (part.first_block..)
+            .step_by(VALUES_MAX)
+            .zip(part.values.chunks(VALUES_MAX));
         for (first_block, values) in chunks {
             let record = Record::Blocks(Blocks {
                 source: self.source(entry),

@@ -71,6 +71,11 @@ pub(crate) fn standing(
         return by_done(&done, source, entry, stamp);
     }
     let Some(naming) = earlier.naming(path) else {
+        let looks_copied = (stamp.size, stamp.mtime) == (entry.stamp.size, entry.stamp.mtime);
+        if earlier.has_gaps() && looks_copied && earlier.failed(path).is_none() {
+            // What said so may be lost: it is read from the source, hashed and written again.
+            return Standing::Unacknowledged(stamp);
+        }
         return Standing::New;
     };
     if found(naming.target_stamp) == stamp {

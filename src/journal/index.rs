@@ -225,6 +225,11 @@ impl Index {
         (&self.runs, self.hasher.hash(path))
     }
 
+    /// Returns the place of the newest record of blocks for each path that has any.
+    pub(super) fn all_runs(&self) -> impl Iterator<Item = Place> {
+        self.runs.newest()
+    }
+
     pub(super) fn sources(&self) -> &[Option<Place>] {
         &self.sources
     }

@@ -186,6 +186,20 @@ impl Loaded {
         })
     }
 
+    /// Returns whether records were lost to damage, now or before an earlier run: what they said is
+    /// not known.
+    pub fn has_gaps(&self) -> bool {
+        self.tail.is_damaged() || self.segments.0.len() > 1
+    }
+
+    /// Returns the newest record of blocks for each path that has any and is not done.
+    pub fn staged(&self) -> impl Iterator<Item = Blocks<'_>> {
+        self.index
+            .all_runs()
+            .filter_map(|place| self.blocks_at(place))
+            .filter(|blocks| self.done(blocks.target_path).is_none())
+    }
+
     /// Returns all records in the order they were made, overtaken ones too.
     pub fn records(&self) -> impl Iterator<Item = Record<'_>> {
         self.placed()
