@@ -341,7 +341,10 @@ mod tests {
     use std::fs::File;
     use std::time::Instant;
 
-    use super::super::record::{Blocks, Failed, FinishedDir, Record, Stage, Stamp};
+    use super::super::record::{
+        Blocks, Done, Failed, FinishedDir, Grade, Naming, Record, Stage, Stamp, TargetStamp,
+        Verified,
+    };
     use super::super::{Identity, JobHead, create};
     use super::*;
 
@@ -385,6 +388,31 @@ mod tests {
             for record in [failed, blocks, last] {
                 writer.append(&record, Instant::now()).unwrap();
             }
+            // Another file, done and read back, then named or done and read back again.
+            let other = [b"other ", target_path].concat();
+            let target_path = &other[..];
+            let done = Record::Done(Done {
+                source,
+                target_path,
+                digest: [n.to_le_bytes()[0]; 32],
+                source_stamp: Stamp::default(),
+                target_stamp: TargetStamp::default(),
+                linked: false,
+            });
+            let verified = Record::Verified(Verified {
+                source,
+                target_path,
+                grade: Grade::Near,
+            });
+            let naming = Record::Naming(Naming {
+                source,
+                target_path,
+                target_stamp: TargetStamp::default(),
+            });
+            let last = if n % 3 == 0 { naming } else { done.clone() };
+            for record in [done, verified.clone(), last, verified] {
+                writer.append(&record, Instant::now()).unwrap();
+            }
         }
         writer.commit().unwrap();
         let folder = Folder {
@@ -402,6 +430,15 @@ mod tests {
             assert_eq!(reason, (n % 3 != 0).then_some(path.as_str()));
             let view = loaded.blocks(target_path).unwrap();
             assert_eq!((view.stage.number, view.block_count), (n, 1));
+            let other = [b"other ", target_path].concat();
+            let digest = Some([n.to_le_bytes()[0]; 32]);
+            let (is_named, digest_of) = (n % 3 == 0, |done: Done<'_>| done.digest);
+            let before = loaded.done_before(&other).map(digest_of);
+            assert_eq!(before, digest.filter(|_| is_named));
+            let now = loaded.done(&other).map(digest_of);
+            assert_eq!(now, digest.filter(|_| !is_named));
+            let grade = loaded.verified(&other);
+            assert_eq!(grade, (!is_named).then_some(Grade::Near));
         }
         assert_eq!(loaded.failed_count(), 400);
         assert!(loaded.failed(b"f600").is_none());
