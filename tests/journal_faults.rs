@@ -14,8 +14,10 @@ use std::process::{Command, Output};
 use std::time::Instant;
 
 use inhaul::error::ErrorKind;
-use inhaul::journal::{HEAP_LEN_MAX, Tail, Writer};
-use journal_support::{Folder, append_all, assert_holds, blocks, done, failed, sample};
+use inhaul::journal::{HEAP_LEN_MAX, Tail};
+use journal_support::{
+    Folder, append_all, assert_holds, assert_latched, blocks, done, failed, naming, sample,
+};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Set in a child of a test: where it works.
@@ -40,6 +42,20 @@ fn again(test: &str, folder: &Folder, wrapper: &str) -> Output {
     output
 }
 
+/// Runs one test of this binary again as a child in which the `bad`-th fdatasync fails, once.
+fn again_with_bad_sync(test: &str, bad: u32) {
+    let traced = Command::new("strace").args(["-f", "true"]).output();
+    if !traced.is_ok_and(|output| output.status.success()) {
+        eprintln!("SKIPPED: strace is missing or not allowed");
+        return;
+    }
+    let wrapper = format!(
+        "exec strace -f -o /dev/null -e trace=fdatasync \
+         -e inject=fdatasync:error=EIO:when={bad} \"$@\""
+    );
+    again(test, &on_disk(), &wrapper);
+}
+
 fn is_child() -> bool {
     let is_child = std::env::var_os(CHILD).is_some();
     if is_child {
@@ -56,17 +72,6 @@ fn child_folder() -> Folder {
 
 fn on_disk() -> Folder {
     Folder::of(tempfile::tempdir().unwrap())
-}
-
-fn assert_latched(writer: &mut Writer) {
-    assert!(writer.has_failed());
-    let now = Instant::now();
-    for _ in 0..3 {
-        let error = writer.append(&done("late", 1).get(), now).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::RecordWrite);
-        assert!(error.reason().contains("failed earlier"), "{error}");
-        assert_eq!(writer.commit().unwrap_err().kind(), ErrorKind::RecordWrite);
-    }
 }
 
 #[test]
@@ -109,23 +114,8 @@ fn after_a_failed_write_nothing_is_acknowledged_any_more() {
 #[test]
 fn after_a_failed_sync_nothing_is_acknowledged_any_more() {
     if !is_child() {
-        let traced = Command::new("strace").args(["-f", "true"]).output();
-        if !traced.is_ok_and(|output| output.status.success()) {
-            writeln!(
-                std::io::stderr(),
-                "SKIPPED: strace is missing or not allowed"
-            )
-            .unwrap();
-            return;
-        }
-        // The third sync fails, once: a fourth would say yes.
-        let wrapper = "exec strace -f -o /dev/null -e trace=fdatasync \
-                       -e inject=fdatasync:error=EIO:when=3 \"$@\"";
-        again(
-            "after_a_failed_sync_nothing_is_acknowledged_any_more",
-            &on_disk(),
-            wrapper,
-        );
+        // A fourth would say yes.
+        again_with_bad_sync("after_a_failed_sync_nothing_is_acknowledged_any_more", 3);
         return;
     }
     let folder = child_folder();
@@ -137,6 +127,28 @@ fn after_a_failed_sync_nothing_is_acknowledged_any_more() {
     assert_eq!(error.kind(), ErrorKind::RecordWrite);
     assert!(error.reason().contains("sync"), "{error}");
     assert_latched(&mut writer);
+}
+
+/// What a killed run wrote and never synced is trusted by a load, so it has to be durable first.
+#[test]
+fn what_is_opened_again_is_synced_before_it_is_trusted() {
+    let test = "what_is_opened_again_is_synced_before_it_is_trusted";
+    if !is_child() {
+        again_with_bad_sync(test, 1);
+        return;
+    }
+    let folder = child_folder();
+    let mut writer = folder.create();
+    writer
+        .append(&naming("a", 1).get(), Instant::now())
+        .unwrap();
+    writer.flush().unwrap();
+    drop(writer);
+    assert_holds(&folder.read().unwrap(), &[naming("a", 1)]);
+    let error = folder.open().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::RecordWrite);
+    assert!(error.reason().contains("sync"), "{error}");
+    assert_holds(&folder.open().unwrap().0, &[naming("a", 1)]);
 }
 
 #[test]

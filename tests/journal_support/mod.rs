@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use inhaul::error::Error;
+use inhaul::error::{Error, ErrorKind};
 use inhaul::journal::{
     self, Blocks, Done, End, Failed, FinishedDir, Grade, Identity, JobHead, Loaded, Naming, Record,
     Source, Stage, Stamp, TargetStamp, Verified, Writer,
@@ -80,6 +80,19 @@ pub(crate) fn append_all(writer: &mut Writer, records: &[Owned]) {
         writer.append(&record.get(), now).unwrap();
     }
     writer.commit().unwrap();
+}
+
+/// A writer that has failed once fails for good.
+pub(crate) fn assert_latched(writer: &mut Writer) {
+    assert!(writer.has_failed());
+    let now = Instant::now();
+    for _ in 0..3 {
+        let error = writer.append(&done("late", 1).get(), now).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::RecordWrite);
+        assert!(error.reason().contains("failed earlier"), "{error}");
+        assert_eq!(writer.flush().unwrap_err().kind(), ErrorKind::RecordWrite);
+        assert_eq!(writer.commit().unwrap_err().kind(), ErrorKind::RecordWrite);
+    }
 }
 
 pub(crate) fn identity(name: &str) -> Identity {
