@@ -58,152 +58,71 @@ fn the_last_record_of_a_path_holds() {
     assert_eq!(loaded.done_count(), 2);
 }
 
-/// What is recorded of `f`; the digest of the file done, and of the one that was before a naming;
-/// the inode in the naming; how well it was verified.
-type StateCase<'a> = (&'a str, &'a [Owned], [Option<u8>; 3], Option<Grade>);
+/// What is recorded of `f`, by short words, and what is answered: the digest of the file that is
+/// done, that of the one before a name, the number of the file named, and how it was read back.
+type StateCase<'a> = (&'a str, [Option<u8>; 3], Option<Grade>);
+
+/// `done N`, `name N`, `near`, `medium`, `fail`, `dir`; `other` is a different path in its states.
+fn records_of(words: &str) -> Vec<Owned> {
+    let number = |word: &str| word.as_bytes()[5] - b'0';
+    let records = words.split(", ").flat_map(|word| match word {
+        "near" => vec![verified("f", Grade::Near)],
+        "medium" => vec![verified("f", Grade::Medium)],
+        "fail" => vec![failed("f", "bad sector")],
+        "dir" => vec![finished_dir("f")],
+        "other" => vec![
+            failed("g", "bad sector"),
+            done("g", 9),
+            verified("g", Grade::Medium),
+        ],
+        word if word.starts_with("name") => vec![naming("f", number(word))],
+        word => vec![done("f", number(word))],
+    });
+    records.collect()
+}
 
 #[test]
-fn what_is_named_verified_and_done_overtakes_as_the_rule_says() {
+fn what_is_named_read_back_and_done_overtakes_as_the_rule_says() {
     use Grade::{Medium, Near};
-    let f = |n| done("f", n);
-    let cases: [StateCase<'_>; 22] = [
-        ("named", &[naming("f", 1)], [None, None, Some(51)], None),
-        ("done", &[naming("f", 1), f(1)], [Some(1), None, None], None),
+    let cases: [StateCase<'_>; 23] = [
+        ("name 1", [None, None, Some(1)], None),
+        ("name 1, done 1", [Some(1), None, None], None),
+        ("done 1, name 2", [None, Some(1), Some(2)], None),
+        ("done 1, other, name 2", [None, Some(1), Some(2)], None),
+        ("done 1, name 2, other", [None, Some(1), Some(2)], None),
+        ("done 1, name 2, name 3", [None, Some(1), Some(3)], None),
+        ("done 1, name 2, done 2", [Some(2), None, None], None),
         (
-            "named again",
-            &[f(1), naming("f", 2)],
-            [None, Some(1), Some(52)],
+            "done 1, name 2, done 2, name 3",
+            [None, Some(2), Some(3)],
+            None,
+        ),
+        ("done 1, name 2, fail", [None, None, None], None),
+        ("done 1, fail, name 2", [None, None, Some(2)], None),
+        ("done 1, name 2, fail, name 3", [None, None, Some(3)], None),
+        (
+            "done 1, name 2, fail, name 3, name 4",
+            [None, None, Some(4)],
             None,
         ),
         (
-            "named twice",
-            &[f(1), naming("f", 2), naming("f", 3)],
-            [None, Some(1), Some(53)],
+            "done 1, name 2, fail, name 3, done 3, name 4",
+            [None, Some(3), Some(4)],
             None,
         ),
-        (
-            "named and done again",
-            &[f(1), naming("f", 2), f(2)],
-            [Some(2), None, None],
-            None,
-        ),
-        (
-            "named after it was done again",
-            &[f(1), naming("f", 2), f(2), naming("f", 3)],
-            [None, Some(2), Some(53)],
-            None,
-        ),
-        (
-            "failed after it was named",
-            &[f(1), naming("f", 2), failed("f", "x")],
-            [None, None, None],
-            None,
-        ),
-        (
-            "a failure between",
-            &[f(1), failed("f", "x"), naming("f", 2)],
-            [None, None, Some(52)],
-            None,
-        ),
-        (
-            "a failure between two names",
-            &[f(1), naming("f", 2), failed("f", "x"), naming("f", 3)],
-            [None, None, Some(53)],
-            None,
-        ),
-        (
-            "a failure between, and a third name",
-            &[
-                f(1),
-                naming("f", 2),
-                failed("f", "x"),
-                naming("f", 3),
-                naming("f", 4),
-            ],
-            [None, None, Some(54)],
-            None,
-        ),
-        (
-            "done anew after a failure between",
-            &[
-                f(1),
-                naming("f", 2),
-                failed("f", "x"),
-                naming("f", 3),
-                f(3),
-                naming("f", 4),
-            ],
-            [None, Some(3), Some(54)],
-            None,
-        ),
-        (
-            "a directory between",
-            &[f(1), naming("f", 2), finished_dir("f"), naming("f", 3)],
-            [None, None, Some(53)],
-            None,
-        ),
-        (
-            "another file between",
-            &[f(1), naming("f", 2), failed("g", "x"), done("g", 9)],
-            [None, Some(1), Some(52)],
-            None,
-        ),
-        (
-            "read back near",
-            &[f(1), verified("f", Near)],
-            [Some(1), None, None],
-            Some(Near),
-        ),
-        (
-            "read back from the medium",
-            &[f(1), verified("f", Medium)],
-            [Some(1), None, None],
-            Some(Medium),
-        ),
-        (
-            "near, then from the medium",
-            &[f(1), verified("f", Near), verified("f", Medium)],
-            [Some(1), None, None],
-            Some(Medium),
-        ),
-        (
-            "from the medium, then near",
-            &[f(1), verified("f", Medium), verified("f", Near)],
-            [Some(1), None, None],
-            Some(Medium),
-        ),
-        (
-            "read back, then done again",
-            &[f(1), verified("f", Medium), f(2)],
-            [Some(2), None, None],
-            None,
-        ),
-        (
-            "read back, then named",
-            &[f(1), verified("f", Medium), naming("f", 2)],
-            [None, Some(1), Some(52)],
-            None,
-        ),
-        (
-            "named, then read back",
-            &[f(1), naming("f", 2), verified("f", Medium)],
-            [None, Some(1), Some(52)],
-            None,
-        ),
-        (
-            "failed, read back, done",
-            &[failed("f", "x"), verified("f", Medium), f(1)],
-            [Some(1), None, None],
-            None,
-        ),
-        (
-            "only another file",
-            &[f(1), done("g", 2), verified("g", Medium)],
-            [Some(1), None, None],
-            None,
-        ),
+        ("done 1, name 2, dir, name 3", [None, None, Some(3)], None),
+        ("done 1, near", [Some(1), None, None], Some(Near)),
+        ("done 1, medium", [Some(1), None, None], Some(Medium)),
+        ("done 1, near, medium", [Some(1), None, None], Some(Medium)),
+        ("done 1, medium, near", [Some(1), None, None], Some(Medium)),
+        ("done 1, medium, done 2", [Some(2), None, None], None),
+        ("done 1, medium, name 2", [None, Some(1), Some(2)], None),
+        ("done 1, name 2, medium", [None, Some(1), Some(2)], None),
+        ("fail, medium, done 1", [Some(1), None, None], None),
+        ("done 1, other", [Some(1), None, None], None),
     ];
-    for (name, records, [is_done, before, named], grade) in cases {
+    for (words, [is_done, before, named], grade) in cases {
+        let records = records_of(words);
         for at in 0..=records.len() {
             // Written by two runs, or by one.
             let folder = Folder::new();
@@ -212,13 +131,13 @@ fn what_is_named_verified_and_done_overtakes_as_the_rule_says() {
             let loaded = folder.read().unwrap();
             let digest = |n| [n; 32];
             let got = loaded.done(b"f").map(|done| done.digest);
-            assert_eq!(got, is_done.map(digest), "{name}");
+            assert_eq!(got, is_done.map(digest), "{words}");
             let got = loaded.done_before(b"f").map(|done| done.digest);
-            assert_eq!(got, before.map(digest), "{name}");
+            assert_eq!(got, before.map(digest), "{words}");
             let got = loaded.naming(b"f").map(|naming| naming.target_stamp.ino);
-            assert_eq!(got, named.map(u64::from), "{name}");
-            assert_eq!(loaded.verified(b"f"), grade, "{name}");
-            assert_answers(&loaded, records, &[f(0)]);
+            assert_eq!(got, named.map(|n| 50 + u64::from(n)), "{words}");
+            assert_eq!(loaded.verified(b"f"), grade, "{words}");
+            assert_answers(&loaded, &records, &[done("f", 0)]);
         }
     }
 }

@@ -9,14 +9,17 @@
 mod journal_support;
 
 use std::io::Write as _;
+use std::ops::ControlFlow;
 use std::os::unix::fs::symlink;
+use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Instant;
 
 use inhaul::error::ErrorKind;
-use inhaul::journal::{HEAP_LEN_MAX, Tail};
+use inhaul::journal::{Follower, Grade, HEAP_LEN_MAX, Position, Record, Tail};
 use journal_support::{
     Folder, append_all, assert_holds, assert_latched, blocks, done, failed, naming, sample,
+    verified,
 };
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -242,6 +245,12 @@ fn what_was_planted_under_its_name_is_not_opened() {
             ErrorKind::Refused,
             "{what}"
         );
+        let from = Position {
+            segment: 1,
+            len: bytes.len() as u64,
+        };
+        let follower = Follower::new(folder.fd(), Path::new("JOB"), from);
+        assert_eq!(follower.unwrap_err().kind(), ErrorKind::Refused, "{what}");
     };
 
     assert_eq!(folder.open().unwrap_err().kind(), ErrorKind::Missing);
@@ -316,6 +325,8 @@ fn the_heap_stays_below_its_bound_at_any_count() {
     );
 
     let mut writer = folder.create();
+    let mut follower = Follower::new(folder.fd(), Path::new("JOB"), writer.position()).unwrap();
+    let mut followed = 0;
     let now = Instant::now();
     let path = |n: u64| format!("some directory/another one/file number {n}");
     for n in 0..count {
@@ -327,14 +338,27 @@ fn the_heap_stays_below_its_bound_at_any_count() {
             _ => done(&name, byte),
         };
         writer.append(&record.get(), now).unwrap();
-        if n % 25_600 == 0 {
+        // Some are read back, and some named again after that.
+        if (2..6).contains(&(n % 100)) {
+            let read_back = verified(&name, Grade::Medium);
+            writer.append(&read_back.get(), now).unwrap();
+        }
+        if n % 100 == 2 {
+            writer.append(&naming(&name, byte).get(), now).unwrap();
+        }
+        if n % 25_600 == 0 || n + 1 == count {
             writer.commit().unwrap();
+            let mut visit = |_: Record<'_>| {
+                followed += 1;
+                ControlFlow::Continue(())
+            };
+            follower.next(writer.position(), &mut visit).unwrap();
         }
     }
-    writer.commit().unwrap();
+    assert_eq!(followed, count + 5 * (count / 100));
     let (loaded, _) = folder.open().unwrap();
     assert_eq!(loaded.tail(), Tail::Clean);
-    assert_eq!(loaded.done_count(), count - 2 * (count / 100));
+    assert_eq!(loaded.done_count(), count - 3 * (count / 100));
     assert_eq!(loaded.failed_count(), count / 100);
     for n in (0..count).step_by(997) {
         let name = path(n);
@@ -342,7 +366,15 @@ fn the_heap_stays_below_its_bound_at_any_count() {
         match n % 100 {
             0 => assert_eq!(loaded.blocks(name.as_bytes()).unwrap().block_count, 8),
             1 => assert!(loaded.failed(name.as_bytes()).is_some()),
-            _ => assert_eq!(loaded.done(name.as_bytes()).unwrap().digest, [byte; 32]),
+            2 => {
+                let before = loaded.done_before(name.as_bytes()).unwrap();
+                assert_eq!(before.digest, [byte; 32]);
+            }
+            part => {
+                assert_eq!(loaded.done(name.as_bytes()).unwrap().digest, [byte; 32]);
+                let grade = (part < 6).then_some(Grade::Medium);
+                assert_eq!(loaded.verified(name.as_bytes()), grade);
+            }
         }
         assert!(loaded.done(path(n + count).as_bytes()).is_none());
     }
