@@ -2,11 +2,13 @@
 //! each lane gets. Everything that can be refused is refused here, before anything is written.
 
 mod budget;
+mod identity;
 mod lanes;
 mod sources;
 mod space;
 
 pub use budget::{Budget, LANE_SLOTS_MAX, LANE_SLOTS_MIN};
+pub use identity::identity;
 pub use lanes::{LanePlan, lanes};
 pub use sources::{NamedLink, Source, TargetPlace, check_landings, look_at_target, open_sources};
 pub use space::{Need, Room, room};
