@@ -4,11 +4,13 @@
 mod budget;
 mod identity;
 mod lanes;
+mod recognise;
 mod sources;
 mod space;
 
 pub use budget::{Budget, LANE_SLOTS_MAX, LANE_SLOTS_MIN};
 pub use identity::identity;
 pub use lanes::{LanePlan, lanes};
+pub use recognise::{Matched, Recognised, identity, recognise, source_identity};
 pub use sources::{NamedLink, Source, TargetPlace, check_landings, look_at_target, open_sources};
 pub use space::{Need, Room, room};

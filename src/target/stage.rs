@@ -122,12 +122,14 @@ impl LocalStager {
         let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let name = id.number.to_string();
         let open = |flags| rustix::fs::openat(&dir, &name, flags, Mode::empty());
-        let opened = match self.direct {
-            true => match open(flags | OFlags::DIRECT) {
-                Err(Errno::INVAL) => open(flags).map(|file| (file, false)),
+        let buffered = || open(flags).map(|file| (file, false));
+        let opened = if self.direct {
+            match open(flags | OFlags::DIRECT) {
+                Err(Errno::INVAL) => buffered(),
                 answer => answer.map(|file| (file, true)),
-            },
-            false => open(flags).map(|file| (file, false)),
+            }
+        } else {
+            buffered()
         };
         let (file, direct) = match opened {
             Ok(opened) => opened,
