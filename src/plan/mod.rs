@@ -11,6 +11,6 @@ mod space;
 pub use budget::{Budget, LANE_SLOTS_MAX, LANE_SLOTS_MIN};
 pub use identity::identity;
 pub use lanes::{LanePlan, lanes};
-pub use recognise::{Matched, Recognised, identity, recognise, source_identity};
+pub use recognise::{Matched, Recognised, recognise, source_identity};
 pub use sources::{NamedLink, Source, TargetPlace, check_landings, look_at_target, open_sources};
 pub use space::{Need, Room, room};
