@@ -12,6 +12,7 @@ use super::readback::Evidence;
 use super::session::Session;
 use crate::digest::HashPool;
 use crate::error::{Error, ErrorKind};
+use crate::journal::Loaded;
 use crate::scan::Entry;
 use crate::target::{Policy, Target};
 
@@ -20,7 +21,7 @@ use crate::target::{Policy, Target};
 pub(crate) struct Context {
     pub(crate) session: Session,
     pub(crate) target: Arc<dyn Target>,
-    pub(crate) outcomes: Outcomes,
+    pub(crate) outcomes: Arc<Outcomes>,
     /// `None` when hard links mean nothing: each name is read.
     pub(crate) links: Option<LinkTable>,
     pub(crate) hash: HashPool,
@@ -39,6 +40,9 @@ pub(crate) struct Context {
     pub(crate) lost: OnceLock<ErrorKind>,
     /// The journal; `None` when nothing is written.
     pub(crate) log: Option<Arc<Log>>,
+    /// What each file has to be by the journal, when sources are read a second time: files of
+    /// which it does not say are left out.
+    pub(crate) expected: Option<Loaded>,
     /// Where it is noted what was not read from the medium; `None` when that does not matter.
     pub(crate) evidence: Option<Evidence>,
     /// Whether a failed sync is met with a second pass over everything not acknowledged, rather

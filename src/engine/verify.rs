@@ -98,7 +98,7 @@ pub fn verify(job: &VerifyJob, session: &Session) -> Result<Report, Error> {
         &telemetry,
         vec![setup],
         settings,
-        &mut Comparing,
+        &mut Comparing { side: Side::Target },
         finished,
     );
     session.observer.ended();
