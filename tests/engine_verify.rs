@@ -7,13 +7,18 @@ mod ports;
 use inhaul::engine::job::Verify;
 use ports::copying::{BACKENDS, contents, copy_all, job};
 use ports::looking::{same, tree};
-use ports::{painted, scratch};
+use ports::painted;
+
+/// A directory on the medium that the build is on.
+fn on_disk() -> tempfile::TempDir {
+    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
+}
 
 #[test]
 fn every_file_is_read_back_and_found_right() {
     for io in BACKENDS {
         for (verify, twice) in [(Verify::Target, 0), (Verify::Both, 5)] {
-            let dir = scratch();
+            let dir = on_disk();
             let (source, target) = (dir.path().join("source"), dir.path().join("target"));
             std::fs::create_dir_all(source.join("sub")).unwrap();
             for (name, len) in [
@@ -32,7 +37,11 @@ fn every_file_is_read_back_and_found_right() {
             same(&tree(&source), &tree(&target));
             let evidence = report.evidence;
             assert_eq!((evidence.hashed, evidence.cached), (0, 0));
-            assert_eq!(evidence.read_back + evidence.read_back_near, 5, "{evidence:?}");
+            assert_eq!(
+                evidence.read_back + evidence.read_back_near,
+                5,
+                "{evidence:?}"
+            );
             assert_eq!(evidence.source_read_twice, twice);
             assert!(report.lanes.iter().all(|lane| lane.safe_to_release));
             let list = std::fs::read_to_string(target.join(".inhaul/latest/evidence.ndjson"));

@@ -18,7 +18,7 @@ use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::record::RecordWriter;
-use super::sweep::{clear_stage, each_staged, list, sweep};
+use super::sweep::{clear_stage, each_staged, list, prune_stage, sweep};
 use crate::beneath;
 use crate::error::{Error, ErrorKind, Side};
 
@@ -267,6 +267,12 @@ impl Home {
     pub(super) fn clear_stage(&self) {
         // What cannot be removed now is swept by the next run; it has no name anybody looks at.
         let _best_effort = clear_stage(self.job.as_fd());
+    }
+
+    /// Removes the job's staging folders that nothing is in.
+    pub(super) fn prune_stage(&self) {
+        // Empty folders are in nobody's way.
+        let _best_effort = prune_stage(self.job.as_fd());
     }
 
     /// Writes a file of the job's folder: whole and durable, or not at all.
