@@ -37,5 +37,6 @@ mod writers;
 pub use copy::copy;
 pub use dry_run::dry_run;
 pub use hash::hash;
+pub use recipe::{JOB_FILE, Recipe};
 pub use session::{Observer, Session, Silent};
 pub use verify::verify;
