@@ -6,6 +6,7 @@ mod commit;
 mod context;
 mod copy;
 mod dry_run;
+mod examine;
 mod feed;
 mod hash;
 pub mod job;
