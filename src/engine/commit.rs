@@ -104,7 +104,7 @@ impl<'r> Committer<'r> {
     }
 
     /// Makes a batch durable and acknowledges it. Returns the links that can follow now.
-    fn commit(&mut self, batch: Vec<Commit>) -> Vec<Commit> {
+    pub(crate) fn commit(&mut self, batch: Vec<Commit>) -> Vec<Commit> {
         let (whats, sealed): (Vec<_>, Vec<_>) = batch
             .into_iter()
             .map(|c| ((c.lane, c.entry, c.what, c.bytes), c.sealed))

@@ -13,7 +13,7 @@ mod blocks;
 mod finish;
 mod transfer;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -103,7 +103,7 @@ pub(crate) struct Lane<'r> {
     outlets: Outlets,
     stager: Box<dyn Stager>,
     depth: Depth,
-    backend: Box<dyn Backend>,
+    backend: Box<dyn Backend + 'r>,
     waker: Arc<dyn Wake>,
     credits: Credits,
 
@@ -115,7 +115,8 @@ pub(crate) struct Lane<'r> {
     pack: Option<Lease>,
     /// The large file whose blocks are being issued.
     current: Option<u64>,
-    transfers: HashMap<u64, Transfer>,
+    /// In the order they were begun, which is the order in which those that are through end.
+    transfers: BTreeMap<u64, Transfer>,
     pending: HashMap<u64, Pending>,
     next_token: u64,
     /// Requests a full backend gave back.
@@ -156,7 +157,7 @@ pub(crate) struct Parts<'r> {
     pub(crate) outlets: Outlets,
     pub(crate) stager: Box<dyn Stager>,
     pub(crate) depth: Depth,
-    pub(crate) backend: Box<dyn Backend>,
+    pub(crate) backend: Box<dyn Backend + 'r>,
     pub(crate) credits: Credits,
 }
 
@@ -180,7 +181,7 @@ impl<'r> Lane<'r> {
             dirs: HashMap::new(),
             pack: None,
             current: None,
-            transfers: HashMap::new(),
+            transfers: BTreeMap::new(),
             pending: HashMap::new(),
             next_token: 0,
             backlog: VecDeque::new(),
