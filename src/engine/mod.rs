@@ -19,6 +19,8 @@ mod room;
 mod run;
 mod session;
 mod setup;
+#[cfg(test)]
+mod sim;
 mod summary;
 mod survey;
 pub mod telemetry;
