@@ -48,25 +48,31 @@ fn open_dir(at: BorrowedFd<'_>, name: &str) -> Result<OwnedFd, Errno> {
     rustix::fs::openat(at, name, flags, Mode::empty())
 }
 
-impl Home {
-    /// Locks a target and opens a job in its private folder: an earlier one if `choose` says so, or
-    /// a new one. What other jobs left staged is swept; for its own see
-    /// [`sweep`](Self::sweep).
-    ///
-    /// `choose` is given the name and folder of the job `wanted`, or without that of the job that
-    /// was begun last and not finished.
+/// The folder of a job.
+#[derive(Debug)]
+pub struct JobDir {
+    /// Its name in `.inhaul`.
+    pub name: String,
+    /// The folder, open for reading.
+    pub dir: OwnedFd,
+}
+
+/// The private folder, locked, with no job open yet.
+#[derive(Debug)]
+pub struct HomeLock {
+    label: PathBuf,
+    dir: OwnedFd,
+    lock: OwnedFd,
+}
+
+impl HomeLock {
+    /// Makes the private folder of a target if there is none, and locks it. `label` is the target
+    /// as messages name it.
     ///
     /// # Errors
-    /// `Locked` when another run holds the target; `Refused` when `.inhaul` is not ours to trust;
-    /// `Missing` when there is no job `wanted`.
-    pub fn open(
-        target: BorrowedFd<'_>,
-        label: &Path,
-        wanted: Option<&str>,
-        choose: &mut dyn FnMut(&str, BorrowedFd<'_>) -> bool,
-    ) -> Result<Self, Error> {
+    /// `Locked` when another run holds the target; `Refused` when `.inhaul` is not ours to trust.
+    pub fn take(target: BorrowedFd<'_>, label: &Path) -> Result<Self, Error> {
         let label = label.join(HOME);
-        let fail = |what: &str, errno| record_error(&label, what, errno);
         match rustix::fs::mkdirat(target, HOME, Mode::RWXU) {
             Ok(()) | Err(Errno::EXIST) => {}
             Err(errno) => return Err(Error::target(&label, "make the private folder", errno)),
@@ -76,20 +82,56 @@ impl Home {
                 let what = "a symlink, a file or a mount is in the place of the private folder";
                 Error::new(ErrorKind::Refused, Side::Record, &label, what).because(errno)
             }
-            errno => fail("open the private folder", errno),
+            errno => record_error(&label, "open the private folder", errno),
         })?;
         trust(dir.as_fd(), &label)?;
         let lock = lock(dir.as_fd(), &label)?;
-        let begun = match wanted {
-            Some(name) => Some(job_named(dir.as_fd(), name).map_err(|errno| {
+        Ok(Self { label, dir, lock })
+    }
+
+    /// Locks the private folder of a target if there is one. Makes nothing.
+    ///
+    /// # Errors
+    /// As [`take`](Self::take).
+    pub fn take_existing(target: BorrowedFd<'_>, label: &Path) -> Result<Option<Self>, Error> {
+        match rustix::fs::statat(target, HOME, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(_) => Self::take(target, label).map(Some),
+            Err(Errno::NOENT) => Ok(None),
+            Err(errno) => Err(record_error(&label.join(HOME), "look for", errno)),
+        }
+    }
+
+    /// Returns the job `wanted`, or without that the one that was begun last and not finished.
+    ///
+    /// # Errors
+    /// `Missing` when there is no job `wanted`.
+    pub fn unfinished(&self, wanted: Option<&str>) -> Result<Option<JobDir>, Error> {
+        let found = match wanted {
+            Some(name) => Some(job_named(self.dir.as_fd(), name).map_err(|errno| {
                 let what = format!("find job {name}");
-                Error::new(ErrorKind::Missing, Side::Record, &label, &what).because(errno)
+                Error::new(ErrorKind::Missing, Side::Record, &self.label, &what).because(errno)
             })?),
-            None => linked_job(dir.as_fd(), CURRENT).ok(),
+            None => linked_job(self.dir.as_fd(), CURRENT).ok(),
         };
-        let begun_name = begun.as_ref().map(|(name, _)| name.clone());
-        let (job_name, job) = match begun.filter(|(name, job)| choose(name, job.as_fd())) {
-            Some(begun) => begun,
+        Ok(found.map(|(name, dir)| JobDir { name, dir }))
+    }
+
+    /// Returns the private folder as messages name it.
+    pub fn label(&self) -> &Path {
+        &self.label
+    }
+
+    /// Opens a job to go on with, or a new one. What other jobs left staged is swept; for its own
+    /// see [`Home::sweep`].
+    ///
+    /// # Errors
+    /// `RecordWrite`.
+    pub fn open(self, job: Option<JobDir>) -> Result<Home, Error> {
+        let Self { label, dir, lock } = self;
+        let fail = |what: &str, errno| record_error(&label, what, errno);
+        let goes_on = job.is_some();
+        let (job_name, job) = match job {
+            Some(job) => (job.name, job.dir),
             None => make_job(dir.as_fd()).map_err(|e| fail("make the job folder", e))?,
         };
         match rustix::fs::mkdirat(&job, STAGE, Mode::RWXU) {
@@ -99,8 +141,8 @@ impl Home {
         let stage = open_dir(job.as_fd(), STAGE).map_err(|e| fail("open the stage", e))?;
         sweep(dir.as_fd(), &job_name)
             .map_err(|errno| fail("sweep what an earlier run left", errno))?;
-        let home = Self {
-            goes_on: begun_name.as_deref() == Some(&job_name),
+        let home = Home {
+            goes_on,
             label,
             dir,
             job,
@@ -110,6 +152,27 @@ impl Home {
         };
         home.point(CURRENT)?;
         Ok(home)
+    }
+}
+
+impl Home {
+    /// Locks a target and opens a job in its private folder: an earlier one if `choose` says so, or
+    /// a new one; see [`HomeLock`] for the steps and their errors.
+    ///
+    /// `choose` is given the name and folder of the job `wanted`, or without that of the job that
+    /// was begun last and not finished.
+    ///
+    /// # Errors
+    /// As the steps.
+    pub fn open(
+        target: BorrowedFd<'_>,
+        label: &Path,
+        wanted: Option<&str>,
+        choose: &mut dyn FnMut(&str, BorrowedFd<'_>) -> bool,
+    ) -> Result<Self, Error> {
+        let lock = HomeLock::take(target, label)?;
+        let begun = lock.unfinished(wanted)?;
+        lock.open(begun.filter(|job| choose(&job.name, job.dir.as_fd())))
     }
 
     /// Notes that the job is finished: no later run goes on with it.
@@ -156,6 +219,11 @@ impl Home {
     /// Returns the folder that holds the threads' staging folders.
     pub(super) fn stage(&self) -> &Arc<OwnedFd> {
         &self.stage
+    }
+
+    /// Returns the job's folder as messages name it.
+    pub fn job_label(&self) -> PathBuf {
+        self.label.join(&self.job_name)
     }
 
     /// Returns the job's folder.

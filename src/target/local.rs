@@ -1,7 +1,7 @@
 //! A directory on a mounted file system.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::{Mode, OFlags};
@@ -42,8 +42,8 @@ pub struct LocalTarget {
 }
 
 impl LocalTarget {
-    /// Opens the target directory `label`, takes its lock and opens a job in it; see
-    /// [`Home::open`] for `wanted` and `choose`.
+    /// Opens the target directory `label`, takes its lock and opens a new job in it, or the one that
+    /// was not finished if `choose` says so; see [`Home::open`].
     ///
     /// # Errors
     /// `Locked`, `Refused`, or why it cannot be opened.
@@ -51,8 +51,23 @@ impl LocalTarget {
         label: PathBuf,
         root: OwnedFd,
         settings: Settings,
-        wanted: Option<&str>,
         choose: &mut dyn FnMut(&str, BorrowedFd<'_>) -> bool,
+    ) -> Result<Self, Error> {
+        Self::open_with(label, root, settings, &mut |root, label| {
+            Home::open(root, label, None, choose)
+        })
+    }
+
+    /// Opens the target directory `label`, with the job that `home` opens in it. That is asked for
+    /// when the descriptors that hear of write-back errors are there.
+    ///
+    /// # Errors
+    /// As `home`, or why it cannot be opened.
+    pub fn open_with(
+        label: PathBuf,
+        root: OwnedFd,
+        settings: Settings,
+        home: &mut dyn FnMut(BorrowedFd<'_>, &Path) -> Result<Home, Error>,
     ) -> Result<Self, Error> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let readable = || {
@@ -65,7 +80,7 @@ impl LocalTarget {
         let stat = rustix::fs::fstat(&sync)
             .map_err(|errno| Error::target(&label, "look at the target", errno))?;
         let identity = (stat.st_dev, stat.st_ino);
-        let home = Home::open(root.as_fd(), &label, wanted, choose)?;
+        let home = home(root.as_fd(), &label)?;
         let root = Arc::new(root);
         let dirs = || DirCache::new(Arc::clone(&root), DIRS_KEPT);
         let (links, taken) = home.stage_for("links")?;
@@ -95,6 +110,11 @@ impl LocalTarget {
     /// Returns the private folder and this run's job in it.
     pub fn home(&self) -> &Home {
         &self.home
+    }
+
+    /// Returns the target directory.
+    pub fn root(&self) -> BorrowedFd<'_> {
+        self.root.as_fd()
     }
 
     /// Returns device and inode of the target directory.

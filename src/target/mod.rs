@@ -22,7 +22,7 @@ use std::sync::Arc;
 
 pub use attributes::{Applied, Policy, ReadOutcome};
 pub use fs_type::{FsType, fs_type};
-pub use home::{HOME, Home};
+pub use home::{HOME, Home, HomeLock, JobDir};
 pub use local::{LocalTarget, Settings};
 pub use null::NullTarget;
 
@@ -149,12 +149,19 @@ impl Sealed {
     }
 
     /// Returns a further name for a file that is published already.
-    pub fn link(existing: Vec<u8>, target_path: Vec<u8>, replace: bool) -> Self {
+    ///
+    /// `stamp` is what that file is recognised by.
+    pub fn link(
+        existing: Vec<u8>,
+        target_path: Vec<u8>,
+        replace: bool,
+        stamp: Option<TargetStamp>,
+    ) -> Self {
         Self {
             form: Form::Link { existing },
             target_path,
             replace,
-            stamp: None,
+            stamp,
         }
     }
 

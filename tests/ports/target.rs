@@ -43,7 +43,7 @@ fn try_open_choosing(
         policy,
         direct: true,
     };
-    LocalTarget::open(dir.to_owned(), handle(dir), settings, None, choose)
+    LocalTarget::open(dir.to_owned(), handle(dir), settings, choose)
 }
 
 /// Opens a target that nobody should hold.
