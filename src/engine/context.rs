@@ -38,6 +38,8 @@ pub(crate) struct Context {
     pub(crate) lost: OnceLock<ErrorKind>,
     /// The journal; `None` when nothing is written.
     pub(crate) log: Option<Arc<Log>>,
+    /// Blocks of a large file after which it is synced, and what is durable of it recorded.
+    pub(crate) sync_blocks: u64,
     /// Whether a failed sync is met with a second pass over everything not acknowledged, rather
     /// than reported.
     pub(crate) may_try_again: bool,

@@ -144,7 +144,7 @@ fn pass(
     let mounts = mounts(job, &lanes, &target);
     let links = LinkTable::default();
     let trees: Vec<_> = lanes.iter().flat_map(|lane| &lane.trees).cloned().collect();
-    opening::recall_links(&log, &trees, &target, &links)?;
+    opening::recall_links(&log, &trees, &*target, &links)?;
     let spool = Spool::new(home.job_dir()?, PROBLEMS_FILE);
     let context = Context {
         target: Arc::clone(&target) as Arc<dyn Target>,

@@ -22,6 +22,7 @@ use super::Sealed;
 use super::publish::split;
 use crate::error::{Error, ErrorKind, Side};
 use crate::scan::as_path;
+use crate::seam;
 
 /// The calls a publication is made of: the kernel's, or in a test a file system's that is none.
 pub(crate) trait Steps {
@@ -59,19 +60,22 @@ impl Protocol {
 
     /// Publishes a batch; see [`Target::publish`](super::Target::publish).
     pub(crate) fn publish(&self, steps: &dyn Steps, batch: &[Sealed]) -> Vec<Result<(), Error>> {
-        if let Err(errno) = self.sync_all(steps) {
+        let early = seam::bug("rename-before-sync").then(|| self.name_all(steps, batch));
+        seam::point("data-syncing");
+        if !seam::bug("no-sync-before-rename")
+            && let Err(errno) = self.sync_all(steps)
+        {
             return batch
                 .iter()
                 .map(|sealed| Err(self.sync_error(sealed, errno)))
                 .collect();
         }
-        let mut answers: Vec<_> = batch
-            .iter()
-            .map(|sealed| {
-                let named = steps.name(sealed);
-                named.map_err(|errno| self.name_error(sealed, errno))
-            })
-            .collect();
+        seam::point("data-synced");
+        let mut answers = early.unwrap_or_else(|| self.name_all(steps, batch));
+        seam::point("named-all");
+        if seam::bug("no-sync-after-rename") {
+            return answers;
+        }
         // Only where something was named: a path that leads elsewhere fails its own file.
         let named: Vec<&Sealed> = answers
             .iter()
@@ -86,13 +90,31 @@ impl Protocol {
                 *answer = Err(self.sync_error(sealed, errno));
             }
         }
+        seam::point("names-synced");
         answers
+    }
+
+    fn name_all(&self, steps: &dyn Steps, batch: &[Sealed]) -> Vec<Result<(), Error>> {
+        let name = |sealed: &Sealed| {
+            seam::point("naming-one");
+            let named = steps.name(sealed);
+            seam::point("named-one");
+            named.map_err(|errno| self.name_error(sealed, errno))
+        };
+        batch.iter().map(name).collect()
     }
 
     /// Asks the witness whether anything was lost since before the first write.
     pub(crate) fn close(&self, steps: &dyn Steps) -> Result<(), Error> {
         let failed = |what| Error::new(ErrorKind::TargetSync, Side::Target, &self.label, what);
-        if let Err(errno) = steps.ask_witness() {
+        seam::point("witness-asking");
+        let asked = if seam::bug("no-witness") {
+            Ok(())
+        } else {
+            steps.ask_witness()
+        };
+        seam::point("witness-answered");
+        if let Err(errno) = asked {
             self.lost.store(true, SeqCst);
             let what = "the target lost data that was being written to it";
             return Err(failed(what).because(errno));
@@ -107,14 +129,16 @@ impl Protocol {
         if self.lost.load(SeqCst) {
             return Err(Errno::IO);
         }
-        steps
-            .sync_all()
-            .inspect_err(|_| self.lost.store(true, SeqCst))
+        let mut synced = steps.sync_all();
+        if synced.is_err() && seam::bug("sync-tried-again") {
+            synced = steps.sync_all();
+        }
+        synced.inspect_err(|_| self.lost.store(true, SeqCst))
     }
 
     /// Syncs every directory that got a name, where syncing the whole does not.
     fn sync_dirs(&self, steps: &dyn Steps, named: &[&Sealed]) -> Result<(), Errno> {
-        if !self.sync_each {
+        if !self.sync_each || seam::bug("no-dir-sync") {
             return Ok(());
         }
         let dirs: BTreeSet<&[u8]> = named

@@ -35,6 +35,7 @@ use crate::io::resume::{Step, Transfer as Progress};
 use crate::io::{Backend, Completion, Full, Op, Request, Wait, Wake};
 use crate::scan::{Attributes, Entry, FileStamp};
 use crate::target::Stager;
+pub(crate) use transfer::SYNC_BLOCKS;
 use transfer::Transfer;
 
 /// Longest sleep: how late a lane may notice that the run is stopping.
