@@ -15,6 +15,7 @@ mod null;
 pub(crate) mod protocol;
 mod publish;
 mod stage;
+mod sweep;
 
 use std::fmt::Debug;
 use std::os::fd::OwnedFd;

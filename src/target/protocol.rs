@@ -130,6 +130,9 @@ impl Protocol {
             return Err(Errno::IO);
         }
         let mut synced = steps.sync_all();
+        if seam::bug("sync-error-ignored") {
+            return Ok(());
+        }
         if synced.is_err() && seam::bug("sync-tried-again") {
             synced = steps.sync_all();
         }

@@ -13,6 +13,7 @@ use super::{Form, Sealed, TargetStamp};
 use crate::beneath::{self, DirCache};
 use crate::error::Error;
 use crate::scan::as_path;
+use crate::seam;
 
 /// Gives names, and makes them durable.
 #[derive(Debug)]
@@ -71,6 +72,7 @@ impl Publisher {
         }
         let there = rustix::fs::statat(stage, &number, AtFlags::SYMLINK_NOFOLLOW).map_err(fail)?;
         if super::stage::stamp_of(&there).ino == stamp.ino {
+            seam::point("withdrawn");
             rustix::fs::unlinkat(stage, &number, AtFlags::empty()).map_err(fail)
         } else {
             let back = RenameFlags::NOREPLACE;
