@@ -67,7 +67,7 @@ pub(super) fn prepare<T>(
 
 /// Which try at a job this is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Pass {
+pub(in crate::engine) enum Pass {
     /// The first: a sync that fails ends it, and there is another.
     First,
     /// The second: what was not acknowledged is copied again, whole, into new inodes. A sync that

@@ -1,30 +1,35 @@
 //! One process: everything `copy` puts together, over the simulated world, on one thread.
 
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crossbeam::channel::{Receiver, bounded};
 
 use super::backend::SimBackend;
 use super::crew::{Crew, Queues};
+use super::records;
 use super::target::SimTarget;
 use super::tree::SourceTree;
 use super::world::Shared;
 use crate::buffer::Credits;
 use crate::digest::{Hash, HashPool};
 use crate::engine::context::Context;
+use crate::engine::copy::Pass;
 use crate::engine::feed::{Feed, LaneWaker};
 use crate::engine::job::Existing;
 use crate::engine::lane::{Depth, Lane, Outlets, Parts};
 use crate::engine::ledger::Ledger;
 use crate::engine::limit::Limiter;
 use crate::engine::links::LinkTable;
+use crate::engine::log::Log;
+use crate::engine::opening::{kept_staged, recall_links};
 use crate::engine::outcomes::Outcomes;
 use crate::engine::session::{Session, Silent};
 use crate::engine::telemetry::{LaneCounters, LaneView, Telemetry};
 use crate::engine::writers::Writers;
 use crate::error::Error;
 use crate::scan::{Entry, Filter, Finished, Order, Tree, WalkOptions};
+use crate::seam;
 use crate::target::{Policy, Target};
 
 /// Room in queues that nobody may ever wait for here: there is only one thread.
@@ -36,7 +41,8 @@ pub(super) struct Setup {
     pub(super) depth: Depth,
     /// Requests the backend takes.
     pub(super) capacity: usize,
-    pub(super) existing: Existing,
+    /// Blocks after which a large file is synced and recorded.
+    pub(super) sync_blocks: u64,
 }
 
 /// What a process that was not killed says at its end.
@@ -46,6 +52,15 @@ pub(super) struct Said {
     pub(super) success: bool,
     /// What it complains about.
     pub(super) problems: Vec<String>,
+}
+
+impl Said {
+    fn failure(error: &Error) -> Self {
+        Self {
+            success: false,
+            problems: vec![error.to_string()],
+        }
+    }
 }
 
 /// Notes acknowledgements, and checks them.
@@ -60,14 +75,12 @@ impl Ledger for SimLedger {
         &mut self,
         entry: &Entry,
         digest: Option<&Hash>,
-        existing: Option<&[u8]>,
+        _existing: Option<&[u8]>,
     ) -> Result<(), Error> {
         let path = entry.target_path();
         let version = &self.tree.items[&path];
         let mut world = self.world.lock();
-        // What an earlier run copied is linked to without its digest.
-        let is_owed = digest.is_none() && existing.is_some();
-        if digest != version.digest.as_ref() && !is_owed {
+        if digest != version.digest.as_ref() {
             let path = String::from_utf8_lossy(&path);
             world.violated(format!("{path} is listed with a wrong digest: {digest:?}"));
         }
@@ -76,9 +89,36 @@ impl Ledger for SimLedger {
     }
 }
 
-/// Runs one process to its end; a power cut unwinds.
+/// Runs one process to its end, as `copy` does: a sync that fails is met with a second pass. A
+/// power cut unwinds.
 pub(super) fn attempt(world: &Shared, credits: &Credits, setup: Setup) -> Said {
-    let source = Arc::clone(&world.lock().tree);
+    let first = pass(world, credits, setup, Pass::First);
+    let said = match first {
+        Ok(None) => pass(world, credits, setup, Pass::Second),
+        said => said,
+    };
+    match said {
+        Ok(Some(said)) => said,
+        Ok(None) => Said {
+            success: false,
+            problems: vec!["a sync failed again".to_owned()],
+        },
+        Err(error) => Said::failure(&error),
+    }
+}
+
+/// Runs one pass; `None` when there is to be another.
+fn pass(
+    world: &Shared,
+    credits: &Credits,
+    setup: Setup,
+    pass: Pass,
+) -> Result<Option<Said>, Error> {
+    let (source, stop) = {
+        let mut here = world.lock();
+        here.note(format_args!("-- {pass:?} pass"));
+        (Arc::clone(&here.tree), Arc::clone(&here.stop))
+    };
     let view = LaneView {
         name: "sim".to_owned(),
         sources: vec![source.dir.clone()],
@@ -86,19 +126,32 @@ pub(super) fn attempt(world: &Shared, credits: &Credits, setup: Setup) -> Said {
     };
     let telemetry = Arc::new(Telemetry::new(vec![view]));
     let session = Session {
-        stop: Arc::default(),
+        stop,
         observer: Arc::new(Silent),
     };
+    let (loaded, writer) = records::open(world)?;
+    if let Some(loaded) = &loaded {
+        world.lock().check_journal(loaded);
+    }
     let target = Arc::new(SimTarget::open(world));
+    let continues = pass == Pass::First;
+    if !seam::bug("stage-not-swept") {
+        target.sweep(&kept_staged(loaded.as_ref().filter(|_| continues)));
+    }
+    let log = Arc::new(Log::new(writer, loaded, vec![0], continues));
+    let (finisher, finished) = bounded(ROOM);
+    let tree = source.open(finisher);
+    let links = LinkTable::default();
+    recall_links(&log, std::slice::from_ref(&tree), &*target, &links)?;
     let (hash, jobs) = HashPool::unattended(8);
     let context = Context {
         session: session.clone(),
         target: Arc::clone(&target) as Arc<dyn Target>,
         outcomes: Outcomes::new(session, Arc::clone(&telemetry), None),
-        links: Some(LinkTable::default()),
+        links: Some(links),
         hash,
         limit: Limiter::new(None),
-        existing: setup.existing,
+        existing: Existing::Refuse,
         policy: Policy {
             setid: true,
             caps: false,
@@ -108,16 +161,19 @@ pub(super) fn attempt(world: &Shared, credits: &Credits, setup: Setup) -> Said {
         copies: true,
         target_identity: None,
         interrupted: false.into(),
-        target_lost: false.into(),
+        lost: OnceLock::new(),
+        log: Some(Arc::clone(&log)),
+        sync_blocks: setup.sync_blocks,
+        may_try_again: pass == Pass::First,
     };
-    let (finisher, finished) = bounded(ROOM);
     let mut ledger = SimLedger {
         world: world.clone(),
-        tree: Arc::clone(&source),
+        tree: source,
     };
     let queue = Queue { jobs, finished };
     let counters = &telemetry.lanes[0].counters;
-    let entries = listed(world, &context, counters, &source.open(finisher));
+    let entries = listed(world, &context, counters, &tree);
+    drop(tree);
     run(
         world,
         credits,
@@ -128,18 +184,30 @@ pub(super) fn attempt(world: &Shared, credits: &Credits, setup: Setup) -> Said {
         counters,
         entries,
     );
-    let closed = target.close(false);
-    let (problems, count) = context.outcomes.problems();
+    if context.tries_again() {
+        drop(target.close(true));
+        log.end(false, 1)?;
+        return Ok(None);
+    }
+    end(&context, &target, &log).map(Some)
+}
+
+/// Ends a run, as `copy` does: the witness, then the journal.
+fn end(context: &Context, target: &SimTarget, log: &Log) -> Result<Said, Error> {
+    let keep = context.halted() || !context.outcomes.kinds().is_empty();
+    let closed = target.close(keep);
+    let (problems, _) = context.outcomes.problems();
     let mut problems: Vec<String> = problems
         .iter()
         .map(|problem| format!("{}: {}", problem.path, problem.reason))
         .collect();
     problems.extend(closed.err().map(|error| error.to_string()));
     let cut_short = context.halted() || context.interrupted.load(Relaxed);
-    Said {
-        success: count == 0 && problems.is_empty() && !cut_short,
-        problems,
+    let success = problems.is_empty() && !cut_short;
+    if !log.has_failed() {
+        log.end(success, u8::from(!success))?;
     }
+    Ok(Said { success, problems })
 }
 
 struct Queue {

@@ -115,6 +115,9 @@ impl World {
         let path = self.source_path(ino);
         let len = buffer.len();
         self.op(format_args!("read {len} of {} at {offset}", show(&path)));
+        if self.kept.contains(&ino) {
+            self.violated(format!("{} is done, and read again", show(&path)));
+        }
         if self.fault(|odds| odds.source_lost, "the drive") {
             return Err(Errno::NODEV);
         }

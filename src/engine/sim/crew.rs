@@ -1,6 +1,7 @@
 //! Everybody but the lane: writers, committer, hash workers and finisher, one step at a time.
 
 use std::collections::VecDeque;
+use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, Sender};
 
@@ -126,7 +127,15 @@ impl<'r> Crew<'r> {
                 }
             }
         }
-        self.world.lock().write_back();
+        let mut here = self.world.lock();
+        here.write_back();
+        let is_late = here.rng.chance(50);
+        drop(here);
+        if is_late {
+            // As if a second had passed: what waits in the journal is due.
+            self.committer
+                .tick(Instant::now() + Duration::from_secs(60));
+        }
     }
 
     /// Works until there is nothing left to do.

@@ -28,8 +28,9 @@ pub(super) struct Disk {
     touched: BTreeSet<Ino>,
     free: Vec<Ino>,
     next: Ino,
-    /// Write-back errors so far, of all files.
+    /// Write-back errors so far, of all files, and how many of them some descriptor has told.
     pub(super) errors: u64,
+    pub(super) told: u64,
 }
 
 /// Returns the path of the directory that holds this name; empty for the top.
@@ -50,6 +51,7 @@ impl Disk {
             free: Vec::new(),
             next: 2,
             errors: 0,
+            told: 0,
         };
         disk.inodes.insert(1, Inode::new(Form::Dir, 0o755));
         disk.names.insert(Vec::new(), 1);
@@ -132,9 +134,6 @@ impl Disk {
             let Some(inode) = self.inodes.get_mut(&ino).filter(|inode| inode.is_dirty()) else {
                 continue;
             };
-            if lossy.is_some() {
-                inode.errors += 1;
-            }
             inode.sync(lossy.as_deref_mut());
         }
         if lossy.is_some() {
@@ -187,6 +186,14 @@ impl Disk {
         all
     }
 
+    /// Tells somebody all write-back errors there were.
+    pub(super) fn tell_all(&mut self) {
+        self.told = self.errors;
+        for inode in self.inodes.values_mut() {
+            inode.tell_all();
+        }
+    }
+
     /// Leaves what is on the medium after a power cut.
     pub(super) fn crash(&mut self, rng: &mut Rng) {
         let odds = rng.pick(&[0, 1000, 500, 100, 900]);
@@ -213,7 +220,7 @@ impl Disk {
             inode.crash(rng, odds);
         }
         self.touched.clear();
-        self.errors = 0;
+        (self.errors, self.told) = (0, 0);
         self.names.clone_from(&self.durable);
         self.sweep();
     }

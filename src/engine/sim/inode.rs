@@ -6,6 +6,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use rustix::io::Errno;
+
 use super::content::{Content, Page, same_page};
 use super::rng::Rng;
 use super::tree::Version;
@@ -44,8 +46,9 @@ pub(super) struct Inode {
     dirty: BTreeSet<usize>,
     size_dirty: bool,
     meta_dirty: bool,
-    /// Write-back errors so far.
+    /// Write-back errors so far, and how many of them some descriptor has told.
     pub(super) errors: u64,
+    told: u64,
     /// What its bytes probably are.
     pub(super) likely: Option<Arc<Content>>,
     /// The version it was last found to be, whatever a power cut leaves; nothing changed since.
@@ -68,6 +71,7 @@ impl Inode {
             size_dirty: false,
             meta_dirty: false,
             errors: 0,
+            told: 0,
             likely: None,
             good: None,
         }
@@ -112,13 +116,16 @@ impl Inode {
 
     /// Makes everything durable; with `lossy`, loses some of the pages for good.
     pub(super) fn sync(&mut self, mut lossy: Option<&mut Rng>) {
-        let dirty = std::mem::take(&mut self.dirty);
-        for index in dirty {
+        let mut lost = false;
+        for index in std::mem::take(&mut self.dirty) {
             if lossy.as_mut().is_none_or(|rng| rng.coin()) {
                 self.durable.set_page(index, self.now.page(index).clone());
+            } else {
+                lost = true;
             }
         }
-        if lossy.is_some() {
+        if lost {
+            self.errors += 1;
             self.good = None;
         }
         self.sync_size();
@@ -181,6 +188,26 @@ impl Inode {
         }
     }
 
+    /// Returns what a descriptor that is opened now has told: an error nobody heard of yet is told
+    /// once more.
+    pub(super) fn errors_told(&self) -> u64 {
+        self.told
+    }
+
+    pub(super) fn tell_all(&mut self) {
+        self.told = self.errors;
+    }
+
+    /// Tells a descriptor that has told `heard` errors whether there was another.
+    pub(super) fn tell(&mut self, heard: &mut u64) -> Result<(), Errno> {
+        if *heard == self.errors {
+            return Ok(());
+        }
+        *heard = self.errors;
+        self.told = self.errors;
+        Err(Errno::IO)
+    }
+
     /// Leaves what is on the medium after a power cut: each dirty thing with `odds` in a thousand.
     pub(super) fn crash(&mut self, rng: &mut Rng, odds: u32) {
         for index in std::mem::take(&mut self.dirty) {
@@ -197,7 +224,7 @@ impl Inode {
         }
         self.now = self.durable.clone();
         self.meta = self.durable_meta;
-        self.errors = 0;
+        (self.errors, self.told) = (0, 0);
         self.likely = None;
     }
 

@@ -9,7 +9,6 @@ use super::rng::Rng;
 use super::tree::{SourceTree, Trees};
 use super::world::{Crash, Odds, Shared, Violation};
 use crate::buffer::{Arena, Credits};
-use crate::engine::job::Existing;
 use crate::engine::lane::Depth;
 
 /// Attempts that may be killed or fail before one has to succeed.
@@ -103,30 +102,35 @@ impl Job {
             if let End::Said(said) = self.attempt(number, odds, crash_after)
                 && said.success
             {
-                self.settle_skipped();
-                self.world.lock().check_whole();
-                return;
+                return self.check_whole();
             }
         }
+        // Write-back errors of the runs before are old news: somebody has heard of them by now.
+        self.world.lock().disk.tell_all();
         let last = self.attempt(restless, Odds::default(), None);
-        self.settle_skipped();
-        let mut world = self.world.lock();
         match last {
-            End::Said(said) if said.success => world.check_whole(),
+            End::Said(said) if said.success => self.check_whole(),
             End::Said(said) => {
                 let what = format!("nothing went wrong, yet it failed: {:?}", said.problems);
-                world.violated(what);
+                self.world.lock().violated(what);
             }
-            End::Crashed => world.violated("nobody cut the power".to_owned()),
+            End::Crashed => unreachable!("nobody cut the power"),
         }
     }
 
-    /// Makes names durable that were there when the last run came: it skips them, and promises
-    /// nothing of them.
-    fn settle_skipped(&self) {
+    /// Checks the target of a run that reports success, and what its journal says.
+    fn check_whole(&self) {
+        let loaded = super::records::read(&self.world);
         let mut world = self.world.lock();
-        if !world.syncs_whole {
-            world.disk.sync_all(None);
+        world.check_journal(&loaded);
+        world.check_whole();
+        let files = world.tree.items.iter();
+        let missing = files
+            .filter(|(_, version)| version.digest.is_some())
+            .find(|(path, _)| loaded.done(path).is_none());
+        if let Some((path, _)) = missing {
+            let what = format!("the journal lacks {}", super::check::show(path));
+            world.violated(what);
         }
     }
 
@@ -146,6 +150,7 @@ impl Job {
             stage_error: odds(&[20, 100]),
             name_error: odds(&[20, 100]),
             sync_error: odds(&[20, 200]),
+            journal_error: odds(&[20, 100]),
             write_back: odds(&[50, 300]),
             write_back_error: odds(&[20]),
             stop: odds(&[5]),
@@ -161,7 +166,7 @@ impl Job {
         self.tally.attempts += 1;
         let mut world = self.world.lock();
         world.odds = odds;
-        world.crash_after(crash_after);
+        world.crash_after(crash_after, self.rng.chance(200));
         let tree = world.tree.name;
         world.note(format_args!("== attempt {number}, on {tree}: {odds:?}"));
         drop(world);
@@ -171,10 +176,7 @@ impl Job {
                 small: self.rng.pick(&[1, 4, 16]),
             },
             capacity: self.rng.pick(&[1, 3, 128]),
-            existing: match number {
-                0 => Existing::Refuse,
-                _ => Existing::Skip,
-            },
+            sync_blocks: self.rng.pick(&[1, 1, 2, 1000]),
         };
         let (world, credits) = (&self.world, &self.credits);
         let outcome = catch_unwind(AssertUnwindSafe(|| attempt(world, credits, setup)));
@@ -185,7 +187,7 @@ impl Job {
             }
             Err(payload) if payload.is::<Crash>() => {
                 self.tally.crashes += 1;
-                self.world.lock().lose_power();
+                self.world.lock().end_badly();
                 End::Crashed
             }
             Err(payload) => std::panic::resume_unwind(payload),

@@ -5,7 +5,8 @@
 //! short, and at which operation the power goes, all follow from a seed. After a power cut the same
 //! job is run again on what the disk kept, until it ends. What must hold is in [`check`].
 //!
-//! `SIM_SEED=N` begins at that seed, `SIM_RUNS=N` takes so many. A failure says how to see it again.
+//! `SIM_SEED=N` begins at that seed, `SIM_RUNS=N` takes so many. A failure says how to see it again;
+//! `SIM_ALL=1` lists all seeds that fail instead of stopping at the first.
 
 mod attempt;
 mod backend;
@@ -15,6 +16,7 @@ mod crew;
 mod disk;
 mod inode;
 mod job;
+mod records;
 mod rng;
 mod stager;
 mod target;

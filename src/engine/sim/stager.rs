@@ -94,7 +94,7 @@ impl SimStager {
     fn staged(&self, ino: Ino, id: StageId, outline: Outline) -> Staged {
         let mut world = self.world.lock();
         let direct = self.direct && !outline.small;
-        let errors = world.disk.inode(ino).errors;
+        let errors = world.disk.inode(ino).errors_told();
         let file = world.hold(Held::File(ino, errors));
         let dir = world.hold(Held::Folder(Arc::clone(&id.thread)));
         Staged {

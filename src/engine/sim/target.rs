@@ -1,5 +1,6 @@
 //! The simulated target: the real order of a publication over a file system that can lose power.
 
+use std::collections::HashSet;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -57,7 +58,7 @@ impl SimTarget {
         let mut here = world.lock();
         let links = format!("{STAGE}/links");
         here.make_folder(links.as_bytes());
-        let errors = here.disk.errors;
+        let errors = here.disk.told;
         let target = Self {
             world: world.clone(),
             protocol: Protocol::new("target".into(), !here.syncs_whole),
@@ -69,12 +70,17 @@ impl SimTarget {
         target
     }
 
-    fn clear_stage(&self) {
+    /// Removes what is staged, but for what `keep` holds: thread and number.
+    pub(super) fn sweep(&self, keep: &HashSet<(String, u64)>) {
         let mut world = self.world.lock();
-        for thread in world.disk.list(STAGE.as_bytes()) {
-            for path in world.disk.list(&thread) {
-                world.op(format_args!("sweep {}", show(&path)));
-                world.disk.unbind(&path);
+        for folder in world.disk.list(STAGE.as_bytes()) {
+            for path in world.disk.list(&folder) {
+                let name = |path: &[u8]| show(&path[parent(path).len() + 1..]);
+                let number = name(&path).parse().unwrap();
+                if !keep.contains(&(name(&folder), number)) {
+                    world.op(format_args!("sweep {}", show(&path)));
+                    world.disk.unbind(&path);
+                }
             }
         }
     }
@@ -241,7 +247,7 @@ impl Target for SimTarget {
 
     fn close(&self, keep: bool) -> Result<(), Error> {
         if !keep {
-            self.clear_stage();
+            self.sweep(&HashSet::new());
         }
         self.protocol.close(self)
     }

@@ -37,6 +37,8 @@ fn what_was_acknowledged_outlives_every_power_cut() {
     let (first, count) = (number("SIM_SEED", 1), number("SIM_RUNS", 2000));
     let began = Instant::now();
     let mut all = Tally::default();
+    let goes_on = number("SIM_ALL", 0) == 1;
+    let mut failures = Vec::new();
     for seed in first..first + count {
         let plan = Plan {
             seed,
@@ -48,8 +50,12 @@ fn what_was_acknowledged_outlives_every_power_cut() {
                 all.crashes += tally.crashes;
                 all.ops += tally.ops;
             }
+            Err(failure) if goes_on => failures.push((seed, failure.what)),
             Err(failure) => tell(&trees, plan, &failure),
         }
+    }
+    for (seed, what) in &failures {
+        println!("{seed}: {what}");
     }
     let took = began.elapsed().max(Duration::from_millis(1));
     println!(
@@ -59,4 +65,5 @@ fn what_was_acknowledged_outlives_every_power_cut() {
         all.ops,
         u128::from(count) * 60_000 / took.as_millis(),
     );
+    assert!(failures.is_empty(), "{} seeds failed", failures.len());
 }

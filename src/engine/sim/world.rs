@@ -1,13 +1,15 @@
 //! The world of one simulated job: its disk, its luck, and how often anything was done to it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::{Arguments, Write};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::io::Errno;
 
 use super::disk::{Disk, Ino, Path};
+use super::inode::Covered;
 use super::rng::Rng;
 use super::tree::SourceTree;
 use crate::buffer::View;
@@ -30,6 +32,7 @@ pub(super) struct Odds {
     pub(super) stage_error: u32,
     pub(super) name_error: u32,
     pub(super) sync_error: u32,
+    pub(super) journal_error: u32,
     /// That the kernel writes something back by itself, and that this fails.
     pub(super) write_back: u32,
     pub(super) write_back_error: u32,
@@ -69,6 +72,12 @@ pub(super) struct World {
     pub(super) disk: Disk,
     pub(super) tree: Arc<SourceTree>,
     pub(super) odds: Odds,
+    /// Where the journal's real files are.
+    pub(super) job_dir: tempfile::TempDir,
+    /// Source inodes that are done and unchanged: nobody may read them again.
+    pub(super) kept: BTreeSet<u64>,
+    /// Asks the run to stop.
+    pub(super) stop: Arc<AtomicBool>,
     /// Whether one sync covers the whole file system.
     pub(super) syncs_whole: bool,
     pub(super) held: HashMap<RawFd, Held>,
@@ -78,6 +87,7 @@ pub(super) struct World {
     pub(super) acked: BTreeMap<Path, u64>,
     ops: u64,
     crash_at: Option<u64>,
+    is_kill: bool,
     log: Log,
     null: OwnedFd,
 }
@@ -100,8 +110,12 @@ impl Shared {
             held: HashMap::new(),
             flying: BTreeMap::new(),
             acked: BTreeMap::new(),
+            job_dir: super::tree::scratch(),
+            kept: BTreeSet::new(),
+            stop: Arc::default(),
             ops: 0,
             crash_at: None,
+            is_kill: false,
             log: Log {
                 sum: 0,
                 lines: traced.then(Vec::new),
@@ -117,8 +131,10 @@ impl Shared {
 }
 
 impl World {
-    /// Begins an attempt that ends, if nothing else ends it, at this many operations from now.
-    pub(super) fn crash_after(&mut self, ops: Option<u64>) {
+    /// Begins an attempt that ends, if nothing else ends it, at this many operations from now: by
+    /// a power cut, or with `is_kill` by the end of the process alone.
+    pub(super) fn crash_after(&mut self, ops: Option<u64>, is_kill: bool) {
+        self.is_kill = is_kill;
         self.crash_at = ops.map(|ops| self.ops + ops);
     }
 
@@ -126,8 +142,12 @@ impl World {
     pub(super) fn op(&mut self, what: Arguments<'_>) {
         self.note(what);
         self.ops += 1;
+        if self.fault(|odds| odds.stop, "patience") {
+            self.stop.store(true, Relaxed);
+        }
         if self.crash_at == Some(self.ops) {
-            self.note(format_args!("-- power cut"));
+            let kind = if self.is_kill { "killed" } else { "power cut" };
+            self.note(format_args!("-- {kind}"));
             std::panic::resume_unwind(Box::new(Crash));
         }
     }
@@ -196,39 +216,37 @@ impl World {
             return if fails { Err(Errno::IO) } else { Ok(()) };
         }
         self.disk.sync_all(fails.then_some(&mut self.rng));
-        self.hear(heard)
-    }
-
-    fn hear(&mut self, heard: &mut u64) -> Result<(), Errno> {
         if *heard == self.disk.errors {
             return Ok(());
         }
         *heard = self.disk.errors;
+        self.disk.told = self.disk.errors;
         Err(Errno::IO)
     }
 
     /// Syncs one file by a descriptor of it.
-    pub(super) fn sync_file(
+    pub(super) fn sync_file(&mut self, fd: &OwnedFd, covered: Covered) -> Result<(), Errno> {
+        let Some(Held::File(ino, mut heard)) = self.held.get(&fd.as_raw_fd()).cloned() else {
+            panic!("not a file of the target");
+        };
+        let answer = self.sync_inode(ino, &mut heard, covered);
+        self.held.insert(fd.as_raw_fd(), Held::File(ino, heard));
+        answer
+    }
+
+    /// Syncs one file for a descriptor that has told `heard` of its write-back errors.
+    pub(super) fn sync_inode(
         &mut self,
-        fd: &OwnedFd,
-        covered: super::inode::Covered,
+        ino: Ino,
+        heard: &mut u64,
+        covered: Covered,
     ) -> Result<(), Errno> {
         let fails = self.fault(|odds| odds.sync_error, "the sync");
-        let ino = self.file(fd);
         let inode = self.disk.inode_mut(ino);
         inode.sync_covered(covered, fails.then_some(&mut self.rng));
-        if fails {
-            inode.errors += 1;
-            self.disk.errors += 1;
-        }
-        let errors = self.disk.inode(ino).errors;
-        match self.held.get_mut(&fd.as_raw_fd()) {
-            Some(Held::File(_, heard)) if *heard != errors => {
-                *heard = errors;
-                Err(Errno::IO)
-            }
-            _ => Ok(()),
-        }
+        inode.errors += u64::from(fails);
+        self.disk.errors += u64::from(fails);
+        self.disk.inode_mut(ino).tell(heard)
     }
 
     /// Lets the kernel write something back by itself.
@@ -247,18 +265,22 @@ impl World {
         self.disk.errors += u64::from(fails);
     }
 
-    /// Leaves what a power cut leaves, after the engine is gone.
-    pub(super) fn lose_power(&mut self) {
+    /// Leaves what is left after an end out of order: a power cut, or a process that was killed.
+    pub(super) fn end_badly(&mut self) {
         for (ino, offset, view) in std::mem::take(&mut self.flying).into_values() {
             self.disk.inode_mut(ino).tear(offset, &view, &mut self.rng);
         }
-        self.disk.crash(&mut self.rng);
-        self.held.clear();
+        if !self.is_kill {
+            self.disk.crash(&mut self.rng);
+            self.restore_journal();
+        }
+        self.end_process();
     }
 
-    /// Forgets a process that ended in good order.
+    /// Forgets a process that ended.
     pub(super) fn end_process(&mut self) {
         self.flying.clear();
         self.held.clear();
+        self.stop = Arc::default();
     }
 }
