@@ -38,6 +38,13 @@ impl World {
         }
     }
 
+    /// Checks every name that an inode has or may have after a power cut, after it has changed.
+    pub(super) fn check_names_of(&mut self, ino: Ino) {
+        for path in self.disk.names_of(ino) {
+            self.check_name(&path);
+        }
+    }
+
     /// Returns why an inode is no copy of what belongs under this name.
     fn wrong(&mut self, path: &[u8], ino: Ino) -> Option<String> {
         let Some(version) = self.tree.items.get(path).cloned() else {

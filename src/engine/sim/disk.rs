@@ -3,6 +3,8 @@
 //! A change of a name is whole or did not happen, a rename among them, and each by itself.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Weak};
 
 use super::inode::{Form, Inode};
 use super::rng::Rng;
@@ -28,6 +30,8 @@ pub(super) struct Disk {
     touched: BTreeSet<Ino>,
     free: Vec<Ino>,
     next: Ino,
+    /// Descriptors that the engine was given: a file without a name lives as long as one of them.
+    open: Vec<(Weak<OwnedFd>, Ino)>,
     /// Write-back errors so far, of all files, and how many of them some descriptor has told.
     pub(super) errors: u64,
     pub(super) told: u64,
@@ -50,6 +54,7 @@ impl Disk {
             touched: BTreeSet::new(),
             free: Vec::new(),
             next: 2,
+            open: Vec::new(),
             errors: 0,
             told: 0,
         };
@@ -105,6 +110,31 @@ impl Disk {
         own.map(|(path, _)| path.clone()).collect()
     }
 
+    pub(super) fn opened(&mut self, fd: &Arc<OwnedFd>, ino: Ino) {
+        self.open.push((Arc::downgrade(fd), ino));
+    }
+
+    /// Returns every name that an inode has, or may have after a power cut.
+    pub(super) fn names_of(&self, ino: Ino) -> BTreeSet<Path> {
+        let mut names = BTreeSet::new();
+        for (path, _) in self
+            .names
+            .iter()
+            .chain(&self.durable)
+            .filter(|(_, it)| **it == ino)
+        {
+            names.insert(path.clone());
+        }
+        for change in &self.pending {
+            if let Change::Bound(path, it) | Change::Moved(_, path, it) = change
+                && *it == ino
+            {
+                names.insert(path.clone());
+            }
+        }
+        names
+    }
+
     /// Gives an inode a name, which is free.
     pub(super) fn bind(&mut self, path: &[u8], ino: Ino) {
         assert!(self.names.contains_key(parent(path)), "no such folder");
@@ -149,7 +179,7 @@ impl Disk {
     pub(super) fn sync_dir(&mut self, dir: &[u8]) {
         let is_in = |change: &Change| match change {
             Change::Bound(path, _) | Change::Unbound(path) => parent(path) == dir,
-            Change::Moved(_, to, _) => parent(to) == dir,
+            Change::Moved(from, to, _) => parent(from) == dir || parent(to) == dir,
         };
         let pending = std::mem::take(&mut self.pending);
         let (synced, left) = pending.into_iter().partition(is_in);
@@ -227,8 +257,10 @@ impl Disk {
 
     /// Forgets inodes without names; their numbers can be given to others.
     fn sweep(&mut self) {
-        let named: BTreeSet<Ino> = self.names.values().copied().collect();
-        let nameless = self.inodes.keys().filter(|ino| !named.contains(ino));
+        self.open.retain(|(fd, _)| fd.strong_count() > 0);
+        let opened = self.open.iter().map(|(_, ino)| *ino);
+        let used: BTreeSet<Ino> = self.names.values().copied().chain(opened).collect();
+        let nameless = self.inodes.keys().filter(|ino| !used.contains(ino));
         let nameless: Vec<Ino> = nameless.copied().collect();
         for ino in &nameless {
             self.inodes.remove(ino);

@@ -132,7 +132,8 @@ impl World {
 }
 
 fn is_segment(name: &str) -> bool {
-    name.starts_with(JOURNAL_FILE) && !name.ends_with(".new")
+    let number = name.strip_prefix(JOURNAL_FILE);
+    number.is_some_and(|number| number.chars().all(|c| c == '.' || c.is_ascii_digit()))
 }
 
 fn path_of(name: &str) -> Path {

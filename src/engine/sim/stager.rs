@@ -64,6 +64,9 @@ impl SimStager {
         if world.fault(|odds| odds.stage_error, "the creation") {
             return Err(failed(path, "create a staging file", Errno::NOSPC));
         }
+        if world.disk.find(&staged).is_some() {
+            return Err(failed(path, "create a staging file", Errno::EXIST));
+        }
         let reuse = world.rng.coin();
         let ino = world.disk.make(form, 0o600, reuse);
         world.disk.bind(&staged, ino);
@@ -112,16 +115,14 @@ impl SimStager {
     /// Sets the space of a large file aside.
     fn reserve(&self, path: &[u8], ino: Ino, outline: Outline) -> Result<(), Error> {
         let mut world = self.world.lock();
-        let padded = match self.direct {
-            true => outline.size.next_multiple_of(ALIGN),
-            false => outline.size,
-        };
+        let align = if self.direct { ALIGN } else { 1 };
+        let padded = outline.size.next_multiple_of(align);
         if !outline.small && (outline.sparse || self.direct) {
             world.op(format_args!("reserve {padded} for {}", show(path)));
             if world.fault(|odds| odds.stage_error, "the reservation") {
                 return Err(failed(path, "set its space aside", Errno::NOSPC));
             }
-            world.disk.inode_mut(ino).set_size(padded);
+            world.set_size(ino, padded);
         }
         let version = world.tree.items.get(path);
         let likely = version.map(|version| Arc::clone(&version.content));
@@ -143,12 +144,13 @@ impl World {
     /// Writes some bytes of a file, as one step.
     pub(super) fn write(&mut self, ino: Ino, offset: u64, bytes: &[u8]) {
         self.disk.inode_mut(ino).write(offset, bytes);
-        let names = self.disk.names().iter();
-        let named = names.filter(|(_, named)| **named == ino);
-        let finals: Vec<_> = named.map(|(path, _)| path.clone()).collect();
-        for path in finals {
-            self.check_name(&path);
-        }
+        self.check_names_of(ino);
+    }
+
+    /// Sets the length of a file, as one step.
+    fn set_size(&mut self, ino: Ino, size: u64) {
+        self.disk.inode_mut(ino).set_size(size);
+        self.check_names_of(ino);
     }
 }
 
@@ -205,7 +207,7 @@ impl Stager for SimStager {
             show(path)
         ));
         if !crate::seam::bug("stage-not-cut") {
-            world.disk.inode_mut(id.ino).set_size(keep);
+            world.set_size(id.ino, keep);
         }
         drop(world);
         self.reserve(path, id.ino, outline)?;
@@ -295,7 +297,7 @@ impl Stager for SimStager {
         let is_small = staged.geometry.align == 1 && !staged.geometry.cached;
         if !is_small {
             world.op(format_args!("cut {} to {size}", show(&path)));
-            world.disk.inode_mut(ino).set_size(size);
+            world.set_size(ino, size);
         }
         world.op(format_args!("set attributes of {}", show(&path)));
         world.disk.inode_mut(ino).set_meta(meta_of(attributes));

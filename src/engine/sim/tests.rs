@@ -67,3 +67,20 @@ fn what_was_acknowledged_outlives_every_power_cut() {
     );
     assert!(failures.is_empty(), "{} seeds failed", failures.len());
 }
+
+#[test]
+fn a_seed_is_the_same_job_every_time() {
+    let trees = Trees::shared();
+    for seed in 1..20 {
+        let plan = Plan {
+            seed,
+            ..Plan::default()
+        };
+        let [one, other] = [(); 2].map(|()| run(&trees, plan));
+        match (one, other) {
+            (Ok(one), Ok(other)) => assert_eq!(one, other),
+            (Err(one), Err(other)) => assert_eq!(one.what, other.what),
+            both => panic!("once so, once otherwise: {both:?}"),
+        }
+    }
+}

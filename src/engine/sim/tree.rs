@@ -42,6 +42,9 @@ pub(super) struct SourceTree {
     pub(super) items: BTreeMap<Path, Arc<Version>>,
 }
 
+/// A name, and how to make a tree of that kind.
+type Kind = (&'static str, fn(&mut Maker));
+
 /// All trees of a process, as long as a test uses them.
 #[derive(Debug)]
 pub(super) struct Trees {
@@ -72,13 +75,14 @@ impl Trees {
 
     fn new() -> Self {
         let home = scratch();
-        let kinds: [(&'static str, fn(&mut Maker)); 6] = [
+        let kinds: [Kind; 7] = [
             ("few", few),
             ("small", small),
             ("large", large),
             ("links", links),
             ("sparse", sparse),
             ("mixed", mixed),
+            ("twins", twins),
         ];
         let all = kinds.iter().zip(1..).map(|(&(name, make), seed)| {
             let dir = home.path().join(name);
@@ -275,6 +279,15 @@ fn large(maker: &mut Maker) {
     maker.folder("d");
     maker.file("d/even", 2 << 20);
     maker.file("d/small", 3000);
+}
+
+/// Files that begin alike: what is staged of one passes for what is staged of another.
+fn twins(maker: &mut Maker) {
+    let start = maker.bytes(1 << 20);
+    for name in ["a", "b", "c"] {
+        let end = maker.bytes((1 << 20) + 4097);
+        std::fs::write(maker.dir.join(name), [&start[..], &end].concat()).unwrap();
+    }
 }
 
 fn links(maker: &mut Maker) {

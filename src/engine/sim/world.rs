@@ -160,7 +160,7 @@ impl World {
         if let Some(lines) = &mut self.log.lines {
             lines.push(format!("{:>5} {what}", self.ops));
         }
-        drop(self.log.write_fmt(what));
+        self.log.write_fmt(what).expect("a sum takes any text");
     }
 
     /// Returns one number for everything that was done so far.
@@ -190,8 +190,12 @@ impl World {
     /// Returns a descriptor for the engine to hold.
     pub(super) fn hold(&mut self, held: Held) -> Arc<OwnedFd> {
         let fd = rustix::io::fcntl_dupfd_cloexec(&self.null, 0).unwrap();
+        let fd = Arc::new(fd);
+        if let Held::File(ino, _) = &held {
+            self.disk.opened(&fd, *ino);
+        }
         self.held.insert(fd.as_raw_fd(), held);
-        Arc::new(fd)
+        fd
     }
 
     /// Returns the inode behind a descriptor of the target.
