@@ -8,9 +8,11 @@ use super::limit::Limiter;
 use super::links::LinkTable;
 use super::log::Log;
 use super::outcomes::Outcomes;
+use super::readback::Evidence;
 use super::session::Session;
 use crate::digest::HashPool;
 use crate::error::{Error, ErrorKind};
+use crate::journal::Loaded;
 use crate::scan::Entry;
 use crate::target::{Policy, Target};
 
@@ -19,7 +21,7 @@ use crate::target::{Policy, Target};
 pub(crate) struct Context {
     pub(crate) session: Session,
     pub(crate) target: Arc<dyn Target>,
-    pub(crate) outcomes: Outcomes,
+    pub(crate) outcomes: Arc<Outcomes>,
     /// `None` when hard links mean nothing: each name is read.
     pub(crate) links: Option<LinkTable>,
     pub(crate) hash: HashPool,
@@ -40,6 +42,11 @@ pub(crate) struct Context {
     pub(crate) log: Option<Arc<Log>>,
     /// Blocks of a large file after which it is synced, and what is durable of it recorded.
     pub(crate) sync_blocks: u64,
+    /// What each file has to be by the journal, when sources are read a second time: files of
+    /// which it does not say are left out.
+    pub(crate) expected: Option<Loaded>,
+    /// Where it is noted what was not read from the medium; `None` when that does not matter.
+    pub(crate) evidence: Option<Evidence>,
     /// Whether a failed sync is met with a second pass over everything not acknowledged, rather
     /// than reported.
     pub(crate) may_try_again: bool,

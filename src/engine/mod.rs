@@ -14,13 +14,17 @@ mod ledger;
 mod limit;
 mod links;
 mod log;
+mod mend;
 mod opening;
 mod outcomes;
+mod proof;
+mod readback;
 mod recipe;
 pub mod report;
 mod room;
 mod run;
 mod sealing;
+mod second_read;
 mod session;
 mod setup;
 #[cfg(test)]

@@ -50,7 +50,7 @@ pub(super) fn reading_context(
     Ok(Context {
         session: session.clone(),
         target: Arc::new(NullTarget),
-        outcomes: Outcomes::new(session.clone(), Arc::clone(telemetry), None),
+        outcomes: Arc::new(Outcomes::new(session.clone(), Arc::clone(telemetry), None)),
         links: None,
         hash: hash_pool(settings)?,
         limit: Limiter::new(settings.bwlimit),
@@ -67,6 +67,8 @@ pub(super) fn reading_context(
         lost: OnceLock::new(),
         log: None,
         sync_blocks: SYNC_BLOCKS,
+        evidence: None,
+        expected: None,
         may_try_again: false,
     })
 }

@@ -98,7 +98,7 @@ pub fn verify(job: &VerifyJob, session: &Session) -> Result<Report, Error> {
         &telemetry,
         vec![setup],
         settings,
-        &mut Comparing,
+        &mut Comparing { side: Side::Target },
         finished,
     );
     session.observer.ended();
@@ -209,7 +209,7 @@ fn deliver(feed: &mut Feed<'_>, batch: &mut Vec<Entry>) -> ControlFlow<()> {
     feed.deliver(batch)
 }
 
-fn entry(
+pub(super) fn entry(
     top: &Arc<Dir>,
     record: Record,
     dirs: &mut DirCache,

@@ -14,6 +14,7 @@ mod local;
 mod null;
 pub(crate) mod protocol;
 mod publish;
+mod record;
 mod stage;
 mod sweep;
 
@@ -26,6 +27,7 @@ pub use fs_type::{FsType, fs_type};
 pub use home::{HOME, Home, HomeLock, JobDir};
 pub use local::{LocalTarget, Settings};
 pub use null::NullTarget;
+pub use record::RecordWriter;
 
 use crate::error::Error;
 use crate::scan::{Attributes, Kind};

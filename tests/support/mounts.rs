@@ -55,13 +55,36 @@ impl Mounted {
     pub(crate) fn image(scratch: &Scratch, name: &str, fs: Fs, mib: u64) -> Self {
         let image = scratch.join(format!("{name}.img"));
         File::create(&image).unwrap().set_len(mib << 20).unwrap();
+        Self::attached(scratch, name, fs, image, |device| fs.make(device))
+    }
+
+    /// Mounts an image that is there already as `name` in the scratch.
+    pub(crate) fn again(scratch: &Scratch, name: &str, fs: Fs, image: &Path) -> Self {
+        Self::attached(scratch, name, fs, image.to_owned(), |_| {})
+    }
+
+    /// Unmounts it, as [`again`](Self::again) mounts its image, and by another loop device.
+    pub(crate) fn moved(self, scratch: &Scratch, name: &str, fs: Fs) -> Self {
+        let mut left = Some(self);
+        let image = left.as_ref().unwrap().image_path().to_owned();
+        // Attached while the other is, so the device is another one.
+        Self::attached(scratch, name, fs, image, |_| drop(left.take()))
+    }
+
+    fn attached(
+        scratch: &Scratch,
+        name: &str,
+        fs: Fs,
+        image: PathBuf,
+        prepare: impl FnOnce(&str),
+    ) -> Self {
         let shown = tool(
             "losetup",
             &["--find".as_ref(), "--show".as_ref(), image.as_os_str()],
         );
         let device = String::from_utf8(shown).unwrap().trim().to_owned();
         let guard = Attached(&device);
-        fs.make(&device);
+        prepare(&device);
         let mut mounted = Self::mount(scratch, name, fs.name(), &device, "noatime");
         // Once mounted, detaching only marks the device: it goes with the mount.
         drop(guard);

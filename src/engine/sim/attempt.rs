@@ -147,7 +147,7 @@ fn pass(
     let context = Context {
         session: session.clone(),
         target: Arc::clone(&target) as Arc<dyn Target>,
-        outcomes: Outcomes::new(session, Arc::clone(&telemetry), None),
+        outcomes: Arc::new(Outcomes::new(session, Arc::clone(&telemetry), None)),
         links: Some(links),
         hash,
         limit: Limiter::new(None),
@@ -164,6 +164,8 @@ fn pass(
         lost: OnceLock::new(),
         log: Some(Arc::clone(&log)),
         sync_blocks: setup.sync_blocks,
+        expected: None,
+        evidence: None,
         may_try_again: pass == Pass::First,
     };
     let mut ledger = SimLedger {
