@@ -186,6 +186,13 @@ impl Disk {
         self.pending = left;
         for change in synced {
             apply(&mut self.durable, &change);
+            // What has no bytes of its own is part of its folder's change.
+            if let Change::Bound(_, ino) | Change::Moved(_, _, ino) = change
+                && let Some(inode) = self.inodes.get_mut(&ino)
+                && inode.form != Form::File
+            {
+                inode.sync(None);
+            }
         }
         if let Some(ino) = self.find(dir) {
             self.examine(ino).sync(None);
