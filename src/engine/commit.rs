@@ -97,7 +97,7 @@ impl<'r> Committer<'r> {
         let mut bytes = 0;
         let mut deadline = None;
         loop {
-            match receive(incoming, earlier(deadline, self.tick())) {
+            match receive(incoming, earlier(deadline, self.tick(Instant::now()))) {
                 Ok(commit) => {
                     deadline.get_or_insert_with(|| Instant::now() + BATCH_TIME);
                     bytes += commit.item.bytes;
@@ -123,9 +123,9 @@ impl<'r> Committer<'r> {
     }
 
     /// Commits what others added to the journal when it is due; returns when to look again.
-    fn tick(&self) -> Option<Instant> {
+    pub(crate) fn tick(&self, now: Instant) -> Option<Instant> {
         let log = self.context.log.as_ref()?;
-        match log.tick(Instant::now()) {
+        match log.tick(now) {
             Ok(next) => next,
             Err(error) => {
                 // The next batch finds the journal failed, and reports its files.

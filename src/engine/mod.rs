@@ -28,6 +28,8 @@ mod sealing;
 mod second_read;
 mod session;
 mod setup;
+#[cfg(test)]
+mod sim;
 mod standing;
 mod summary;
 mod survey;

@@ -12,6 +12,7 @@ mod home;
 mod inode;
 mod local;
 mod null;
+pub(crate) mod protocol;
 mod publish;
 mod record;
 mod stage;
