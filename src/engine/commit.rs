@@ -212,7 +212,9 @@ impl<'r> Committer<'r> {
     }
 
     fn acknowledge(&self, item: &Item, sealed: &Sealed, links: &mut Vec<Commit>) {
-        if let Some(counters) = self.context.outcomes.lane(item.lane) {
+        // A second read counts for nothing but what it finds wrong.
+        let counts = self.context.expected.is_none();
+        if let Some(counters) = self.context.outcomes.lane(item.lane).filter(|_| counts) {
             if matches!(item.what, What::File(_)) {
                 counters.files_done.fetch_add(1, Relaxed);
                 counters.bytes_done.fetch_add(item.bytes, Relaxed);

@@ -97,6 +97,8 @@ pub struct VerifyJob {
     pub target: PathBuf,
     /// Name of the recorded job, a folder under `.inhaul`; `None` for the newest.
     pub job: Option<String>,
+    /// Sources to mend single blocks from; empty when nothing is mended.
+    pub repair_from: Vec<PathBuf>,
     /// Settings shared by all commands that read drives.
     pub engine: EngineSettings,
 }

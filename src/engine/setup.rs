@@ -49,7 +49,7 @@ pub(super) fn reading_context(
     Ok(Context {
         session: session.clone(),
         target: Arc::new(NullTarget),
-        outcomes: Outcomes::new(session.clone(), Arc::clone(telemetry), None),
+        outcomes: Arc::new(Outcomes::new(session.clone(), Arc::clone(telemetry), None)),
         links: None,
         hash: hash_pool(settings)?,
         limit: Limiter::new(settings.bwlimit),
@@ -65,6 +65,9 @@ pub(super) fn reading_context(
         interrupted: false.into(),
         lost: OnceLock::new(),
         log: None,
+        evidence: None,
+        examiner: None,
+        expected: None,
         may_try_again: false,
     })
 }

@@ -17,7 +17,8 @@ use std::time::SystemTime;
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::sweep::{clear_stage, each_staged, list, sweep};
+use super::record::RecordWriter;
+use super::sweep::{clear_stage, each_staged, list, prune_stage, sweep};
 use crate::beneath;
 use crate::error::{Error, ErrorKind, Side};
 
@@ -40,7 +41,7 @@ pub struct Home {
     _lock: OwnedFd,
 }
 
-fn record_error(path: &Path, what: &str, errno: Errno) -> Error {
+pub(super) fn record_error(path: &Path, what: &str, errno: Errno) -> Error {
     Error::new(ErrorKind::RecordWrite, Side::Record, path, what).because(errno)
 }
 
@@ -268,6 +269,12 @@ impl Home {
         let _best_effort = clear_stage(self.job.as_fd());
     }
 
+    /// Removes the job's staging folders that nothing is in.
+    pub(super) fn prune_stage(&self) {
+        // Empty folders are in nobody's way.
+        let _best_effort = prune_stage(self.job.as_fd());
+    }
+
     /// Writes a file of the job's folder: whole and durable, or not at all.
     ///
     /// # Durability
@@ -276,27 +283,17 @@ impl Home {
     /// # Errors
     /// `RecordWrite`.
     pub fn write_record(&self, name: &str, bytes: &[u8]) -> Result<(), Error> {
-        let path = self.label.join(&self.job_name).join(name);
-        let fail = |what: &str, errno| record_error(&path, what, errno);
-        let staged = format!("{name}.new");
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW;
-        let file = rustix::fs::openat(
-            &self.job,
-            &staged,
-            flags | OFlags::CLOEXEC,
-            Mode::from(0o644),
-        )
-        .map_err(|errno| fail("create", errno))?;
-        let mut left = bytes;
-        while !left.is_empty() {
-            let count = rustix::io::retry_on_intr(|| rustix::io::write(&file, left))
-                .map_err(|errno| fail("write", errno))?;
-            left = left.get(count..).unwrap_or_default();
-        }
-        rustix::fs::fsync(&file).map_err(|errno| fail("sync", errno))?;
-        rustix::fs::renameat(&self.job, &staged, &self.job, name)
-            .and_then(|()| rustix::fs::fsync(&self.job))
-            .map_err(|errno| fail("publish", errno))
+        let mut record = self.begin_record(name)?;
+        record.write(bytes)?;
+        record.publish()
+    }
+
+    /// Begins a file of the job's folder that is written bit by bit.
+    ///
+    /// # Errors
+    /// `RecordWrite`.
+    pub fn begin_record(&self, name: &str) -> Result<RecordWriter, Error> {
+        RecordWriter::create(self.job_dir()?, self.job_label().join(name), name)
     }
 
     /// Takes a record of an earlier run of this job away, if there is one.

@@ -212,7 +212,9 @@ impl Target for LocalTarget {
     }
 
     fn close(&self, keep: bool) -> Result<(), Error> {
-        if !keep {
+        if keep {
+            self.home.prune_stage();
+        } else {
             self.home.clear_stage();
             seam::point("stage-cleared");
         }

@@ -13,6 +13,7 @@ mod inode;
 mod local;
 mod null;
 mod publish;
+mod record;
 mod stage;
 mod sweep;
 
@@ -25,6 +26,7 @@ pub use fs_type::{FsType, fs_type};
 pub use home::{HOME, Home, HomeLock, JobDir};
 pub use local::{LocalTarget, Settings};
 pub use null::NullTarget;
+pub use record::RecordWriter;
 
 use crate::error::Error;
 use crate::scan::{Attributes, Kind};

@@ -30,6 +30,12 @@ pub(super) fn clear_stage(job: BorrowedFd<'_>) -> Result<(), Errno> {
     each_staged(stage.as_fd(), &mut |_, dir, name| {
         rustix::fs::unlinkat(dir, name, AtFlags::empty())
     })?;
+    prune_stage(job)
+}
+
+/// Removes the staging folders of one job that nothing is in.
+pub(super) fn prune_stage(job: BorrowedFd<'_>) -> Result<(), Errno> {
+    let stage = open_dir(job, STAGE)?;
     for (thread, kind) in list(stage.as_fd())? {
         if let (FileType::Directory, Ok(thread)) = (kind, std::str::from_utf8(&thread)) {
             remove_empty(stage.as_fd(), thread)?;
