@@ -16,8 +16,8 @@ use super::standing::{Partial, Standing};
 use crate::digest::{BlockValue, Hash};
 use crate::error::Error;
 use crate::journal::{
-    self, Blocks, Done, End, Failed, Grade, Loaded, Naming, Position, Record, Stage, Verified,
-    Writer,
+    self, Blocks, Done, End, Failed, Grade, Loaded, Naming, Other, Position, Record, Stage,
+    Verified, Writer,
 };
 use crate::scan::{Entry, FileStamp, Tree};
 use crate::seam;
@@ -186,6 +186,23 @@ impl Log {
         self.append(&record)
     }
 
+    /// Adds that a symlink or a special file is durable under its final name.
+    ///
+    /// # Durability
+    /// None until [`commit`](Self::commit).
+    pub(crate) fn other(&self, entry: &Entry, sealed: &Sealed) -> Result<(), Error> {
+        let Some(stamp) = sealed.stamp else {
+            return Ok(());
+        };
+        self.append(&Record::Other(Other {
+            source: self.source(entry),
+            target_path: &sealed.target_path,
+            source_stamp: entry.stamp.into(),
+            target_stamp: recorded(stamp),
+            linked: entry.nlink > 1,
+        }))
+    }
+
     /// Says that part of a staged file is durable: it must be synced by now.
     ///
     /// # Durability
@@ -223,11 +240,6 @@ impl Log {
     /// Adds that a file could not be copied, for good or until a later run manages it.
     pub(crate) fn failed(&self, entry: &Entry, error: &Error) {
         let path = entry.target_path();
-        let is_ours = |earlier: &Loaded| earlier.naming(&path).is_some();
-        if self.earlier.as_ref().is_some_and(is_ours) {
-            // What has its name may be ours; that must not be forgotten.
-            return;
-        }
         let record = Record::Failed(Failed {
             source: self.source(entry),
             target_path: &path,

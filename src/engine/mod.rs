@@ -27,6 +27,7 @@ mod run;
 mod sealing;
 mod second_read;
 mod session;
+mod settle;
 mod setup;
 #[cfg(test)]
 mod sim;

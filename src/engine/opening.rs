@@ -14,6 +14,7 @@ use super::links::{First, LinkTable};
 use super::log::Log;
 use super::recipe::{JOB_FILE, Recipe};
 use super::session::Session;
+use super::settle::settle;
 use super::standing::Copied;
 use crate::error::{Error, ErrorKind, Side};
 use crate::journal::{self, Identity, JobHead, Likeness, Loaded, Record, Writer};
@@ -229,6 +230,14 @@ impl Opening {
             Some(writer) => writer,
             None => begin(job, &target, self.options)?,
         };
+        if let Some(earlier) = &loaded
+            && settle(earlier, &target, &mut writer)?
+        {
+            drop((loaded.take(), writer));
+            let (again, goes_on) = journal::open(home.job(), &home.job_label())?;
+            loaded = Some(again);
+            writer = goes_on;
+        }
         let fresh = sources.iter().zip(&self.numbers).zip(self.identities);
         for ((source, &index), identity) in fresh {
             if index >= first_new {

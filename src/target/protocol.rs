@@ -82,8 +82,9 @@ impl Protocol {
             .zip(batch)
             .filter_map(|(answer, sealed)| answer.is_ok().then_some(sealed))
             .collect();
+        let named = named.iter().map(|sealed| sealed.target_path.as_slice());
         let synced = self
-            .sync_dirs(steps, &named)
+            .sync_dirs(steps, named)
             .and_then(|()| self.sync_all(steps));
         if let Err(errno) = synced {
             for (answer, sealed) in answers.iter_mut().zip(batch) {
@@ -102,6 +103,16 @@ impl Protocol {
             named.map_err(|errno| self.name_error(sealed, errno))
         };
         batch.iter().map(name).collect()
+    }
+
+    /// Makes it durable that the names at `paths` were taken away.
+    pub(crate) fn settle(&self, steps: &dyn Steps, paths: &[&[u8]]) -> Result<(), Error> {
+        self.sync_dirs(steps, paths.iter().copied())
+            .and_then(|()| self.sync_all(steps))
+            .map_err(|errno| {
+                let what = "make durable what was taken away";
+                Error::target_sync(&self.label, what, errno)
+            })
     }
 
     /// Asks the witness whether anything was lost since before the first write.
@@ -140,14 +151,15 @@ impl Protocol {
     }
 
     /// Syncs every directory that got a name, where syncing the whole does not.
-    fn sync_dirs(&self, steps: &dyn Steps, named: &[&Sealed]) -> Result<(), Errno> {
+    fn sync_dirs<'p>(
+        &self,
+        steps: &dyn Steps,
+        named: impl Iterator<Item = &'p [u8]>,
+    ) -> Result<(), Errno> {
         if !self.sync_each || seam::bug("no-dir-sync") {
             return Ok(());
         }
-        let dirs: BTreeSet<&[u8]> = named
-            .iter()
-            .map(|sealed| split(&sealed.target_path).0)
-            .collect();
+        let dirs: BTreeSet<&[u8]> = named.map(|path| split(path).0).collect();
         // A new directory's own name is in its parent.
         let above = dirs.iter().flat_map(|dir| {
             (0..dir.len())

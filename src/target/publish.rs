@@ -80,6 +80,11 @@ impl Publisher {
         }
     }
 
+    /// Makes it durable that names were taken away.
+    pub(super) fn settle(&self, paths: &[&[u8]]) -> Result<(), Error> {
+        self.protocol.settle(self, paths)
+    }
+
     /// Asks the witness whether anything was lost since before the first write.
     pub(super) fn close(&self) -> Result<(), Error> {
         self.protocol.close(self)
