@@ -25,9 +25,11 @@ use crate::engine::log::Log;
 use crate::engine::opening::{kept_staged, recall_links};
 use crate::engine::outcomes::Outcomes;
 use crate::engine::session::{Session, Silent};
+use crate::engine::settle::settle;
 use crate::engine::telemetry::{LaneCounters, LaneView, Telemetry};
 use crate::engine::writers::Writers;
 use crate::error::Error;
+use crate::journal::{Loaded, Writer};
 use crate::scan::{Entry, Filter, Finished, Order, Tree, WalkOptions};
 use crate::seam;
 use crate::target::{Policy, Target};
@@ -129,11 +131,7 @@ fn pass(
         stop,
         observer: Arc::new(Silent),
     };
-    let (loaded, writer) = records::open(world)?;
-    if let Some(loaded) = &loaded {
-        world.lock().check_journal(loaded);
-    }
-    let target = Arc::new(SimTarget::open(world));
+    let (target, loaded, writer) = open(world)?;
     let continues = pass == Pass::First;
     if !seam::bug("stage-not-swept") {
         target.sweep(&kept_staged(loaded.as_ref().filter(|_| continues)));
@@ -163,6 +161,7 @@ fn pass(
         interrupted: false.into(),
         lost: OnceLock::new(),
         log: Some(Arc::clone(&log)),
+        examiner: None,
         sync_blocks: setup.sync_blocks,
         expected: None,
         evidence: None,
@@ -192,6 +191,23 @@ fn pass(
         return Ok(None);
     }
     end(&context, &target, &log).map(Some)
+}
+
+/// Opens the job, as `opening` does: the journal, the target, what is to be settled first.
+fn open(world: &Shared) -> Result<(Arc<SimTarget>, Option<Loaded>, Writer), Error> {
+    let (mut loaded, mut writer) = records::open(world)?;
+    let target = Arc::new(SimTarget::open(world, loaded.is_some()));
+    if let Some(earlier) = &loaded {
+        world.lock().check_journal(earlier);
+        if settle(earlier, &*target, &mut writer)? {
+            drop((loaded.take(), writer));
+            (loaded, writer) = records::open(world)?;
+        }
+    }
+    if let Some(earlier) = &loaded {
+        world.lock().check_journal(earlier);
+    }
+    Ok((target, loaded, writer))
 }
 
 /// Ends a run, as `copy` does: the witness, then the journal.
