@@ -28,6 +28,7 @@ pub use home::{HOME, Home, HomeLock, JobDir};
 pub use local::{LocalTarget, Settings};
 pub use null::NullTarget;
 pub use record::RecordWriter;
+pub use sweep::staged_bytes;
 
 use crate::error::Error;
 use crate::scan::{Attributes, Kind};
