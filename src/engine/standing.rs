@@ -4,9 +4,10 @@
 //! stamp it was read with, and its target the stamp it was published with. That size and time look
 //! right is never a reason: a power cut leaves files of the right size and time that are zeros.
 
+use super::log::lasting;
 use crate::digest::BlockValue;
 use crate::journal::{self, BlocksView, Done, Loaded};
-use crate::scan::{Entry, FileStamp};
+use crate::scan::Entry;
 use crate::seam;
 use crate::target::{StageId, TargetStamp, Vacancy};
 
@@ -74,7 +75,8 @@ pub(crate) fn standing(
         return by_done(&done, source, entry, stamp);
     }
     if let Some(other) = earlier.other(path) {
-        let same_source = other.source == source && other.source_stamp == entry.stamp.into();
+        let same_source =
+            other.source == source && other.source_stamp == lasting(entry.stamp, entry.dir.tree());
         return match found(other.target_stamp) == stamp {
             true if same_source => Standing::Other(stamp),
             true => Standing::Changed,
@@ -93,7 +95,8 @@ fn by_done(done: &Done<'_>, source: u32, entry: &Entry, stamp: TargetStamp) -> S
     if found(done.target_stamp) != stamp && !seam::bug("target-stamp-ignored") {
         return Standing::New;
     }
-    let same_source = done.source == source && done.source_stamp == entry.stamp.into();
+    let same_source =
+        done.source == source && done.source_stamp == lasting(entry.stamp, entry.dir.tree());
     if same_source || seam::bug("source-stamp-ignored") {
         Standing::Done(Copied::of(done))
     } else {
@@ -127,10 +130,10 @@ pub(crate) fn partial<'a>(
     earlier: &'a Loaded,
     source: u32,
     path: &[u8],
-    now: FileStamp,
+    now: journal::Stamp,
 ) -> Option<Partial<'a>> {
     let view = earlier.blocks(path)?;
-    let same = view.source == source && view.source_stamp == now.into();
+    let same = view.source == source && view.source_stamp == now;
     if !same || view.block_count == 0 {
         return None;
     }

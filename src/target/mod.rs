@@ -23,11 +23,12 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 pub use attributes::{Applied, Policy, ReadOutcome};
-pub use fs_type::{FsType, fs_type};
+pub use fs_type::{FsType, fs_type, keeps_inodes};
 pub use home::{HOME, Home, HomeLock, JobDir};
 pub use local::{LocalTarget, Settings};
 pub use null::NullTarget;
 pub use record::RecordWriter;
+pub use sweep::staged_bytes;
 
 use crate::error::Error;
 use crate::scan::{Attributes, Kind};

@@ -120,6 +120,7 @@ impl SourceTree {
             device,
             direct: false,
             trusts_holes: true,
+            keeps_inodes: true,
             finished,
         })
     }
