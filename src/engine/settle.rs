@@ -28,7 +28,7 @@ pub(super) fn settle(
     writer: &mut Writer,
 ) -> Result<bool, Error> {
     let mut stager: Option<Box<dyn Stager>> = None;
-    let mut changed: Vec<&[u8]> = Vec::new();
+    let mut paths: Vec<&[u8]> = Vec::new();
     let mut learnt = false;
     for naming in earlier.unacknowledged() {
         let stager = match &mut stager {
@@ -36,6 +36,7 @@ pub(super) fn settle(
             none => none.insert(target.stager("settle")?),
         };
         let path = naming.target_path;
+        paths.push(path);
         let there = match stager.vacancy(path) {
             Ok(there) => there.stamp(),
             // A folder on the way is gone, or something else by now: so is the file.
@@ -43,7 +44,6 @@ pub(super) fn settle(
         };
         if there == Some(found(naming.target_stamp)) {
             take_away(earlier, &naming, target, stager.as_mut())?;
-            changed.push(path);
         } else if let Some(done) = earlier.done_before(path)
             && there == Some(found(done.target_stamp))
         {
@@ -52,8 +52,10 @@ pub(super) fn settle(
             learnt = true;
         }
     }
-    if !changed.is_empty() {
-        target.settle(&changed)?;
+    // Even if nothing was there any more: a run that was stopped before its sync may have taken it
+    // away, and until that is durable what is behind the name must stay as it is.
+    if !paths.is_empty() {
+        target.settle(&paths)?;
     }
     if learnt {
         writer.commit()?;

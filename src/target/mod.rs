@@ -224,7 +224,8 @@ pub trait Target: Debug + Send + Sync {
     /// When the name cannot be removed: then wrong bytes have a final name, and the run must say so.
     fn withdraw(&self, path: &[u8], stamp: TargetStamp) -> Result<(), Error>;
 
-    /// Makes it durable that the names at `paths` were taken away: withdrawn, or taken back.
+    /// Makes it durable that the names at `paths` were taken away: withdrawn, or taken back, by this
+    /// run or an earlier one.
     ///
     /// # Errors
     /// `TargetSync`, which is final.

@@ -10,12 +10,15 @@
 
 mod attempt;
 mod backend;
+mod change;
 mod check;
 mod content;
 mod crew;
 mod disk;
 mod inode;
 mod job;
+mod maker;
+mod meddle;
 mod records;
 mod rng;
 mod stager;

@@ -206,9 +206,7 @@ impl Stager for SimStager {
             id.number,
             show(path)
         ));
-        if !crate::seam::bug("stage-not-cut") {
-            world.set_size(id.ino, keep);
-        }
+        world.set_size(id.ino, keep);
         drop(world);
         self.reserve(path, id.ino, outline)?;
         Ok(Some(self.staged(id.ino, id.clone(), outline)))
