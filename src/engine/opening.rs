@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::copy::Pass;
-use super::job::CopyJob;
+use super::job::{CopyJob, Existing};
 use super::links::{First, LinkTable};
 use super::log::Log;
 use super::recipe::{JOB_FILE, Recipe};
@@ -230,8 +230,9 @@ impl Opening {
             Some(writer) => writer,
             None => begin(job, &target, self.options)?,
         };
+        let replaces = job.existing == Existing::Overwrite;
         if let Some(earlier) = &loaded
-            && settle(earlier, &target, &mut writer)?
+            && settle(earlier, &target, &mut writer, replaces)?
         {
             drop((loaded.take(), writer));
             let (again, goes_on) = journal::open(home.job(), &home.job_label())?;

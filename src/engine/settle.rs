@@ -1,24 +1,27 @@
-//! Names that an earlier run gave and never acknowledged: taken away before anything else is done.
+//! Names that an earlier run gave and never acknowledged: settled before anything else is done.
 //!
 //! Such a file is whole, but the journal has no digest of it, and after a kill the name itself may
 //! not be durable. Left there, a later run would have to know every name that was ever about to be
 //! given. So each goes: a large file whose blocks are recorded back to where it was staged, to be
 //! gone on with; everything else altogether, to be copied again. Of what there can be, one batch
 //! bounds it.
+//!
+//! One that took the place of another file stays, for with it both would be gone. It is recorded as
+//! ours to replace, once its name is durable.
 
 use std::time::Instant;
 
 use super::standing::{found, staged};
 use crate::error::Error;
-use crate::journal::{Loaded, Naming, Record, Writer};
+use crate::journal::{self, Loaded, Naming, Other, Record, Writer};
 use crate::seam;
 use crate::target::{Stager, Target};
 
-/// Settles what an earlier run left in between. Returns whether the journal has learnt something:
-/// then it is to be loaded again.
+/// Settles what an earlier run left in between. `replaces`: whether this job replaces what is not
+/// its own. Returns whether the journal has learnt something: then it is to be loaded again.
 ///
 /// # Durability
-/// What was taken away stays so after a power cut, when this returns.
+/// What was settled stays so after a power cut, when this returns.
 ///
 /// # Errors
 /// `TargetSync` and what keeps a name from being taken away; `RecordWrite`.
@@ -26,42 +29,58 @@ pub(super) fn settle(
     earlier: &Loaded,
     target: &dyn Target,
     writer: &mut Writer,
+    replaces: bool,
 ) -> Result<bool, Error> {
-    let mut stager: Option<Box<dyn Stager>> = None;
-    let mut paths: Vec<&[u8]> = Vec::new();
-    let mut learnt = false;
-    for naming in earlier.unacknowledged() {
-        let stager = match &mut stager {
-            Some(stager) => stager,
-            none => none.insert(target.stager("settle")?),
-        };
+    let namings: Vec<Naming<'_>> = earlier.unacknowledged().collect();
+    if namings.is_empty() {
+        seam::point("settled");
+        return Ok(false);
+    }
+    let mut stager = target.stager("settle")?;
+    let mut learnt: Vec<Record<'_>> = Vec::new();
+    for naming in &namings {
         let path = naming.target_path;
-        paths.push(path);
         let there = match stager.vacancy(path) {
             Ok(there) => there.stamp(),
             // A folder on the way is gone, or something else by now: so is the file.
             Err(_) => None,
         };
-        if there == Some(found(naming.target_stamp)) {
-            take_away(earlier, &naming, target, stager.as_mut())?;
-        } else if let Some(done) = earlier.done_before(path)
-            && there == Some(found(done.target_stamp))
-        {
+        let is = |stamp| there == Some(found(stamp));
+        let replaced = earlier.left_behind(path);
+        if let Some(stamp) = replaced.filter(|stamp| is(*stamp)) {
             // It was about to be replaced, and was not: it is done as it was before.
-            writer.append(&Record::Done(done), Instant::now())?;
-            learnt = true;
+            let done = earlier.done_before(path).map(Record::Done);
+            let other = earlier.other_before(path).map(Record::Other);
+            learnt.push(done.or(other).unwrap_or(ours(naming, stamp)));
+        } else if is(naming.target_stamp) {
+            if replaced.is_some() || replaces || earlier.has_gaps() {
+                learnt.push(ours(naming, naming.target_stamp));
+            } else {
+                take_away(earlier, naming, target, stager.as_mut())?;
+            }
         }
     }
     // Even if nothing was there any more: a run that was stopped before its sync may have taken it
     // away, and until that is durable what is behind the name must stay as it is.
-    if !paths.is_empty() {
-        target.settle(&paths)?;
+    let paths: Vec<&[u8]> = namings.iter().map(|naming| naming.target_path).collect();
+    target.settle(&paths)?;
+    for record in &learnt {
+        writer.append(record, Instant::now())?;
     }
-    if learnt {
-        writer.commit()?;
-    }
+    writer.commit()?;
     seam::point("settled");
-    Ok(learnt)
+    Ok(!learnt.is_empty())
+}
+
+/// Returns a record of something that is ours to replace: no source has this stamp.
+fn ours<'a>(naming: &Naming<'a>, target_stamp: journal::TargetStamp) -> Record<'a> {
+    Record::Other(Other {
+        source: naming.source,
+        target_path: naming.target_path,
+        source_stamp: journal::Stamp::default(),
+        target_stamp,
+        linked: false,
+    })
 }
 
 fn take_away(

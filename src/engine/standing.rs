@@ -6,7 +6,7 @@
 
 use super::log::lasting;
 use crate::digest::BlockValue;
-use crate::journal::{self, BlocksView, Done, Loaded};
+use crate::journal::{self, BlocksView, Done, Loaded, Other};
 use crate::scan::Entry;
 use crate::seam;
 use crate::target::{StageId, TargetStamp, Vacancy};
@@ -22,7 +22,8 @@ pub(crate) enum Standing {
     Other(TargetStamp),
     /// It was done, and its source has changed since: what is there is ours to replace.
     Changed,
-    /// It looks as if an earlier run had copied it, and the record that would say so is lost.
+    /// What is there is ours, or looks like it where records were lost, and nothing says that it is
+    /// right: it is read from the source, hashed and written again.
     Unrecorded,
 }
 
@@ -74,18 +75,14 @@ pub(crate) fn standing(
     if let Some(done) = earlier.done(path).or_else(|| earlier.done_before(path)) {
         return by_done(&done, source, entry, stamp);
     }
-    if let Some(other) = earlier.other(path) {
-        let same_source =
-            other.source == source && other.source_stamp == lasting(entry.stamp, entry.dir.tree());
-        return match found(other.target_stamp) == stamp {
-            true if same_source => Standing::Other(stamp),
-            true => Standing::Changed,
-            false => Standing::New,
-        };
+    if let Some(other) = earlier.other(path).or_else(|| earlier.other_before(path)) {
+        return by_other(&other, source, entry, stamp);
+    }
+    if earlier.left_behind(path).map(found) == Some(stamp) {
+        return Standing::Unrecorded;
     }
     let looks_copied = (stamp.size, stamp.mtime) == (entry.stamp.size, entry.stamp.mtime);
     if earlier.has_gaps() && looks_copied && earlier.failed(path).is_none() {
-        // It is read from the source, hashed and written again.
         return Standing::Unrecorded;
     }
     Standing::New
@@ -101,6 +98,17 @@ fn by_done(done: &Done<'_>, source: u32, entry: &Entry, stamp: TargetStamp) -> S
         Standing::Done(Copied::of(done))
     } else {
         Standing::Changed
+    }
+}
+
+fn by_other(other: &Other<'_>, source: u32, entry: &Entry, stamp: TargetStamp) -> Standing {
+    let same_source =
+        other.source == source && other.source_stamp == lasting(entry.stamp, entry.dir.tree());
+    match found(other.target_stamp) == stamp {
+        false => Standing::New,
+        true if same_source => Standing::Other(stamp),
+        true if other.source_stamp == journal::Stamp::default() => Standing::Unrecorded,
+        true => Standing::Changed,
     }
 }
 

@@ -105,8 +105,8 @@ impl Protocol {
         batch.iter().map(name).collect()
     }
 
-    /// Makes it durable that the names at `paths` were taken away. A directory that is not there any
-    /// more has none.
+    /// Makes durable what became of the names at `paths`. A directory that is not there any more has
+    /// none.
     pub(crate) fn settle(&self, steps: &dyn Steps, paths: &[&[u8]]) -> Result<(), Error> {
         if seam::bug("settle-not-synced") {
             return Ok(());
@@ -117,7 +117,7 @@ impl Protocol {
         })
         .and_then(|()| self.sync_all(steps))
         .map_err(|errno| {
-            let what = "make durable what was taken away";
+            let what = "make durable what was settled";
             Error::target_sync(&self.label, what, errno)
         })
     }

@@ -290,7 +290,8 @@ impl Stager for LocalStager {
         });
         match moved {
             Ok(moved) => Ok(moved),
-            Err(Errno::NOENT) => Ok(false),
+            // Its folder is gone; or a power cut has left it both names, as some file systems can.
+            Err(Errno::NOENT | Errno::EXIST) => Ok(false),
             Err(errno) => Err(self.error(path, "take back what was never acknowledged", errno)),
         }
     }

@@ -10,6 +10,7 @@
 
 mod attempt;
 mod backend;
+mod bugs;
 mod change;
 mod check;
 mod content;
@@ -22,6 +23,7 @@ mod meddle;
 mod records;
 mod rng;
 mod stager;
+mod sweep;
 mod target;
 mod tests;
 mod tree;

@@ -240,11 +240,9 @@ impl Stager for SimStager {
             return Ok(false);
         }
         let staged = staged_path(&id.thread, id.number);
-        if world.disk.find(super::disk::parent(&staged)).is_none() {
+        let has_folder = world.disk.find(super::disk::parent(&staged)).is_some();
+        if !has_folder || world.disk.find(&staged).is_some() {
             return Ok(false);
-        }
-        if world.disk.find(&staged).is_some() {
-            return Err(failed(path, "take it back", Errno::EXIST));
         }
         world.op(format_args!(
             "take {} back to {}",
