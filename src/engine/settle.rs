@@ -11,11 +11,12 @@
 
 use std::time::Instant;
 
+use super::log::recorded;
 use super::standing::{found, staged};
 use crate::error::Error;
 use crate::journal::{self, Loaded, Naming, Other, Record, Writer};
 use crate::seam;
-use crate::target::{Stager, Target};
+use crate::target::{Stager, Target, TargetStamp, Vacancy};
 
 /// Settles what an earlier run left in between. `replaces`: whether this job replaces what is not
 /// its own. Returns whether the journal has learnt something: then it is to be loaded again.
@@ -40,21 +41,19 @@ pub(super) fn settle(
     let mut learnt: Vec<Record<'_>> = Vec::new();
     for naming in &namings {
         let path = naming.target_path;
-        let there = match stager.vacancy(path) {
-            Ok(there) => there.stamp(),
-            // A folder on the way is gone, or something else by now: so is the file.
-            Err(_) => None,
-        };
-        let is = |stamp| there == Some(found(stamp));
+        // Where a folder on the way is gone, or something else by now, the file is too.
+        let there = stager.vacancy(path).unwrap_or(Vacancy::Free);
+        let Some(now) = there.stamp() else { continue };
+        let is = |stamp| is_it(there, found(stamp), target.syncs_whole());
         let replaced = earlier.left_behind(path);
-        if let Some(stamp) = replaced.filter(|stamp| is(*stamp)) {
+        if replaced.is_some_and(is) {
             // It was about to be replaced, and was not: it is done as it was before.
             let done = earlier.done_before(path).map(Record::Done);
             let other = earlier.other_before(path).map(Record::Other);
-            learnt.push(done.or(other).unwrap_or(ours(naming, stamp)));
+            learnt.push(done.or(other).unwrap_or(ours(naming, now)));
         } else if is(naming.target_stamp) {
             if replaced.is_some() || replaces || earlier.has_gaps() {
-                learnt.push(ours(naming, naming.target_stamp));
+                learnt.push(ours(naming, now));
             } else {
                 take_away(earlier, naming, target, stager.as_mut())?;
             }
@@ -72,13 +71,24 @@ pub(super) fn settle(
     Ok(!learnt.is_empty())
 }
 
+/// Returns whether what is there has this stamp. Where files are synced one by one, what is no file is
+/// not: its time may not have outlived a power cut.
+fn is_it(there: Vacancy, stamp: TargetStamp, syncs_whole: bool) -> bool {
+    match there {
+        Vacancy::Symlink(now) | Vacancy::Other(now) if !syncs_whole => {
+            (now.ino, now.size) == (stamp.ino, stamp.size)
+        }
+        there => there.stamp() == Some(stamp),
+    }
+}
+
 /// Returns a record of something that is ours to replace: no source has this stamp.
-fn ours<'a>(naming: &Naming<'a>, target_stamp: journal::TargetStamp) -> Record<'a> {
+fn ours<'a>(naming: &Naming<'a>, now: TargetStamp) -> Record<'a> {
     Record::Other(Other {
         source: naming.source,
         target_path: naming.target_path,
         source_stamp: journal::Stamp::default(),
-        target_stamp,
+        target_stamp: recorded(now),
         linked: false,
     })
 }
