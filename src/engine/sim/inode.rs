@@ -171,6 +171,8 @@ impl Inode {
         }
         if covered.size == Some(self.now.size()) {
             self.sync_size();
+        } else if let Some(size) = covered.size.filter(|size| *size > self.durable.size()) {
+            self.durable.set_size_alone(size);
         }
         self.good = None;
     }

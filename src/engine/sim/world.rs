@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rustix::io::Errno;
 
 use super::change::Past;
+use super::check::Acked;
 use super::disk::{Disk, Ino, Path};
 use super::inode::Covered;
 use super::job::Cut;
@@ -111,7 +112,7 @@ pub(super) struct World {
     /// Reads on their way: by token, of which source file.
     pub(super) reading: BTreeMap<u64, u64>,
     /// What was acknowledged, by path below TARGET.
-    pub(super) acked: BTreeMap<Path, u64>,
+    pub(super) acked: BTreeMap<Path, Acked>,
     ops: u64,
     crash_at: Option<u64>,
     is_kill: bool,
