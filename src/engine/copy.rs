@@ -307,12 +307,44 @@ fn prove(
         if job.verify == Verify::Both && !context.halted() {
             proof.evidence.source_read_twice = second_read(job, judge, loaded, settings)?;
         }
+        say_unverified(job, context, &proof);
         Ok(proof)
     });
     proved.unwrap_or_else(|error| {
         context.outcomes.problem(0, &error);
         Proof::default()
     })
+}
+
+/// Says of what was asked for and not done that it was not: such a run does not end with 0.
+fn say_unverified(job: &CopyJob, context: &Context, proof: &Proof) {
+    let evidence = &proof.evidence;
+    let not_again = match job.verify {
+        Verify::Both => proof.here.saturating_sub(evidence.source_read_twice),
+        Verify::None | Verify::Target => 0,
+    };
+    if context.session.stopped() {
+        if evidence.hashed + not_again > 0 {
+            context.interrupted.store(true, Relaxed);
+        }
+        return;
+    }
+    let say = |side, what: &str| {
+        let error = Error::new(ErrorKind::Unverified, side, &job.target, what);
+        context.outcomes.problem(0, &error);
+    };
+    if evidence.cached > 0 {
+        let files = evidence.cached;
+        let what = format!(
+            "{files} files could only be read back from memory: that proves nothing of the \
+             medium; evidence.ndjson lists them as cached"
+        );
+        say(Side::Target, &what);
+    }
+    if not_again > 0 && context.outcomes.kinds().is_empty() {
+        let what = format!("{not_again} files were not there for the second read");
+        say(Side::Source, &what);
+    }
 }
 
 fn trees_of(lanes: &[LanePlan]) -> Vec<Arc<Tree>> {
