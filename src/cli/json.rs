@@ -89,6 +89,9 @@ struct ProgressBody<'a> {
     seconds: f64,
     total: RowBody<'a>,
     lanes: Vec<RowBody<'a>>,
+    /// Lanes that read again what was copied.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    again: Vec<RowBody<'a>>,
 }
 
 #[derive(Serialize)]
@@ -199,6 +202,7 @@ fn progress(view: &View) -> ProgressBody<'_> {
         seconds: view.elapsed.as_secs_f64(),
         total: row(&view.total),
         lanes: view.lanes.iter().map(row).collect(),
+        again: view.again.iter().map(row).collect(),
     }
 }
 

@@ -1,12 +1,14 @@
-//! The end of a run told to people: the verdict first, then drives, then everything not done.
+//! The end of a run told to people: what came of it first, then drives, then everything not done,
+//! and last which drives may go.
 
 use std::path::Path;
 
 use super::escape::{escape, exact};
+use super::evidence;
 use super::message::shell_word;
 use super::text::{Paint, Tone, columns, pad, pad_front, push};
 use super::units::{count, counted, duration, rate, seconds, size, whole};
-use crate::engine::report::{LaneReport, Problem, Report};
+use crate::engine::report::{LaneReport, Problem, Report, Totals};
 use crate::exit::Exit;
 
 /// How many problems, and how many skipped things, are shown; the report has the rest.
@@ -35,6 +37,7 @@ pub fn report(report: &Report, verbose: bool, paint: Paint) -> String {
         text.push_str(&table(&rows.collect::<Vec<_>>(), &[]));
     }
     let folder = folder(report);
+    text.push_str(&evidence::mended(report, paint, folder.as_deref()));
     text.push_str(&list(
         &heading(
             paint,
@@ -54,6 +57,7 @@ pub fn report(report: &Report, verbose: bool, paint: Paint) -> String {
         folder.as_deref(),
     ));
     text.push_str(&notes(report));
+    text.push_str(&evidence::verdicts(report, paint));
     text.push_str(&next(report, folder.as_deref()));
     text
 }
@@ -73,6 +77,7 @@ fn not_done(report: &Report) -> &'static str {
 
 fn verdict_tone(report: &Report) -> Tone {
     match Exit::from_code(report.exit_code) {
+        Some(Exit::Success) if report.command == "copy" => evidence::sure(report).1,
         Some(Exit::Success) => Tone::Good,
         Some(Exit::Stopped) => Tone::Notice,
         _ => Tone::Bad,
@@ -82,9 +87,13 @@ fn verdict_tone(report: &Report) -> Tone {
 /// Returns the first line: what was done, or first of all what was not.
 fn verdict(report: &Report) -> String {
     let (did, sure) = match report.command.as_str() {
-        "verify" => ("verified", "all as recorded"),
-        "hash" => ("hashed", ""),
-        _ => ("copied", "all durable"),
+        "verify" if is_buffered(report) => (
+            "compared",
+            "all as recorded, by the page cache: that says nothing of the medium".to_owned(),
+        ),
+        "verify" => ("verified", "all as recorded".to_owned()),
+        "hash" => ("hashed", String::new()),
+        _ => ("copied", evidence::sure(report).0),
     };
     let totals = &report.totals;
     let amount = format!(
@@ -103,7 +112,7 @@ fn verdict(report: &Report) -> String {
         _ => format!("{amount} {did} {pace}"),
     };
     if report.exit_code == Exit::Success.code() {
-        return match sure {
+        return match sure.as_str() {
             "" => format!("{did} {amount} {pace}"),
             sure => format!("{did} {amount} {pace}; {sure}"),
         };
@@ -131,6 +140,12 @@ fn verdict(report: &Report) -> String {
         bad.push(format!("FAILED with exit code {}", report.exit_code));
     }
     format!("{}; {good}", bad.join(", "))
+}
+
+/// Returns whether the target was read through the page cache.
+fn is_buffered(report: &Report) -> bool {
+    let mut mounts = report.mounts.iter();
+    mounts.any(|mount| mount.side == "target" && mount.access == "buffered")
 }
 
 /// Returns how many of the problems are certain to be about metadata alone.
@@ -281,17 +296,41 @@ pub fn problem_line(problem: &Problem) -> String {
     )
 }
 
+/// Says what an earlier run spared this one. The bytes are also those of files it had begun.
+fn kept(totals: &Totals) -> String {
+    let bytes = size(totals.kept_bytes);
+    if totals.kept == 0 {
+        return format!("{bytes} of files that an earlier run began were not read again");
+    }
+    format!(
+        "{} copied by an earlier run and unchanged; {bytes} not read again",
+        counted(totals.kept, "file", "files")
+    )
+}
+
 fn notes(report: &Report) -> String {
     let files = |number| counted(number, "file", "files");
-    let notes = [
+    let totals = &report.totals;
+    let mut notes = vec![
+        (totals.kept + totals.kept_bytes, kept(totals)),
         (
-            report.totals.existing,
+            totals.changed,
             format!(
-                "{} ({}) in the target already, left alone",
-                files(report.totals.existing),
-                size(report.totals.existing_bytes)
+                "{} copied again: changed in the source since an earlier run",
+                files(totals.changed)
             ),
         ),
+        (
+            totals.existing,
+            format!(
+                "{} ({}) in the target already, left alone and not compared",
+                files(totals.existing),
+                size(totals.existing_bytes)
+            ),
+        ),
+    ];
+    notes.extend(evidence::remarks(report).into_iter().map(|text| (1, text)));
+    notes.extend([
         (
             report.privileges_cleared,
             format!(
@@ -314,7 +353,7 @@ fn notes(report: &Report) -> String {
                 counted(report.names_outside_b3sum, "name", "names")
             ),
         ),
-    ];
+    ]);
     let mut text = String::new();
     for (number, note) in notes {
         if number > 0 {
@@ -338,7 +377,10 @@ fn next(report: &Report, folder: Option<&str>) -> String {
                 format_args!("to check it again: inhaul verify {target}\n"),
             );
         } else {
-            text.push_str("to go on: the same command with --existing skip\n");
+            push(
+                &mut text,
+                format_args!("to go on: the same command, or: inhaul resume {target}\n"),
+            );
         }
     }
     text

@@ -142,10 +142,12 @@ pub struct LaneReport {
     pub limited_by: String,
     /// Seconds waited for each of `source`, `hash`, `target`, `limit`.
     pub waited_seconds: [f64; 4],
-    /// Whether the drive may be released: everything on it that was asked for is copied, durable
-    /// and, if asked for, verified.
+    /// What is known of its files, as far as the run asked; see [`Report::evidence`].
+    pub evidence: Evidence,
+    /// `copy`: whether the drive may be released: everything on it that was asked for is copied,
+    /// durable and, if asked for, read back. `false` for the other commands.
     pub safe_to_release: bool,
-    /// Why (not), for people.
+    /// Why (not), for people; empty for the other commands.
     pub verdict: String,
     /// Backend used: `io_uring`, `io_uring+registered` or `blocking`.
     pub io: String,

@@ -1,5 +1,6 @@
 //! From counters to the report.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::SystemTime;
 
@@ -54,6 +55,10 @@ pub(crate) struct Heading {
     pub(crate) goes_on: bool,
     /// What is known of the files.
     pub(crate) evidence: Evidence,
+    /// What is known of each lane's files.
+    pub(crate) by_lane: HashMap<usize, Evidence>,
+    /// Whether reading again was cut short by a stop.
+    pub(crate) cut_short: bool,
     /// What was mended.
     pub(crate) repairs: Vec<Repair>,
     /// Whether more was asked for than copying.
@@ -74,9 +79,15 @@ pub(crate) fn report(
     let seconds = telemetry.started.elapsed().as_secs_f64();
     let mut totals = Totals::default();
     let mut lanes = Vec::new();
-    for ((view, facts), end) in telemetry.lanes.iter().zip(facts).zip(ends) {
+    let hashed_alone = heading.command == "copy" && heading.verified == Verify::None;
+    let known = telemetry.lanes.iter().zip(facts).zip(ends);
+    for (number, ((view, facts), end)) in known.enumerate() {
         let mut lane = lane_report(view, facts, end, seconds, context);
         if heading.command == "copy" {
+            lane.evidence = heading.by_lane.get(&number).copied().unwrap_or_default();
+            if hashed_alone {
+                lane.evidence.hashed = lane.totals.files + lane.totals.kept;
+            }
             (lane.safe_to_release, lane.verdict) = verdict(&lane, &heading, context);
         }
         add(&mut totals, &lane.totals);
@@ -84,7 +95,7 @@ pub(crate) fn report(
         lanes.push(lane);
     }
     let mut evidence = heading.evidence;
-    if heading.command == "copy" && heading.verified == Verify::None {
+    if hashed_alone {
         evidence.hashed = totals.files + totals.kept;
     }
     totals.bytes_per_second = rate(totals.bytes, seconds);
@@ -93,7 +104,7 @@ pub(crate) fn report(
     let (skipped, skipped_count) = outcomes.left_out();
     totals.problems = problem_count;
     // A stop that came when nothing was left to do is none.
-    let stopped = context.interrupted.load(Relaxed);
+    let stopped = context.interrupted.load(Relaxed) || heading.cut_short;
     let exit = exit_for(stopped, heading.fatal, outcomes.kinds());
     Report {
         schema: SCHEMA,
@@ -156,7 +167,7 @@ fn lane_report(
             .iter()
             .map(|path| path.to_string_lossy().into_owned())
             .collect(),
-        state: if context.halted() && end.error.is_none() {
+        state: if is_cut_short(context) && end.error.is_none() {
             "stopped".to_owned()
         } else {
             counters.state().word().to_owned()
@@ -176,6 +187,7 @@ fn lane_report(
         },
         seconds,
         limited_by: limited_by.to_owned(),
+        evidence: Evidence::default(),
         safe_to_release: false,
         verdict: String::new(),
         waited_seconds: waited,
@@ -184,55 +196,75 @@ fn lane_report(
     }
 }
 
+/// Returns whether lanes left something undone: a stop that came when nothing was left to do is
+/// none.
+fn is_cut_short(context: &Context) -> bool {
+    context.interrupted.load(Relaxed) || context.lost.get().is_some()
+}
+
 /// Says whether a drive may be released, and why (not).
 fn verdict(lane: &LaneReport, heading: &Heading, context: &Context) -> (bool, String) {
-    let no = |why: String| (false, why);
+    let no = |why: &str| (false, why.to_owned());
     let totals = &lane.totals;
     if heading.fatal.is_some() || context.lost.get().is_some() {
-        return no("the target or its records failed".to_owned());
+        return no("the target or its records failed");
     }
     if totals.problems > 0 {
-        let things = if totals.problems == 1 {
-            "thing"
-        } else {
-            "things"
-        };
-        return no(format!("{} {things} not copied whole", totals.problems));
+        let things = counted(totals.problems, "thing", "things");
+        return no(&format!("{things} not copied whole"));
     }
-    if context.interrupted.load(Relaxed) || lane.state == "stopped" {
-        return no("stopped before the end; run again to go on".to_owned());
+    if context.outcomes.has_problem_of_run() {
+        return no("something that all drives share failed");
     }
-    if lane.state == "failed" {
-        return no("its lane ended early".to_owned());
+    if lane.state == "stopped" {
+        return no("stopped before the end; run again to go on");
+    }
+    if lane.state != "done" {
+        return no("its lane ended early");
+    }
+    if heading.cut_short {
+        return no(
+            "everything copied and durable, but reading it again was stopped; run again to go on",
+        );
     }
     if totals.existing > 0 {
-        let files = totals.existing;
-        return no(format!(
-            "{files} files were there already and were not compared"
-        ));
+        let files = counted(totals.existing, "name was", "names were");
+        return no(&format!("{files} taken in the target, and not compared"));
     }
-    let evidence = &heading.evidence;
-    if heading.verified != Verify::None && evidence.hashed + evidence.cached > 0 {
-        let files = evidence.hashed + evidence.cached;
-        return no(format!(
-            "{files} files could not be read back from the medium"
-        ));
+    let evidence = &lane.evidence;
+    let unproven = evidence.hashed + evidence.cached;
+    if heading.verified != Verify::None && unproven > 0 {
+        let files = counted(unproven, "file", "files");
+        return no(&format!("{files} could not be read back from the medium"));
     }
-    let how = match heading.verified {
-        Verify::None => "everything copied, hashed and durable; not read back",
-        Verify::Target if evidence.read_back_near > 0 => {
-            "everything copied, durable and read back (the drive's own cache is not ruled out)"
+    let once =
+        (evidence.read_back + evidence.read_back_near).saturating_sub(evidence.source_read_twice);
+    if heading.verified == Verify::Both && once > 0 {
+        let files = counted(once, "file", "files");
+        return no(&format!("{files} could not be read a second time"));
+    }
+    let near = evidence.read_back_near > 0;
+    let how = match (heading.verified, near) {
+        (Verify::None, _) => "everything copied, hashed and durable; not read back",
+        (Verify::Target, false) => "everything copied, durable and read back from the medium",
+        (Verify::Target, true) => {
+            "everything copied, durable and read back (the target drive's own cache is not ruled \
+             out)"
         }
-        Verify::Target => "everything copied, durable and read back from the medium",
-        Verify::Both if evidence.read_back_near > 0 => {
-            "everything copied, durable, read back (the drive's own cache is not ruled out), and \
-             the source read twice"
-        }
-        Verify::Both => {
+        (Verify::Both, false) => {
             "everything copied, durable, read back from the medium, and the source read twice"
+        }
+        (Verify::Both, true) => {
+            "everything copied, durable, read back (the target drive's own cache is not ruled \
+             out), and the source read twice"
         }
     };
     (true, how.to_owned())
+}
+
+fn counted(number: u64, one: &str, many: &str) -> String {
+    let noun = if number == 1 { one } else { many };
+    format!("{number} {noun}")
 }
 
 fn add(sum: &mut Totals, part: &Totals) {
