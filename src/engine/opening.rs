@@ -11,7 +11,7 @@ use super::copy::Pass;
 use super::job::CopyJob;
 use super::links::{First, LinkTable};
 use super::log::Log;
-use super::recipe::Recipe;
+use super::recipe::{JOB_FILE, Recipe};
 use super::session::Session;
 use super::standing::Copied;
 use crate::error::{Error, ErrorKind, Side};
@@ -22,9 +22,6 @@ use crate::scan::Tree;
 use crate::seam;
 use crate::target::{Home, HomeLock, JobDir, LocalTarget, Settings, Target, Vacancy};
 use crate::topology::Topology;
-
-/// Name of the description of a job, beside its journal.
-const RECIPE_FILE: &str = "job.json";
 
 /// What was found out about the job before anything is written.
 #[derive(Debug)]
@@ -280,7 +277,7 @@ fn begin(job: &CopyJob, target: &LocalTarget, options: [u8; 32]) -> Result<Write
         target: target_identity(target.root(), &job.target, &topology)?,
     };
     let writer = journal::create(readable.as_fd(), &home.job_label(), &head)?;
-    home.write_record(RECIPE_FILE, &Recipe::of(job).to_json()?)?;
+    home.write_record(JOB_FILE, &Recipe::of(job).to_json()?)?;
     Ok(writer)
 }
 

@@ -66,6 +66,7 @@ pub(super) fn reading_context(
         lost: OnceLock::new(),
         log: None,
         evidence: None,
+        examiner: None,
         expected: None,
         may_try_again: false,
     })
