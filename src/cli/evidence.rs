@@ -38,15 +38,19 @@ pub(super) fn sure(report: &Report) -> (String, Tone) {
     if is_all_read_back(evidence) && twice >= read_back(evidence) {
         text.push_str(", the sources read twice");
     }
-    let mended = u64::try_from(report.repairs.len()).unwrap_or(u64::MAX);
-    if mended > 0 {
-        push(
-            &mut text,
-            format_args!("; {} mended", counted(mended, "file", "files")),
-        );
-    }
-    let is_plain = mended == 0 && (!was_read_back(evidence) || is_all_read_back(evidence));
+    let is_plain = !was_read_back(evidence) || is_all_read_back(evidence);
     (text, if is_plain { Tone::Good } else { Tone::Notice })
+}
+
+/// Returns `; 2 files mended`, or nothing.
+pub(super) fn count_mended(report: &Report) -> String {
+    match report.repairs.len() {
+        0 => String::new(),
+        number => {
+            let number = u64::try_from(number).unwrap_or(u64::MAX);
+            format!("; {} mended", counted(number, "file", "files"))
+        }
+    }
 }
 
 /// Returns a line for each drive: whether it may go, and why (not). Empty for other commands.

@@ -59,8 +59,8 @@ pub fn dry_run(plan: &DryRun, paint: Paint) -> String {
         push(
             &mut text,
             format_args!(
-                "{} in the target already: kept if an unfinished run of this copy put them there, \
-                 else see --existing\n",
+                "{} in the target already; --existing decides, unless an unfinished copy put them \
+                 there\n",
                 counted(plan.existing, "file is", "files are")
             ),
         );

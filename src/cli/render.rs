@@ -77,6 +77,7 @@ fn not_done(report: &Report) -> &'static str {
 
 fn verdict_tone(report: &Report) -> Tone {
     match Exit::from_code(report.exit_code) {
+        Some(Exit::Success) if !report.repairs.is_empty() => Tone::Notice,
         Some(Exit::Success) if report.command == "copy" => evidence::sure(report).1,
         Some(Exit::Success) => Tone::Good,
         Some(Exit::Stopped) => Tone::Notice,
@@ -89,7 +90,8 @@ fn verdict(report: &Report) -> String {
     let (did, sure) = match report.command.as_str() {
         "verify" if is_buffered(report) => (
             "compared",
-            "all as recorded, by the page cache: that says nothing of the medium".to_owned(),
+            "all as recorded, but read through the page cache: that says nothing of the medium"
+                .to_owned(),
         ),
         "verify" => ("verified", "all as recorded".to_owned()),
         "hash" => ("hashed", String::new()),
@@ -114,7 +116,10 @@ fn verdict(report: &Report) -> String {
     if report.exit_code == Exit::Success.code() {
         return match sure.as_str() {
             "" => format!("{did} {amount} {pace}"),
-            sure => format!("{did} {amount} {pace}; {sure}"),
+            sure => format!(
+                "{did} {amount} {pace}; {sure}{}",
+                evidence::count_mended(report)
+            ),
         };
     }
     let (is, are) = match report.command.as_str() {

@@ -32,6 +32,7 @@ mod standing;
 mod summary;
 mod survey;
 pub mod telemetry;
+mod verdict;
 mod verify;
 mod writers;
 

@@ -9,6 +9,7 @@ use super::job::Verify;
 use super::report::{Evidence, LaneReport, MountReport, Repair, Report, SCHEMA, Totals};
 use super::run::LaneEnd;
 use super::telemetry::{LaneCounters, LaneView, Telemetry, Waited};
+use super::verdict::{Whole, verdict};
 use crate::exit::exit_for;
 use crate::plan::LanePlan;
 use crate::topology::Location;
@@ -80,6 +81,12 @@ pub(crate) fn report(
     let mut totals = Totals::default();
     let mut lanes = Vec::new();
     let hashed_alone = heading.command == "copy" && heading.verified == Verify::None;
+    let whole = Whole {
+        verify: heading.verified,
+        failed: heading.fatal.is_some() || context.lost.get().is_some(),
+        shared_problem: context.outcomes.has_problem_of_run(),
+        cut_short: heading.cut_short,
+    };
     let known = telemetry.lanes.iter().zip(facts).zip(ends);
     for (number, ((view, facts), end)) in known.enumerate() {
         let mut lane = lane_report(view, facts, end, seconds, context);
@@ -88,7 +95,7 @@ pub(crate) fn report(
             if hashed_alone {
                 lane.evidence.hashed = lane.totals.files + lane.totals.kept;
             }
-            (lane.safe_to_release, lane.verdict) = verdict(&lane, &heading, context);
+            (lane.safe_to_release, lane.verdict) = verdict(&lane, &whole);
         }
         add(&mut totals, &lane.totals);
         context.session.observer.drive(&lane);
@@ -200,71 +207,6 @@ fn lane_report(
 /// none.
 fn is_cut_short(context: &Context) -> bool {
     context.interrupted.load(Relaxed) || context.lost.get().is_some()
-}
-
-/// Says whether a drive may be released, and why (not).
-fn verdict(lane: &LaneReport, heading: &Heading, context: &Context) -> (bool, String) {
-    let no = |why: &str| (false, why.to_owned());
-    let totals = &lane.totals;
-    if heading.fatal.is_some() || context.lost.get().is_some() {
-        return no("the target or its records failed");
-    }
-    if totals.problems > 0 {
-        let things = counted(totals.problems, "thing", "things");
-        return no(&format!("{things} not copied whole"));
-    }
-    if context.outcomes.has_problem_of_run() {
-        return no("something that all drives share failed");
-    }
-    if lane.state == "stopped" {
-        return no("stopped before the end; run again to go on");
-    }
-    if lane.state != "done" {
-        return no("its lane ended early");
-    }
-    if heading.cut_short {
-        return no(
-            "everything copied and durable, but reading it again was stopped; run again to go on",
-        );
-    }
-    if totals.existing > 0 {
-        let files = counted(totals.existing, "name was", "names were");
-        return no(&format!("{files} taken in the target, and not compared"));
-    }
-    let evidence = &lane.evidence;
-    let unproven = evidence.hashed + evidence.cached;
-    if heading.verified != Verify::None && unproven > 0 {
-        let files = counted(unproven, "file", "files");
-        return no(&format!("{files} could not be read back from the medium"));
-    }
-    let once =
-        (evidence.read_back + evidence.read_back_near).saturating_sub(evidence.source_read_twice);
-    if heading.verified == Verify::Both && once > 0 {
-        let files = counted(once, "file", "files");
-        return no(&format!("{files} could not be read a second time"));
-    }
-    let near = evidence.read_back_near > 0;
-    let how = match (heading.verified, near) {
-        (Verify::None, _) => "everything copied, hashed and durable; not read back",
-        (Verify::Target, false) => "everything copied, durable and read back from the medium",
-        (Verify::Target, true) => {
-            "everything copied, durable and read back (the target drive's own cache is not ruled \
-             out)"
-        }
-        (Verify::Both, false) => {
-            "everything copied, durable, read back from the medium, and the source read twice"
-        }
-        (Verify::Both, true) => {
-            "everything copied, durable, read back (the target drive's own cache is not ruled \
-             out), and the source read twice"
-        }
-    };
-    (true, how.to_owned())
-}
-
-fn counted(number: u64, one: &str, many: &str) -> String {
-    let noun = if number == 1 { one } else { many };
-    format!("{number} {noun}")
 }
 
 fn add(sum: &mut Totals, part: &Totals) {
