@@ -11,6 +11,7 @@
 pub const POINTS: &[&str] = &[
     "journal-created",
     "journal-opened",
+    "settled",
     "stage-swept",
     "dir-made",
     "staged",

@@ -73,7 +73,7 @@ pub(super) fn prepare<T>(
 
 /// Which try at a job this is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Pass {
+pub(in crate::engine) enum Pass {
     /// The first: a sync that fails ends it, and there is another.
     First,
     /// The second: what was not acknowledged is copied again, whole, into new inodes. A sync that
@@ -156,7 +156,7 @@ fn pass(
     }
     let mounts = mounts(job, &lanes, &target);
     let links = LinkTable::default();
-    opening::recall_links(&log, &trees_of(&lanes), &target, &links)?;
+    opening::recall_links(&log, &trees_of(&lanes), &*target, &links)?;
     let spool = Spool::new(home.job_dir()?, PROBLEMS_FILE);
     let context = Context {
         target: Arc::clone(&target) as Arc<dyn Target>,

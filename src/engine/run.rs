@@ -227,23 +227,23 @@ fn report_panic(context: &Context, lane: Option<usize>, what: &str) {
 
 /// Sets the final attributes of directories, children before parents, until every tree is gone.
 fn finish_dirs(context: &Context, finished: &Receiver<Finished>) {
-    for Finished {
-        source,
-        target_path,
-        attributes,
-    } in finished
-    {
-        let lane = context.outcomes.lane_of(source);
-        // A folder that is not complete stays closed; the next run finishes it.
-        if context.halted() {
-            context.interrupted.store(true, Relaxed);
-            continue;
-        }
-        let shown = as_path(&target_path);
-        match context.target.finish_dir(&target_path, &attributes) {
-            Ok(applied) => context.outcomes.applied(lane, &shown, &applied),
-            Err(error) => context.outcomes.problem(lane, &error),
-        }
+    for dir in finished {
+        finish_dir(context, &dir);
+    }
+}
+
+/// Sets the final attributes of one directory.
+pub(super) fn finish_dir(context: &Context, dir: &Finished) {
+    // A folder that is not complete stays closed; the next run finishes it.
+    if context.halted() {
+        context.interrupted.store(true, Relaxed);
+        return;
+    }
+    let lane = context.outcomes.lane_of(dir.source);
+    let shown = as_path(&dir.target_path);
+    match context.target.finish_dir(&dir.target_path, &dir.attributes) {
+        Ok(applied) => context.outcomes.applied(lane, &shown, &applied),
+        Err(error) => context.outcomes.problem(lane, &error),
     }
 }
 

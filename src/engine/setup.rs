@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 use super::context::Context;
 use super::feed::Feed;
 use super::job::{EngineSettings, Existing};
+use super::lane::SYNC_BLOCKS;
 use super::limit::Limiter;
 use super::outcomes::Outcomes;
 use super::run::LaneSetup;
@@ -65,6 +66,7 @@ pub(super) fn reading_context(
         interrupted: false.into(),
         lost: OnceLock::new(),
         log: None,
+        sync_blocks: SYNC_BLOCKS,
         evidence: None,
         examiner: None,
         expected: None,
