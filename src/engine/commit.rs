@@ -95,13 +95,15 @@ impl<'r> Committer<'r> {
         let mut batch: Vec<Commit> = Vec::new();
         let mut bytes = 0;
         let mut deadline = None;
+        let files = seam::setting("BATCH_FILES").and_then(|files| usize::try_from(files).ok());
+        let files = files.unwrap_or(BATCH_FILES);
         loop {
             match receive(incoming, earlier(deadline, self.tick(Instant::now()))) {
                 Ok(commit) => {
                     deadline.get_or_insert_with(|| Instant::now() + BATCH_TIME);
                     bytes += commit.item.bytes;
                     batch.push(commit);
-                    if batch.len() < BATCH_FILES && bytes < BATCH_BYTES {
+                    if batch.len() < files && bytes < BATCH_BYTES {
                         continue;
                     }
                 }

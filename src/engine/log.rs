@@ -23,8 +23,8 @@ use crate::scan::{Entry, FileStamp, Tree};
 use crate::seam;
 use crate::target::{Sealed, StageId, TargetStamp, Vacancy};
 
-/// Values in one record: half a GiB of data, the most that is synced in one go.
-pub(crate) const VALUES_MAX: usize = 512;
+/// Values in one record: 256 MiB of data, the most that is synced in one go.
+pub(crate) const VALUES_MAX: usize = 256;
 
 /// The journal of a run.
 #[derive(Debug)]

@@ -16,6 +16,7 @@ use crate::error::{Error, ErrorKind, Side};
 use crate::io::probe::{self, Chosen};
 use crate::plan::LanePlan;
 use crate::scan::{FilesFrom, Filter, Order, WalkOptions};
+use crate::seam;
 use crate::target::{NullTarget, Policy};
 
 /// Chooses the backend and tells of a fallback.
@@ -66,7 +67,7 @@ pub(super) fn reading_context(
         interrupted: false.into(),
         lost: OnceLock::new(),
         log: None,
-        sync_blocks: SYNC_BLOCKS,
+        sync_blocks: seam::setting("SYNC_BLOCKS").unwrap_or(SYNC_BLOCKS),
         evidence: None,
         examiner: None,
         expected: None,

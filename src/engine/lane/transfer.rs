@@ -86,9 +86,9 @@ pub(super) struct Plan {
     pub(super) known_blocks: u64,
 }
 
-/// A sync is due after this many blocks: half of what a stop may cost, as much again is on its way
-/// by the time it is over.
-pub(crate) const SYNC_BLOCKS: u64 = (512 << 20) / BLOCK_LEN;
+/// A sync is due after this many blocks. A stop costs twice as much at most: this much is copied
+/// again, and as much was on its way while the last sync was. What was synced last is read back.
+pub(crate) const SYNC_BLOCKS: u64 = (256 << 20) / BLOCK_LEN;
 /// A sync is due after this time, if anything was written: again half of what a stop may cost.
 const SYNC_TIME: Duration = Duration::from_secs(5);
 
