@@ -115,7 +115,7 @@ pub struct Totals {
     pub changed: u64,
     /// Things not copied.
     pub problems: u64,
-    /// Bytes a second over the whole run.
+    /// Bytes a second over the whole run: of those above that it read itself.
     pub bytes_per_second: f64,
 }
 

@@ -105,7 +105,8 @@ pub(crate) fn report(
     if hashed_alone {
         evidence.hashed = totals.files + totals.kept;
     }
-    totals.bytes_per_second = rate(totals.bytes, seconds);
+    let lanes_moved = telemetry.lanes.iter().map(|view| moved(&view.counters));
+    totals.bytes_per_second = rate(lanes_moved.sum(), seconds);
     let outcomes = &context.outcomes;
     let (problems, problem_count) = outcomes.problems();
     let (skipped, skipped_count) = outcomes.left_out();
@@ -190,7 +191,7 @@ fn lane_report(
             kept_bytes: get(&counters.bytes_kept),
             changed: get(&counters.files_changed),
             problems: get(&counters.problems),
-            bytes_per_second: rate(get(&counters.bytes_done), seconds),
+            bytes_per_second: rate(moved(counters), seconds),
         },
         seconds,
         limited_by: limited_by.to_owned(),
@@ -207,6 +208,13 @@ fn lane_report(
 /// none.
 fn is_cut_short(context: &Context) -> bool {
     context.interrupted.load(Relaxed) || context.lost.get().is_some()
+}
+
+/// Returns the bytes of finished files that this run read: not those that an earlier one had copied
+/// of files it began.
+fn moved(counters: &LaneCounters) -> u64 {
+    let done = counters.bytes_done.load(Relaxed);
+    done.min(counters.bytes_read.load(Relaxed))
 }
 
 fn add(sum: &mut Totals, part: &Totals) {
