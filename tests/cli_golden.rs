@@ -219,6 +219,25 @@ fn a_copy_that_was_read_back() {
 }
 
 #[test]
+fn a_copy_that_could_not_be_read_back() {
+    let mut odd = good();
+    odd.exit_code = 3;
+    odd.evidence = Evidence {
+        read_back: 14_203,
+        cached: 1,
+        ..Evidence::default()
+    };
+    odd.problems = vec![problem("/tank/in", "unverified", "from memory")];
+    odd.problem_count = 1;
+    for lane in &mut odd.lanes {
+        "everything copied, durable and read back from the medium".clone_into(&mut lane.verdict);
+    }
+    odd.lanes[1].safe_to_release = false;
+    odd.lanes[1].verdict = String::from("1 file could not be read back from the medium");
+    golden("report-unverified.txt", &report(&odd, false, PLAIN));
+}
+
+#[test]
 fn verdicts() {
     let first = |change: &dyn Fn(&mut Report)| {
         let mut changed = good();
@@ -290,6 +309,19 @@ fn verdicts() {
             r.problems = vec![
                 problem("a", "source-changed", "grew"),
                 problem("a", "metadata", "chown: EPERM"),
+            ];
+            r.problem_count = 2;
+        }),
+        first(&|r| {
+            r.exit_code = 3;
+            r.problems = vec![problem("/tank/in", "unverified", "4 files")];
+            r.problem_count = 1;
+        }),
+        first(&|r| {
+            r.exit_code = 3;
+            r.problems = vec![
+                problem("/tank/in", "unverified", "4 files"),
+                problem("a", "source-read", "EIO"),
             ];
             r.problem_count = 2;
         }),

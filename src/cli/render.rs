@@ -9,6 +9,7 @@ use super::message::shell_word;
 use super::text::{Paint, Tone, columns, pad, pad_front, push};
 use super::units::{count, counted, duration, rate, seconds, size, whole};
 use crate::engine::report::{LaneReport, Problem, Report, Totals};
+use crate::error::ErrorKind;
 use crate::exit::Exit;
 
 /// How many problems, and how many skipped things, are shown; the report has the rest.
@@ -69,6 +70,7 @@ pub(super) fn heading(paint: Paint, text: &str) -> String {
 
 fn not_done(report: &Report) -> &'static str {
     match report.command.as_str() {
+        "copy" if is_all_but_verified(report) => "NOT verified as asked",
         "verify" => "NOT as recorded",
         "hash" => "NOT hashed",
         _ => "NOT copied whole",
@@ -108,7 +110,9 @@ fn verdict(report: &Report) -> String {
         duration(seconds(report.seconds)),
         rate(whole(totals.bytes_per_second))
     );
-    let failed = report.problem_count.saturating_sub(metadata_only(report));
+    let failed = report
+        .problem_count
+        .saturating_sub(metadata_only(report) + unverified(report));
     let good = match report.command.as_str() {
         "copy" => format!("{amount} copied and durable {pace}"),
         _ => format!("{amount} {did} {pace}"),
@@ -141,6 +145,9 @@ fn verdict(report: &Report) -> String {
             "items lost some metadata",
         ));
     }
+    if unverified(report) > 0 {
+        bad.push("NOT verified as asked".to_owned());
+    }
     if bad.is_empty() {
         bad.push(format!("FAILED with exit code {}", report.exit_code));
     }
@@ -155,9 +162,22 @@ fn is_buffered(report: &Report) -> bool {
 
 /// Returns how many of the problems are certain to be about metadata alone.
 fn metadata_only(report: &Report) -> u64 {
-    let word = crate::error::ErrorKind::Metadata.word();
-    let known = report.problems.iter().filter(|p| p.kind == word).count();
-    u64::try_from(known).unwrap_or(u64::MAX)
+    of_kind(report, ErrorKind::Metadata)
+}
+
+/// Returns how many of the problems are about what was not verified, and copied all the same.
+fn unverified(report: &Report) -> u64 {
+    of_kind(report, ErrorKind::Unverified)
+}
+
+fn of_kind(report: &Report, kind: ErrorKind) -> u64 {
+    let known = report.problems.iter().filter(|p| p.kind == kind.word());
+    u64::try_from(known.count()).unwrap_or(u64::MAX)
+}
+
+/// Returns whether everything is copied, and only not verified as was asked.
+fn is_all_but_verified(report: &Report) -> bool {
+    !report.stopped && unverified(report) > 0 && unverified(report) == report.problem_count
 }
 
 fn drives(report: &Report, verbose: bool, paint: Paint) -> String {
@@ -380,6 +400,11 @@ fn next(report: &Report, folder: Option<&str>) -> String {
             push(
                 &mut text,
                 format_args!("to check it again: inhaul verify {target}\n"),
+            );
+        } else if is_all_but_verified(report) {
+            push(
+                &mut text,
+                format_args!("to verify it after a remount: inhaul verify {target}\n"),
             );
         } else {
             push(

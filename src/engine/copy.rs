@@ -321,6 +321,7 @@ fn prove(
                 second_read(job, judge, loaded, settings, &mut proof)?;
             }
         }
+        proof.say_unverified(job, context);
         Ok(proof)
     });
     proved.unwrap_or_else(|error| {

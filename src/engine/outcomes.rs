@@ -130,6 +130,12 @@ impl Outcomes {
         self.of_run.load(Relaxed) > 0
     }
 
+    /// Notes what was not done to prove that files are right. It is no drive's problem: the verdict
+    /// on each drive says what is not proved of its files.
+    pub(crate) fn unverified(&self, error: &Error) {
+        self.record(None, error, error.path(), 0);
+    }
+
     /// Notes that an entry was not copied, and why. The path shown is the source's.
     pub(crate) fn entry_failed(&self, lane: usize, entry: &Entry, error: &Error) {
         self.record(Some(lane), error, &entry.display_path(), entry.stamp.size);

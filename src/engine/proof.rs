@@ -8,6 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use rustix::fs::OFlags;
 
 use super::context::Context;
+use super::job::{CopyJob, Verify};
 use super::log::Log;
 use super::mend::{Copy, Expected, blocks_named, open_direct, stamp_of};
 use super::outcomes::shown;
@@ -70,6 +71,36 @@ impl Known {
             Self::Cached => &mut evidence.cached,
             Self::Near => &mut evidence.read_back_near,
             Self::Medium => &mut evidence.read_back,
+        }
+    }
+}
+
+impl Proof {
+    /// Says of what was asked for and could not be done that it was not: such a run does not end
+    /// with 0. (One that was cut short says so itself.)
+    pub(super) fn say_unverified(&self, job: &CopyJob, context: &Context) {
+        if self.cut_short {
+            return;
+        }
+        let say = |side, what: &str| {
+            let error = Error::new(ErrorKind::Unverified, side, &job.target, what);
+            context.outcomes.unverified(&error);
+        };
+        if self.evidence.cached > 0 {
+            let files = self.evidence.cached;
+            let what = format!(
+                "{files} files could only be read back from memory: that proves nothing of the \
+                 medium; {EVIDENCE_FILE} lists them as cached"
+            );
+            say(Side::Target, &what);
+        }
+        let once = match job.verify {
+            Verify::Both => self.by_lane.values().map(Evidence::read_once).sum(),
+            Verify::None | Verify::Target => 0,
+        };
+        if once > 0 && context.outcomes.kinds().is_empty() {
+            let what = format!("{once} files were not there for the second read");
+            say(Side::Source, &what);
         }
     }
 }

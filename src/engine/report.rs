@@ -80,6 +80,18 @@ pub struct Evidence {
     pub source_read_twice: u64,
 }
 
+impl Evidence {
+    /// Returns how many files there are.
+    pub(crate) fn files(&self) -> u64 {
+        self.hashed + self.read_back + self.read_back_near + self.cached
+    }
+
+    /// Returns how many of them were not read a second time from their sources.
+    pub(crate) fn read_once(&self) -> u64 {
+        self.files().saturating_sub(self.source_read_twice)
+    }
+}
+
 /// A file that was mended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Repair {

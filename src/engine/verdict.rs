@@ -52,8 +52,7 @@ pub(super) fn verdict(lane: &LaneReport, run: &Whole) -> (bool, String) {
         let files = counted(unproven, "file", "files");
         return no(&format!("{files} could not be read back from the medium"));
     }
-    let read_back = evidence.read_back + evidence.read_back_near;
-    let once = read_back.saturating_sub(evidence.source_read_twice);
+    let once = evidence.read_once();
     if run.verify == Verify::Both && once > 0 {
         let files = counted(once, "file", "files");
         return no(&format!("{files} could not be read a second time"));
