@@ -97,18 +97,15 @@ fn kept(kind: ErrorKind, context: &Context<'_>) -> &'static str {
     } else if before_writing || !context.began {
         "nothing was written"
     } else if kind == ErrorKind::TargetSync {
-        "files reported as durable before this are; what came later is unknown"
+        "files acknowledged before this are durable; everything else counts as not copied"
     } else {
-        "files that were finished are durable; nothing half-written has its final name"
+        "files that were finished are durable and recorded; nothing half-written has its final name"
     }
 }
 
 fn next(kind: ErrorKind, context: &Context<'_>) -> String {
     let target = context.target.map_or("TARGET".to_owned(), shell_word);
-    let again = match context.command {
-        "copy" => "run the same command with --existing skip",
-        _ => "run the same command again",
-    };
+    let again = "run the same command again";
     match kind {
         ErrorKind::SourceRead => format!(
             "{again}; if it fails again, look for drive errors with 'dmesg' and 'smartctl -a'"
@@ -137,8 +134,8 @@ fn next(kind: ErrorKind, context: &Context<'_>) -> String {
         }
         ErrorKind::TargetFull => format!("make room ('df -h {target}'), then {again}"),
         ErrorKind::TargetSync => format!(
-            "look for storage errors with 'dmesg', put them right, then\n\
-             inhaul verify {target}\nand {again}"
+            "look for storage errors with 'dmesg', put them right, then {again};\n\
+             with --verify target, what is there is read back, too"
         ),
         ErrorKind::Metadata => {
             "run as root, or use a target whose file system has owners and attributes".to_owned()
@@ -147,7 +144,7 @@ fn next(kind: ErrorKind, context: &Context<'_>) -> String {
              directory was; something else may be writing there"
             .to_owned(),
         ErrorKind::DigestMismatch => "keep the source drive; check memory, cables and storage, \
-             then copy this file again with --existing overwrite"
+             then copy this file again, with --existing overwrite if it is in the target"
             .to_owned(),
         ErrorKind::Unverified => format!(
             "it is copied and durable; after a remount, 'inhaul verify {target}' reads it again"
@@ -177,7 +174,7 @@ fn next(kind: ErrorKind, context: &Context<'_>) -> String {
         }
         .to_owned(),
         ErrorKind::Locked => "wait until the other run has ended, then run again".to_owned(),
-        ErrorKind::Stopped => format!("to go on, {again}"),
+        ErrorKind::Stopped => format!("to go on, {again}, or: inhaul resume {target}"),
         ErrorKind::Panic => {
             "please report this with the text above; the other drives are not affected".to_owned()
         }
@@ -219,10 +216,9 @@ mod tests {
             "\
 error: the target could not make data durable: /tank/in
   why:  sync: Input/output error (os error 5)
-  kept: files reported as durable before this are; what came later is unknown
-  next: look for storage errors with 'dmesg', put them right, then
-        inhaul verify '/tank/my in'
-        and run the same command with --existing skip"
+  kept: files acknowledged before this are durable; everything else counts as not copied
+  next: look for storage errors with 'dmesg', put them right, then run the same command again;
+        with --verify target, what is there is read back, too"
         );
     }
 

@@ -10,6 +10,7 @@ pub mod commands;
 pub mod console;
 pub mod display;
 pub mod escape;
+mod evidence;
 mod fields;
 pub mod help;
 pub mod json;

@@ -36,6 +36,7 @@ mod standing;
 mod summary;
 mod survey;
 pub mod telemetry;
+mod verdict;
 mod verify;
 mod writers;
 
