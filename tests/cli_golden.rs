@@ -7,7 +7,7 @@
 use inhaul::cli::plan::{DryLane, DryRun, dry_run};
 use inhaul::cli::render::report;
 use inhaul::cli::text::Paint;
-use inhaul::engine::report::{LaneReport, MountReport, Problem, Report, SCHEMA, Totals};
+use inhaul::engine::report::{Evidence, LaneReport, MountReport, Problem, Report, SCHEMA, Totals};
 
 const PLAIN: Paint = Paint(false);
 
@@ -33,6 +33,8 @@ fn lane(drive: &str, state: &str, totals: Totals, limited_by: &str) -> LaneRepor
         seconds: 5820.0,
         limited_by: limited_by.to_owned(),
         waited_seconds: [4800.0, 0.25, 61.0, 0.0],
+        safe_to_release: true,
+        verdict: String::from("everything on it is copied and durable"),
         io: "io_uring+registered".to_owned(),
         buffers: 64,
     }
@@ -86,6 +88,9 @@ fn good() -> Report {
         privileges_cleared: 0,
         owners_not_kept: 0,
         buffer_bytes: 512 << 20,
+        resumed: false,
+        evidence: Evidence::default(),
+        repairs: Vec::new(),
         problems: Vec::new(),
         problem_count: 0,
         skipped: Vec::new(),
