@@ -171,6 +171,7 @@ mod tests {
             (K::Metadata, 3),
             (K::Escape, 3),
             (K::DigestMismatch, 4),
+            (K::Unverified, 3),
             (K::Missing, 3),
             (K::RecordCorrupt, 1),
             (K::RecordWrite, 1),

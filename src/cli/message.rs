@@ -74,6 +74,7 @@ fn headline(kind: ErrorKind) -> &'static str {
         ErrorKind::Metadata => "metadata could not be kept",
         ErrorKind::Escape => "the path leads out of its root",
         ErrorKind::DigestMismatch => "the bytes are NOT those that were recorded",
+        ErrorKind::Unverified => "copied, but not verified as asked",
         ErrorKind::Missing => "a recorded file is not there",
         ErrorKind::RecordCorrupt => "a record cannot be understood",
         ErrorKind::RecordWrite => "a record could not be written",
@@ -148,6 +149,9 @@ fn next(kind: ErrorKind, context: &Context<'_>) -> String {
         ErrorKind::DigestMismatch => "keep the source drive; check memory, cables and storage, \
              then copy this file again with --existing overwrite"
             .to_owned(),
+        ErrorKind::Unverified => format!(
+            "it is copied and durable; after a remount, 'inhaul verify {target}' reads it again"
+        ),
         ErrorKind::Missing => format!("if it should be there, copy it again: {again}"),
         ErrorKind::RecordCorrupt => {
             format!("choose another record with --job; 'ls {target}/.inhaul' lists them")
@@ -234,6 +238,7 @@ error: the target could not make data durable: /tank/in
             K::Metadata,
             K::Escape,
             K::DigestMismatch,
+            K::Unverified,
             K::Missing,
             K::RecordCorrupt,
             K::RecordWrite,

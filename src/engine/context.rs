@@ -43,6 +43,8 @@ pub(crate) struct Context {
     pub(crate) log: Option<Arc<Log>>,
     /// Looks closer at what is not as recorded, and may mend it.
     pub(crate) examiner: Option<Examiner>,
+    /// Blocks of a large file after which it is synced, and what is durable of it recorded.
+    pub(crate) sync_blocks: u64,
     /// What each file has to be by the journal, when sources are read a second time: files of
     /// which it does not say are left out.
     pub(crate) expected: Option<Loaded>,

@@ -73,7 +73,7 @@ pub(super) fn prepare<T>(
 
 /// Which try at a job this is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Pass {
+pub(in crate::engine) enum Pass {
     /// The first: a sync that fails ends it, and there is another.
     First,
     /// The second: what was not acknowledged is copied again, whole, into new inodes. A sync that
@@ -151,7 +151,7 @@ fn pass(
     }
     let mounts = mounts(job, &lanes, &target);
     let links = LinkTable::default();
-    opening::recall_links(&log, &trees_of(&lanes), &target, &links)?;
+    opening::recall_links(&log, &trees_of(&lanes), &*target, &links)?;
     let spool = Spool::new(home.job_dir()?, PROBLEMS_FILE);
     let context = Context {
         target: Arc::clone(&target) as Arc<dyn Target>,
@@ -307,12 +307,44 @@ fn prove(
         if job.verify == Verify::Both && !context.halted() {
             proof.evidence.source_read_twice = second_read(job, judge, loaded, settings)?;
         }
+        say_unverified(job, context, &proof);
         Ok(proof)
     });
     proved.unwrap_or_else(|error| {
         context.outcomes.problem(0, &error);
         Proof::default()
     })
+}
+
+/// Says of what was asked for and not done that it was not: such a run does not end with 0.
+fn say_unverified(job: &CopyJob, context: &Context, proof: &Proof) {
+    let evidence = &proof.evidence;
+    let not_again = match job.verify {
+        Verify::Both => proof.here.saturating_sub(evidence.source_read_twice),
+        Verify::None | Verify::Target => 0,
+    };
+    if context.session.stopped() {
+        if evidence.hashed + not_again > 0 {
+            context.interrupted.store(true, Relaxed);
+        }
+        return;
+    }
+    let say = |side, what: &str| {
+        let error = Error::new(ErrorKind::Unverified, side, &job.target, what);
+        context.outcomes.problem(0, &error);
+    };
+    if evidence.cached > 0 {
+        let files = evidence.cached;
+        let what = format!(
+            "{files} files could only be read back from memory: that proves nothing of the \
+             medium; evidence.ndjson lists them as cached"
+        );
+        say(Side::Target, &what);
+    }
+    if not_again > 0 && context.outcomes.kinds().is_empty() {
+        let what = format!("{not_again} files were not there for the second read");
+        say(Side::Source, &what);
+    }
 }
 
 fn trees_of(lanes: &[LanePlan]) -> Vec<Arc<Tree>> {

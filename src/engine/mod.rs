@@ -27,7 +27,10 @@ mod run;
 mod sealing;
 mod second_read;
 mod session;
+mod settle;
 mod setup;
+#[cfg(test)]
+mod sim;
 mod standing;
 mod summary;
 mod survey;

@@ -28,6 +28,8 @@ const EVIDENCE_FILE: &str = "evidence.ndjson";
 pub(super) struct Proof {
     pub(super) evidence: Evidence,
     pub(super) repairs: Vec<Repair>,
+    /// How many of the files came from sources of this run.
+    pub(super) here: u64,
     /// Files that were taken back out of the target.
     pub(super) withdrawn: HashSet<Vec<u8>>,
 }
@@ -95,6 +97,7 @@ impl Judge<'_> {
                 None => self.look_at(&done, loaded, &mut lease, &mut proof),
             };
             let Some(known) = known else { continue };
+            proof.here += u64::from(self.source_of(&done).is_some());
             let count = match known {
                 Known::Hashed => &mut proof.evidence.hashed,
                 Known::Cached => &mut proof.evidence.cached,

@@ -209,6 +209,7 @@ impl ReadBack {
             device: self.device,
             direct: !seam::bug("read-back-cached"),
             trusts_holes: false, // a lost block may read as zeros
+            keeps_inodes: true,
             finished,
         }))
     }

@@ -30,6 +30,7 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::job::{CopyJob, EngineSettings, Existing, IoChoice, Preserve, Verify};
+use super::outcomes::shown;
 use crate::error::{Error, ErrorKind, Side};
 use crate::scan::{FilesFrom, Filter, Rule};
 
@@ -225,11 +226,9 @@ enum Bytes {
 
 impl Bytes {
     fn of(bytes: &[u8]) -> Self {
-        match std::str::from_utf8(bytes) {
-            Ok(text) => Self::Text(text.to_owned()),
-            Err(_) => Self::Hex {
-                hex: bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
-            },
+        match shown(bytes) {
+            (text, None) => Self::Text(text),
+            (_, Some(hex)) => Self::Hex { hex },
         }
     }
 

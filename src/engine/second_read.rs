@@ -128,6 +128,7 @@ pub(super) fn second_read(
                 device: source.device,
                 direct: source.direct,
                 trusts_holes: false, // every byte is read
+                keeps_inodes: true,
                 finished: sender.clone(),
             }));
         }

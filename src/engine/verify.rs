@@ -81,6 +81,7 @@ pub fn verify(job: &VerifyJob, session: &Session) -> Result<Report, Error> {
         device,
         direct,
         trusts_holes: false, // every byte is read, holes too: a lost block may read as zeros
+        keeps_inodes: true,
         finished: sender,
     });
     let context = Context {
