@@ -228,6 +228,17 @@ pub struct VerifyArgs {
     #[arg(long, value_name = "NAME")]
     pub job: Option<OsString>,
 
+    /// Write blocks that are not as recorded anew, from the sources given with --from
+    ///
+    /// Each block of 1 MiB that differs, or cannot be read, is read again from its source, compared
+    /// with its record, written, synced and read back. Nothing else is written.
+    #[arg(long, requires = "from")]
+    pub repair: bool,
+
+    /// A SOURCE of the copy to repair from, as it is mounted now; repeatable
+    #[arg(long, value_name = "SOURCE", requires = "repair", value_hint = ValueHint::AnyPath)]
+    pub from: Vec<PathBuf>,
+
     /// Speed and memory.
     #[command(flatten)]
     pub engine: EngineArgs,

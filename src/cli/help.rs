@@ -183,6 +183,7 @@ pub fn verify() -> String {
 Examples:
   inhaul verify /tank/in
   inhaul verify --job JOB /tank/in       JOB as in 'ls /tank/in/.inhaul'
+  inhaul verify --repair --from /mnt/d1 /tank/in
   cd /tank/in && b3sum -c .inhaul/JOB/manifest.b3";
     let codes: Vec<Exit> = Exit::ALL.into_iter().filter(|e| *e != Exit::Pipe).collect();
     sections(&[examples, SIZES, JSON, &exit_codes(&codes)])

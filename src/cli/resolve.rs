@@ -277,7 +277,7 @@ fn verify(args: VerifyArgs, world: &Surroundings<'_>) -> Result<Task, Misuse> {
         job: VerifyJob {
             target: args.target,
             job: args.job.map(|name| job_name(&name)).transpose()?,
-            repair_from: Vec::new(),
+            repair_from: args.from,
             engine: engine(&args.engine)?,
         },
         display: display(&args.display, world),
