@@ -271,10 +271,11 @@ fn pass(
         target: &target,
         log: &log,
         withdrawn: &proof.withdrawn,
+        whole_job,
     };
     seal(&mut heading, sealing, ledger);
     let report = report(heading, &context, &telemetry, &facts, &ends, started);
-    let written = write_report(sealing, &report, whole_job);
+    let written = write_report(sealing, &report);
     session.observer.ended();
     written?;
     Ok(Some(report))
