@@ -55,18 +55,51 @@ impl Mounted {
     pub(crate) fn image(scratch: &Scratch, name: &str, fs: Fs, mib: u64) -> Self {
         let image = scratch.join(format!("{name}.img"));
         File::create(&image).unwrap().set_len(mib << 20).unwrap();
-        let shown = tool(
-            "losetup",
-            &["--find".as_ref(), "--show".as_ref(), image.as_os_str()],
-        );
-        let device = String::from_utf8(shown).unwrap().trim().to_owned();
-        let guard = Attached(&device);
-        fs.make(&device);
-        let mut mounted = Self::mount(scratch, name, fs.name(), &device, "noatime");
+        Self::make(&scratch.join(name), &image, fs, "noatime")
+    }
+
+    /// Makes a file system on `file` and mounts it at `point`.
+    pub(crate) fn make(point: &Path, file: &Path, fs: Fs, options: &str) -> Self {
+        let device = Attached::new(file);
+        fs.make(&device.0);
+        Self::attached(point, file, &device, fs, options).unwrap()
+    }
+
+    /// Mounts what an image holds, which may have been taken from a file system in use. Fails if
+    /// the kernel will not have it.
+    pub(crate) fn open(point: &Path, file: &Path, fs: Fs) -> Result<Self, String> {
+        let options = match fs {
+            // The original may be mounted as well.
+            Fs::Xfs => "noatime,nouuid",
+            Fs::Ext4 | Fs::Btrfs => "noatime",
+        };
+        Self::attached(point, file, &Attached::new(file), fs, options)
+    }
+
+    fn attached(
+        point: &Path,
+        file: &Path,
+        device: &Attached,
+        fs: Fs,
+        options: &str,
+    ) -> Result<Self, String> {
+        std::fs::create_dir_all(point).unwrap();
+        let mut command = Command::new("mount");
+        command
+            .args(["-t", fs.name(), "-o", options, &device.0])
+            .arg(point)
+            .stdin(Stdio::null());
+        let output = command.output().unwrap();
+        if !output.status.success() {
+            let told = String::from_utf8_lossy(&output.stderr);
+            return Err(format!("{command:?}: {told}"));
+        }
         // Once mounted, detaching only marks the device: it goes with the mount.
-        drop(guard);
-        mounted.image = Some((image, device));
-        mounted
+        Ok(Self {
+            point: point.to_owned(),
+            image: Some((file.to_owned(), device.0.clone())),
+            kind: fs.name(),
+        })
     }
 
     /// Mounts a tmpfs of at most `mib` MiB.
@@ -159,28 +192,41 @@ impl Mounted {
 
 impl Drop for Mounted {
     fn drop(&mut self) {
-        // A process that another test is just starting may hold our descriptors for a moment.
-        for _ in 0..40 {
-            if quietly("umount", &[&self.point]) {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        quietly("umount", &[Path::new("-l"), &self.point]);
+        unmount(&self.point);
     }
 }
 
-/// A loop device; detached when dropped, or when it is no longer in use.
-struct Attached<'a>(&'a str);
+/// Unmounts, waiting a while for the last user; then it goes once nobody uses it any more.
+pub(crate) fn unmount(point: &Path) {
+    // A process that another test is just starting may hold our descriptors for a moment.
+    for _ in 0..40 {
+        if quietly("umount", &[point]) {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    quietly("umount", &[Path::new("-l"), point]);
+}
 
-impl Drop for Attached<'_> {
+/// A loop device; detached when dropped, or when it is no longer in use.
+struct Attached(String);
+
+impl Attached {
+    fn new(file: &Path) -> Self {
+        let args = ["--find".as_ref(), "--show".as_ref(), file.as_os_str()];
+        let shown = tool("losetup", &args);
+        Self(String::from_utf8(shown).unwrap().trim().to_owned())
+    }
+}
+
+impl Drop for Attached {
     fn drop(&mut self) {
-        quietly("losetup", &["-d", self.0]);
+        quietly("losetup", &["-d", &self.0]);
     }
 }
 
 /// Runs a tool; whether it succeeded.
-fn quietly<S: AsRef<std::ffi::OsStr>>(name: &str, args: &[S]) -> bool {
+pub(crate) fn quietly<S: AsRef<std::ffi::OsStr>>(name: &str, args: &[S]) -> bool {
     let mut command = Command::new(name);
     command
         .args(args)
