@@ -195,6 +195,11 @@ impl Error {
         Self::new(kind, Side::Target, path, what).because(errno)
     }
 
+    /// Returns a failed sync of the target: whatever it covered is unknown.
+    pub fn target_sync(path: impl AsRef<Path>, what: &str, errno: rustix::io::Errno) -> Self {
+        Self::new(ErrorKind::TargetSync, Side::Target, path, what).because(errno)
+    }
+
     /// Returns the class.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind

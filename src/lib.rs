@@ -15,5 +15,6 @@ pub mod journal;
 pub mod manifest;
 pub mod plan;
 pub mod scan;
+pub mod seam;
 pub mod target;
 pub mod topology;

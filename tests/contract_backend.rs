@@ -483,6 +483,23 @@ fn write_back_of_any_length_is_started() {
 }
 
 #[test]
+fn a_sync_answers_for_the_file_and_a_refusal_is_final() {
+    let (_dir, path) = file_with(&painted(100_000, 4));
+    each(1, |backend, _, _| {
+        let request = |file: Arc<OwnedFd>| Request {
+            token: 7,
+            file,
+            op: Op::Sync,
+        };
+        let completion = once(backend, request(open(&path, false).unwrap()));
+        assert_eq!((completion.request.token, completion.result), (7, Ok(0)));
+        let (reader, _writer) = rustix::pipe::pipe().unwrap();
+        let completion = once(backend, request(Arc::new(reader)));
+        assert_eq!(completion.result, Err(Errno::INVAL));
+    });
+}
+
+#[test]
 fn a_lane_may_write_what_another_lane_read() {
     let bytes = painted(SLOT_LEN, 8);
     let (dir, path) = file_with(&bytes);

@@ -64,9 +64,11 @@ fn what() -> impl Strategy<Value = What> {
     let place = (bytes(200), any::<u64>(), any::<u64>(), 0..u64::MAX / 2);
     prop_oneof![
         (identity(), bytes(300), bytes(300)).prop_map(|(i, l, to)| What::Source(i, l, to)),
-        (any::<[u8; 32]>(), stamp(), target).prop_map(|(digest, stamp, (ino, size, mtime))| {
-            What::Done(digest, stamp, TargetStamp { ino, size, mtime })
-        }),
+        (any::<[u8; 32]>(), stamp(), target, any::<bool>()).prop_map(
+            |(digest, stamp, (ino, size, mtime), linked)| {
+                What::Done(digest, stamp, TargetStamp { ino, size, mtime }, linked)
+            }
+        ),
         (place, stamp(), vec(any::<[u8; 32]>(), 1..20)).prop_map(
             |((thread, number, ino, first), stamp, values)| What::Blocks {
                 thread,
@@ -139,7 +141,7 @@ fn a_journal_made_by_hand_from_the_layout_is_read() {
         let len = u32::try_from(bytes.len()).unwrap();
         [&len.to_le_bytes(), bytes].concat()
     }
-    let mut bytes = b"inhaulj\n\x01\0\0\0\x01\0\0\0sixteen bytes!!!".to_vec();
+    let mut bytes = b"inhaulj\n\x02\0\0\0\x01\0\0\0sixteen bytes!!!".to_vec();
     let mut tag = *blake3::hash(&bytes).as_bytes().first_chunk().unwrap();
     let job = [
         short(b"20260101-000000-abcd"),
@@ -160,6 +162,7 @@ fn a_journal_made_by_hand_from_the_layout_is_read() {
         54_u64.to_le_bytes().to_vec(),
         4000_u64.to_le_bytes().to_vec(),
         [&(-5_i64).to_le_bytes()[..], &7_u32.to_le_bytes()].concat(),
+        vec![0],
     ];
     frame(&mut bytes, &mut tag, 4, 1, &file.concat());
     frame(&mut bytes, &mut tag, 8, 2, &[1, 0]);
@@ -445,7 +448,7 @@ fn a_group_is_due_after_256_files_or_1_gib_or_1_second() {
 
     // By bytes: of finished files, and of blocks.
     let mut large = done("x", 0);
-    if let What::Done(_, stamp, _) = &mut large.what {
+    if let What::Done(_, stamp, ..) = &mut large.what {
         stamp.size = (1 << 30) - (2 << 20);
     }
     writer.append(&large.get(), start).unwrap();

@@ -100,7 +100,7 @@ fn check(end: End, acts: &[Act], wanted: &mut [Vec<u8>]) {
             assert_eq!((len, view.len()), (None, act.len));
             assert!(*view == *backend::painted(act.len, act.paint), "{act:?}");
         }
-        Op::WriteBack { .. } => unreachable!("none was submitted"),
+        Op::WriteBack { .. } | Op::Sync => unreachable!("none was submitted"),
     }
 }
 

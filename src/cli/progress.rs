@@ -182,6 +182,7 @@ fn row(lane: &LaneView, read: u64, meter: &Meter) -> Row {
     };
     let handled = read
         .saturating_add(counters.bytes_skipped.load(Relaxed))
+        .saturating_add(counters.bytes_kept.load(Relaxed))
         .saturating_add(counters.bytes_failed.load(Relaxed));
     // A file that failed half-way counts as read and as given up: cap it.
     let done = total.bytes().map_or(handled, |bytes| handled.min(bytes));

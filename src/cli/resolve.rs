@@ -17,7 +17,7 @@ use super::args::{
 use super::escape::{escape, escape_path};
 use super::units::{SizeError, parse_rate, parse_size, size};
 use crate::engine::job::{
-    CopyJob, EngineSettings, Existing, HashJob, IoChoice, Preserve, VerifyJob,
+    CopyJob, EngineSettings, Existing, HashJob, IoChoice, Preserve, Verify, VerifyJob,
 };
 use crate::error::Error;
 use crate::scan::{FilesFrom, Filter, Rule};
@@ -189,6 +189,8 @@ fn copy(
             caps: args.preserve.contains(&PreserveArg::Caps),
             special: args.special,
         },
+        verify: Verify::None,
+        resume: None,
         engine: engine(&args.engine)?,
     };
     Ok(Task::Copy {

@@ -9,7 +9,7 @@ use std::fmt::Debug;
 
 pub use blake3::Hash;
 pub use pool::{Bytes, HashJob, HashPool};
-pub use tree::Blake3Tree;
+pub use tree::{Blake3Tree, BlockValue, block_value};
 
 /// Bytes in one block: a whole BLAKE3 subtree, and the unit the engine reads, hashes and writes.
 ///

@@ -6,7 +6,7 @@
 //! in a map. The last merge is the root merge, so a subtree is completed only when more input is
 //! known to follow: the prefix is merged lazily.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
 
 use blake3::Hash;
@@ -16,10 +16,22 @@ use blake3::hazmat::{
 
 use super::{BLOCK_LEN, FileDigest, block_count};
 
+/// The value of one block: what BLAKE3 merges into the digest of a file of several blocks.
+pub type BlockValue = ChainingValue;
+
+/// Returns the value of block number `index` of a file of several blocks.
+pub fn block_value(index: u64, bytes: &[u8]) -> BlockValue {
+    let mut hasher = blake3::Hasher::new();
+    hasher.set_input_offset(index * BLOCK_LEN).update(bytes);
+    hasher.finalize_non_root()
+}
+
 /// The BLAKE3 digest of one file.
 #[derive(Debug, Default)]
 pub struct Blake3Tree {
     state: Mutex<State>,
+    /// Whether block values are kept until they are taken.
+    keeps: bool,
 }
 
 #[derive(Debug, Default)]
@@ -32,6 +44,8 @@ struct State {
     prefix: u64,
     /// Values of blocks beyond the prefix, by block number.
     ahead: BTreeMap<u64, ChainingValue>,
+    /// Values of the last blocks of the prefix, which nobody has taken yet.
+    kept: VecDeque<ChainingValue>,
 }
 
 impl State {
@@ -57,6 +71,38 @@ impl Blake3Tree {
     /// Returns the digest of no bytes so far.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Returns the digest of no bytes so far, which keeps block values for
+    /// [`take_values`](Self::take_values): 32 bytes for each MiB that nobody has taken.
+    pub fn keeping() -> Self {
+        Self {
+            keeps: true,
+            ..Self::default()
+        }
+    }
+
+    /// Takes the value of the next block from a record instead of its bytes. Blocks come in order,
+    /// and before any that are absorbed; of a file of one block this gives no digest.
+    pub fn absorb_value(&self, value: BlockValue) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.push(value);
+    }
+
+    /// Returns how many blocks from the first on are in, without gaps.
+    pub fn prefix(&self) -> u64 {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.prefix
+    }
+
+    /// Returns the values that nobody has taken yet of the blocks before `end`, at most `most`, and
+    /// the number of the first; fewer when blocks are missing.
+    pub fn take_values(&self, end: u64, most: usize) -> (u64, Vec<BlockValue>) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let first = state.prefix - state.kept.len() as u64;
+        let ready = end.min(state.prefix).saturating_sub(first);
+        let count = usize::try_from(ready).unwrap_or(usize::MAX).min(most);
+        (first, state.kept.drain(..count).collect())
     }
 
     /// Returns how many block values wait for an earlier block.
@@ -90,12 +136,14 @@ impl FileDigest for Blake3Tree {
             state.ahead.insert(index, value);
             return;
         }
-        state.push(value);
-        while let Some(next) = {
+        let mut next = Some(value);
+        while let Some(value) = next {
+            if self.keeps {
+                state.kept.push_back(value);
+            }
+            state.push(value);
             let wanted = state.prefix;
-            state.ahead.remove(&wanted)
-        } {
-            state.push(next);
+            next = state.ahead.remove(&wanted);
         }
     }
 
@@ -199,6 +247,52 @@ mod tests {
         tree.absorb(0, &bytes[SLOT_LEN..]);
         tree.absorb(1, &bytes[..SLOT_LEN]);
         assert_ne!(tree.finish(bytes.len() as u64), Some(blake3::hash(&bytes)));
+    }
+
+    #[test]
+    fn recorded_values_stand_for_the_blocks_they_are_of() {
+        let len = 7 * SLOT_LEN + 5;
+        let bytes = painted(len);
+        let blocks: Vec<&[u8]> = bytes.chunks(SLOT_LEN).collect();
+        for known in 0..=8 {
+            let first = Blake3Tree::keeping();
+            for (index, block) in (0..known).zip(&blocks) {
+                first.absorb(index, block);
+            }
+            let (start, values) = first.take_values(known, 100);
+            assert_eq!((start, values.len() as u64), (0, known));
+            let second = Blake3Tree::keeping();
+            for (index, value) in (0..).zip(&values) {
+                assert_eq!(
+                    *value,
+                    block_value(index, blocks[usize::try_from(index).unwrap()])
+                );
+                second.absorb_value(*value);
+            }
+            for index in (known..8).rev() {
+                second.absorb(index, blocks[usize::try_from(index).unwrap()]);
+            }
+            assert_eq!(second.finish(len as u64), Some(blake3::hash(&bytes)));
+            assert_eq!(second.take_values(u64::MAX, 100).0, known);
+        }
+    }
+
+    #[test]
+    fn values_are_taken_once_and_only_without_gaps() {
+        let bytes = painted(4 * SLOT_LEN);
+        let tree = Blake3Tree::keeping();
+        for index in [0, 1, 3] {
+            let start = usize::try_from(index * BLOCK_LEN).unwrap();
+            tree.absorb(index, &bytes[start..start + SLOT_LEN]);
+        }
+        assert_eq!(tree.prefix(), 2);
+        assert_eq!(tree.take_values(1, 100).1.len(), 1);
+        let (first, values) = tree.take_values(4, 100);
+        assert_eq!((first, values.len()), (1, 1));
+        tree.absorb(2, &bytes[2 * SLOT_LEN..3 * SLOT_LEN]);
+        let (first, values) = tree.take_values(4, 1);
+        assert_eq!((first, values.len()), (2, 1));
+        assert_eq!(tree.take_values(4, 100).0, 3);
     }
 
     #[test]

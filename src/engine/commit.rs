@@ -12,10 +12,13 @@ use crossbeam::channel::{Receiver, RecvTimeoutError};
 use super::context::Context;
 use super::job::Existing;
 use super::ledger::Ledger;
-use crate::digest::Hash;
-use crate::error::{Error, ErrorKind};
+use super::links::First;
+use super::log::Part;
+use crate::digest::{BlockValue, Hash};
+use crate::error::Error;
 use crate::scan::Entry;
-use crate::target::Sealed;
+use crate::seam;
+use crate::target::{Sealed, StageId};
 
 /// Most files in a batch.
 pub(crate) const BATCH_FILES: usize = 1024;
@@ -45,9 +48,25 @@ impl What {
     }
 }
 
+/// The last blocks of a large file: their values are recorded when it is acknowledged.
+#[derive(Debug)]
+pub(crate) struct Tail {
+    pub(crate) id: StageId,
+    pub(crate) first_block: u64,
+    pub(crate) values: Vec<BlockValue>,
+}
+
 /// Something whole that lacks its name.
 #[derive(Debug)]
 pub(crate) struct Commit {
+    pub(crate) item: Item,
+    /// Where it is until it is published.
+    pub(crate) sealed: Sealed,
+}
+
+/// What is known of something whole, apart from where it is.
+#[derive(Debug)]
+pub(crate) struct Item {
     /// The lane it came from.
     pub(crate) lane: usize,
     /// Where it comes from.
@@ -56,8 +75,8 @@ pub(crate) struct Commit {
     pub(crate) what: What,
     /// Its length in bytes; 0 for what has no bytes of its own.
     pub(crate) bytes: u64,
-    /// Where it is until it is published.
-    pub(crate) sealed: Sealed,
+    /// What the journal has yet to learn of its blocks.
+    pub(crate) tail: Option<Tail>,
 }
 
 /// The end of the line for every file.
@@ -76,109 +95,187 @@ impl<'r> Committer<'r> {
     pub(crate) fn run(&mut self, incoming: &Receiver<Commit>) {
         let mut batch: Vec<Commit> = Vec::new();
         let mut bytes = 0;
-        let mut deadline = Instant::now();
+        let mut deadline = None;
         loop {
-            let next = if batch.is_empty() {
-                incoming.recv().map_err(|_| RecvTimeoutError::Disconnected)
-            } else {
-                incoming.recv_deadline(deadline)
-            };
-            match next {
+            match receive(incoming, earlier(deadline, self.tick())) {
                 Ok(commit) => {
-                    if batch.is_empty() {
-                        deadline = Instant::now() + BATCH_TIME;
-                    }
-                    bytes += commit.bytes;
+                    deadline.get_or_insert_with(|| Instant::now() + BATCH_TIME);
+                    bytes += commit.item.bytes;
                     batch.push(commit);
                     if batch.len() < BATCH_FILES && bytes < BATCH_BYTES {
                         continue;
                     }
                 }
-                Err(RecvTimeoutError::Disconnected) if batch.is_empty() => return,
+                Err(RecvTimeoutError::Disconnected) if batch.is_empty() => break,
+                Err(RecvTimeoutError::Timeout) if deadline.is_none_or(|at| Instant::now() < at) => {
+                    continue;
+                }
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
             }
             batch = self.commit(std::mem::take(&mut batch));
             bytes = 0;
-            deadline = Instant::now();
+            // Links follow at once: what they are linked to is waiting for nobody any more.
+            deadline = (!batch.is_empty()).then(Instant::now);
+        }
+        if let Some(log) = &self.context.log {
+            log.set_ended();
+        }
+    }
+
+    /// Commits what others added to the journal when it is due; returns when to look again.
+    fn tick(&self) -> Option<Instant> {
+        let log = self.context.log.as_ref()?;
+        match log.tick(Instant::now()) {
+            Ok(next) => next,
+            Err(error) => {
+                // The next batch finds the journal failed, and reports its files.
+                self.context.journal_lost(&error);
+                None
+            }
         }
     }
 
     /// Makes a batch durable and acknowledges it. Returns the links that can follow now.
-    fn commit(&mut self, batch: Vec<Commit>) -> Vec<Commit> {
-        let (whats, sealed): (Vec<_>, Vec<_>) = batch
-            .into_iter()
-            .map(|c| ((c.lane, c.entry, c.what, c.bytes), c.sealed))
-            .unzip();
-        let answers = self.context.target.publish(&sealed);
-        debug_assert_eq!(answers.len(), whats.len(), "one answer for each file");
+    pub(crate) fn commit(&mut self, batch: Vec<Commit>) -> Vec<Commit> {
+        let (items, sealed): (Vec<Item>, Vec<Sealed>) =
+            batch.into_iter().map(|c| (c.item, c.sealed)).unzip();
+        let mut answers = match self.announce(&items, &sealed) {
+            Ok(()) => self.context.target.publish(&sealed),
+            Err(error) => items.iter().map(|_| Err(unrecorded(&error))).collect(),
+        };
+        debug_assert_eq!(answers.len(), items.len(), "one answer for each file");
+        if let Err(error) = self.record(&items, &sealed, &answers) {
+            for answer in answers.iter_mut().filter(|answer| answer.is_ok()) {
+                *answer = Err(unrecorded(&error));
+            }
+        }
+        seam::point("acknowledging");
         let mut links = Vec::new();
-        for (((lane, entry, what, bytes), answer), sealed) in
-            whats.into_iter().zip(answers).zip(&sealed)
-        {
+        for ((item, answer), sealed) in items.into_iter().zip(answers).zip(&sealed) {
             let acknowledged = answer.and_then(|()| {
+                let digest = item.what.digest();
                 self.ledger
-                    .committed(&entry, what.digest(), sealed.linked_to())
+                    .committed(&item.entry, digest, sealed.linked_to())
             });
             match acknowledged {
-                Ok(()) => self.acknowledge(lane, &entry, bytes, what, &mut links),
+                Ok(()) => self.acknowledge(&item, sealed, &mut links),
                 Err(error) => {
-                    if error.kind() == ErrorKind::TargetSync {
-                        // Nothing more can be made durable: no lane need read on for nothing.
-                        self.context.target_lost.store(true, Relaxed);
-                    }
-                    self.context.outcomes.entry_failed(lane, &entry, &error);
-                    fail_links(self.context, lane, &entry, &error);
+                    self.context.entry_failed(item.lane, &item.entry, &error);
+                    fail_links(self.context, item.lane, &item.entry, &error);
                 }
             }
         }
+        seam::point("acknowledged");
         links
     }
 
-    fn acknowledge(
+    /// Tells the journal what is about to get its name.
+    fn announce(&self, items: &[Item], sealed: &[Sealed]) -> Result<(), Error> {
+        let Some(log) = &self.context.log else {
+            return Ok(());
+        };
+        let entries = items.iter().map(|item| &item.entry);
+        log.naming(entries.zip(sealed), !self.context.target.syncs_whole())
+    }
+
+    /// Tells the journal what is durable under its name, and makes that durable in turn.
+    fn record(
         &self,
-        lane: usize,
-        entry: &Entry,
-        bytes: u64,
-        what: What,
-        links: &mut Vec<Commit>,
-    ) {
-        if let Some(counters) = self.context.outcomes.lane(lane) {
-            if matches!(what, What::File(_)) {
+        items: &[Item],
+        sealed: &[Sealed],
+        answers: &[Result<(), Error>],
+    ) -> Result<(), Error> {
+        let Some(log) = &self.context.log else {
+            return Ok(());
+        };
+        let mut bytes = 0;
+        for ((item, sealed), answer) in items.iter().zip(sealed).zip(answers) {
+            if answer.is_err() {
+                continue;
+            }
+            if let Some(digest) = item.what.digest() {
+                let tail = item.tail.as_ref().map(|tail| Part {
+                    id: &tail.id,
+                    stamp: item.entry.stamp,
+                    first_block: tail.first_block,
+                    values: &tail.values,
+                });
+                log.done(&item.entry, sealed, digest, tail.as_ref())?;
+                bytes += item.bytes;
+            }
+        }
+        seam::point("done-appended");
+        if seam::bug("ack-before-journal") {
+            return Ok(());
+        }
+        log.commit(bytes)
+    }
+
+    fn acknowledge(&self, item: &Item, sealed: &Sealed, links: &mut Vec<Commit>) {
+        if let Some(counters) = self.context.outcomes.lane(item.lane) {
+            if matches!(item.what, What::File(_)) {
                 counters.files_done.fetch_add(1, Relaxed);
-                counters.bytes_done.fetch_add(bytes, Relaxed);
+                counters.bytes_done.fetch_add(item.bytes, Relaxed);
             } else {
                 counters.others_done.fetch_add(1, Relaxed);
             }
         }
+        let entry = &item.entry;
         let (Some(table), true) = (&self.context.links, entry.nlink > 1) else {
             return;
         };
-        let digest = match what {
+        let digest = match item.what {
             What::File(digest) => Some(digest),
             What::Other => None,
             What::Link(_) => return,
         };
         let replace = self.context.existing == Existing::Overwrite;
-        for waiting in table.settled(entry, digest) {
-            links.push(link(lane, waiting, entry.target_path(), digest, replace));
+        for waiting in table.settled(entry, digest, sealed.stamp) {
+            seam::point("links-following");
+            let first = First {
+                path: entry.target_path(),
+                digest,
+                stamp: sealed.stamp,
+            };
+            links.push(link(item.lane, waiting, first, replace));
         }
     }
 }
 
-/// Returns the commit of a further name for a file that is durable under `existing`.
-pub(crate) fn link(
-    lane: usize,
-    entry: Entry,
-    existing: Vec<u8>,
-    digest: Option<Hash>,
-    replace: bool,
-) -> Commit {
-    let sealed = Sealed::link(existing, entry.target_path(), replace);
+fn receive(
+    incoming: &Receiver<Commit>,
+    deadline: Option<Instant>,
+) -> Result<Commit, RecvTimeoutError> {
+    match deadline {
+        Some(deadline) => incoming.recv_deadline(deadline),
+        None => incoming.recv().map_err(|_| RecvTimeoutError::Disconnected),
+    }
+}
+
+fn earlier(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    }
+}
+
+/// Returns why a file is not acknowledged when the journal cannot be written.
+fn unrecorded(error: &Error) -> Error {
+    let what = format!("not acknowledged: {}", error.reason());
+    Error::new(error.kind(), error.side(), error.path(), &what)
+}
+
+/// Returns the commit of a further name for a file that is durable under its first.
+pub(crate) fn link(lane: usize, entry: Entry, first: First, replace: bool) -> Commit {
+    let sealed = Sealed::link(first.path, entry.target_path(), replace, first.stamp);
     Commit {
-        lane,
-        entry,
-        what: What::Link(digest),
-        bytes: 0,
+        item: Item {
+            lane,
+            entry,
+            what: What::Link(first.digest),
+            bytes: 0,
+            tail: None,
+        },
         sealed,
     }
 }
@@ -191,6 +288,6 @@ pub(crate) fn fail_links(context: &Context, lane: usize, first: &Entry, error: &
     for waiting in table.failed(first) {
         let what = "it is a hard link to a file that could not be copied";
         let error = Error::new(error.kind(), error.side(), first.display_path(), what);
-        context.outcomes.entry_failed(lane, &waiting, &error);
+        context.entry_failed(lane, &waiting, &error);
     }
 }

@@ -1,14 +1,17 @@
 //! What all threads of a run share.
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 
 use super::job::Existing;
 use super::limit::Limiter;
 use super::links::LinkTable;
+use super::log::Log;
 use super::outcomes::Outcomes;
 use super::session::Session;
 use crate::digest::HashPool;
+use crate::error::{Error, ErrorKind};
+use crate::scan::Entry;
 use crate::target::{Policy, Target};
 
 /// Shared by all threads of a run; nothing in it is changed but counters.
@@ -31,13 +34,49 @@ pub(crate) struct Context {
     pub(crate) target_identity: Option<(u64, u64)>,
     /// Set when something was left undone because the run was asked to stop.
     pub(crate) interrupted: AtomicBool,
-    /// Set when nothing more can be written to the target.
-    pub(crate) target_lost: AtomicBool,
+    /// Why nothing more can be acknowledged, once that is so.
+    pub(crate) lost: OnceLock<ErrorKind>,
+    /// The journal; `None` when nothing is written.
+    pub(crate) log: Option<Arc<Log>>,
+    /// Whether a failed sync is met with a second pass over everything not acknowledged, rather
+    /// than reported.
+    pub(crate) may_try_again: bool,
 }
 
 impl Context {
     /// Returns whether no new work should be taken up.
     pub(crate) fn halted(&self) -> bool {
-        self.session.stopped() || self.target_lost.load(std::sync::atomic::Ordering::Relaxed)
+        self.session.stopped() || self.lost.get().is_some()
+    }
+
+    /// Notes that the journal cannot be written: nothing is acknowledged any more.
+    pub(crate) fn journal_lost(&self, error: &Error) {
+        if self.lost.set(ErrorKind::RecordWrite).is_ok() {
+            self.outcomes.problem(0, error);
+        }
+    }
+
+    /// Returns whether a sync has failed, and what it covered is to be copied again.
+    pub(crate) fn tries_again(&self) -> bool {
+        self.may_try_again && self.lost.get() == Some(&ErrorKind::TargetSync)
+    }
+
+    /// Reports that an entry was not copied. A failed sync, and a journal that cannot be written,
+    /// end the run: nothing more could be acknowledged.
+    pub(crate) fn entry_failed(&self, lane: usize, entry: &Entry, error: &Error) {
+        let journal_failed = self.log.as_ref().is_some_and(|log| log.has_failed());
+        // The first reason counts.
+        let _first = match error.kind() {
+            _ if journal_failed => self.lost.set(ErrorKind::RecordWrite),
+            ErrorKind::TargetSync => self.lost.set(ErrorKind::TargetSync),
+            _ => Ok(()),
+        };
+        if error.kind() == ErrorKind::TargetSync && self.tries_again() {
+            return;
+        }
+        if let Some(log) = self.log.as_ref().filter(|_| self.lost.get().is_none()) {
+            log.failed(entry, error);
+        }
+        self.outcomes.entry_failed(lane, entry, error);
     }
 }

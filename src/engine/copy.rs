@@ -1,7 +1,7 @@
 //! `copy`: from a job to a report.
 
 use std::collections::HashMap;
-use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::SystemTime;
@@ -12,22 +12,26 @@ use super::context::Context;
 use super::job::CopyJob;
 use super::ledger::Listing;
 use super::links::LinkTable;
+use super::opening::{self, Opening, RecordedSource};
 use super::outcomes::Outcomes;
 use super::report::{MountReport, Report};
 use super::room::check_space;
 use super::run::{RunSettings, run};
+use super::sealing::{Sealing, seal, write_report};
 use super::session::Session;
 use super::setup::{ScanJob, choose, raise_descriptor_limit, reading_context, scan_lane};
 use super::summary::{Heading, LaneFacts, report};
 use super::telemetry::Telemetry;
 use crate::error::{Error, ErrorKind, Side};
-use crate::manifest::{self, PROBLEMS_FILE, Record, Sorter, Spool};
+use crate::manifest::{PROBLEMS_FILE, Sorter, Spool};
 use crate::plan::{
-    Budget, LanePlan, NamedLink, TargetPlace, check_landings, lanes, look_at_target, open_sources,
+    Budget, LanePlan, NamedLink, Source, TargetPlace, check_landings, lanes, look_at_target,
+    open_sources,
 };
 use crate::scan::Finished;
+use crate::seam;
 use crate::target::attributes::can_chown;
-use crate::target::{LocalTarget, Policy, Settings, Target, Vacancy};
+use crate::target::{LocalTarget, Policy, Settings, Target};
 use crate::topology::Topology;
 
 /// Directories that may wait for the finisher.
@@ -40,21 +44,38 @@ pub(super) struct Prepared {
     pub(super) finished: (Sender<Finished>, Receiver<Finished>),
 }
 
-/// Opens and checks everything a copy names; writes nothing.
-pub(super) fn prepare(job: &CopyJob) -> Result<Prepared, Error> {
-    let sources = open_sources(&job.sources, NamedLink::Itself)?;
+/// Opens and checks everything a copy names; writes nothing. `look` may give sources another place
+/// in the target before those are compared.
+pub(super) fn prepare<T>(
+    job: &CopyJob,
+    look: impl FnOnce(&TargetPlace, &mut [Source], &Topology) -> Result<T, Error>,
+) -> Result<(Prepared, T), Error> {
+    let mut sources = open_sources(&job.sources, NamedLink::Itself)?;
     let place = look_at_target(&job.target, &sources)?;
+    let topology = Topology::live()?;
+    let looked = look(&place, &mut sources, &topology)?;
     check_landings(&sources)?;
     let finished = bounded(FINISHED_QUEUE);
-    let lanes = lanes(sources, &Topology::live()?, &finished.0)?;
-    Ok(Prepared {
+    let lanes = lanes(sources, &topology, &finished.0)?;
+    let prepared = Prepared {
         lanes,
         place,
         finished,
-    })
+    };
+    Ok((prepared, looked))
 }
 
-/// Copies.
+/// Which try at a job this is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pass {
+    /// The first: a sync that fails ends it, and there is another.
+    First,
+    /// The second: what was not acknowledged is copied again, whole, into new inodes. A sync that
+    /// fails now is final.
+    Second,
+}
+
+/// Copies. Goes on with a job that an earlier run began, if this is the same.
 ///
 /// # Durability
 /// When the report's exit code is 0, every file it counts survives a power cut.
@@ -64,11 +85,38 @@ pub(super) fn prepare(job: &CopyJob) -> Result<Prepared, Error> {
 pub fn copy(job: &CopyJob, session: &Session) -> Result<Report, Error> {
     raise_descriptor_limit();
     let started = SystemTime::now();
+    if let Some(report) = pass(job, session, Pass::First, started)? {
+        return Ok(report);
+    }
+    session.observer.note(
+        "the target failed to make something durable: everything not acknowledged by then is \
+         copied again from its source",
+    );
+    let again = pass(job, session, Pass::Second, started).map_err(|error| {
+        let what = format!("a sync failed, and the target cannot be gone on with ({error})");
+        Error::new(ErrorKind::TargetSync, Side::Target, &job.target, &what)
+    })?;
+    again.ok_or_else(|| {
+        let what = "a sync failed again";
+        Error::new(ErrorKind::TargetSync, Side::Target, &job.target, what)
+    })
+}
+
+/// Runs one pass; `None` when a sync failed and there is to be another.
+fn pass(
+    job: &CopyJob,
+    session: &Session,
+    pass: Pass,
+    started: SystemTime,
+) -> Result<Option<Report>, Error> {
+    let (prepared, opening) = prepare(job, |place, sources, topology| {
+        opening::look(job, place, sources, topology, session)
+    })?;
     let Prepared {
         lanes,
         place,
         finished,
-    } = prepare(job)?;
+    } = prepared;
     let budget = Budget::new(job.engine.memory, lanes.len())?;
     let chosen = choose(&job.engine, session)?;
     let expected = check_space(job, &lanes, &place, &budget, session)?;
@@ -82,11 +130,11 @@ pub fn copy(job: &CopyJob, session: &Session) -> Result<Report, Error> {
         policy,
         direct: true,
     };
-    let root = place.make()?;
-    let target = LocalTarget::open(job.target.clone(), root, settings, &mut |_, _| false)?;
-    let target = Arc::new(target);
+    let goes_on = opening.goes_on();
+    let whole_job = opening.has_all_sources();
+    let (target, log) = open(job, opening, place, settings, &lanes, pass)?;
+    let (target, log) = (Arc::new(target), Arc::new(log));
     let home = target.home();
-    let dup = || home.job_dir();
     let facts: Vec<LaneFacts> = lanes.iter().map(LaneFacts::of).collect();
     let telemetry = Arc::new(Telemetry::new(facts.iter().map(LaneFacts::view).collect()));
     for (view, expected) in telemetry.lanes.iter().zip(&expected) {
@@ -94,20 +142,25 @@ pub fn copy(job: &CopyJob, session: &Session) -> Result<Report, Error> {
         view.counters.files_expected.store(expected.inodes, Relaxed);
     }
     let mounts = mounts(job, &lanes, &target);
-    let spool = Spool::new(dup()?, PROBLEMS_FILE);
+    let links = LinkTable::default();
+    let trees: Vec<_> = lanes.iter().flat_map(|lane| &lane.trees).cloned().collect();
+    opening::recall_links(&log, &trees, &target, &links)?;
+    let spool = Spool::new(home.job_dir()?, PROBLEMS_FILE);
     let context = Context {
         target: Arc::clone(&target) as Arc<dyn Target>,
         outcomes: Outcomes::new(session.clone(), Arc::clone(&telemetry), Some(spool)),
-        links: Some(LinkTable::default()),
+        links: Some(links),
         existing: job.existing,
         policy,
         special: job.preserve.special,
         copies: true,
         target_identity: Some(target.identity()),
+        log: Some(Arc::clone(&log)),
+        may_try_again: pass == Pass::First,
         ..reading_context(session, &telemetry, &job.engine)?
     };
     let mut ledger = Listing {
-        sorter: Sorter::new(dup()?, budget.sorter_bytes),
+        sorter: Sorter::new(home.job_dir()?, budget.sorter_bytes),
         owed: HashMap::new(),
     };
     let scan = ScanJob {
@@ -127,7 +180,7 @@ pub fn copy(job: &CopyJob, session: &Session) -> Result<Report, Error> {
     };
     session.observer.started(&telemetry);
     let (sender, finished) = finished;
-    drop(sender);
+    drop((sender, trees));
     let ran = run(
         &context,
         &telemetry,
@@ -137,6 +190,11 @@ pub fn copy(job: &CopyJob, session: &Session) -> Result<Report, Error> {
         finished,
     );
     let ends = ran.inspect_err(|_| session.observer.ended())?;
+    seam::point("lanes-ended");
+    if context.tries_again() {
+        session.observer.ended();
+        return give_up(&target, &log).map(|()| None);
+    }
 
     let mut heading = Heading {
         command: "copy",
@@ -144,118 +202,50 @@ pub fn copy(job: &CopyJob, session: &Session) -> Result<Report, Error> {
         target: job.target.to_string_lossy().into_owned(),
         mounts,
         buffer_bytes: (budget.slots_per_lane * crate::buffer::SLOT_LEN * facts.len()) as u64,
+        goes_on,
         ..Heading::default()
     };
-    seal(&mut heading, &context, ledger, &target);
+    let sealing = Sealing {
+        context: &context,
+        target: &target,
+        log: &log,
+    };
+    seal(&mut heading, sealing, ledger);
     let report = report(heading, &context, &telemetry, &facts, &ends, started);
-    let written = write_report(&target, &report, &context);
+    let written = write_report(sealing, &report, whole_job);
     session.observer.ended();
     written?;
-    Ok(report)
+    Ok(Some(report))
 }
 
-/// Ends a run at the target: manifest first, then the witness has the last word.
-fn seal(heading: &mut Heading, context: &Context, ledger: Listing, target: &LocalTarget) {
-    let listed = add_earlier(context, ledger, target)
-        .and_then(|sorter| manifest::write_sorted(sorter, target.home().job()));
-    match listed {
-        Ok(counts) => {
-            heading.manifest_records = counts.records;
-            heading.names_outside_b3sum = counts.outside_b3sum;
-        }
-        Err(error) => {
-            context.outcomes.problem(0, &error);
-            heading.fatal = Some(error.kind());
-        }
-    }
-    if let Err(error) = target.close() {
-        context.outcomes.problem(0, &error);
-        heading.fatal = Some(error.kind());
-    }
-}
-
-/// Adds the files of the newest manifest that are still there, if this run met files that were
-/// there already, and the names it linked to them: it goes on with what an earlier run began, and
-/// its manifest is to cover both. What this run copied itself comes first and counts.
-fn add_earlier(context: &Context, ledger: Listing, target: &LocalTarget) -> Result<Sorter, Error> {
-    let Listing { mut sorter, owed } = ledger;
-    if !context.outcomes.met_existing() && !context.interrupted.load(Relaxed) {
-        return Ok(sorter);
-    }
-    let Some(job) = target.home().newest_job() else {
-        return Ok(sorter);
-    };
-    let mut stager = target.stager("earlier")?;
-    let unreadable = |error: &Error| {
-        let line = format!(
-            "the manifest of the run before cannot be read ({error}); \
-             files it copied are not listed in this one"
-        );
-        context.session.observer.note(&line);
-    };
-    let records = match manifest::load(job.as_fd()) {
-        Ok(records) => records,
-        Err(error) => {
-            unreadable(&error);
-            return Ok(sorter);
-        }
-    };
-    for record in records {
-        let record = match record {
-            Ok(record) => record,
-            Err(error) => {
-                unreadable(&error);
-                break;
-            }
+/// Opens the target with the job in it.
+fn open(
+    job: &CopyJob,
+    opening: Opening,
+    place: TargetPlace,
+    settings: Settings,
+    lanes: &[LanePlan],
+    pass: Pass,
+) -> Result<(LocalTarget, super::log::Log), Error> {
+    let mut sources: Vec<(usize, RecordedSource)> = Vec::new();
+    for tree in lanes.iter().flat_map(|lane| &lane.trees) {
+        let source = RecordedSource {
+            label: tree.label.as_os_str().as_bytes().to_vec(),
+            landing: tree.landing.clone(),
         };
-        if !matches!(stager.vacancy(&record.path), Ok(Vacancy::File(_))) {
-            continue;
-        }
-        let links = owed.get(&record.path).into_iter().flatten();
-        let linked = links.map(|name| Record {
-            path: name.clone(),
-            digest: record.digest,
-        });
-        for record in linked.chain([record.clone()]) {
-            sorter.push(&record).map_err(|source| {
-                let what = "list what an earlier run copied";
-                Error::new(
-                    ErrorKind::RecordWrite,
-                    Side::Record,
-                    manifest::B3SUM_FILE,
-                    what,
-                )
-                .because(source)
-            })?;
-        }
+        sources.push((tree.index, source));
     }
-    Ok(sorter)
+    sources.sort_by_key(|(index, _)| *index);
+    let sources: Vec<RecordedSource> = sources.into_iter().map(|(_, source)| source).collect();
+    opening.open(job, place.make()?, settings, &sources, pass)
 }
 
-fn write_report(target: &LocalTarget, report: &Report, context: &Context) -> Result<(), Error> {
-    if let Err(error) = context.outcomes.finish_spool() {
-        context
-            .session
-            .observer
-            .note(&format!("{PROBLEMS_FILE} is incomplete: {error}"));
-    }
-    let mut json = serde_json::to_vec_pretty(report).map_err(|source| {
-        Error::new(
-            ErrorKind::RecordWrite,
-            Side::Record,
-            "report.json",
-            "write the report",
-        )
-        .because(source)
-    })?;
-    json.push(b'\n');
-    target.home().write_record("report.json", &json)?;
-    target.home().set_latest()?;
-    if report.stopped {
-        Ok(())
-    } else {
-        target.home().finish()
-    }
+/// Ends a pass that a failed sync ended. The journal is on the same file system: whether it is
+/// whole shows only when it is synced by itself.
+fn give_up(target: &LocalTarget, log: &super::log::Log) -> Result<(), Error> {
+    // The witness hears of the failure that there was: that is known, and no news.
+    drop(target.close(true));
+    log.end(false, crate::exit::Exit::Failure.code())
 }
 
 fn mounts(job: &CopyJob, lanes: &[LanePlan], target: &LocalTarget) -> Vec<MountReport> {

@@ -18,11 +18,12 @@ use crate::plan::Budget;
 /// What would keep the job from starting, but for a lack of space: that is in the answer.
 pub fn dry_run(job: &CopyJob, session: &Session) -> Result<DryRun, Error> {
     raise_descriptor_limit();
+    let (prepared, ()) = prepare(job, |_, _, _| Ok(()))?;
     let Prepared {
         lanes,
         place,
         finished: _finished,
-    } = prepare(job)?;
+    } = prepared;
     let budget = Budget::new(job.engine.memory, lanes.len())?;
     let counted = count_all(job, &lanes, &place, &budget, session)?;
     let room = free_room(&place)?;

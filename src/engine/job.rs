@@ -53,8 +53,25 @@ pub struct CopyJob {
     pub existing: Existing,
     /// Metadata kept beyond the default.
     pub preserve: Preserve,
+    /// What is read again after it was copied, and compared.
+    pub verify: Verify,
+    /// Name of the job to go on with, a folder under `.inhaul`; `None` for the one that was begun
+    /// last and not finished, if it is the same, else for a new one.
+    pub resume: Option<String>,
     /// Settings shared by all commands that read drives.
     pub engine: EngineSettings,
+}
+
+/// What is read again after it was copied, and compared with the digests taken on the way.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Verify {
+    /// Nothing: each file was hashed between the read and the write.
+    #[default]
+    None,
+    /// Every file is read back from the target's medium.
+    Target,
+    /// That, and every source is read a second time.
+    Both,
 }
 
 /// One hash job: digests of files, nothing written.

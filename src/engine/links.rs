@@ -8,7 +8,9 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
 use crate::digest::Hash;
+use crate::journal;
 use crate::scan::Entry;
+use crate::target::TargetStamp;
 
 /// Most inodes remembered at once: about 60 MB with paths of ordinary length.
 const INODES_MAX: usize = 200_000;
@@ -21,12 +23,23 @@ struct Inode {
     ino: u64,
 }
 
+/// A first name that is durable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct First {
+    /// Its path below TARGET.
+    pub(crate) path: Vec<u8>,
+    /// The digest of a regular file; `None` when it is not known, or something else.
+    pub(crate) digest: Option<Hash>,
+    /// What it is recognised by.
+    pub(crate) stamp: Option<TargetStamp>,
+}
+
 #[derive(Debug)]
 enum State {
     /// Its first name, this path below TARGET, is on its way; these wait for it.
     Coming(Vec<u8>, Vec<Entry>),
-    /// Its first name is durable under this path below TARGET; a regular file has this digest.
-    There(Vec<u8>, Option<Hash>),
+    /// Its first name is durable.
+    There(First),
 }
 
 #[derive(Debug)]
@@ -48,8 +61,8 @@ pub(crate) enum Claim {
     CopyAlone(Entry),
     /// Another name is on its way; the entry is kept until that one is settled.
     Wait,
-    /// Link it to this path below TARGET; a regular file has this digest.
-    Link(Entry, Vec<u8>, Option<Hash>),
+    /// Link it to this first name.
+    Link(Entry, First),
 }
 
 /// The inodes with several names that were met.
@@ -102,24 +115,24 @@ impl LinkTable {
                 waiting.push(entry);
                 Claim::Wait
             }
-            State::There(path, digest) => {
-                let (path, digest) = (path.clone(), *digest);
+            State::There(first) => {
+                let first = first.clone();
                 if known.names_left == 0 {
                     inodes.remove(&key);
                 }
-                Claim::Link(entry, path, digest)
+                Claim::Link(entry, first)
             }
         }
     }
 
     /// Notes a name that is there already: names met later become links to it.
-    pub(crate) fn keep(&self, lane: usize, entry: &Entry, path: Vec<u8>, digest: Option<Hash>) {
+    pub(crate) fn keep(&self, lane: usize, entry: &Entry, first: First) {
         let mut inodes = self.lock();
         if inodes.len() >= INODES_MAX {
             return;
         }
         let known = inodes.entry(inode(entry)).or_insert_with(|| Known {
-            state: State::There(path, digest),
+            state: State::There(first),
             stamp: stamp(entry),
             names_left: entry.nlink,
             lane,
@@ -130,15 +143,40 @@ impl LinkTable {
         }
     }
 
+    /// Notes a name that an earlier run copied, before any name of this run is met. `dev` is where
+    /// the tree is now; `stamp` is the source's as it was read.
+    pub(crate) fn recall(&self, tree: usize, dev: u64, stamp: &journal::Stamp, first: First) {
+        let mut inodes = self.lock();
+        if inodes.len() >= INODES_MAX {
+            return;
+        }
+        let ino = stamp.ino;
+        inodes.entry(Inode { tree, dev, ino }).or_insert(Known {
+            state: State::There(first),
+            stamp: (stamp.size, stamp.mtime),
+            names_left: u32::MAX,
+            lane: 0,
+        });
+    }
+
     /// Notes that the first name is durable; returns the names that waited for it. Does nothing
     /// for any other name.
-    pub(crate) fn settled(&self, first: &Entry, digest: Option<Hash>) -> Vec<Entry> {
+    pub(crate) fn settled(
+        &self,
+        first: &Entry,
+        digest: Option<Hash>,
+        stamp: Option<TargetStamp>,
+    ) -> Vec<Entry> {
         let key = inode(first);
         let mut inodes = self.lock();
         let Some(known) = inodes.get_mut(&key).filter(|known| known.is_led_by(first)) else {
             return Vec::new();
         };
-        let there = State::There(first.target_path(), digest);
+        let there = State::There(First {
+            path: first.target_path(),
+            digest,
+            stamp,
+        });
         let State::Coming(_, waiting) = std::mem::replace(&mut known.state, there) else {
             return Vec::new();
         };

@@ -187,7 +187,7 @@ pub(crate) fn run(
                 let path = entry.display_path();
                 let error = Error::new(ErrorKind::SourceRead, Side::Source, path, what);
                 if !context.halted() {
-                    context.outcomes.entry_failed(lane, &entry, &error);
+                    context.entry_failed(lane, &entry, &error);
                 }
             }
         }

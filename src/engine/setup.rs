@@ -1,6 +1,6 @@
 //! What the commands have in common before their lanes start.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::context::Context;
 use super::feed::Feed;
@@ -63,7 +63,9 @@ pub(super) fn reading_context(
         copies: false,
         target_identity: None,
         interrupted: false.into(),
-        target_lost: false.into(),
+        lost: OnceLock::new(),
+        log: None,
+        may_try_again: false,
     })
 }
 

@@ -49,6 +49,8 @@ pub(crate) struct Heading {
     pub(crate) manifest_records: u64,
     pub(crate) names_outside_b3sum: u64,
     pub(crate) buffer_bytes: u64,
+    /// Whether an earlier run's job was gone on with.
+    pub(crate) goes_on: bool,
     /// A failure of the run as a whole: a sync or a record.
     pub(crate) fatal: Option<crate::error::ErrorKind>,
 }

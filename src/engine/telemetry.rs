@@ -71,6 +71,12 @@ pub struct LaneCounters {
     pub files_skipped: AtomicU64,
     /// Their bytes.
     pub bytes_skipped: AtomicU64,
+    /// Files that an earlier run of this job copied, found unchanged on both sides.
+    pub files_kept: AtomicU64,
+    /// Bytes that need not be read: of those files, and of parts of large files that were durable.
+    pub bytes_kept: AtomicU64,
+    /// Files among those copied that an earlier run had copied, and whose source changed since.
+    pub files_changed: AtomicU64,
     /// Things not copied, each reported with its reason.
     pub problems: AtomicU64,
     /// Bytes of files among them.

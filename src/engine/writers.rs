@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crossbeam::channel::{Receiver, Sender, bounded};
 
-use super::commit::{Commit, What, fail_links};
+use super::commit::{Commit, Item, What, fail_links};
 use super::context::Context;
 use crate::buffer::View;
 use crate::error::{Error, ErrorKind, Side};
@@ -111,18 +111,19 @@ impl<'r> Writer<'r> {
             });
             match written {
                 Ok((what, bytes, sealed)) => {
-                    let commit = Commit {
+                    let item = Item {
                         lane,
                         entry,
                         what,
                         bytes,
-                        sealed,
+                        tail: None,
                     };
+                    let commit = Commit { item, sealed };
                     // The committer outlives every writer.
                     drop(self.commits.send(commit));
                 }
                 Err(error) => {
-                    self.context.outcomes.entry_failed(lane, &entry, &error);
+                    self.context.entry_failed(lane, &entry, &error);
                     fail_links(self.context, lane, &entry, &error);
                 }
             }

@@ -187,6 +187,7 @@ fn perform(request: &mut Request) -> Result<usize, Errno> {
         Op::WriteBack { offset, len } => {
             patiently(|| sys::start_write_back(file, *offset, *len).map(|()| 0))
         }
+        Op::Sync => patiently(|| rustix::fs::fdatasync(file).map(|()| 0)),
     }
 }
 

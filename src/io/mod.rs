@@ -47,6 +47,12 @@ pub enum Op {
         /// How many bytes; 0 means to the end of the file.
         len: u64,
     },
+    /// Make everything written to the file so far durable (fdatasync(2)).
+    ///
+    /// # Durability
+    /// `Ok` means: what was reaped as written before this was submitted survives a power cut. An
+    /// error is final: what was written is unknown, and a second sync would say yes to it.
+    Sync,
 }
 
 /// One operation. Owns its memory and keeps its descriptor open until it is reaped.
@@ -99,7 +105,8 @@ pub trait Wake: Send + Sync + std::fmt::Debug {
 /// 3. Requests complete in any order. Submission order promises nothing.
 /// 4. `submit` never waits. A full queue gives the request back.
 /// 5. `reap` with [`Wait::AtMost`] sleeps without polling; a wake that came before it is not lost.
-/// 6. No request fails because a signal arrived: `EINTR` and `EAGAIN` stay inside.
+/// 6. No request fails because a signal arrived: `EINTR` and `EAGAIN` stay inside. A sync is never
+///    repeated for any other answer.
 /// 7. Dropping a backend waits until nothing is in flight: no memory is freed under the kernel.
 /// 8. Errors are positive errno values, as the system call would give them.
 pub trait Backend: std::fmt::Debug + Send {

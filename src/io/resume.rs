@@ -82,6 +82,7 @@ impl Transfer {
             Op::Read { offset, lease } => (*offset, lease.len(), None),
             Op::Write { offset, view } => (*offset, view.len(), Some(view.clone())),
             Op::WriteBack { offset, .. } => (*offset, 0, None),
+            Op::Sync => (0, 0, None),
         };
         Self {
             offset,
@@ -117,7 +118,7 @@ impl Transfer {
         let reads = match request.op {
             Op::Read { .. } => true,
             Op::Write { .. } => false,
-            Op::WriteBack { .. } => return Step::Done(request),
+            Op::WriteBack { .. } | Op::Sync => return Step::Done(request),
         };
         let reached = self.at + moved;
         if reached >= self.want {
@@ -177,7 +178,7 @@ impl Transfer {
                     *view = whole.clone();
                 }
             }
-            Op::WriteBack { .. } => {}
+            Op::WriteBack { .. } | Op::Sync => {}
         }
         request
     }
@@ -193,7 +194,7 @@ impl Transfer {
                 *offset += self.at as u64;
                 *view = view.slice(self.at..view.len());
             }
-            Op::WriteBack { .. } => {}
+            Op::WriteBack { .. } | Op::Sync => {}
         }
     }
 }
@@ -240,6 +241,7 @@ mod tests {
             Op::Read { offset, lease } => (*offset, lease.len()),
             Op::Write { offset, view } => (*offset, view.len()),
             Op::WriteBack { offset, len } => (*offset, usize::try_from(*len).unwrap()),
+            Op::Sync => (0, 0),
         }
     }
 
@@ -442,6 +444,21 @@ mod tests {
         let request = request(Op::WriteBack { offset: 0, len: 9 });
         let mut transfer = Transfer::new(&request.op);
         done(transfer.settle(ok(request, 0)));
+    }
+
+    #[test]
+    fn a_sync_is_done_or_failed_and_never_tried_again() {
+        let mut transfer = Transfer::new(&Op::Sync);
+        done(transfer.settle(ok(request(Op::Sync), 0)));
+        let mut transfer = Transfer::new(&Op::Sync);
+        let completion = Completion {
+            request: request(Op::Sync),
+            result: Err(Errno::IO),
+        };
+        let Step::Failed { errno, .. } = transfer.settle(completion) else {
+            panic!("a failed sync is final");
+        };
+        assert_eq!(errno, Errno::IO);
     }
 
     #[test]

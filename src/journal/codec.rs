@@ -3,7 +3,8 @@
 use super::frame::Tag;
 use super::identity::Identity;
 use super::record::{
-    Blocks, Done, End, Failed, FinishedDir, JobHead, Record, Source, Stage, Stamp, TargetStamp,
+    Blocks, Done, End, Failed, FinishedDir, Grade, JobHead, Naming, Record, Source, Stage, Stamp,
+    TargetStamp, Verified,
 };
 use super::{LABEL_LEN_MAX, PATH_LEN_MAX, REASON_LEN_MAX, SOURCES_MAX, VALUES_MAX, WORD_LEN_MAX};
 
@@ -19,6 +20,8 @@ const BLOCKS: u8 = 5;
 pub(super) const FAILED: u8 = 6;
 const DIR: u8 = 7;
 pub(super) const END: u8 = 8;
+const NAMING: u8 = 9;
+const VERIFIED: u8 = 10;
 
 /// Where a segment goes on from: the trusted prefix of an earlier one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,7 +44,7 @@ pub(super) enum Content<'a> {
 
 /// Returns whether a frame may be of this kind; cheap, for searching.
 pub(super) fn is_kind(kind: u8) -> bool {
-    (JOB..=END).contains(&kind)
+    (JOB..=VERIFIED).contains(&kind)
 }
 
 /// Appends the payload of `content` to `out` and returns its kind, or says what is too long.
@@ -136,6 +139,12 @@ impl Put<'_> {
         self.time(stamp.ctime);
     }
 
+    fn target_stamp(&mut self, stamp: &TargetStamp) {
+        self.u64(stamp.ino);
+        self.u64(stamp.size);
+        self.time(stamp.mtime);
+    }
+
     fn identity(&mut self, identity: &Identity) -> Result<(), &'static str> {
         self.optional(identity.fs_uuid.as_deref(), "the UUID")?;
         self.word(identity.fs_type.as_bytes(), "the type of the file system")?;
@@ -160,10 +169,21 @@ impl Put<'_> {
                 self.path(done.target_path)?;
                 self.0.extend_from_slice(&done.digest);
                 self.stamp(&done.source_stamp);
-                self.u64(done.target_stamp.ino);
-                self.u64(done.target_stamp.size);
-                self.time(done.target_stamp.mtime);
+                self.target_stamp(&done.target_stamp);
+                self.0.push(u8::from(done.linked));
                 Ok(DONE)
+            }
+            Record::Naming(naming) => {
+                self.source(naming.source)?;
+                self.path(naming.target_path)?;
+                self.target_stamp(&naming.target_stamp);
+                Ok(NAMING)
+            }
+            Record::Verified(verified) => {
+                self.source(verified.source)?;
+                self.path(verified.target_path)?;
+                self.0.push(verified.grade.code());
+                Ok(VERIFIED)
             }
             Record::Blocks(blocks) => {
                 self.source(blocks.source)?;
@@ -265,6 +285,14 @@ impl<'a> Take<'a> {
         })
     }
 
+    fn target_stamp(&mut self) -> Option<TargetStamp> {
+        Some(TargetStamp {
+            ino: self.u64()?,
+            size: self.u64()?,
+            mtime: self.time()?,
+        })
+    }
+
     fn identity(&mut self) -> Option<Identity> {
         let fs_uuid = if self.flag()? {
             Some(self.bytes(WORD_LEN_MAX)?.to_vec())
@@ -319,11 +347,18 @@ impl<'a> Take<'a> {
                 target_path: self.bytes(PATH_LEN_MAX)?,
                 digest: self.array()?,
                 source_stamp: self.stamp()?,
-                target_stamp: TargetStamp {
-                    ino: self.u64()?,
-                    size: self.u64()?,
-                    mtime: self.time()?,
-                },
+                target_stamp: self.target_stamp()?,
+                linked: self.flag()?,
+            }),
+            NAMING => Record::Naming(Naming {
+                source: self.source()?,
+                target_path: self.bytes(PATH_LEN_MAX)?,
+                target_stamp: self.target_stamp()?,
+            }),
+            VERIFIED => Record::Verified(Verified {
+                source: self.source()?,
+                target_path: self.bytes(PATH_LEN_MAX)?,
+                grade: Grade::of(self.array::<1>()?[0])?,
             }),
             BLOCKS => Record::Blocks(self.blocks()?),
             FAILED => Record::Failed(Failed {

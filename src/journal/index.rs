@@ -5,7 +5,7 @@ use std::io;
 use std::num::NonZeroU64;
 use std::os::fd::BorrowedFd;
 
-use super::record::{End, Record};
+use super::record::{End, Grade, Record, Verified};
 use super::runs::Runs;
 use super::segment::{Place, Segments};
 use super::table::Table;
@@ -47,14 +47,39 @@ impl PathHasher {
 pub(super) struct Counts {
     pub(super) done: u64,
     pub(super) done_bytes: u64,
+    pub(super) linked: u64,
     pub(super) failed: u64,
+}
+
+/// The last said of a path: where, and in the bits that places leave free, how it was verified.
+#[derive(Debug, Clone, Copy)]
+struct State(u64);
+
+impl State {
+    fn new(place: Place, grade: Option<Grade>) -> Self {
+        let code = grade.map_or(0, Grade::code);
+        Self(place.0 | u64::from(code) << Place::BITS)
+    }
+
+    fn place(self) -> Place {
+        Place(self.0 & ((1 << Place::BITS) - 1))
+    }
+
+    fn grade(self) -> Option<Grade> {
+        Grade::of(u8::try_from(self.0 >> Place::BITS).ok()?)
+    }
 }
 
 #[derive(Debug)]
 pub(super) struct Index {
     hasher: PathHasher,
-    /// From a path to its last record other than [`Record::Blocks`].
+    /// From a path to the [`State`] of it: its last record, [`Record::Blocks`] and
+    /// [`Record::Verified`] aside.
     states: Table,
+    /// From a path to the [`Record::Done`] that the last [`Record::Naming`] of it overtook, or to a
+    /// record of another kind if it overtook none. Only of paths that were named after they were
+    /// done: hardly any.
+    before: Table,
     runs: Runs,
     /// The last record of each source, by its number.
     sources: Vec<Option<Place>>,
@@ -67,6 +92,7 @@ impl Index {
         Ok(Self {
             hasher,
             states: Table::new(dir)?,
+            before: Table::new(dir)?,
             runs: Runs::new(dir)?,
             sources: Vec::new(),
             end: None,
@@ -99,36 +125,109 @@ impl Index {
                 self.runs.add(dir, segments, hash, place, blocks)?;
             }
             Record::End(end) => self.end = Some(*end),
-            Record::Done(_) | Record::Failed(_) | Record::Dir(_) => {
-                let path = path_of(record).unwrap_or_default();
-                let hash = self.hasher.hash(path);
-                let value = NonZeroU64::new(place.0).ok_or(io::ErrorKind::InvalidData)?;
-                let is_it = |place| is_of(segments, Place(place), path);
-                let old = self.states.put(dir, hash, value, is_it)?;
-                if let Some(old) = old.and_then(|old| segments.record(Place(old.get()))) {
-                    self.counts.remove(&old);
-                }
-                self.counts.add(record);
+            Record::Verified(verified) => self.verify(dir, segments, verified)?,
+            Record::Naming(_) | Record::Done(_) | Record::Failed(_) | Record::Dir(_) => {
+                self.overtake(dir, segments, place, record)?;
             }
         }
         Ok(())
     }
 
-    /// Returns the last record for `path` other than [`Record::Blocks`], and its place.
+    /// Makes `record` the last said of its path.
+    fn overtake(
+        &mut self,
+        dir: BorrowedFd<'_>,
+        segments: &Segments,
+        place: Place,
+        record: &Record<'_>,
+    ) -> io::Result<()> {
+        let path = path_of(record).unwrap_or_default();
+        let hash = self.hasher.hash(path);
+        let is_it = |state| is_of(segments, State(state).place(), path);
+        let old = self.states.put(dir, hash, place.non_zero()?, is_it)?;
+        let old = old.map(|old| State(old.get()).place());
+        let old_record = old.and_then(|old| segments.record(old));
+        if let Some(old) = &old_record {
+            self.counts.remove(old);
+        }
+        self.counts.add(record);
+        if !matches!(record, Record::Naming(_)) {
+            return Ok(());
+        }
+        let before = match (old, old_record) {
+            (Some(old), Some(Record::Done(_))) => old,
+            // What that one overtook may still be there.
+            (_, Some(Record::Naming(_))) => return Ok(()),
+            // Its own place is that of no Done.
+            _ if self.before.find(hash, is_it).is_some() => place,
+            _ => return Ok(()),
+        };
+        self.before
+            .put(dir, hash, before.non_zero()?, is_it)
+            .map(drop)
+    }
+
+    fn verify(
+        &mut self,
+        dir: BorrowedFd<'_>,
+        segments: &Segments,
+        verified: &Verified<'_>,
+    ) -> io::Result<()> {
+        let path = verified.target_path;
+        let hash = self.hasher.hash(path);
+        let is_it = |state| is_of(segments, State(state).place(), path);
+        let Some(state) = self.states.find(hash, is_it) else {
+            return Ok(());
+        };
+        let state = State(state.get());
+        if !matches!(segments.record(state.place()), Some(Record::Done(_))) {
+            return Ok(());
+        }
+        // What was seen on the medium once stays seen.
+        let grade = state.grade().max(Some(verified.grade));
+        let value = NonZeroU64::new(State::new(state.place(), grade).0);
+        let value = value.ok_or(io::ErrorKind::InvalidData)?;
+        self.states.put(dir, hash, value, is_it).map(drop)
+    }
+
+    fn find(&self, segments: &Segments, path: &[u8]) -> Option<State> {
+        let hash = self.hasher.hash(path);
+        let is_it = |state| is_of(segments, State(state).place(), path);
+        Some(State(self.states.find(hash, is_it)?.get()))
+    }
+
+    /// Returns the last record for `path` other than [`Record::Blocks`] and [`Record::Verified`],
+    /// and its place.
     pub(super) fn state<'a>(
         &self,
         segments: &'a Segments,
         path: &[u8],
     ) -> Option<(Place, Record<'a>)> {
+        let place = self.find(segments, path)?.place();
+        segments.record(place).map(|record| (place, record))
+    }
+
+    /// Returns how well the file that is done under `path` was verified.
+    pub(super) fn grade(&self, segments: &Segments, path: &[u8]) -> Option<Grade> {
+        self.find(segments, path)?.grade()
+    }
+
+    /// Returns the record that the last [`Record::Naming`] of `path` overtook if that, and nothing
+    /// else, is a [`Record::Done`]. Means something only while that is the last said of it.
+    pub(super) fn before<'a>(&self, segments: &'a Segments, path: &[u8]) -> Option<Record<'a>> {
         let hash = self.hasher.hash(path);
         let is_it = |place| is_of(segments, Place(place), path);
-        let place = Place(self.states.find(hash, is_it)?.get());
-        segments.record(place).map(|record| (place, record))
+        segments.record(Place(self.before.find(hash, is_it)?.get()))
     }
 
     /// Returns the blocks recorded for paths, and the hash to look for `path` with.
     pub(super) fn runs(&self, path: &[u8]) -> (&Runs, u64) {
         (&self.runs, self.hasher.hash(path))
+    }
+
+    /// Returns the place of the newest record of blocks for each path that has any.
+    pub(super) fn all_runs(&self) -> impl Iterator<Item = Place> {
+        self.runs.newest()
     }
 
     pub(super) fn sources(&self) -> &[Option<Place>] {
@@ -151,9 +250,15 @@ impl Counts {
             Record::Done(done) => {
                 self.done += 1;
                 self.done_bytes = self.done_bytes.saturating_add(done.source_stamp.size);
+                self.linked += u64::from(done.linked);
             }
             Record::Failed(_) => self.failed += 1,
-            Record::Source(_) | Record::Blocks(_) | Record::Dir(_) | Record::End(_) => {}
+            Record::Source(_)
+            | Record::Blocks(_)
+            | Record::Naming(_)
+            | Record::Verified(_)
+            | Record::Dir(_)
+            | Record::End(_) => {}
         }
     }
 
@@ -162,19 +267,27 @@ impl Counts {
             Record::Done(done) => {
                 self.done = self.done.saturating_sub(1);
                 self.done_bytes = self.done_bytes.saturating_sub(done.source_stamp.size);
+                self.linked = self.linked.saturating_sub(u64::from(done.linked));
             }
             Record::Failed(_) => self.failed = self.failed.saturating_sub(1),
-            Record::Source(_) | Record::Blocks(_) | Record::Dir(_) | Record::End(_) => {}
+            Record::Source(_)
+            | Record::Blocks(_)
+            | Record::Naming(_)
+            | Record::Verified(_)
+            | Record::Dir(_)
+            | Record::End(_) => {}
         }
     }
 }
 
+/// Returns the path of a record that can be the last said of one.
 fn path_of<'a>(record: &Record<'a>) -> Option<&'a [u8]> {
     match record {
+        Record::Naming(naming) => Some(naming.target_path),
         Record::Done(done) => Some(done.target_path),
         Record::Failed(failed) => Some(failed.target_path),
         Record::Dir(dir) => Some(dir.target_path),
-        Record::Source(_) | Record::Blocks(_) | Record::End(_) => None,
+        Record::Source(_) | Record::Blocks(_) | Record::Verified(_) | Record::End(_) => None,
     }
 }
 

@@ -1,18 +1,20 @@
 //! Reading a journal back: which segments count, and how far they can be trusted.
 
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use super::SEGMENTS_MAX;
 use super::codec::{Content, Continued};
-use super::frame::{FRAME_LEN_MAX, Frame, HEADER_LEN, Header, Tag, is_damage};
+use super::frame::{FRAME_LEN_MAX, Frame, Tag, is_damage};
+use super::head::{Head, HeadFrame, lineage, parse_head, read_head};
 use super::index::{Index, PathHasher};
 use super::loaded::{Loaded, Tail};
-use super::map::ReadMap;
+use super::medium::{Medium, file_itself};
 use super::record::JobHead;
 use super::segment::{Folder, Place, Segments};
-use super::writer::Writer;
+use super::writer::{Position, Writer};
 use crate::error::{Error, ErrorKind};
 
 /// Loads the journal in the folder `dir`, which is open for reading, and goes on with it; `label`
@@ -27,6 +29,18 @@ use crate::error::{Error, ErrorKind};
 /// `Missing` without a journal; `Refused` when something else has its name; `RecordCorrupt` when
 /// its head is damaged; `RecordWrite` when it cannot be read, cut or gone on with.
 pub fn open(dir: BorrowedFd<'_>, label: &Path) -> Result<(Loaded, Writer), Error> {
+    open_with(dir, label, &mut file_itself)
+}
+
+/// As [`open`], but writes to what `wrap` makes of the file: a seam for tests.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_with(
+    dir: BorrowedFd<'_>,
+    label: &Path,
+    wrap: &mut dyn FnMut(File) -> Box<dyn Medium>,
+) -> Result<(Loaded, Writer), Error> {
     let folder = Folder { dir, label };
     let mut load = Load::new(folder, dir, true, PathHasher::default())?;
     let end = load.walk_all()?;
@@ -37,7 +51,7 @@ pub fn open(dir: BorrowedFd<'_>, label: &Path) -> Result<(Loaded, Writer), Error
             let what = "damaged again and again: its drive cannot be relied on";
             return Err(folder.error(ErrorKind::RecordCorrupt, end.from.segment, what));
         }
-        Writer::begin_behind(folder, number, end.from)?
+        Writer::begin_behind(folder, number, end.from, wrap)?
     } else {
         let (path, number) = (folder.path(end.from.segment), end.from.segment);
         let file = load.file(number)?;
@@ -47,7 +61,11 @@ pub fn open(dir: BorrowedFd<'_>, label: &Path) -> Result<(Loaded, Writer), Error
                 .error(ErrorKind::RecordWrite, number, what)
                 .because(error)
         })?;
-        Writer::behind(file, path, end.from.tag, end.seq)
+        let position = Position {
+            segment: number,
+            len: end.from.len,
+        };
+        Writer::behind(wrap(file.into()), path, end.from.tag, end.seq, position)
     };
     Ok((load.finish(&end), writer))
 }
@@ -72,18 +90,6 @@ struct TrustEnd {
     /// Number of the next frame.
     seq: u64,
     tail: Tail,
-}
-
-/// The head of a segment, and where the frames behind it begin.
-struct HeadFrame {
-    head: Head,
-    tag: Tag,
-    len: usize,
-}
-
-enum Head {
-    Job(JobHead),
-    Continued(Continued),
 }
 
 struct Load<'a> {
@@ -117,7 +123,8 @@ impl<'a> Load<'a> {
         }
         let mut heads = Vec::new();
         for (number, file) in (1..).zip(&files) {
-            heads.push(read_head(folder, number, file.as_fd())?);
+            let head = read_head(folder, number, file.as_fd())?;
+            heads.push(head.map(|frame| frame.head));
         }
         let mut heads = heads.into_iter();
         let job = match heads.next() {
@@ -185,9 +192,14 @@ impl<'a> Load<'a> {
                 at: end.from.len,
             };
         }
-        if self.is_writable && matches!(end.tail, Tail::Torn { .. }) {
-            self.folder
-                .cut(number, self.file(number)?, trusted_len(&end))?;
+        if self.is_writable {
+            let file = self.file(number)?;
+            if matches!(end.tail, Tail::Torn { .. }) {
+                self.folder.cut(number, file, trusted_len(&end))?;
+            } else {
+                // A run that was killed may have written what it never synced.
+                self.folder.sync(number, file)?;
+            }
         }
         Ok(end)
     }
@@ -195,8 +207,11 @@ impl<'a> Load<'a> {
     /// Returns whether segment `next` goes on exactly from where trust in the one before ends.
     fn goes_on(&self, next: u32, from: &Continued) -> Result<bool, Error> {
         match read_head(self.folder, next, self.file(next)?)? {
-            Ok(Head::Continued(named)) => Ok(named == *from),
-            Ok(Head::Job(_)) | Err(_) => Ok(false),
+            Ok(HeadFrame {
+                head: Head::Continued(named),
+                ..
+            }) => Ok(named == *from),
+            Ok(_) | Err(_) => Ok(false),
         }
     }
 
@@ -221,7 +236,7 @@ impl<'a> Load<'a> {
                 break true;
             }
             reached = map.reach(reached, at + FRAME_LEN_MAX);
-            let sound = sound_frame(readable(map, reached), at, seq, &tag);
+            let sound = sound_frame(map.readable(reached), at, seq, &tag);
             let Some((frame, content)) = sound.filter(|(frame, _)| at + frame.len() <= limit)
             else {
                 break false;
@@ -268,8 +283,11 @@ impl<'a> Load<'a> {
             return Ok(None);
         };
         match read_head(self.folder, next, self.file(next)?)? {
-            Ok(Head::Continued(from)) => Ok(usize::try_from(from.len).ok()),
-            Ok(Head::Job(_)) | Err(_) => Ok(None),
+            Ok(HeadFrame {
+                head: Head::Continued(from),
+                ..
+            }) => Ok(usize::try_from(from.len).ok()),
+            Ok(_) | Err(_) => Ok(None),
         }
     }
 
@@ -292,67 +310,8 @@ impl<'a> Load<'a> {
     }
 }
 
-/// Returns which segments count, from the first on: the newest with a good head, and what it goes
-/// on from. `continued` has what the segments from number 2 on go on from.
-fn lineage(continued: &[Option<Continued>]) -> Vec<u32> {
-    let head_of = |number: u32| {
-        let index = usize::try_from(number).ok()?.checked_sub(2)?;
-        continued.get(index).copied().flatten()
-    };
-    let newest = u32::try_from(continued.len() + 1).unwrap_or(u32::MAX);
-    let lines = (1..=newest).rev().map(|newest| {
-        let mut line = vec![newest];
-        let mut number = newest;
-        while let Some(from) = head_of(number).filter(|from| from.segment < number) {
-            number = from.segment;
-            line.push(number);
-        }
-        (number == 1).then_some(line)
-    });
-    let mut line = lines.flatten().next().unwrap_or_else(|| vec![1]);
-    line.reverse();
-    line
-}
-
-fn read_head(
-    folder: Folder<'_>,
-    number: u32,
-    file: BorrowedFd<'_>,
-) -> Result<Result<Head, &'static str>, Error> {
-    let len = folder.len(number, file)?.min(HEADER_LEN + FRAME_LEN_MAX);
-    let map = folder.map(number, file, len)?;
-    Ok(parse_head(&map, number).map(|frame| frame.head))
-}
-
-fn parse_head(map: &ReadMap, number: u32) -> Result<HeadFrame, &'static str> {
-    let reached = map.reach(0, HEADER_LEN + FRAME_LEN_MAX);
-    let bytes = readable(map, reached);
-    let (header, start) = Header::decode(bytes)?;
-    let damaged = "damaged in its head";
-    if header.segment != number {
-        return Err(damaged);
-    }
-    let frame = bytes.get(HEADER_LEN..).and_then(Frame::parse);
-    let frame = frame.filter(|frame| frame.seq() == 0 && frame.fits(&start));
-    let frame = frame.ok_or(damaged)?;
-    let head = match frame.content() {
-        Some(Content::Job(job)) => Head::Job(job),
-        Some(Content::Continued(from)) => Head::Continued(from),
-        Some(Content::Record(_)) | None => return Err(damaged),
-    };
-    Ok(HeadFrame {
-        head,
-        tag: frame.tag(),
-        len: HEADER_LEN + frame.len(),
-    })
-}
-
 fn trusted_len(end: &TrustEnd) -> usize {
     usize::try_from(end.from.len).unwrap_or(usize::MAX)
-}
-
-fn readable(map: &ReadMap, reached: usize) -> &[u8] {
-    map.bytes().get(..reached).unwrap_or_default()
 }
 
 /// Returns the frame at `at` if it is the one that belongs there.

@@ -6,7 +6,9 @@ use std::num::NonZeroU64;
 use super::codec;
 use super::frame::{Frame, HEADER_LEN};
 use super::index::Index;
-use super::record::{Blocks, Done, End, Failed, JobHead, Record, Source, Stage, Stamp};
+use super::record::{
+    Blocks, Done, End, Failed, Grade, JobHead, Naming, Record, Source, Stage, Stamp,
+};
 use super::runs::Runs;
 use super::segment::{Place, Segments};
 
@@ -105,6 +107,11 @@ impl Loaded {
         self.index.counts().done_bytes
     }
 
+    /// Returns how many of those files are [`linked`](Done::linked).
+    pub fn linked_count(&self) -> u64 {
+        self.index.counts().linked
+    }
+
     /// Returns for how many paths [`failed`](Self::failed) has an answer.
     pub fn failed_count(&self) -> u64 {
         self.index.counts().failed
@@ -114,6 +121,33 @@ impl Loaded {
     pub fn done(&self, target_path: &[u8]) -> Option<Done<'_>> {
         match self.index.state(&self.segments, target_path)? {
             (_, Record::Done(done)) => Some(done),
+            _ => None,
+        }
+    }
+
+    /// Returns how well the file that [`done`](Self::done) answers for was verified: the best of
+    /// all times since it was done. `None` if it never was, or if something else is the last said
+    /// of the path.
+    pub fn verified(&self, target_path: &[u8]) -> Option<Grade> {
+        self.index.grade(&self.segments, target_path)
+    }
+
+    /// Returns the file that was about to get the name `target_path`, if that is the last said of
+    /// it: whether it did is for the target to answer.
+    pub fn naming(&self, target_path: &[u8]) -> Option<Naming<'_>> {
+        match self.index.state(&self.segments, target_path)? {
+            (_, Record::Naming(naming)) => Some(naming),
+            _ => None,
+        }
+    }
+
+    /// Returns the file that is still there under `target_path` if what [`naming`](Self::naming)
+    /// answers did not come about: the last one that was done, unless something other than a
+    /// further naming came between.
+    pub fn done_before(&self, target_path: &[u8]) -> Option<Done<'_>> {
+        self.naming(target_path)?;
+        match self.index.before(&self.segments, target_path)? {
+            Record::Done(done) => Some(done),
             _ => None,
         }
     }
@@ -150,6 +184,20 @@ impl Loaded {
                 next: Some(head.first),
             },
         })
+    }
+
+    /// Returns whether records were lost to damage, now or before an earlier run: what they said is
+    /// not known.
+    pub fn has_gaps(&self) -> bool {
+        self.tail.is_damaged() || self.segments.0.len() > 1
+    }
+
+    /// Returns the newest record of blocks for each path that has any and is not done.
+    pub fn staged(&self) -> impl Iterator<Item = Blocks<'_>> {
+        self.index
+            .all_runs()
+            .filter_map(|place| self.blocks_at(place))
+            .filter(|blocks| self.done(blocks.target_path).is_none())
     }
 
     /// Returns all records in the order they were made, overtaken ones too.

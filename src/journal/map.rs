@@ -6,8 +6,9 @@
 //!
 //! - **J1** (nobody else) Whoever loads a journal holds the lock of the target it is in, and the
 //!   folder is writable by the owner alone: no other process writes or truncates a segment.
-//! - **J2** (not ourselves) The length is taken once, before mapping. We only ever append behind
-//!   it, and cut a torn tail only after dropping the map that reaches into it.
+//! - **J2** (not ourselves) The length is taken once, before mapping, or is one up to which the
+//!   writer has committed. We only ever append behind it, and cut a torn tail only after dropping
+//!   the map that reaches into it.
 //! - **J3** (scratch is private) A scratch file has no name and its descriptor is closed as soon
 //!   as it is mapped: the map is the only way to it, and only `&mut self` writes through that.
 //! - **J4** (scratch has space) All its blocks are allocated before it is mapped, so touching a
@@ -45,14 +46,15 @@ pub(super) struct ReadMap {
 }
 
 impl ReadMap {
-    /// Maps the first `len` bytes of a segment. The caller holds the target's lock.
-    pub(super) fn new(file: BorrowedFd<'_>, len: usize) -> io::Result<Self> {
+    /// Maps the `len` bytes of a segment from `start` on, which are all there. The caller holds
+    /// the target's lock.
+    pub(super) fn new(file: BorrowedFd<'_>, start: u64, len: usize) -> io::Result<Self> {
         if len == 0 {
             return Ok(Self { map: None });
         }
         let mut options = MmapOptions::new();
-        let options = options.len(len);
-        // SAFETY: `map` needs a file nobody changes below `len` while it is mapped: J1, J2.
+        let options = options.offset(start).len(len);
+        // SAFETY: `map` needs a file nobody changes below its end while it is mapped: J1, J2.
         let map = unsafe { options.map(&file) }?;
         Ok(Self { map: Some(map) })
     }
@@ -60,6 +62,11 @@ impl ReadMap {
     /// Returns the bytes.
     pub(super) fn bytes(&self) -> &[u8] {
         self.map.as_deref().unwrap_or_default()
+    }
+
+    /// Returns the first `reached` bytes, which [`reach`](Self::reach) has brought in.
+    pub(super) fn readable(&self, reached: usize) -> &[u8] {
+        self.bytes().get(..reached).unwrap_or_default()
     }
 
     /// Brings in what lies at `reached` and behind it, up to `wanted` and somewhat further, and
@@ -157,7 +164,7 @@ mod tests {
     fn a_page_that_cannot_be_read_is_found_before_it_is_touched() {
         let file = tempfile::tempfile().unwrap();
         file.set_len(20 * PAGE_LEN as u64 + 7).unwrap();
-        let map = ReadMap::new(file.as_fd(), 20 * PAGE_LEN + 7).unwrap();
+        let map = ReadMap::new(file.as_fd(), 0, 20 * PAGE_LEN + 7).unwrap();
         assert_eq!(map.reach(0, 1), 20 * PAGE_LEN + 7);
         // What a bad sector and a page past the end have in common is the SIGBUS.
         file.set_len(13 * PAGE_LEN as u64).unwrap();

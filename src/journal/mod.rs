@@ -48,31 +48,37 @@
 //! **Boundary.** Knows bytes and durability; what a record means for a copy is the engine's.
 
 mod codec;
+mod follower;
 mod frame;
+mod head;
 mod identity;
 mod index;
 mod load;
 mod loaded;
 mod map;
+mod medium;
 mod record;
 mod runs;
 mod segment;
 mod table;
 mod writer;
 
+pub use follower::Follower;
 pub use identity::{Identity, Likeness};
-pub use load::{open, read};
+pub use load::{open, open_with, read};
 pub use loaded::{BlocksView, Loaded, Slices, Tail};
+pub use medium::Medium;
 pub use record::{
-    Blocks, Done, End, Failed, FinishedDir, JobHead, Record, Source, Stage, Stamp, TargetStamp,
+    Blocks, Done, End, Failed, FinishedDir, Grade, JobHead, Naming, Record, Source, Stage, Stamp,
+    TargetStamp, Verified,
 };
-pub use writer::{Writer, create};
+pub use writer::{Position, Writer, create, create_with};
 
 /// Name of the first segment in a job's folder.
 pub const JOURNAL_FILE: &str = "journal";
 
 /// Version of the format, in every header.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Longest path, in bytes: the deepest a scan goes (2,048 names of 255 bytes) and as much again.
 pub const PATH_LEN_MAX: usize = 1 << 20;

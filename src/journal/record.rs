@@ -20,8 +20,12 @@ pub struct JobHead {
 pub enum Record<'a> {
     /// A source, under the number other records call it by.
     Source(Source),
+    /// A file is about to get its final name.
+    Naming(Naming<'a>),
     /// A file is whole and durable under its final name.
     Done(Done<'a>),
+    /// A file that is [`Done`] was read back from the target and is as it should be.
+    Verified(Verified<'a>),
     /// Part of a file is durable in the stage.
     Blocks(Blocks<'a>),
     /// A file could not be copied. Stays until a later [`Done`] of the same path.
@@ -94,6 +98,21 @@ impl From<FileStamp> for TargetStamp {
     }
 }
 
+/// A file that is about to get its final name: whatever is there is about to be replaced.
+///
+/// Overtakes what was said of the path before; see
+/// [`Loaded::done_before`](super::Loaded::done_before) for the file that may still be there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Naming<'a> {
+    /// Which source it comes from.
+    pub source: u32,
+    /// The path it is to have, relative to TARGET; at most
+    /// [`PATH_LEN_MAX`](super::PATH_LEN_MAX) bytes.
+    pub target_path: &'a [u8],
+    /// The file as it is to be published: what has this stamp under that path is ours.
+    pub target_stamp: TargetStamp,
+}
+
 /// A file that is whole and durable under its final name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Done<'a> {
@@ -107,6 +126,45 @@ pub struct Done<'a> {
     pub source_stamp: Stamp,
     /// The target file as it was published.
     pub target_stamp: TargetStamp,
+    /// Whether the source file had several names when it was read.
+    pub linked: bool,
+}
+
+/// How much it says that a file read back from the target was as it should be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Grade {
+    /// Read past the page cache, but the drive may have answered from a cache of its own.
+    Near,
+    /// Read from the medium, at a distance from the write that no cache of a drive answers for.
+    Medium,
+}
+
+impl Grade {
+    /// Returns the number that stands for it on disk and in the index; below 4, and not 0.
+    pub(super) fn code(self) -> u8 {
+        match self {
+            Self::Near => 1,
+            Self::Medium => 2,
+        }
+    }
+
+    pub(super) fn of(code: u8) -> Option<Self> {
+        [Self::Near, Self::Medium]
+            .into_iter()
+            .find(|grade| grade.code() == code)
+    }
+}
+
+/// A file that was read back. Counts for the [`Done`] that is the last said of its path, and says
+/// nothing when something else is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Verified<'a> {
+    /// Which source it came from.
+    pub source: u32,
+    /// Its path relative to TARGET; at most [`PATH_LEN_MAX`](super::PATH_LEN_MAX).
+    pub target_path: &'a [u8],
+    /// How it was read.
+    pub grade: Grade,
 }
 
 /// The name of a staged file: the staging folder of a thread, and a number in it.

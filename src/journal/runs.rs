@@ -112,6 +112,14 @@ impl Runs {
         })
     }
 
+    /// Returns the place of the newest record for each path.
+    pub(super) fn newest(&self) -> impl Iterator<Item = Place> {
+        self.heads.values().map(|head| {
+            let [.., newest] = self.cell(head.get());
+            Place(newest)
+        })
+    }
+
     /// Returns a part of a run.
     pub(super) fn link(&self, number: NonZeroU64) -> Link {
         let [place, first_block, count, next] = self.cell(number.get());

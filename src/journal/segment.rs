@@ -1,18 +1,19 @@
 //! Files of a journal: found, opened, made durable, cut; and frames in them, by place.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{self, Write};
+use std::num::NonZeroU64;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
-use super::JOURNAL_FILE;
 use super::codec::Content;
 use super::frame::{Frame, tag_before};
 use super::map::ReadMap;
 use super::record::Record;
+use super::{JOURNAL_FILE, SEGMENTS_MAX};
 use crate::error::{Error, ErrorKind, Side};
 
 /// The folder a journal is in, and what messages call it.
@@ -150,10 +151,26 @@ impl Folder<'_> {
         file: BorrowedFd<'_>,
         len: usize,
     ) -> Result<ReadMap, Error> {
-        ReadMap::new(file, len).map_err(|error| {
+        self.map_from(number, file, 0, len)
+    }
+
+    /// Maps the `len` bytes of a segment from `start` on.
+    pub(super) fn map_from(
+        &self,
+        number: u32,
+        file: BorrowedFd<'_>,
+        start: u64,
+        len: usize,
+    ) -> Result<ReadMap, Error> {
+        ReadMap::new(file, start, len).map_err(|error| {
             self.error(ErrorKind::RecordWrite, number, "map")
                 .because(error)
         })
+    }
+
+    /// Makes a segment durable that an earlier process wrote, synced or not.
+    pub(super) fn sync(&self, number: u32, file: BorrowedFd<'_>) -> Result<(), Error> {
+        rustix::fs::fdatasync(file).map_err(|errno| self.failed(number, "sync", errno))
     }
 
     /// Cuts a segment to `len` bytes; no map reaches further.
@@ -173,18 +190,27 @@ impl Folder<'_> {
 #[derive(Debug, Default)]
 pub(super) struct Segments(pub(super) Vec<ReadMap>);
 
-/// Where a frame is: which of the [`Segments`] in the high 16 bits, its offset in the low 48.
+/// Where a frame is: its offset in the low 48 bits, and above it which of the [`Segments`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Place(pub(super) u64);
 
 const OFFSET_BITS: u32 = 48;
+const _: () = assert!(SEGMENTS_MAX as u64 <= 1 << (Place::BITS - OFFSET_BITS));
 
 impl Place {
+    /// How many bits it takes; those above are zero.
+    pub(super) const BITS: u32 = 56;
+
     /// Returns the place, or `None` past what it can say (256 TiB).
     pub(super) fn new(index: usize, offset: usize) -> Option<Self> {
-        let index = u64::from(u16::try_from(index).ok()?);
+        let index = u64::from(u8::try_from(index).ok()?);
         let offset = u64::try_from(offset).ok()?;
         (offset >> OFFSET_BITS == 0).then_some(Self(index << OFFSET_BITS | offset))
+    }
+
+    /// Returns it as a number; behind a header, no offset is 0.
+    pub(super) fn non_zero(self) -> io::Result<NonZeroU64> {
+        NonZeroU64::new(self.0).ok_or_else(|| io::ErrorKind::InvalidData.into())
     }
 }
 

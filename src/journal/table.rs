@@ -79,6 +79,11 @@ impl Table {
         }
     }
 
+    /// Returns all values, in no order.
+    pub(super) fn values(&self) -> impl Iterator<Item = NonZeroU64> {
+        (0..self.slot_count).filter_map(|index| NonZeroU64::new(self.slot(index).1))
+    }
+
     fn grow(&mut self, dir: BorrowedFd<'_>) -> io::Result<()> {
         let too_large = io::ErrorKind::OutOfMemory;
         let slot_count = self.slot_count.checked_mul(2).ok_or(too_large)?;

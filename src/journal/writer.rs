@@ -2,8 +2,8 @@
 
 use std::fs::File;
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::io::{self, Write};
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::io;
+use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -11,6 +11,7 @@ use rustix::io::Errno;
 
 use super::codec::{Content, Continued};
 use super::frame::{Header, Tag, seal};
+use super::medium::{Medium, file_itself};
 use super::record::{JobHead, Record};
 use super::segment::Folder;
 use super::{GROUP_AGE_MAX, GROUP_BYTES_MAX, GROUP_FILES_MAX};
@@ -19,6 +20,15 @@ use crate::error::{Error, ErrorKind, Side};
 /// How much is gathered before it is written, synced or not, in bytes.
 const BUFFER_LEN: usize = 1 << 20;
 
+/// Where a journal ends that goes on growing; positions in one journal are in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Position {
+    /// Number of the segment, from 1.
+    pub segment: u32,
+    /// Length of the segment up to there, in bytes.
+    pub len: u64,
+}
+
 /// The writing end of a journal.
 ///
 /// A write or sync that fails is final: what is on the medium since the last good sync is unknown,
@@ -26,13 +36,16 @@ const BUFFER_LEN: usize = 1 << 20;
 /// any more. What was torn is found and cut by the next [`open`](super::open).
 #[derive(Debug)]
 pub struct Writer {
-    file: File,
+    medium: Box<dyn Medium>,
     path: PathBuf,
     /// Tag of the last frame, written or gathered.
     tag: Tag,
     /// Number of the next frame.
     seq: u64,
     buffer: Vec<u8>,
+    /// Where what the medium has taken ends, synced or not.
+    written: Position,
+    committed: Position,
     group: Group,
     failure: Option<Failure>,
 }
@@ -61,7 +74,20 @@ struct Failure {
 /// # Errors
 /// `Refused` when the name `journal` is taken, whatever by; `RecordWrite`.
 pub fn create(dir: BorrowedFd<'_>, label: &Path, head: &JobHead) -> Result<Writer, Error> {
-    Writer::begin(Folder { dir, label }, 1, &Content::Job(head.clone()))
+    create_with(dir, label, head, &mut file_itself)
+}
+
+/// As [`create`], but writes to what `wrap` makes of the file, its head aside: a seam for tests.
+///
+/// # Errors
+/// As [`create`].
+pub fn create_with(
+    dir: BorrowedFd<'_>,
+    label: &Path,
+    head: &JobHead,
+    wrap: &mut dyn FnMut(File) -> Box<dyn Medium>,
+) -> Result<Writer, Error> {
+    Writer::begin(Folder { dir, label }, 1, &Content::Job(head.clone()), wrap)
 }
 
 impl Writer {
@@ -70,11 +96,17 @@ impl Writer {
         folder: Folder<'_>,
         number: u32,
         from: Continued,
+        wrap: &mut dyn FnMut(File) -> Box<dyn Medium>,
     ) -> Result<Self, Error> {
-        Self::begin(folder, number, &Content::Continued(from))
+        Self::begin(folder, number, &Content::Continued(from), wrap)
     }
 
-    fn begin(folder: Folder<'_>, number: u32, head: &Content<'_>) -> Result<Self, Error> {
+    fn begin(
+        folder: Folder<'_>,
+        number: u32,
+        head: &Content<'_>,
+        wrap: &mut dyn FnMut(File) -> Box<dyn Medium>,
+    ) -> Result<Self, Error> {
         let header = Header {
             segment: number,
             salt: salt(),
@@ -85,24 +117,37 @@ impl Writer {
         let tag = seal(head, 0, &start, &mut bytes)
             .map_err(|what| too_long(&folder.path(number), what))?;
         let file = folder.create(number, &bytes)?;
-        Ok(Self::behind(file, folder.path(number), tag, 1))
+        let position = Position {
+            segment: number,
+            len: len_of(&bytes),
+        };
+        let medium = wrap(file.into());
+        Ok(Self::behind(medium, folder.path(number), tag, 1, position))
     }
 
-    /// Returns a writer that goes on in `file` behind the frame with tag `tag`.
-    pub(super) fn behind(file: OwnedFd, path: PathBuf, tag: Tag, seq: u64) -> Self {
+    /// Returns a writer that goes on at `position`, behind the frame with tag `tag`.
+    pub(super) fn behind(
+        medium: Box<dyn Medium>,
+        path: PathBuf,
+        tag: Tag,
+        seq: u64,
+        position: Position,
+    ) -> Self {
         Self {
-            file: file.into(),
+            medium,
             path,
             tag,
             seq,
             buffer: Vec::new(),
+            written: position,
+            committed: position,
             group: Group::default(),
             failure: None,
         }
     }
 
     /// Adds a record to the group that waits for the next [`commit`](Self::commit). Claim nothing
-    /// in it that is not durable itself by now.
+    /// in it that is not durable itself by now; a [`Naming`](super::Naming) claims nothing.
     ///
     /// # Durability
     /// None until `commit` has answered `Ok`.
@@ -136,6 +181,19 @@ impl Writer {
         self.group.oldest.map(|oldest| oldest + GROUP_AGE_MAX)
     }
 
+    /// Writes everything appended so far to the file and leaves it there unsynced. The group goes
+    /// on waiting for its commit, and [`position`](Self::position) stays where it is.
+    ///
+    /// # Durability
+    /// None, until `commit` or a sync of the whole file system has answered `Ok`.
+    ///
+    /// # Errors
+    /// As [`commit`](Self::commit).
+    pub fn flush(&mut self) -> Result<(), Error> {
+        self.check()?;
+        self.write()
+    }
+
     /// Makes everything appended so far durable; does nothing when nothing waits.
     ///
     /// # Durability
@@ -149,11 +207,18 @@ impl Writer {
             return Ok(());
         }
         self.write()?;
-        if let Err(errno) = rustix::fs::fdatasync(&self.file) {
-            return Err(self.fail("sync", errno.into()));
+        if let Err(error) = self.medium.sync() {
+            return Err(self.fail("sync", error));
         }
+        self.committed = self.written;
         self.group = Group::default();
         Ok(())
+    }
+
+    /// Returns where what has been committed ends; up to there a [`Follower`](super::Follower) may
+    /// read.
+    pub fn position(&self) -> Position {
+        self.committed
     }
 
     /// Returns whether a write or sync has failed: nothing will be acknowledged any more.
@@ -162,9 +227,13 @@ impl Writer {
     }
 
     fn write(&mut self) -> Result<(), Error> {
-        if let Err(error) = self.file.write_all(&self.buffer) {
+        if self.buffer.is_empty() {
+            return Ok(());
+        }
+        if let Err(error) = self.medium.append(&self.buffer) {
             return Err(self.fail("write", error));
         }
+        self.written.len = self.written.len.saturating_add(len_of(&self.buffer));
         self.buffer.clear();
         Ok(())
     }
@@ -202,9 +271,18 @@ impl Group {
                 let count = blocks.end() - blocks.first_block;
                 self.bytes = self.bytes.saturating_add(count << 20);
             }
-            Record::Source(_) | Record::Failed(_) | Record::Dir(_) | Record::End(_) => {}
+            Record::Source(_)
+            | Record::Naming(_)
+            | Record::Verified(_)
+            | Record::Failed(_)
+            | Record::Dir(_)
+            | Record::End(_) => {}
         }
     }
+}
+
+fn len_of(bytes: &[u8]) -> u64 {
+    u64::try_from(bytes.len()).unwrap_or(u64::MAX)
 }
 
 fn too_long(path: &Path, what: &str) -> Error {

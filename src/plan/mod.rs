@@ -3,10 +3,12 @@
 
 mod budget;
 mod lanes;
+mod recognise;
 mod sources;
 mod space;
 
 pub use budget::{Budget, LANE_SLOTS_MAX, LANE_SLOTS_MIN};
 pub use lanes::{LanePlan, lanes};
+pub use recognise::{Matched, Recognised, identity, recognise, source_identity};
 pub use sources::{NamedLink, Source, TargetPlace, check_landings, look_at_target, open_sources};
 pub use space::{Need, Room, room};

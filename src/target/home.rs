@@ -33,7 +33,8 @@ pub struct Home {
     dir: OwnedFd,
     job: OwnedFd,
     job_name: String,
-    stage: OwnedFd,
+    goes_on: bool,
+    stage: Arc<OwnedFd>,
     /// Held open for its lock; the kernel drops the lock with the process, however it ends.
     _lock: OwnedFd,
 }
@@ -47,21 +48,31 @@ fn open_dir(at: BorrowedFd<'_>, name: &str) -> Result<OwnedFd, Errno> {
     rustix::fs::openat(at, name, flags, Mode::empty())
 }
 
-impl Home {
-    /// Locks a target and opens a job in its private folder: the one `choose` names among those
-    /// that were not finished, or a new one. What earlier runs left staged is swept.
-    ///
-    /// `choose` is given the name and folder of the job that was begun last and not finished.
+/// The folder of a job.
+#[derive(Debug)]
+pub struct JobDir {
+    /// Its name in `.inhaul`.
+    pub name: String,
+    /// The folder, open for reading.
+    pub dir: OwnedFd,
+}
+
+/// The private folder, locked, with no job open yet.
+#[derive(Debug)]
+pub struct HomeLock {
+    label: PathBuf,
+    dir: OwnedFd,
+    lock: OwnedFd,
+}
+
+impl HomeLock {
+    /// Makes the private folder of a target if there is none, and locks it. `label` is the target
+    /// as messages name it.
     ///
     /// # Errors
     /// `Locked` when another run holds the target; `Refused` when `.inhaul` is not ours to trust.
-    pub fn open(
-        target: BorrowedFd<'_>,
-        label: &Path,
-        choose: &mut dyn FnMut(&str, BorrowedFd<'_>) -> bool,
-    ) -> Result<Self, Error> {
+    pub fn take(target: BorrowedFd<'_>, label: &Path) -> Result<Self, Error> {
         let label = label.join(HOME);
-        let fail = |what: &str, errno| record_error(&label, what, errno);
         match rustix::fs::mkdirat(target, HOME, Mode::RWXU) {
             Ok(()) | Err(Errno::EXIST) => {}
             Err(errno) => return Err(Error::target(&label, "make the private folder", errno)),
@@ -71,14 +82,56 @@ impl Home {
                 let what = "a symlink, a file or a mount is in the place of the private folder";
                 Error::new(ErrorKind::Refused, Side::Record, &label, what).because(errno)
             }
-            errno => fail("open the private folder", errno),
+            errno => record_error(&label, "open the private folder", errno),
         })?;
         trust(dir.as_fd(), &label)?;
         let lock = lock(dir.as_fd(), &label)?;
-        sweep(dir.as_fd()).map_err(|errno| fail("sweep what an earlier run left", errno))?;
-        let begun = linked_job(dir.as_fd(), CURRENT).ok();
-        let (job_name, job) = match begun.filter(|(name, job)| choose(name, job.as_fd())) {
-            Some(begun) => begun,
+        Ok(Self { label, dir, lock })
+    }
+
+    /// Locks the private folder of a target if there is one. Makes nothing.
+    ///
+    /// # Errors
+    /// As [`take`](Self::take).
+    pub fn take_existing(target: BorrowedFd<'_>, label: &Path) -> Result<Option<Self>, Error> {
+        match rustix::fs::statat(target, HOME, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(_) => Self::take(target, label).map(Some),
+            Err(Errno::NOENT) => Ok(None),
+            Err(errno) => Err(record_error(&label.join(HOME), "look for", errno)),
+        }
+    }
+
+    /// Returns the job `wanted`, or without that the one that was begun last and not finished.
+    ///
+    /// # Errors
+    /// `Missing` when there is no job `wanted`.
+    pub fn unfinished(&self, wanted: Option<&str>) -> Result<Option<JobDir>, Error> {
+        let found = match wanted {
+            Some(name) => Some(job_named(self.dir.as_fd(), name).map_err(|errno| {
+                let what = format!("find job {name}");
+                Error::new(ErrorKind::Missing, Side::Record, &self.label, &what).because(errno)
+            })?),
+            None => linked_job(self.dir.as_fd(), CURRENT).ok(),
+        };
+        Ok(found.map(|(name, dir)| JobDir { name, dir }))
+    }
+
+    /// Returns the private folder as messages name it.
+    pub fn label(&self) -> &Path {
+        &self.label
+    }
+
+    /// Opens a job to go on with, or a new one. What other jobs left staged is swept; for its own
+    /// see [`Home::sweep`].
+    ///
+    /// # Errors
+    /// `RecordWrite`.
+    pub fn open(self, job: Option<JobDir>) -> Result<Home, Error> {
+        let Self { label, dir, lock } = self;
+        let fail = |what: &str, errno| record_error(&label, what, errno);
+        let goes_on = job.is_some();
+        let (job_name, job) = match job {
+            Some(job) => (job.name, job.dir),
             None => make_job(dir.as_fd()).map_err(|e| fail("make the job folder", e))?,
         };
         match rustix::fs::mkdirat(&job, STAGE, Mode::RWXU) {
@@ -86,16 +139,40 @@ impl Home {
             Err(errno) => return Err(fail("make the stage", errno)),
         }
         let stage = open_dir(job.as_fd(), STAGE).map_err(|e| fail("open the stage", e))?;
-        let home = Self {
+        sweep(dir.as_fd(), &job_name)
+            .map_err(|errno| fail("sweep what an earlier run left", errno))?;
+        let home = Home {
+            goes_on,
             label,
             dir,
             job,
             job_name,
-            stage,
+            stage: Arc::new(stage),
             _lock: lock,
         };
         home.point(CURRENT)?;
         Ok(home)
+    }
+}
+
+impl Home {
+    /// Locks a target and opens a job in its private folder: an earlier one if `choose` says so, or
+    /// a new one; see [`HomeLock`] for the steps and their errors.
+    ///
+    /// `choose` is given the name and folder of the job `wanted`, or without that of the job that
+    /// was begun last and not finished.
+    ///
+    /// # Errors
+    /// As the steps.
+    pub fn open(
+        target: BorrowedFd<'_>,
+        label: &Path,
+        wanted: Option<&str>,
+        choose: &mut dyn FnMut(&str, BorrowedFd<'_>) -> bool,
+    ) -> Result<Self, Error> {
+        let lock = HomeLock::take(target, label)?;
+        let begun = lock.unfinished(wanted)?;
+        lock.open(begun.filter(|job| choose(&job.name, job.dir.as_fd())))
     }
 
     /// Notes that the job is finished: no later run goes on with it.
@@ -116,6 +193,39 @@ impl Home {
         &self.job_name
     }
 
+    /// Returns whether it goes on with an earlier run's job.
+    pub fn goes_on(&self) -> bool {
+        self.goes_on
+    }
+
+    /// Removes what earlier runs of this job left staged, but for what `keep` answers yes to: it is
+    /// given the name of a thread's folder and the number of a file in it.
+    ///
+    /// To be called before anything is staged. Only numbered files two levels down are touched.
+    ///
+    /// # Errors
+    /// `RecordWrite` when the stage cannot be listed or something cannot be removed.
+    pub fn sweep(&self, keep: &mut dyn FnMut(&str, u64) -> bool) -> Result<(), Error> {
+        each_staged(self.stage.as_fd(), &mut |thread, dir, name| {
+            let number = std::str::from_utf8(name).ok().and_then(|n| n.parse().ok());
+            match number {
+                Some(number) if keep(thread, number) => Ok(()),
+                _ => rustix::fs::unlinkat(dir, name, AtFlags::empty()),
+            }
+        })
+        .map_err(|errno| record_error(&self.label, "sweep what an earlier run left", errno))
+    }
+
+    /// Returns the folder that holds the threads' staging folders.
+    pub(super) fn stage(&self) -> &Arc<OwnedFd> {
+        &self.stage
+    }
+
+    /// Returns the job's folder as messages name it.
+    pub fn job_label(&self) -> PathBuf {
+        self.label.join(&self.job_name)
+    }
+
     /// Returns the job's folder.
     pub fn job(&self) -> BorrowedFd<'_> {
         self.job.as_fd()
@@ -130,16 +240,25 @@ impl Home {
             .map_err(|errno| record_error(&self.label, "open the job folder", errno))
     }
 
-    /// Makes a staging folder for one thread.
-    pub(super) fn stage_for(&self, name: &str) -> Result<Arc<OwnedFd>, Error> {
+    /// Makes a staging folder for one thread, or opens the one it had in an earlier run; returns
+    /// it and the highest number taken in it.
+    pub(super) fn stage_for(&self, name: &str) -> Result<(Arc<OwnedFd>, u64), Error> {
         let path = self.label.join(&self.job_name).join(STAGE).join(name);
-        match rustix::fs::mkdirat(&self.stage, name, Mode::RWXU) {
-            // Left by an earlier run that could not remove it.
-            Ok(()) | Err(Errno::EXIST) => open_dir(self.stage.as_fd(), name),
+        let made = || match rustix::fs::mkdirat(&self.stage, name, Mode::RWXU) {
+            Ok(()) => Ok((open_dir(self.stage.as_fd(), name)?, 0)),
+            Err(Errno::EXIST) => {
+                let dir = open_dir(self.stage.as_fd(), name)?;
+                let names = list(dir.as_fd())?.into_iter().map(|(name, _)| name);
+                let numbers =
+                    names.filter_map(|name| std::str::from_utf8(&name).ok()?.parse().ok());
+                let highest = numbers.max().unwrap_or(0);
+                Ok((dir, highest))
+            }
             Err(errno) => Err(errno),
-        }
-        .map(Arc::new)
-        .map_err(|errno| Error::target(path, "make a staging folder", errno))
+        };
+        made()
+            .map(|(dir, highest)| (Arc::new(dir), highest))
+            .map_err(|errno| Error::target(path, "make a staging folder", errno))
     }
 
     /// Removes the job's staging folders and everything left in them.
@@ -302,10 +421,10 @@ fn make_job(dir: BorrowedFd<'_>) -> Result<(String, OwnedFd), Errno> {
     Err(Errno::EXIST)
 }
 
-/// Removes what earlier runs left staged. We hold the lock, so nobody is using it.
-fn sweep(home: BorrowedFd<'_>) -> Result<(), Errno> {
+/// Removes what all jobs but `mine` left staged. We hold the lock, so nobody is using it.
+fn sweep(home: BorrowedFd<'_>, mine: &str) -> Result<(), Errno> {
     for (name, kind) in list(home)? {
-        if kind == FileType::Directory {
+        if kind == FileType::Directory && name != mine.as_bytes() {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let opened = rustix::fs::openat(home, name.as_slice(), flags, Mode::empty());
             let Ok(job) = opened else { continue };
@@ -322,22 +441,34 @@ fn sweep(home: BorrowedFd<'_>) -> Result<(), Errno> {
 /// Empties and removes `stage/*/NUMBER` of one job: numbers only, two levels, nothing else.
 fn clear_stage(job: BorrowedFd<'_>) -> Result<(), Errno> {
     let stage = open_dir(job, STAGE)?;
+    each_staged(stage.as_fd(), &mut |_, dir, name| {
+        rustix::fs::unlinkat(dir, name, AtFlags::empty())
+    })?;
     for (thread, kind) in list(stage.as_fd())? {
-        if kind != FileType::Directory {
-            continue;
+        if let (FileType::Directory, Ok(thread)) = (kind, std::str::from_utf8(&thread)) {
+            remove_empty(stage.as_fd(), thread)?;
         }
-        let Some(thread) = std::str::from_utf8(&thread).ok() else {
-            continue;
-        };
-        let dir = open_dir(stage.as_fd(), thread)?;
-        for (name, kind) in list(dir.as_fd())? {
-            if kind != FileType::Directory && name.iter().all(u8::is_ascii_digit) {
-                rustix::fs::unlinkat(&dir, name.as_slice(), AtFlags::empty())?;
-            }
-        }
-        remove_empty(stage.as_fd(), thread)?;
     }
     remove_empty(job, STAGE)
+}
+
+/// Is given the name of a thread's folder, the folder, and the name of a file in it.
+type VisitStaged<'a> = dyn FnMut(&str, BorrowedFd<'_>, &[u8]) -> Result<(), Errno> + 'a;
+
+/// Gives each numbered file of a stage to `visit`, with the name of the thread and its folder.
+fn each_staged(stage: BorrowedFd<'_>, visit: &mut VisitStaged<'_>) -> Result<(), Errno> {
+    for (thread, kind) in list(stage)? {
+        let (FileType::Directory, Ok(thread)) = (kind, std::str::from_utf8(&thread)) else {
+            continue;
+        };
+        let dir = open_dir(stage, thread)?;
+        for (name, kind) in list(dir.as_fd())? {
+            if kind != FileType::Directory && name.iter().all(u8::is_ascii_digit) {
+                visit(thread, dir.as_fd(), &name)?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Removes a directory unless something that is not ours is in it.

@@ -1,7 +1,7 @@
 //! A directory on a mounted file system.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::{Mode, OFlags};
@@ -11,7 +11,7 @@ use super::attributes::{self, Applied, Policy};
 use super::home::Home;
 use super::publish::{Parts, Publisher, split};
 use super::stage::LocalStager;
-use super::{FsType, Sealed, Stager, Target, fs_type};
+use super::{FsType, Sealed, Stager, Target, TargetStamp, fs_type};
 use crate::beneath::{self, DirCache};
 use crate::error::{Error, ErrorKind, Side};
 use crate::scan::{Attributes, as_path};
@@ -42,8 +42,8 @@ pub struct LocalTarget {
 }
 
 impl LocalTarget {
-    /// Opens the target directory `label`, takes its lock and opens a job in it; see
-    /// [`Home::open`] for `choose`.
+    /// Opens the target directory `label`, takes its lock and opens a new job in it, or the one that
+    /// was not finished if `choose` says so; see [`Home::open`].
     ///
     /// # Errors
     /// `Locked`, `Refused`, or why it cannot be opened.
@@ -52,6 +52,22 @@ impl LocalTarget {
         root: OwnedFd,
         settings: Settings,
         choose: &mut dyn FnMut(&str, BorrowedFd<'_>) -> bool,
+    ) -> Result<Self, Error> {
+        Self::open_with(label, root, settings, &mut |root, label| {
+            Home::open(root, label, None, choose)
+        })
+    }
+
+    /// Opens the target directory `label`, with the job that `home` opens in it. That is asked for
+    /// when the descriptors that hear of write-back errors are there.
+    ///
+    /// # Errors
+    /// As `home`, or why it cannot be opened.
+    pub fn open_with(
+        label: PathBuf,
+        root: OwnedFd,
+        settings: Settings,
+        home: &mut dyn FnMut(BorrowedFd<'_>, &Path) -> Result<Home, Error>,
     ) -> Result<Self, Error> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let readable = || {
@@ -64,10 +80,10 @@ impl LocalTarget {
         let stat = rustix::fs::fstat(&sync)
             .map_err(|errno| Error::target(&label, "look at the target", errno))?;
         let identity = (stat.st_dev, stat.st_ino);
-        let home = Home::open(root.as_fd(), &label, choose)?;
+        let home = home(root.as_fd(), &label)?;
         let root = Arc::new(root);
         let dirs = || DirCache::new(Arc::clone(&root), DIRS_KEPT);
-        let links = home.stage_for("links")?;
+        let (links, taken) = home.stage_for("links")?;
         let publisher = Publisher::new(Parts {
             label: label.clone(),
             sync,
@@ -75,6 +91,7 @@ impl LocalTarget {
             dirs: dirs(),
             root: Arc::clone(&root),
             links,
+            links_taken: taken,
             sync_each: !fs.syncs_whole(),
         });
         let dirs = Mutex::new(dirs());
@@ -93,6 +110,11 @@ impl LocalTarget {
     /// Returns the private folder and this run's job in it.
     pub fn home(&self) -> &Home {
         &self.home
+    }
+
+    /// Returns the target directory.
+    pub fn root(&self) -> BorrowedFd<'_> {
+        self.root.as_fd()
     }
 
     /// Returns device and inode of the target directory.
@@ -147,14 +169,17 @@ impl Target for LocalTarget {
     }
 
     fn stager(&self, name: &str) -> Result<Box<dyn Stager>, Error> {
+        let (stage, taken) = self.home.stage_for(name)?;
         Ok(Box::new(LocalStager {
             label: self.label.clone(),
-            stage: self.home.stage_for(name)?,
+            thread: name.into(),
+            stages: Arc::clone(self.home.stage()),
+            stage,
             dirs: DirCache::new(Arc::clone(&self.root), DIRS_KEPT),
             direct: self.direct().0,
             policy: self.settings.policy,
             sync_each: !self.fs.syncs_whole(),
-            next: 0,
+            next: taken,
         }))
     }
 
@@ -172,8 +197,18 @@ impl Target for LocalTarget {
         Ok(applied)
     }
 
-    fn close(&self) -> Result<(), Error> {
-        self.home.clear_stage();
+    fn syncs_whole(&self) -> bool {
+        self.fs.syncs_whole()
+    }
+
+    fn withdraw(&self, path: &[u8], stamp: TargetStamp) -> Result<(), Error> {
+        self.publisher.withdraw(path, stamp)
+    }
+
+    fn close(&self, keep: bool) -> Result<(), Error> {
+        if !keep {
+            self.home.clear_stage();
+        }
         self.publisher.close()
     }
 }

@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 pub use attributes::{Applied, Policy, ReadOutcome};
 pub use fs_type::{FsType, fs_type};
-pub use home::{HOME, Home};
+pub use home::{HOME, Home, HomeLock, JobDir};
 pub use local::{LocalTarget, Settings};
 pub use null::NullTarget;
 
@@ -49,9 +49,31 @@ pub enum Vacancy {
     /// A directory is there.
     Dir,
     /// A symlink is there.
-    Symlink,
+    Symlink(TargetStamp),
     /// Something else is there: a device, a FIFO.
-    Other,
+    Other(TargetStamp),
+}
+
+impl Vacancy {
+    /// Returns what tells this state of what is there from another; `None` for nothing and for a
+    /// directory.
+    pub fn stamp(self) -> Option<TargetStamp> {
+        match self {
+            Self::File(stamp) | Self::Symlink(stamp) | Self::Other(stamp) => Some(stamp),
+            Self::Free | Self::Dir => None,
+        }
+    }
+}
+
+/// Where a file is before it has its name: a number in the staging folder of one thread.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StageId {
+    /// Name of the thread's folder.
+    pub thread: Arc<str>,
+    /// Number of the file in it.
+    pub number: u64,
+    /// Inode number, which the file keeps when it gets its name.
+    pub ino: u64,
 }
 
 /// What a file will need, known before its first byte.
@@ -84,8 +106,10 @@ pub struct Staged {
     pub geometry: Geometry,
     /// Whether zeros are left out when writing.
     pub sparse: bool,
-    /// Its private number in the stager's directory.
-    pub(crate) number: u64,
+    /// Where it is; `None` when it is nowhere.
+    pub id: Option<StageId>,
+    /// The folder it is in.
+    pub(crate) dir: Option<Arc<OwnedFd>>,
 }
 
 /// Something whole that lacks only its name.
@@ -96,7 +120,8 @@ pub struct Sealed {
     pub target_path: Vec<u8>,
     /// Whether a file already there is replaced; otherwise that is an error.
     pub replace: bool,
-    /// What it will be recognised by; `None` for what is not a regular file of its own.
+    /// What it will be recognised by; `None` for a further name of something published, and for
+    /// what could not be looked at.
     pub stamp: Option<TargetStamp>,
 }
 
@@ -123,12 +148,19 @@ impl Sealed {
     }
 
     /// Returns a further name for a file that is published already.
-    pub fn link(existing: Vec<u8>, target_path: Vec<u8>, replace: bool) -> Self {
+    ///
+    /// `stamp` is what that file is recognised by.
+    pub fn link(
+        existing: Vec<u8>,
+        target_path: Vec<u8>,
+        replace: bool,
+        stamp: Option<TargetStamp>,
+    ) -> Self {
         Self {
             form: Form::Link { existing },
             target_path,
             replace,
-            stamp: None,
+            stamp,
         }
     }
 
@@ -153,6 +185,7 @@ impl Sealed {
 ///    sync would say yes to it.
 /// 5. `make_dir` makes a directory nobody else can enter; `finish_dir` opens it up at the end.
 /// 6. No call follows a symlink below the target or leaves its file system.
+/// 7. What is taken back or withdrawn is only ever what has the stamp it was published with.
 pub trait Target: Debug + Send + Sync {
     /// Makes a directory at `path` below TARGET; its parent is there. Returns whether it is new.
     ///
@@ -172,6 +205,20 @@ pub trait Target: Debug + Send + Sync {
     /// `Ok` means the file survives a power cut at any later moment.
     fn publish(&self, batch: &[Sealed]) -> Vec<Result<(), Error>>;
 
+    /// Returns whether the first thing `publish` does is a sync of the whole file system: then it
+    /// makes durable whatever else was written there before, a journal for one.
+    fn syncs_whole(&self) -> bool;
+
+    /// Removes a published file whose bytes turned out to be wrong. Does nothing if something else
+    /// has its name by now.
+    ///
+    /// # Durability
+    /// Durable after the next `publish` or `close`.
+    ///
+    /// # Errors
+    /// When the name cannot be removed: then wrong bytes have a final name, and the run must say so.
+    fn withdraw(&self, path: &[u8], stamp: TargetStamp) -> Result<(), Error>;
+
     /// Sets the final attributes of a directory.
     ///
     /// # Durability
@@ -181,12 +228,12 @@ pub trait Target: Debug + Send + Sync {
     /// When the directory cannot be opened any more.
     fn finish_dir(&self, path: &[u8], attributes: &Attributes) -> Result<Applied, Error>;
 
-    /// Ends the run: removes what was staged, and asks the witness, opened before the first
-    /// write, whether anything was lost on the way.
+    /// Ends the run: removes what was staged, unless a later run is to go on with it (`keep`), and
+    /// asks the witness, opened before the first write, whether anything was lost on the way.
     ///
     /// # Errors
     /// `TargetSync`: then the run has failed, whatever was acknowledged.
-    fn close(&self) -> Result<(), Error>;
+    fn close(&self, keep: bool) -> Result<(), Error>;
 }
 
 /// One thread's way into a target.
@@ -208,6 +255,43 @@ pub trait Stager: Debug + Send {
     /// # Errors
     /// `TargetFull` now rather than hours later.
     fn stage(&mut self, path: &[u8], outline: Outline) -> Result<Staged, Error>;
+
+    /// Goes on with a file that an earlier run staged: what lies behind its first `keep` bytes is
+    /// cut off, and space is set aside as by `stage`. `None` when it is not there any more, or
+    /// another inode has its number.
+    ///
+    /// # Errors
+    /// As `stage`; the file is as it was, or shorter.
+    fn reopen(
+        &mut self,
+        path: &[u8],
+        id: &StageId,
+        outline: Outline,
+        keep: u64,
+    ) -> Result<Option<Staged>, Error>;
+
+    /// Reads staged bytes at `offset` back, past the page cache where the file system can;
+    /// offset, length and memory are as its [`Geometry`] asks. Returns how many there are.
+    ///
+    /// # Errors
+    /// `TargetWrite`, with what the medium said.
+    fn read_staged(
+        &mut self,
+        path: &[u8],
+        staged: &Staged,
+        offset: u64,
+        buffer: &mut [u8],
+    ) -> Result<usize, Error>;
+
+    /// Takes a file that got its name but was never acknowledged back to where it was staged.
+    /// Returns false, and changes nothing, unless it has this stamp.
+    ///
+    /// # Durability
+    /// None: after a power cut it may have its name again.
+    ///
+    /// # Errors
+    /// When it cannot be renamed.
+    fn take_back(&mut self, path: &[u8], stamp: TargetStamp, id: &StageId) -> Result<bool, Error>;
 
     /// Writes the whole of a small file.
     ///

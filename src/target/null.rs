@@ -1,6 +1,8 @@
 //! A target that forgets: for `hash` and `verify`, and as the ceiling of what a target could be.
 
-use super::{Applied, Form, Geometry, Outline, Sealed, Staged, Stager, Target, Vacancy};
+use super::{
+    Applied, Form, Geometry, Outline, Sealed, StageId, Staged, Stager, Target, TargetStamp, Vacancy,
+};
 use crate::error::Error;
 use crate::scan::{Attributes, Kind};
 
@@ -25,7 +27,15 @@ impl Target for NullTarget {
         Ok(nothing_lost())
     }
 
-    fn close(&self) -> Result<(), Error> {
+    fn syncs_whole(&self) -> bool {
+        true
+    }
+
+    fn withdraw(&self, _path: &[u8], _stamp: TargetStamp) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn close(&self, _keep: bool) -> Result<(), Error> {
         Ok(())
     }
 }
@@ -66,8 +76,38 @@ impl Stager for NullTarget {
                 cached: false,
             },
             sparse: false,
-            number: 0,
+            id: None,
+            dir: None,
         })
+    }
+
+    fn reopen(
+        &mut self,
+        _path: &[u8],
+        _id: &StageId,
+        _outline: Outline,
+        _keep: u64,
+    ) -> Result<Option<Staged>, Error> {
+        Ok(None)
+    }
+
+    fn read_staged(
+        &mut self,
+        _path: &[u8],
+        _staged: &Staged,
+        _offset: u64,
+        _buffer: &mut [u8],
+    ) -> Result<usize, Error> {
+        Ok(0)
+    }
+
+    fn take_back(
+        &mut self,
+        _path: &[u8],
+        _stamp: TargetStamp,
+        _id: &StageId,
+    ) -> Result<bool, Error> {
+        Ok(false)
     }
 
     fn write_small(&mut self, _: &[u8], _staged: &Staged, _bytes: &[u8]) -> Result<(), Error> {

@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rustix::fs::{AtFlags, RenameFlags};
 use rustix::io::Errno;
 
-use super::{Form, Sealed};
+use super::{Form, Sealed, TargetStamp};
 use crate::beneath::{self, DirCache};
 use crate::error::{Error, ErrorKind, Side};
 use crate::scan::as_path;
@@ -42,20 +42,23 @@ pub(super) struct Parts {
     pub(super) witness: OwnedFd,
     pub(super) dirs: DirCache,
     pub(super) root: Arc<OwnedFd>,
-    /// A staging folder for links that replace something.
+    /// A staging folder for links that replace something, and for what is withdrawn.
     pub(super) links: Arc<OwnedFd>,
+    /// The highest number taken in it.
+    pub(super) links_taken: u64,
     /// Whether the directories that got names are synced one by one: where syncfs is not enough.
     pub(super) sync_each: bool,
 }
 
 impl Publisher {
     pub(super) fn new(mut parts: Parts) -> Self {
+        let taken = parts.links_taken + 1;
         let dirs = std::mem::replace(&mut parts.dirs, DirCache::new(Arc::clone(&parts.root), 1));
         Self {
             parts,
             dirs: Mutex::new(dirs),
             lost: AtomicBool::new(false),
-            link_number: AtomicU64::new(0),
+            link_number: AtomicU64::new(taken),
         }
     }
 
@@ -79,6 +82,28 @@ impl Publisher {
             }
         }
         answers
+    }
+
+    /// Removes a published file if it still has this stamp. It is moved aside first and looked at
+    /// there, so that what takes its name meanwhile is never removed in its place.
+    pub(super) fn withdraw(&self, path: &[u8], stamp: TargetStamp) -> Result<(), Error> {
+        let label = self.parts.label.join(as_path(path));
+        let fail = |errno| Error::target(&label, "remove the copy that is wrong", errno);
+        let (dir, name) = self.parent(path).map_err(fail)?;
+        let number = self.link_number.fetch_add(1, Relaxed).to_string();
+        let stage = &self.parts.links;
+        match rustix::fs::renameat(&dir, name, stage, &number) {
+            Ok(()) => {}
+            Err(Errno::NOENT) => return Ok(()),
+            Err(errno) => return Err(fail(errno)),
+        }
+        let there = rustix::fs::statat(stage, &number, AtFlags::SYMLINK_NOFOLLOW).map_err(fail)?;
+        if super::stage::stamp_of(&there).ino == stamp.ino {
+            rustix::fs::unlinkat(stage, &number, AtFlags::empty()).map_err(fail)
+        } else {
+            let back = RenameFlags::NOREPLACE;
+            rustix::fs::renameat_with(stage, &number, &dir, name, back).map_err(fail)
+        }
     }
 
     /// Asks the witness whether anything was lost since before the first write.
@@ -142,7 +167,7 @@ impl Publisher {
 
     fn sync_error(&self, sealed: &Sealed, errno: Errno) -> Error {
         let path = self.parts.label.join(as_path(&sealed.target_path));
-        Error::new(ErrorKind::TargetSync, Side::Target, path, "make durable").because(errno)
+        Error::target_sync(path, "make durable", errno)
     }
 
     fn name(&self, sealed: &Sealed) -> Result<(), Error> {

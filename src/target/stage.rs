@@ -6,13 +6,13 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, FallocateFlags, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, FallocateFlags, FileType, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
 use super::attributes::{self, Applied, Policy};
 use super::publish::split;
-use super::{Form, Geometry, Outline, Sealed, Staged, Stager, TargetStamp, Vacancy};
-use crate::beneath::DirCache;
+use super::{Form, Geometry, Outline, Sealed, StageId, Staged, Stager, TargetStamp, Vacancy};
+use crate::beneath::{self, DirCache};
 use crate::error::Error;
 use crate::scan::{Attributes, Kind, as_path};
 
@@ -23,6 +23,10 @@ const DIRECT_ALIGN: usize = crate::buffer::ALIGN;
 #[derive(Debug)]
 pub(super) struct LocalStager {
     pub(super) label: PathBuf,
+    /// Name of its folder.
+    pub(super) thread: Arc<str>,
+    /// The folder of all threads' folders.
+    pub(super) stages: Arc<OwnedFd>,
     pub(super) stage: Arc<OwnedFd>,
     pub(super) dirs: DirCache,
     pub(super) direct: bool,
@@ -79,23 +83,86 @@ impl LocalStager {
         Ok(())
     }
 
-    fn remove(&self, number: u64) {
-        // If it cannot be removed, closing the run or the next run sweeps it.
-        let _best_effort = rustix::fs::unlinkat(&self.stage, number.to_string(), AtFlags::empty());
-    }
-
-    fn sealed(&self, number: u64, target_path: Vec<u8>, replace: bool) -> Sealed {
-        let form = Form::Staged {
-            dir: Arc::clone(&self.stage),
-            number,
+    /// Returns a staged file with its space set aside; `id` is what is there or was just made.
+    fn staged(
+        file: OwnedFd,
+        direct: bool,
+        outline: Outline,
+        id: StageId,
+        dir: Arc<OwnedFd>,
+    ) -> Staged {
+        let geometry = if direct {
+            Geometry {
+                align: DIRECT_ALIGN,
+                cached: false,
+            }
+        } else {
+            Geometry {
+                align: 1,
+                cached: !outline.small,
+            }
         };
-        Sealed {
-            form,
-            target_path,
-            replace,
-            stamp: None,
+        Staged {
+            file: Some(Arc::new(file)),
+            geometry,
+            sparse: outline.sparse,
+            id: Some(id),
+            dir: Some(dir),
         }
     }
+
+    /// Opens a file of an earlier run; `None` when it is gone or another inode is there.
+    fn find(&self, id: &StageId) -> Result<Option<(Arc<OwnedFd>, OwnedFd, bool)>, Errno> {
+        beneath::check_name(id.thread.as_bytes())?;
+        let dir = match beneath::open_dir(self.stages.as_fd(), id.thread.as_bytes()) {
+            Ok(dir) => dir,
+            Err(Errno::NOENT) => return Ok(None),
+            Err(errno) => return Err(errno),
+        };
+        let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let name = id.number.to_string();
+        let open = |flags| rustix::fs::openat(&dir, &name, flags, Mode::empty());
+        let buffered = || open(flags).map(|file| (file, false));
+        let opened = if self.direct {
+            match open(flags | OFlags::DIRECT) {
+                Err(Errno::INVAL) => buffered(),
+                answer => answer.map(|file| (file, true)),
+            }
+        } else {
+            buffered()
+        };
+        let (file, direct) = match opened {
+            Ok(opened) => opened,
+            Err(Errno::NOENT) => return Ok(None),
+            Err(errno) => return Err(errno),
+        };
+        let stat = rustix::fs::fstat(&file)?;
+        let same = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
+            && stat.st_ino == id.ino
+            && stat.st_nlink == 1;
+        Ok(same.then(|| (Arc::new(dir), file, direct)))
+    }
+
+    fn remove(&self, number: u64) {
+        remove_from(&self.stage, number);
+    }
+
+    fn sealed(dir: Arc<OwnedFd>, number: u64, target_path: Vec<u8>, replace: bool) -> Sealed {
+        // What cannot be looked at now is not recognised later, and copied again.
+        let flags = AtFlags::SYMLINK_NOFOLLOW;
+        let stamp = rustix::fs::statat(&dir, number.to_string(), flags).ok();
+        Sealed {
+            form: Form::Staged { dir, number },
+            target_path,
+            replace,
+            stamp: stamp.map(|stat| stamp_of(&stat)),
+        }
+    }
+}
+
+fn remove_from(dir: &OwnedFd, number: u64) {
+    // If it cannot be removed, closing the run or the next run sweeps it.
+    let _best_effort = rustix::fs::unlinkat(dir, number.to_string(), AtFlags::empty());
 }
 
 impl Stager for LocalStager {
@@ -108,8 +175,8 @@ impl Stager for LocalStager {
             Ok(stat) => Ok(match FileType::from_raw_mode(stat.st_mode) {
                 FileType::RegularFile => Vacancy::File(stamp_of(&stat)),
                 FileType::Directory => Vacancy::Dir,
-                FileType::Symlink => Vacancy::Symlink,
-                _ => Vacancy::Other,
+                FileType::Symlink => Vacancy::Symlink(stamp_of(&stat)),
+                _ => Vacancy::Other(stamp_of(&stat)),
             }),
             Err(Errno::NOENT) => Ok(Vacancy::Free),
             Err(errno) => Err(self.error(path, "look for an existing file", errno)),
@@ -135,27 +202,97 @@ impl Stager for LocalStager {
         } else {
             Self::reserve(file.as_fd(), outline, direct)
         };
-        if let Err(errno) = reserved {
-            self.remove(number);
-            return Err(self.error(path, "set its space aside", errno));
-        }
-        let geometry = if direct {
-            Geometry {
-                align: DIRECT_ALIGN,
-                cached: false,
-            }
-        } else {
-            Geometry {
-                align: 1,
-                cached: !outline.small,
+        let ino = reserved
+            .and_then(|()| rustix::fs::fstat(&file))
+            .map(|stat| stat.st_ino);
+        let ino = match ino {
+            Ok(ino) => ino,
+            Err(errno) => {
+                self.remove(number);
+                return Err(self.error(path, "set its space aside", errno));
             }
         };
-        Ok(Staged {
-            file: Some(Arc::new(file)),
-            geometry,
-            sparse: outline.sparse,
+        let id = StageId {
+            thread: Arc::clone(&self.thread),
             number,
-        })
+            ino,
+        };
+        Ok(Self::staged(
+            file,
+            direct,
+            outline,
+            id,
+            Arc::clone(&self.stage),
+        ))
+    }
+
+    fn reopen(
+        &mut self,
+        path: &[u8],
+        id: &StageId,
+        outline: Outline,
+        keep: u64,
+    ) -> Result<Option<Staged>, Error> {
+        let found = self
+            .find(id)
+            .map_err(|errno| self.error(path, "open what was staged of it", errno))?;
+        let Some((dir, file, direct)) = found else {
+            return Ok(None);
+        };
+        // What lies behind was written, but nobody knows whether it is there.
+        rustix::fs::ftruncate(&file, keep)
+            .and_then(|()| Self::reserve(file.as_fd(), outline, direct))
+            .map_err(|errno| self.error(path, "set its space aside again", errno))?;
+        Ok(Some(Self::staged(file, direct, outline, id.clone(), dir)))
+    }
+
+    fn read_staged(
+        &mut self,
+        path: &[u8],
+        staged: &Staged,
+        offset: u64,
+        buffer: &mut [u8],
+    ) -> Result<usize, Error> {
+        let Some(file) = &staged.file else {
+            return Ok(0);
+        };
+        if staged.geometry.cached {
+            // Clean pages may be what was written, not what is there.
+            let len = std::num::NonZeroU64::new(buffer.len() as u64);
+            let advice = rustix::fs::Advice::DontNeed;
+            let _best_effort = rustix::fs::fadvise(file, offset, len, advice);
+        }
+        let mut filled = 0;
+        while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+            let at = offset + filled as u64;
+            let count = rustix::io::retry_on_intr(|| rustix::io::pread(file, &mut *rest, at))
+                .map_err(|errno| self.error(path, "read back what was staged of it", errno))?;
+            if count == 0 {
+                break;
+            }
+            filled += count;
+        }
+        Ok(filled)
+    }
+
+    fn take_back(&mut self, path: &[u8], stamp: TargetStamp, id: &StageId) -> Result<bool, Error> {
+        let (dir, name) = split(path);
+        let number = id.number.to_string();
+        let thread = beneath::check_name(id.thread.as_bytes())
+            .and_then(|()| beneath::open_dir(self.stages.as_fd(), id.thread.as_bytes()));
+        let moved = self.dirs.get(dir).and_then(|dir| {
+            let stat = rustix::fs::statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
+            if stamp_of(&stat) != stamp || stat.st_ino != id.ino {
+                return Ok(false);
+            }
+            let flags = RenameFlags::NOREPLACE;
+            rustix::fs::renameat_with(&dir, name, thread?, &number, flags).map(|()| true)
+        });
+        match moved {
+            Ok(moved) => Ok(moved),
+            Err(Errno::NOENT) => Ok(false),
+            Err(errno) => Err(self.error(path, "take back what was never acknowledged", errno)),
+        }
     }
 
     fn write_small(&mut self, path: &[u8], staged: &Staged, bytes: &[u8]) -> Result<(), Error> {
@@ -184,8 +321,7 @@ impl Stager for LocalStager {
         replace: bool,
         attributes: &Attributes,
     ) -> Result<(Sealed, Applied), Error> {
-        let number = staged.number;
-        let Some(file) = staged.file else {
+        let (Some(file), Some(id), Some(dir)) = (staged.file, staged.id, staged.dir) else {
             return Ok((
                 Sealed {
                     form: Form::Nothing,
@@ -206,20 +342,18 @@ impl Stager for LocalStager {
             rustix::fs::ftruncate(&file, size)
         };
         if let Err(errno) = cut {
-            self.remove(number);
+            remove_from(&dir, id.number);
             return Err(self.error(&path, "set its length", errno));
         }
         let applied = attributes::apply(file.as_fd(), attributes, &self.policy);
         if self.sync_each
             && let Err(errno) = rustix::fs::fsync(&file)
         {
-            self.remove(number);
-            return Err(self.error(&path, "make it durable", errno));
+            remove_from(&dir, id.number);
+            let path = self.label.join(as_path(&path));
+            return Err(Error::target_sync(path, "make it durable", errno));
         }
-        let mut sealed = self.sealed(number, path, replace);
-        // What cannot be looked at now is not recognised later, and copied again.
-        sealed.stamp = rustix::fs::fstat(&file).ok().map(|stat| stamp_of(&stat));
-        Ok((sealed, applied))
+        Ok((Self::sealed(dir, id.number, path, replace), applied))
     }
 
     fn symlink(
@@ -239,7 +373,10 @@ impl Stager for LocalStager {
             attributes,
             &self.policy,
         );
-        Ok((self.sealed(number, path, replace), applied))
+        Ok((
+            Self::sealed(Arc::clone(&self.stage), number, path, replace),
+            applied,
+        ))
     }
 
     fn special(
@@ -269,17 +406,20 @@ impl Stager for LocalStager {
             attributes,
             &self.policy,
         );
-        Ok((self.sealed(number, path, replace), applied))
+        Ok((
+            Self::sealed(Arc::clone(&self.stage), number, path, replace),
+            applied,
+        ))
     }
 
     fn discard(&mut self, staged: Staged) {
-        if staged.file.is_some() {
-            self.remove(staged.number);
+        if let (Some(id), Some(dir)) = (staged.id, staged.dir) {
+            remove_from(&dir, id.number);
         }
     }
 }
 
-fn stamp_of(stat: &rustix::fs::Stat) -> TargetStamp {
+pub(super) fn stamp_of(stat: &rustix::fs::Stat) -> TargetStamp {
     TargetStamp {
         ino: stat.st_ino,
         size: u64::try_from(stat.st_size).unwrap_or(0),

@@ -266,7 +266,7 @@ impl Mischief {
                 *view = whole;
                 completion.result = Ok(claim.min(moved));
             }
-            Op::WriteBack { .. } => {}
+            Op::WriteBack { .. } | Op::Sync => {}
         }
         completion
     }

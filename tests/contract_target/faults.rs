@@ -45,7 +45,10 @@ fn sync_fails_for_good(fs: Fs) {
         assert!(!is_named("new"));
     }
     for _ in 0..2 {
-        assert_eq!(target.close().unwrap_err().kind(), ErrorKind::TargetSync);
+        assert_eq!(
+            target.close(false).unwrap_err().kind(),
+            ErrorKind::TargetSync
+        );
     }
 }
 
@@ -77,8 +80,14 @@ fn the_witness_hears_of_what_was_lost_between_two_syncs() {
     // Somebody else syncs and is told: the kernel need not tell whoever opens it from now on.
     let somebody = OwnedFd::from(std::fs::File::open(&place.path).unwrap());
     rustix::fs::syncfs(&somebody).unwrap_err();
-    assert_eq!(target.close().unwrap_err().kind(), ErrorKind::TargetSync);
-    assert_eq!(target.close().unwrap_err().kind(), ErrorKind::TargetSync);
+    assert_eq!(
+        target.close(false).unwrap_err().kind(),
+        ErrorKind::TargetSync
+    );
+    assert_eq!(
+        target.close(false).unwrap_err().kind(),
+        ErrorKind::TargetSync
+    );
 }
 
 #[test]
@@ -105,7 +114,7 @@ fn a_file_that_cannot_fit_is_refused_before_its_first_byte() {
         // What does fit still goes on.
         let bytes = painted(1, 2 * MIB);
         publish(&target, &[large(stager.as_mut(), "fits", &bytes, false)]);
-        target.close().unwrap();
+        target.close(false).unwrap();
         assert!(std::fs::read(dir.join("fits")).unwrap() == bytes);
     }
 }
@@ -140,7 +149,7 @@ fn a_write_to_a_full_target_fails_that_file_only() {
         };
         assert_eq!(error.kind(), ErrorKind::TargetFull);
         publish(&target, &batch);
-        target.close().unwrap();
+        target.close(false).unwrap();
         assert_eq!(files(&dir).len(), batch.len());
         assert!(std::fs::read(dir.join("3")).unwrap() == bytes);
         assert!(staged(&dir).is_empty());

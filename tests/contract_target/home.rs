@@ -21,7 +21,7 @@ fn one_run_at_a_time() {
     let dir = scratch();
     let first = open(dir.path());
     assert_eq!(refusal(dir.path()), ErrorKind::Locked);
-    first.close().unwrap();
+    first.close(false).unwrap();
     assert_eq!(
         refusal(dir.path()),
         ErrorKind::Locked,
@@ -154,7 +154,7 @@ fn numbered_leftovers_are_swept_and_nothing_else() {
             path.display()
         );
     }
-    target.close().unwrap();
+    target.close(false).unwrap();
 }
 
 #[test]
@@ -169,7 +169,7 @@ fn what_is_in_the_way_in_our_own_stage_is_kept_too() {
         .unwrap();
     let note = dir.path().join(".inhaul").join(stage).join("note");
     std::fs::write(&note, b"kept").unwrap();
-    target.close().unwrap();
+    target.close(false).unwrap();
     assert!(note.is_file());
     let files = staged(dir.path())
         .into_iter()

@@ -122,5 +122,5 @@ fn the_target_that_forgets_answers_as_the_others() {
     assert!(staged.file.is_none());
     stager.discard(staged);
     target.finish_dir(b"dir", &plain(0o700)).unwrap();
-    target.close().unwrap();
+    target.close(false).unwrap();
 }

@@ -49,7 +49,7 @@ fn refuses(dir: &Path, via: &str, kinds: &[ErrorKind]) {
         assert!(kinds.contains(&error.kind()), "call {call}: {error:?}");
     }
     assert!(!dir.join("stolen").exists());
-    target.close().unwrap();
+    target.close(false).unwrap();
     assert!(staged(dir).is_empty());
     std::fs::remove_file(dir.join("ours")).unwrap();
 }
@@ -78,7 +78,10 @@ fn refuses_here(dir: &Path) {
     let mut stager = stager(&target);
     assert!(target.make_dir(b"here/new").is_err());
     assert!(stager.vacancy(b"here/inside").is_err());
-    assert_eq!(stager.vacancy(b"here").unwrap(), Vacancy::Symlink);
+    assert!(matches!(
+        stager.vacancy(b"here").unwrap(),
+        Vacancy::Symlink(_)
+    ));
     let batch = [small(stager.as_mut(), "here/new", b"new", false)];
     assert!(target.publish(&batch)[0].is_err());
 }

@@ -42,7 +42,7 @@ pub(crate) fn directories_are_closed_until_finished(_: &Place, dir: &Path) {
     assert_eq!(target.finish_dir(b"a/b", &plain(0)).unwrap().losses, []);
     let applied = target.finish_dir(b"a", &wanted).unwrap();
     assert!(applied.owner_kept && applied.losses.is_empty());
-    target.close().unwrap();
+    target.close(false).unwrap();
     let meta = std::fs::metadata(dir.join("a")).unwrap();
     assert_eq!(
         (meta.uid(), meta.gid(), meta.mode() & 0o7777),
@@ -140,7 +140,7 @@ pub(crate) fn close_clears_the_stage(_: &Place, dir: &Path) {
     let (_link, _) = stager
         .symlink(b"text", b"link".to_vec(), false, &plain(0))
         .unwrap();
-    target.close().unwrap();
+    target.close(false).unwrap();
     assert!(staged(dir).is_empty());
     assert_eq!(paths(dir), [&b""[..], b"kept"]);
 }

@@ -11,8 +11,8 @@ use std::time::Instant;
 
 use inhaul::error::Error;
 use inhaul::journal::{
-    self, Blocks, Done, End, Failed, FinishedDir, Identity, JobHead, Loaded, Record, Source, Stage,
-    Stamp, TargetStamp, Writer,
+    self, Blocks, Done, End, Failed, FinishedDir, Grade, Identity, JobHead, Loaded, Naming, Record,
+    Source, Stage, Stamp, TargetStamp, Verified, Writer,
 };
 
 pub(crate) const HEADER_LEN: usize = 32;
@@ -111,7 +111,9 @@ pub(crate) struct Owned {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum What {
     Source(Identity, Vec<u8>, Vec<u8>),
-    Done([u8; 32], Stamp, TargetStamp),
+    Naming(TargetStamp),
+    Done([u8; 32], Stamp, TargetStamp, bool),
+    Verified(Grade),
     Blocks {
         thread: Vec<u8>,
         number: u64,
@@ -135,12 +137,23 @@ impl Owned {
                 label: label.clone(),
                 landing: landing.clone(),
             }),
-            What::Done(digest, source_stamp, target_stamp) => Record::Done(Done {
+            What::Naming(target_stamp) => Record::Naming(Naming {
+                source,
+                target_path,
+                target_stamp: *target_stamp,
+            }),
+            What::Verified(grade) => Record::Verified(Verified {
+                source,
+                target_path,
+                grade: *grade,
+            }),
+            What::Done(digest, source_stamp, target_stamp, linked) => Record::Done(Done {
                 source,
                 target_path,
                 digest: *digest,
                 source_stamp: *source_stamp,
                 target_stamp: *target_stamp,
+                linked: *linked,
             }),
             What::Blocks {
                 thread,
@@ -196,7 +209,7 @@ pub(crate) fn done(path: &str, n: u8) -> Owned {
         mtime: source_stamp.mtime,
     };
     Owned {
-        what: What::Done([n; 32], source_stamp, target_stamp),
+        what: What::Done([n; 32], source_stamp, target_stamp, n.is_multiple_of(3)),
         source: 1,
         path: path.into(),
     }

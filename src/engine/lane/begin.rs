@@ -8,19 +8,19 @@ use std::time::Instant;
 use rustix::fs::{AtFlags, StatxFlags};
 use rustix::io::Errno;
 
+use super::durable::Reopened;
 use super::transfer::{Plan, Transfer};
 use super::{DIRS_KEPT, Lane, Purpose, SmallRead};
 use crate::beneath::{self, DirCache, OpenedSource};
 use crate::buffer::{Lease, SLOT_LEN};
-use crate::digest::Blake3Tree;
 use crate::engine::commit;
-use crate::engine::job::Existing;
 use crate::engine::links::Claim;
 use crate::engine::writers::{Body, Small};
 use crate::error::{Error, ErrorKind, Side};
 use crate::io::Op;
 use crate::scan::{Attributes, Entry, Kind};
-use crate::target::{Outline, Vacancy, attributes};
+use crate::seam;
+use crate::target::{Outline, attributes};
 
 /// Largest file that is read, hashed and written in one piece.
 const SMALL_MAX: u64 = SLOT_LEN as u64;
@@ -48,61 +48,6 @@ impl Lane<'_> {
         self.stuck = false;
         self.begin_admitted(entry, replace);
         !self.stuck
-    }
-
-    /// Decides by what is at its name in the target: `Some(replace)` to go on, `None` to skip.
-    fn admit(&mut self, entry: &Entry) -> Result<Option<bool>, Error> {
-        // A directory this run made holds nothing else. (A name that comes twice is refused when
-        // it is published.)
-        if entry.dir.is_fresh() {
-            return Ok(Some(false));
-        }
-        let path = entry.target_path();
-        let vacancy = self.stager.vacancy(&path)?;
-        let taken = |what: &str| {
-            let mut error = Error::new(
-                ErrorKind::TargetExists,
-                Side::Target,
-                entry.display_path(),
-                what,
-            );
-            if vacancy == Vacancy::Dir {
-                error = error.because(Errno::ISDIR);
-            }
-            error
-        };
-        match (vacancy, self.context.existing) {
-            (Vacancy::Free, _) => Ok(Some(false)),
-            (Vacancy::Dir, _) => Err(taken("a folder in the target has its name")),
-            (_, Existing::Refuse) => Err(taken(
-                "the name is taken in the target; nothing was overwritten",
-            )),
-            (_, Existing::Overwrite) => Ok(Some(true)),
-            (_, Existing::Skip) => {
-                self.skip(entry, path, vacancy);
-                Ok(None)
-            }
-        }
-    }
-
-    /// Leaves alone what is there. A further name of the same inode can still become a link to
-    /// it, if it looks the same: with `--existing skip` the user takes it for the same file.
-    fn skip(&mut self, entry: &Entry, path: Vec<u8>, vacancy: Vacancy) {
-        self.counters.files_skipped.fetch_add(1, Relaxed);
-        if entry.kind == Kind::File {
-            let bytes = entry.stamp.size;
-            self.counters.bytes_skipped.fetch_add(bytes, Relaxed);
-        }
-        let alike = matches!(vacancy, Vacancy::File(there)
-            if (there.size, there.mtime) == (entry.stamp.size, entry.stamp.mtime));
-        if let Some(links) = self
-            .context
-            .links
-            .as_ref()
-            .filter(|_| entry.nlink > 1 && alike)
-        {
-            links.keep(self.number, entry, path, None);
-        }
     }
 
     fn begin_admitted(&mut self, entry: Entry, replace: bool) {
@@ -147,8 +92,8 @@ impl Lane<'_> {
                 Some(entry)
             }
             Claim::Wait => None,
-            Claim::Link(entry, existing, digest) => {
-                let link = commit::link(self.number, entry, existing, digest, replace);
+            Claim::Link(entry, first) => {
+                let link = commit::link(self.number, entry, first, replace);
                 // The committer outlives every lane.
                 drop(self.outlets.commits.send(link));
                 None
@@ -183,7 +128,8 @@ impl Lane<'_> {
             Err(error) => return self.report(&entry, &error),
         };
         let before = opened.stamp();
-        let listed = std::mem::replace(&mut entry.stamp.size, before.size);
+        // From here on the entry is what is copied, not what was listed.
+        let listed = std::mem::replace(&mut entry.stamp, before).size;
         if before.size > SMALL_MAX {
             self.begin_large(entry, opened, replace);
         } else if listed <= SMALL_MAX && before.size <= listed || self.has_room(&entry) {
@@ -257,18 +203,30 @@ impl Lane<'_> {
 
     fn begin_large(&mut self, entry: Entry, opened: OpenedSource, replace: bool) {
         let before = opened.stamp();
-        let attributes = self.attributes_of(&entry, &opened);
         let sparse = entry.allocated < before.size;
         let outline = Outline {
             size: before.size,
             sparse,
             small: false,
         };
-        let staged = match self.stager.stage(&entry.target_path(), outline) {
-            Ok(staged) => staged,
+        let path = entry.target_path();
+        let begun = match self.reopen(&entry, &path, before, outline) {
+            Ok(Reopened::Yes(staged, known, digest)) => Ok((staged, known, digest)),
+            Ok(Reopened::NoRoom) => return self.put_back(entry),
+            Ok(Reopened::No) => {
+                let digest = self.new_digest();
+                let staged = self.stager.stage(&path, outline);
+                staged.map(|staged| (staged, 0, digest))
+            }
+            Err(error) => Err(error),
+        };
+        let (staged, known_blocks, digest) = match begun {
+            Ok(begun) => begun,
             Err(error) => return self.report(&entry, &error),
         };
-        let entry_trusts_holes = entry.dir.tree().trusts_holes;
+        seam::point("staged");
+        let attributes = self.attributes_of(&entry, &opened);
+        let trusts_holes = entry.dir.tree().trusts_holes;
         let plan = Plan {
             entry,
             attributes,
@@ -278,8 +236,9 @@ impl Lane<'_> {
             staged,
             replace,
             sparse,
-            trusts_holes: entry_trusts_holes,
-            digest: Arc::new(Blake3Tree::new()),
+            trusts_holes,
+            digest,
+            known_blocks,
         };
         self.next_token += 1;
         let number = self.next_token;
@@ -325,7 +284,7 @@ impl Lane<'_> {
         }
     }
 
-    fn read_symlink(&mut self, entry: &Entry) -> Result<(Body, Attributes), Error> {
+    pub(super) fn read_symlink(&mut self, entry: &Entry) -> Result<(Body, Attributes), Error> {
         let (dir, name) = self.source_dir(entry)?;
         let text = rustix::fs::readlinkat(&dir, name.as_slice(), Vec::new())
             .map_err(|errno| Error::source(entry.display_path(), "read the symlink", errno))?;

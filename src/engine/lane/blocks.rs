@@ -9,9 +9,10 @@ use rustix::io::Errno;
 use super::transfer::{Transfer, WINDOW};
 use super::{Lane, Purpose};
 use crate::buffer::{Lease, View};
-use crate::digest::{Bytes, HashJob};
+use crate::digest::{Blake3Tree, Bytes, HashJob};
 use crate::error::{Error, ErrorKind, Side};
 use crate::io::Op;
+use crate::seam;
 
 /// Granularity of holes kept in a sparse file; also what reads and writes are padded to.
 const PAGE: usize = 4096;
@@ -48,7 +49,7 @@ impl Lane<'_> {
             return true;
         };
         transfer.block_issued();
-        transfer.request_began();
+        transfer.block_began(index);
         let source = Arc::clone(&transfer.source);
         self.reads += 1;
         let purpose = Purpose::Block {
@@ -70,33 +71,20 @@ impl Lane<'_> {
         result: Result<usize, Errno>,
     ) {
         self.reads -= 1;
-        let Some(transfer) = self.transfers.get_mut(&number) else {
+        if let Some(transfer) = self.transfers.get_mut(&number)
+            && let Err(error) = whole_block(transfer, index, len, result)
+        {
+            transfer.block_ended(index);
+            transfer.fail(error);
             return;
-        };
-        transfer.request_ended();
-        match result {
-            Ok(filled) if filled == len => {}
-            Ok(filled) => {
-                let offset = index * crate::digest::BLOCK_LEN + filled as u64;
-                let what = format!("its end moved while it was copied: now at byte {offset}");
-                let path = transfer.entry.display_path();
-                transfer.fail(Error::new(
-                    ErrorKind::SourceChanged,
-                    Side::Source,
-                    path,
-                    &what,
-                ));
-                return;
-            }
-            Err(errno) => {
-                let offset = index * crate::digest::BLOCK_LEN;
-                let what = format!("read {len} bytes at {offset}");
-                transfer.fail(Error::source(transfer.entry.display_path(), &what, errno));
-                return;
-            }
         }
+        seam::point("block-read");
         self.count_read(len as u64);
         self.hash_and_write(number, index, len, lease);
+        // Only now, so that the block is never taken for written between read and write.
+        if let Some(transfer) = self.transfers.get_mut(&number) {
+            transfer.block_ended(index);
+        }
     }
 
     fn hash_and_write(&mut self, number: u64, index: u64, len: usize, mut lease: Lease) {
@@ -127,14 +115,22 @@ impl Lane<'_> {
             let end = end.next_multiple_of(align).min(view.len());
             let offset = index * crate::digest::BLOCK_LEN + start as u64;
             if let Some(transfer) = self.transfers.get_mut(&number) {
-                transfer.request_began();
+                transfer.block_began(index);
             }
             self.writes += 1;
             let op = Op::Write {
                 offset,
                 view: view.slice(start..end),
             };
-            self.submit(&file, op, end - start, Purpose::Write { transfer: number });
+            self.submit(
+                &file,
+                op,
+                end - start,
+                Purpose::Write {
+                    transfer: number,
+                    index,
+                },
+            );
         }
     }
 
@@ -143,7 +139,7 @@ impl Lane<'_> {
             return;
         };
         self.context.hash.submit(HashJob {
-            digest: Arc::clone(&transfer.digest),
+            digest: Arc::<Blake3Tree>::clone(&transfer.digest),
             index,
             bytes,
             waker: Arc::clone(&self.waker),
@@ -151,17 +147,33 @@ impl Lane<'_> {
         });
     }
 
-    /// Takes a finished write of `len` bytes.
-    pub(super) fn written(&mut self, number: u64, len: usize, result: Result<usize, Errno>) {
+    /// Takes a finished write of `len` bytes of block `index`.
+    pub(super) fn written(
+        &mut self,
+        number: u64,
+        index: u64,
+        len: usize,
+        result: Result<usize, Errno>,
+    ) {
         self.writes -= 1;
         let Some(transfer) = self.transfers.get_mut(&number) else {
             return;
         };
-        transfer.request_ended();
+        transfer.block_ended(index);
         if let Err(errno) = result {
             transfer.fail(Error::target(transfer.entry.display_path(), "write", errno));
             return;
         }
+        seam::point("block-written");
+        self.write_back(number, len);
+        self.sync(number, false);
+    }
+
+    /// Starts write-back behind the writer where pages pile up.
+    fn write_back(&mut self, number: u64, len: usize) {
+        let Some(transfer) = self.transfers.get_mut(&number) else {
+            return;
+        };
         let Some(offset) = transfer.add_written(len as u64) else {
             return;
         };
@@ -183,6 +195,30 @@ impl Lane<'_> {
             len: WINDOW,
         };
         self.submit(&file, op, 0, Purpose::WriteBack { transfer: number });
+    }
+}
+
+/// Checks that a block came whole: `len` bytes and no fewer.
+fn whole_block(
+    transfer: &Transfer,
+    index: u64,
+    len: usize,
+    result: Result<usize, Errno>,
+) -> Result<(), Error> {
+    let start = index * crate::digest::BLOCK_LEN;
+    let path = || transfer.entry.display_path();
+    match result {
+        Ok(filled) if filled == len => Ok(()),
+        Ok(filled) => {
+            let offset = start + filled as u64;
+            let what = format!("its end moved while it was copied: now at byte {offset}");
+            let kind = ErrorKind::SourceChanged;
+            Err(Error::new(kind, Side::Source, path(), &what))
+        }
+        Err(errno) => {
+            let what = format!("read {len} bytes at {start}");
+            Err(Error::source(path(), &what, errno))
+        }
     }
 }
 

@@ -8,11 +8,12 @@ use super::transfer::{End, Transfer};
 use super::{Lane, Purpose, SmallRead};
 use crate::beneath;
 use crate::buffer::{Lease, View};
-use crate::engine::commit::{Commit, What};
+use crate::engine::commit::{Commit, Item, What};
 use crate::engine::writers::{Body, Small};
 use crate::error::{Error, ErrorKind, Side};
 use crate::io::{Op, Request};
 use crate::scan::{Entry, FileStamp};
+use crate::seam;
 
 impl Lane<'_> {
     /// Takes a request that is over.
@@ -39,11 +40,12 @@ impl Lane<'_> {
             ) => {
                 self.block_read(transfer, index, len, lease, result);
             }
-            (Purpose::Write { transfer }, Op::Write { view, .. }) => {
+            (Purpose::Write { transfer, index }, Op::Write { view, .. }) => {
                 let len = view.len();
                 drop(view);
-                self.written(transfer, len, result);
+                self.written(transfer, index, len, result);
             }
+            (Purpose::Sync { transfer }, Op::Sync) => self.synced(transfer, result),
             (Purpose::WriteBack { transfer }, Op::WriteBack { .. }) => {
                 // It only keeps memory small; the sync at the end hears of every error.
                 if let Some(transfer) = self.transfers.get_mut(&transfer) {
@@ -113,10 +115,18 @@ impl Lane<'_> {
             if self.current == Some(number) {
                 self.current = None;
             }
+            if matches!(end, End::Abandoned) && !self.is_cut_off() && self.sync(number, true) {
+                continue;
+            }
             if let Some(transfer) = self.transfers.remove(&number) {
                 self.end_transfer(transfer, end);
             }
         }
+    }
+
+    /// Returns whether nothing that is written now could be made durable, or recorded.
+    fn is_cut_off(&self) -> bool {
+        self.context.lost.get().is_some()
     }
 
     fn end_transfer(&mut self, transfer: Transfer, end: End) {
@@ -127,12 +137,14 @@ impl Lane<'_> {
             let _best_effort = rustix::fs::fadvise(&transfer.source, 0, None, advice);
         }
         let size = transfer.size();
+        let is_recorded = transfer.is_recorded();
         let Transfer {
             entry,
             attributes,
             before,
             staged,
             replace,
+            digest: tree,
             ..
         } = transfer;
         let checked = match end {
@@ -148,7 +160,9 @@ impl Lane<'_> {
                 ))
             }
             End::Abandoned => {
-                self.stager.discard(staged);
+                if !is_recorded || self.context.tries_again() {
+                    self.stager.discard(staged);
+                }
                 self.let_links_go(&entry);
                 return;
             }
@@ -156,11 +170,20 @@ impl Lane<'_> {
         let digest = match checked {
             Ok(digest) => digest,
             Err(error) => {
-                self.stager.discard(staged);
+                // A drive that comes back is gone on with where it went away.
+                let goes_on = matches!(
+                    error.kind(),
+                    ErrorKind::SourceLost | ErrorKind::SourceRead | ErrorKind::Panic
+                );
+                if !(goes_on && is_recorded) {
+                    self.stager.discard(staged);
+                }
                 self.report(&entry, &error);
                 return;
             }
         };
+        let tail = self.tail_of(&tree, &staged);
+        seam::point("sealing");
         match self
             .stager
             .seal(staged, size, entry.target_path(), replace, &attributes)
@@ -169,14 +192,15 @@ impl Lane<'_> {
                 self.context
                     .outcomes
                     .applied(self.number, &entry.display_path(), &applied);
-                let what = What::File(digest);
-                let commit = Commit {
+                seam::point("sealed");
+                let item = Item {
                     lane: self.number,
                     entry,
-                    what,
+                    what: What::File(digest),
                     bytes: size,
-                    sealed,
+                    tail,
                 };
+                let commit = Commit { item, sealed };
                 // The committer outlives every lane.
                 drop(self.outlets.commits.send(commit));
             }
@@ -208,7 +232,7 @@ fn unchanged(
     after: Result<FileStamp, Errno>,
 ) -> Result<(), Error> {
     match after {
-        Ok(after) if after == *before => Ok(()),
+        Ok(after) if after == *before || seam::bug("change-not-noticed") => Ok(()),
         Ok(_) => Err(changed(entry)),
         Err(errno) => Err(Error::source(
             entry.display_path(),

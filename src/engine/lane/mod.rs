@@ -8,8 +8,10 @@
 //! here polls, and nothing here is shared with another lane but the hash workers, the writers and
 //! the committer.
 
+mod admit;
 mod begin;
 mod blocks;
+mod durable;
 mod finish;
 mod transfer;
 
@@ -64,7 +66,9 @@ enum Purpose {
         len: usize,
     },
     /// A run of bytes of a large file, to the target.
-    Write { transfer: u64 },
+    Write { transfer: u64, index: u64 },
+    /// Making durable what is written of a large file.
+    Sync { transfer: u64 },
     /// Write-back behind the writer.
     WriteBack { transfer: u64 },
 }
@@ -320,12 +324,10 @@ impl<'r> Lane<'r> {
     /// Says once what a lost drive or a lost target left undone. (A run that was asked to stop
     /// says so itself.)
     fn report_unattempted(&self) {
-        let kind = if self.lost {
-            ErrorKind::SourceLost
-        } else if self.context.target_lost.load(Relaxed) {
-            ErrorKind::TargetSync
-        } else {
-            return;
+        let kind = match self.context.lost.get() {
+            _ if self.lost => ErrorKind::SourceLost,
+            Some(&kind) if !self.context.tries_again() => kind,
+            _ => return,
         };
         if self.unattempted > 0 || !self.feeder_done {
             let what = format!(
@@ -447,8 +449,6 @@ impl<'r> Lane<'r> {
         if error.kind().reach() == crate::error::Reach::Lane {
             self.lost = true;
         }
-        self.context
-            .outcomes
-            .entry_failed(self.number, entry, error);
+        self.context.entry_failed(self.number, entry, error);
     }
 }

@@ -1,12 +1,15 @@
 //! One large file on its way: what was issued, what is in flight, what is left. No I/O.
 
+use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Duration, Instant};
 
-use crate::digest::{BLOCK_LEN, FileDigest, Hash, block_count};
+use crate::digest::{BLOCK_LEN, Blake3Tree, FileDigest, Hash, block_count};
 use crate::error::Error;
 use crate::scan::{Attributes, Entry, FileStamp};
+use crate::seam;
 use crate::target::Staged;
 
 /// Bytes of one step of write-back behind the writer, for targets written through the cache.
@@ -28,14 +31,29 @@ pub(super) struct Transfer {
     /// The data run at or after the next block, as start and end, where the source's word on
     /// holes can be trusted.
     pub(super) data: Option<(u64, u64)>,
-    pub(super) digest: Arc<dyn FileDigest>,
+    pub(super) digest: Arc<Blake3Tree>,
     /// Set by a hash worker that panicked.
     pub(super) hash_failed: Arc<AtomicBool>,
     next_block: u64,
+    /// Blocks that are being read or written: for each, how many requests are not over.
+    open_blocks: BTreeMap<u64, usize>,
     in_flight: usize,
     written: u64,
     error: Option<Error>,
     abandoned: bool,
+    sync: SyncState,
+}
+
+/// How far a file is known to be durable.
+#[derive(Debug)]
+struct SyncState {
+    /// Blocks before this one are durable and recorded.
+    recorded: u64,
+    /// A sync is under way that covers the blocks before this one.
+    asked: Option<u64>,
+    last: Instant,
+    /// Whether the run is stopping, and this file's last sync was asked for.
+    is_last: bool,
 }
 
 /// What became of a file none of whose blocks is in flight any more.
@@ -63,8 +81,16 @@ pub(super) struct Plan {
     pub(super) replace: bool,
     pub(super) sparse: bool,
     pub(super) trusts_holes: bool,
-    pub(super) digest: Arc<dyn FileDigest>,
+    pub(super) digest: Arc<Blake3Tree>,
+    /// Blocks before this one are in the stage and in the digest already.
+    pub(super) known_blocks: u64,
 }
+
+/// A sync is due after this many blocks: half of what a stop may cost, as much again is on its way
+/// by the time it is over.
+const SYNC_BLOCKS: u64 = (512 << 20) / BLOCK_LEN;
+/// A sync is due after this time, if anything was written: again half of what a stop may cost.
+const SYNC_TIME: Duration = Duration::from_secs(5);
 
 impl Transfer {
     pub(super) fn new(plan: Plan) -> Self {
@@ -80,12 +106,85 @@ impl Transfer {
             data: (plan.sparse && plan.trusts_holes).then_some((0, 0)),
             digest: plan.digest,
             hash_failed: Arc::new(AtomicBool::new(false)),
-            next_block: 0,
+            next_block: plan.known_blocks,
+            open_blocks: BTreeMap::new(),
             in_flight: 0,
             written: 0,
             error: None,
             abandoned: false,
+            sync: SyncState {
+                recorded: plan.known_blocks,
+                asked: None,
+                last: Instant::now(),
+                is_last: false,
+            },
         }
+    }
+
+    /// Notes that a request on a block begins.
+    pub(super) fn block_began(&mut self, index: u64) {
+        self.in_flight += 1;
+        *self.open_blocks.entry(index).or_insert(0) += 1;
+    }
+
+    /// Notes that a request on a block is over.
+    pub(super) fn block_ended(&mut self, index: u64) {
+        self.in_flight -= 1;
+        if let Some(left) = self.open_blocks.get_mut(&index) {
+            *left -= 1;
+            if *left == 0 {
+                self.open_blocks.remove(&index);
+            }
+        }
+    }
+
+    /// Returns how many blocks from the first on are written and hashed, without gaps.
+    fn whole_blocks(&self) -> u64 {
+        let first_open = self.open_blocks.first_key_value().map(|(&index, _)| index);
+        let written = match first_open {
+            Some(index) if !seam::bug("blocks-with-gaps") => index.min(self.next_block),
+            _ => self.next_block,
+        };
+        written.min(self.digest.prefix())
+    }
+
+    /// Returns whether a sync should be asked for now. `last`: the run is stopping.
+    pub(super) fn wants_sync(&self, now: Instant, last: bool) -> bool {
+        let SyncState {
+            recorded,
+            asked,
+            last: before,
+            is_last,
+        } = self.sync;
+        if asked.is_some() || self.error.is_some() || is_last {
+            return false;
+        }
+        let new = self.whole_blocks().saturating_sub(recorded);
+        new >= SYNC_BLOCKS || new > 0 && (last || now.duration_since(before) >= SYNC_TIME)
+    }
+
+    /// Notes that a sync is asked for: it covers every block that is whole now.
+    pub(super) fn sync_asked(&mut self, now: Instant, last: bool) {
+        self.in_flight += 1;
+        self.sync.asked = Some(self.whole_blocks());
+        self.sync.last = now;
+        self.sync.is_last = last;
+    }
+
+    /// Notes that the sync is over; returns the end of the blocks it covers.
+    pub(super) fn sync_answered(&mut self) -> u64 {
+        self.in_flight -= 1;
+        self.sync.asked.take().unwrap_or(0)
+    }
+
+    /// Notes that the blocks before `end` are recorded.
+    pub(super) fn set_recorded(&mut self, end: u64) {
+        self.sync.recorded = self.sync.recorded.max(end);
+    }
+
+    /// Returns whether a later run could go on with what is staged.
+    pub(super) fn is_recorded(&self) -> bool {
+        self.sync.recorded > 0
     }
 
     pub(super) fn size(&self) -> u64 {

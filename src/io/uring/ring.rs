@@ -22,7 +22,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use io_uring::types::{Fd, SubmitArgs, Timespec};
+use io_uring::types::{Fd, FsyncFlags, SubmitArgs, Timespec};
 use io_uring::{Builder, IoUring, opcode, squeue};
 use rustix::io::Errno;
 
@@ -347,6 +347,7 @@ fn entry(flight: &mut Flight, region: Option<*mut [u8]>, fixed_writes: bool) -> 
                 .flags(libc::SYNC_FILE_RANGE_WRITE)
                 .build()
         }
+        Op::Sync => opcode::Fsync::new(fd).flags(FsyncFlags::DATASYNC).build(),
     };
     if flight.retries > 1 {
         entry.flags(squeue::Flags::ASYNC)

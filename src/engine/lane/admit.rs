@@ -1,0 +1,152 @@
+//! Admitting an entry: is it done already, is its name free, may what is there be replaced.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use rustix::io::Errno;
+
+use super::Lane;
+use crate::engine::job::Existing;
+use crate::engine::links::First;
+use crate::engine::standing::{Copied, Standing};
+use crate::engine::writers::Body;
+use crate::error::{Error, ErrorKind, Side};
+use crate::scan::{Entry, Kind};
+use crate::seam;
+use crate::target::{TargetStamp, Vacancy};
+
+impl Lane<'_> {
+    /// Decides by what earlier runs recorded, and by what is at its name in the target:
+    /// `Some(replace)` to go on, `None` to skip.
+    pub(super) fn admit(&mut self, entry: &Entry) -> Result<Option<bool>, Error> {
+        // A directory this run made holds nothing else. (A name that comes twice is refused when
+        // it is published.)
+        if entry.dir.is_fresh() {
+            return Ok(Some(false));
+        }
+        let path = entry.target_path();
+        let vacancy = self.stager.vacancy(&path)?;
+        let log = self.context.log.as_ref();
+        let standing = log.map_or(Standing::New, |log| log.standing(entry, &path, vacancy));
+        match standing {
+            Standing::New => self.admit_new(entry, path, vacancy),
+            Standing::Done(copied) => {
+                self.keep(entry, path, copied);
+                Ok(None)
+            }
+            Standing::Changed => {
+                self.counters.files_changed.fetch_add(1, Relaxed);
+                let shown = entry.display_path();
+                let line = format!(
+                    "{}: changed since an earlier run copied it; copied again",
+                    shown.display()
+                );
+                self.context.session.observer.note(&line);
+                Ok(Some(true))
+            }
+            Standing::Unacknowledged(stamp) => self.admit_own(entry, &path, stamp),
+        }
+    }
+
+    /// Decides for a name that no earlier run of this job is known to have given.
+    fn admit_new(
+        &mut self,
+        entry: &Entry,
+        path: Vec<u8>,
+        vacancy: Vacancy,
+    ) -> Result<Option<bool>, Error> {
+        let taken = |what: &str| {
+            let shown = entry.display_path();
+            let mut error = Error::new(ErrorKind::TargetExists, Side::Target, shown, what);
+            if vacancy == Vacancy::Dir {
+                error = error.because(Errno::ISDIR);
+            }
+            error
+        };
+        match (vacancy, self.context.existing) {
+            (Vacancy::Free, _) => Ok(Some(false)),
+            (Vacancy::Dir, _) => Err(taken("a folder in the target has its name")),
+            (_, Existing::Refuse) if seam::bug("replaces-unasked") => Ok(Some(true)),
+            (_, Existing::Refuse) => Err(taken(
+                "the name is taken in the target; nothing was overwritten",
+            )),
+            (_, Existing::Overwrite) => Ok(Some(true)),
+            (_, Existing::Skip) => {
+                self.skip(entry, path, vacancy);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Decides for a name that an earlier run gave and never acknowledged: it is ours to replace,
+    /// or, where the blocks of a large file are recorded, to take back and go on with.
+    fn admit_own(
+        &mut self,
+        entry: &Entry,
+        path: &[u8],
+        stamp: TargetStamp,
+    ) -> Result<Option<bool>, Error> {
+        if entry.kind == Kind::Symlink && self.is_same_symlink(entry, path, stamp) {
+            self.counters.others_done.fetch_add(1, Relaxed);
+            return Ok(None);
+        }
+        let log = self.context.log.as_ref();
+        let partial = log.and_then(|log| log.partial(entry, path, entry.stamp));
+        if let Some(partial) = partial.filter(|_| entry.nlink == 1) {
+            let id = partial.id.clone();
+            if self.stager.take_back(path, stamp, &id)? {
+                seam::point("taken-back");
+                return Ok(Some(false));
+            }
+        }
+        Ok(Some(true))
+    }
+
+    fn is_same_symlink(&mut self, entry: &Entry, path: &[u8], stamp: TargetStamp) -> bool {
+        if stamp.mtime != entry.stamp.mtime {
+            return false;
+        }
+        let there = self.stager.read_link(path);
+        let here = self.read_symlink(entry);
+        matches!((there, here), (Ok(there), Ok((Body::Text(here), _))) if there == here)
+    }
+
+    /// Counts a file that an earlier run copied, and remembers it for its further names.
+    fn keep(&mut self, entry: &Entry, path: Vec<u8>, copied: Copied) {
+        self.counters.files_kept.fetch_add(1, Relaxed);
+        let bytes = entry.stamp.size;
+        self.counters.bytes_kept.fetch_add(bytes, Relaxed);
+        if let Some(links) = self.context.links.as_ref().filter(|_| entry.nlink > 1) {
+            let first = First {
+                path,
+                digest: Some(copied.digest),
+                stamp: Some(copied.stamp),
+            };
+            links.keep(self.number, entry, first);
+        }
+    }
+
+    /// Leaves alone what is there. A further name of the same inode can still become a link to
+    /// it, if it looks the same: with `--existing skip` the user takes it for the same file.
+    fn skip(&mut self, entry: &Entry, path: Vec<u8>, vacancy: Vacancy) {
+        self.counters.files_skipped.fetch_add(1, Relaxed);
+        if entry.kind == Kind::File {
+            let bytes = entry.stamp.size;
+            self.counters.bytes_skipped.fetch_add(bytes, Relaxed);
+        }
+        let alike = matches!(vacancy, Vacancy::File(there)
+            if (there.size, there.mtime) == (entry.stamp.size, entry.stamp.mtime));
+        if let Some(links) = self
+            .context
+            .links
+            .as_ref()
+            .filter(|_| entry.nlink > 1 && alike)
+        {
+            let first = First {
+                path,
+                digest: None,
+                stamp: vacancy.stamp(),
+            };
+            links.keep(self.number, entry, first);
+        }
+    }
+}

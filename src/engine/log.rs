@@ -1,0 +1,357 @@
+//! The journal of a run, shared by its threads: what is claimed in it, and when.
+//!
+//! 1. [`naming`](Log::naming) before files get their names: what is found under such a name after a
+//!    stop, and was never acknowledged, is ours.
+//! 2. [`blocks`](Log::blocks) after part of a large file was synced.
+//! 3. [`done`](Log::done) after data and names were synced; only then is a file acknowledged.
+//!
+//! A journal that cannot be written ends the run: nothing is acknowledged that a later run would
+//! not know of.
+
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use super::standing::{Partial, Standing};
+use crate::digest::{BlockValue, Hash};
+use crate::error::Error;
+use crate::journal::{
+    self, Blocks, Done, End, Failed, Grade, Loaded, Naming, Position, Record, Stage, Verified,
+    Writer,
+};
+use crate::scan::{Entry, FileStamp, Tree};
+use crate::seam;
+use crate::target::{Sealed, StageId, TargetStamp, Vacancy};
+
+/// Values in one record: half a GiB of data, the most that is synced in one go.
+pub(crate) const VALUES_MAX: usize = 512;
+
+/// The journal of a run.
+#[derive(Debug)]
+pub(crate) struct Log {
+    writer: Mutex<Writer>,
+    /// What earlier runs of the job left.
+    earlier: Option<Loaded>,
+    /// The journal's number of each SOURCE of this run.
+    sources: Vec<u32>,
+    /// Whether half copied files are gone on with.
+    continues: bool,
+    has_failed: AtomicBool,
+    progress: Mutex<Progress>,
+    moved: Condvar,
+}
+
+/// How far acknowledging has come: what the read-back follows.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Progress {
+    /// The end of what is committed.
+    pub(crate) position: Position,
+    /// Bytes of files acknowledged by this run.
+    pub(crate) bytes: u64,
+    /// Whether nothing more will be.
+    pub(crate) ended: bool,
+}
+
+/// Which part of a staged file is durable, or what its last blocks were.
+#[derive(Debug)]
+pub(crate) struct Part<'a> {
+    pub(crate) id: &'a StageId,
+    /// The source file it was read from.
+    pub(crate) stamp: FileStamp,
+    pub(crate) first_block: u64,
+    pub(crate) values: &'a [BlockValue],
+}
+
+impl Log {
+    /// Returns the journal of a run whose SOURCEs have these numbers in it.
+    pub(crate) fn new(
+        writer: Writer,
+        earlier: Option<Loaded>,
+        sources: Vec<u32>,
+        continues: bool,
+    ) -> Self {
+        let progress = Progress {
+            position: writer.position(),
+            bytes: 0,
+            ended: false,
+        };
+        Self {
+            writer: Mutex::new(writer),
+            earlier,
+            sources,
+            continues,
+            has_failed: AtomicBool::new(false),
+            progress: Mutex::new(progress),
+            moved: Condvar::new(),
+        }
+    }
+
+    /// Returns what earlier runs of the job left.
+    pub(crate) fn earlier(&self) -> Option<&Loaded> {
+        self.earlier.as_ref()
+    }
+
+    /// Returns the journal's number of a source.
+    pub(crate) fn number_of(&self, tree: &Tree) -> u32 {
+        self.sources.get(tree.index).copied().unwrap_or(u32::MAX)
+    }
+
+    /// Returns the journal's number of the source an entry is in.
+    fn source(&self, entry: &Entry) -> u32 {
+        self.number_of(entry.dir.tree())
+    }
+
+    /// Returns what earlier runs left of an entry, given what is under its name now.
+    pub(crate) fn standing(&self, entry: &Entry, path: &[u8], there: Vacancy) -> Standing {
+        match &self.earlier {
+            Some(earlier) => {
+                super::standing::standing(earlier, self.source(entry), entry, path, there)
+            }
+            None => Standing::New,
+        }
+    }
+
+    /// Returns what is staged of a large file whose source has this stamp now.
+    pub(crate) fn partial(
+        &self,
+        entry: &Entry,
+        path: &[u8],
+        now: FileStamp,
+    ) -> Option<Partial<'_>> {
+        let earlier = self.earlier.as_ref().filter(|_| self.continues)?;
+        super::standing::partial(earlier, self.source(entry), path, now)
+    }
+
+    /// Says that these are about to get their names.
+    ///
+    /// # Durability
+    /// Written, and synced only if `sync` says so: the sync of the whole file system that comes
+    /// before the names makes it durable with the data.
+    pub(crate) fn naming<'b>(
+        &self,
+        batch: impl Iterator<Item = (&'b Entry, &'b Sealed)>,
+        sync: bool,
+    ) -> Result<(), Error> {
+        if seam::bug("naming-not-recorded") {
+            return Ok(());
+        }
+        let mut writer = self.lock();
+        let now = Instant::now();
+        for (entry, sealed) in batch {
+            let Some(stamp) = sealed.stamp else { continue };
+            let record = Record::Naming(Naming {
+                source: self.source(entry),
+                target_path: &sealed.target_path,
+                target_stamp: recorded(stamp),
+            });
+            self.check(writer.append(&record, now))?;
+        }
+        seam::point("naming-appended");
+        let answer = if sync {
+            writer.commit()
+        } else {
+            writer.flush()
+        };
+        self.check(answer)?;
+        seam::point("naming-flushed");
+        Ok(())
+    }
+
+    /// Adds that a file is whole and durable under its final name.
+    ///
+    /// # Durability
+    /// None until [`commit`](Self::commit).
+    pub(crate) fn done(
+        &self,
+        entry: &Entry,
+        sealed: &Sealed,
+        digest: &Hash,
+        tail: Option<&Part<'_>>,
+    ) -> Result<(), Error> {
+        if let Some(part) = tail.filter(|part| !part.values.is_empty()) {
+            self.append_blocks(entry, &sealed.target_path, part)?;
+        }
+        let Some(stamp) = sealed.stamp else {
+            // It could not be looked at: a later run cannot know it again, and copies it anew.
+            return Ok(());
+        };
+        let record = Record::Done(Done {
+            source: self.source(entry),
+            target_path: &sealed.target_path,
+            digest: *digest.as_bytes(),
+            source_stamp: entry.stamp.into(),
+            target_stamp: recorded(stamp),
+            linked: entry.nlink > 1,
+        });
+        self.append(&record)
+    }
+
+    /// Says that part of a staged file is durable: it must be synced by now.
+    ///
+    /// # Durability
+    /// Durable when this returns.
+    pub(crate) fn blocks(&self, entry: &Entry, path: &[u8], part: &Part<'_>) -> Result<(), Error> {
+        self.append_blocks(entry, path, part)?;
+        seam::point("blocks-appended");
+        self.commit(0)?;
+        seam::point("blocks-committed");
+        Ok(())
+    }
+
+    fn append_blocks(&self, entry: &Entry, path: &[u8], part: &Part<'_>) -> Result<(), Error> {
+        let chunks = (part.first_block..)
+            .step_by(VALUES_MAX)
+            .zip(part.values.chunks(VALUES_MAX));
+        for (first_block, values) in chunks {
+            let record = Record::Blocks(Blocks {
+                source: self.source(entry),
+                target_path: path,
+                stage: Stage {
+                    thread: part.id.thread.as_bytes(),
+                    number: part.id.number,
+                },
+                stage_ino: part.id.ino,
+                source_stamp: part.stamp.into(),
+                first_block,
+                values,
+            });
+            self.append(&record)?;
+        }
+        Ok(())
+    }
+
+    /// Adds that a file could not be copied, for good or until a later run manages it.
+    pub(crate) fn failed(&self, entry: &Entry, error: &Error) {
+        let path = entry.target_path();
+        let is_ours = |earlier: &Loaded| earlier.naming(&path).is_some();
+        if self.earlier.as_ref().is_some_and(is_ours) {
+            // What has its name may be ours; that must not be forgotten.
+            return;
+        }
+        let record = Record::Failed(Failed {
+            source: self.source(entry),
+            target_path: &path,
+            kind: error.kind().word(),
+            reason: &error.reason(),
+        });
+        // The journal's own failure is met, and told, by whoever acknowledges next.
+        drop(self.append(&record));
+    }
+
+    /// Adds that a file was read back and found right.
+    pub(crate) fn verified(&self, source: u32, path: &[u8], grade: Grade) -> Result<(), Error> {
+        let record = Record::Verified(Verified {
+            source,
+            target_path: path,
+            grade,
+        });
+        self.append(&record)?;
+        seam::point("verified-appended");
+        Ok(())
+    }
+
+    /// Adds that the file of `source` at `path` turned out to be wrong.
+    pub(crate) fn found_wrong(&self, source: u32, path: &[u8], error: &Error) -> Result<(), Error> {
+        self.append(&Record::Failed(Failed {
+            source,
+            target_path: path,
+            kind: error.kind().word(),
+            reason: &error.reason(),
+        }))?;
+        self.commit(0)
+    }
+
+    /// Adds how the run ended, and makes everything durable.
+    pub(crate) fn end(&self, complete: bool, exit_code: u8) -> Result<(), Error> {
+        self.append(&Record::End(End {
+            complete,
+            exit_code,
+        }))?;
+        self.commit(0)
+    }
+
+    /// Makes everything appended so far durable; `bytes` of files are acknowledged with it.
+    ///
+    /// # Durability
+    /// `Ok` means that it survives a power cut.
+    pub(crate) fn commit(&self, bytes: u64) -> Result<(), Error> {
+        let mut writer = self.lock();
+        seam::point("journal-writing");
+        let answer = if seam::bug("journal-not-synced") {
+            writer.flush()
+        } else {
+            writer.commit()
+        };
+        self.check(answer)?;
+        seam::point("journal-synced");
+        let position = writer.position();
+        drop(writer);
+        let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        progress.position = position;
+        progress.bytes += bytes;
+        self.moved.notify_all();
+        Ok(())
+    }
+
+    /// Commits if a group has waited long enough; returns when the next one is due.
+    pub(crate) fn tick(&self, now: Instant) -> Result<Option<Instant>, Error> {
+        let (due, deadline) = {
+            let writer = self.lock();
+            (writer.is_due(now), writer.deadline())
+        };
+        if due && !self.has_failed() {
+            self.commit(0)?;
+            return Ok(None);
+        }
+        Ok(deadline.filter(|_| !self.has_failed()))
+    }
+
+    /// Returns whether the journal cannot be written any more.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.has_failed.load(Relaxed)
+    }
+
+    /// Says that nothing more will be acknowledged.
+    pub(crate) fn set_ended(&self) {
+        let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        progress.ended = true;
+        self.moved.notify_all();
+    }
+
+    /// Waits until `enough` says so or nothing more will come, or a tenth of a second.
+    pub(crate) fn wait(&self, enough: impl Fn(&Progress) -> bool) -> Progress {
+        let tenth = std::time::Duration::from_millis(100);
+        let progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
+        let waiting = |progress: &mut Progress| !progress.ended && !enough(progress);
+        let (progress, _) = self
+            .moved
+            .wait_timeout_while(progress, tenth, waiting)
+            .unwrap_or_else(PoisonError::into_inner);
+        *progress
+    }
+
+    fn append(&self, record: &Record<'_>) -> Result<(), Error> {
+        let mut writer = self.lock();
+        self.check(writer.append(record, Instant::now()))
+    }
+
+    fn check(&self, answer: Result<(), Error>) -> Result<(), Error> {
+        if seam::bug("journal-error-ignored") {
+            return Ok(());
+        }
+        answer.inspect_err(|_| self.has_failed.store(true, Relaxed))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Writer> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Returns a stamp as the journal has it.
+pub(crate) fn recorded(stamp: TargetStamp) -> journal::TargetStamp {
+    journal::TargetStamp {
+        ino: stamp.ino,
+        size: stamp.size,
+        mtime: stamp.mtime,
+    }
+}

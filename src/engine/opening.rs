@@ -1,0 +1,327 @@
+//! Which job a copy is: one that an earlier run began and did not finish, or a new one.
+//!
+//! It is the same job when its options, its target and at least one of its sources are: then what
+//! the journal says is done is not done again, and what is named under no record is not ours.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::sync::Arc;
+
+use super::copy::Pass;
+use super::job::CopyJob;
+use super::links::{First, LinkTable};
+use super::log::Log;
+use super::recipe::Recipe;
+use super::session::Session;
+use super::standing::Copied;
+use crate::error::{Error, ErrorKind, Side};
+use crate::journal::{self, Identity, JobHead, Likeness, Loaded, Record, Writer};
+use crate::plan::{self, Recognised, Source, TargetPlace, identity};
+use crate::scan::Tree;
+use crate::seam;
+use crate::target::{Home, HomeLock, JobDir, LocalTarget, Settings, Target, Vacancy};
+use crate::topology::Topology;
+
+/// Name of the description of a job, beside its journal.
+const RECIPE_FILE: &str = "job.json";
+
+/// What was found out about the job before anything is written.
+#[derive(Debug)]
+pub(super) struct Opening {
+    /// Held from here on; `None` when the target has no private folder yet.
+    lock: Option<HomeLock>,
+    begun: Option<Begun>,
+    /// What each source is on, in their order, and the number it has in the journal.
+    identities: Vec<Identity>,
+    numbers: Vec<u32>,
+    options: [u8; 32],
+}
+
+/// A job that is gone on with.
+#[derive(Debug)]
+struct Begun {
+    job: JobDir,
+    loaded: Loaded,
+    writer: Writer,
+}
+
+/// Looks for a job to go on with. Sources that are recognised take over the place in the target
+/// that they had.
+///
+/// # Errors
+/// `Locked` when another run holds the target; what keeps the job asked for from being opened.
+pub(super) fn look(
+    job: &CopyJob,
+    place: &TargetPlace,
+    sources: &mut [Source],
+    topology: &Topology,
+    session: &Session,
+) -> Result<Opening, Error> {
+    let mut identities = Vec::new();
+    for source in &*sources {
+        identities.push(plan::source_identity(source, topology)?);
+    }
+    let mut opening = Opening {
+        lock: None,
+        begun: None,
+        numbers: (0..).take(sources.len()).collect(),
+        identities,
+        options: Recipe::of(job).hash(),
+    };
+    let Some(root) = place.existing() else {
+        return Ok(opening);
+    };
+    let Some(lock) = HomeLock::take_existing(root, &job.target)? else {
+        return Ok(opening);
+    };
+    let found = lock.unfinished(job.resume.as_deref())?;
+    let label = lock.label().to_owned();
+    opening.lock = Some(lock);
+    let Some(found) = found else {
+        return Ok(opening);
+    };
+    let label = label.join(&found.name);
+    let opened = load(found, &label, job, session)?;
+    let Some(begun) = opened else {
+        return Ok(opening);
+    };
+    let target = target_identity(root, &job.target, topology)?;
+    match opening.numbers_in(&begun, &target, sources, session) {
+        Ok(numbers) => {
+            opening.numbers = numbers;
+            opening.begun = Some(begun);
+        }
+        Err(why) if job.resume.is_some() => {
+            let what = format!("this job cannot be gone on with: {why}");
+            return Err(Error::new(ErrorKind::Refused, Side::Record, label, &what));
+        }
+        Err(why) => {
+            let name = &begun.job.name;
+            session
+                .observer
+                .note(&format!("a new job: {name} was not finished, but {why}"));
+        }
+    }
+    Ok(opening)
+}
+
+/// Loads the journal of a job; `None`, and a line that says why, when there is none to trust.
+fn load(
+    found: JobDir,
+    label: &Path,
+    job: &CopyJob,
+    session: &Session,
+) -> Result<Option<Begun>, Error> {
+    match journal::open(found.dir.as_fd(), label) {
+        Ok((loaded, writer)) => {
+            seam::point("journal-opened");
+            if loaded.has_gaps() {
+                session.observer.note(
+                    "the journal of this job is damaged: what it said after the damage is lost, \
+                     and those files are copied and hashed again",
+                );
+            }
+            Ok(Some(Begun {
+                job: found,
+                loaded,
+                writer,
+            }))
+        }
+        Err(error) if job.resume.is_some() => Err(error),
+        Err(error) if error.kind() == ErrorKind::Missing => Ok(None),
+        Err(error) if error.kind() == ErrorKind::RecordCorrupt => {
+            session.observer.note(&format!(
+                "a new job: the journal of the one before cannot be trusted ({error})"
+            ));
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Returns what a target is on.
+fn target_identity(
+    root: BorrowedFd<'_>,
+    label: &Path,
+    topology: &Topology,
+) -> Result<Identity, Error> {
+    let location = topology.locate_fd(root, label)?;
+    identity(root, &location).map_err(|errno| Error::target(label, "look at the target", errno))
+}
+
+impl Opening {
+    /// Returns the journal's number of each source, or says why this is another job.
+    fn numbers_in(
+        &self,
+        begun: &Begun,
+        target: &Identity,
+        sources: &mut [Source],
+        session: &Session,
+    ) -> Result<Vec<u32>, String> {
+        let head = begun.loaded.head();
+        if head.options != self.options {
+            return Err("its options were others".to_owned());
+        }
+        if let Likeness::Different(what) = head.target.compare(target) {
+            return Err(format!("{what} of the target was another"));
+        }
+        let recorded: Vec<journal::Source> = begun.loaded.sources().collect();
+        match plan::recognise(&recorded, sources, &self.identities) {
+            Recognised::Same(matched) => {
+                for (source, matched) in sources.iter_mut().zip(&matched) {
+                    if let Some(line) = &matched.note {
+                        session.observer.note(line);
+                    }
+                    source.landing.clone_from(&matched.landing);
+                }
+                Ok(matched.iter().map(|matched| matched.index).collect())
+            }
+            Recognised::Other(why) => Err(why),
+        }
+    }
+
+    /// Returns whether an earlier run's job is gone on with.
+    pub(super) fn goes_on(&self) -> bool {
+        self.begun.is_some()
+    }
+
+    /// Returns whether the earlier run's job has all its sources here.
+    pub(super) fn has_all_sources(&self) -> bool {
+        let recorded = self.begun.iter().flat_map(|begun| begun.loaded.sources());
+        recorded
+            .map(|source| source.index)
+            .all(|index| self.numbers.contains(&index))
+    }
+
+    /// Opens the target with the job in it, and its journal.
+    ///
+    /// # Durability
+    /// The journal, and what it belongs to, are durable when this returns.
+    ///
+    /// # Errors
+    /// Why it cannot be opened, or the journal not be written.
+    pub(super) fn open(
+        self,
+        job: &CopyJob,
+        root: OwnedFd,
+        settings: Settings,
+        sources: &[RecordedSource],
+        pass: Pass,
+    ) -> Result<(LocalTarget, Log), Error> {
+        let (mut lock, mut begun) = (self.lock, self.begun);
+        let mut job_dir = None;
+        let (mut loaded, mut writer) = (None, None);
+        if let Some(found) = begun.take() {
+            job_dir = Some(found.job);
+            loaded = Some(found.loaded);
+            writer = Some(found.writer);
+        }
+        let mut open_home = |root: BorrowedFd<'_>, label: &Path| {
+            let lock = match lock.take() {
+                Some(lock) => lock,
+                None => HomeLock::take(root, label)?,
+            };
+            lock.open(job_dir.take())
+        };
+        let target = LocalTarget::open_with(job.target.clone(), root, settings, &mut open_home)?;
+        let home = target.home();
+        let first_new = loaded.as_ref().map_or(0, known_sources);
+        let mut writer = match writer {
+            Some(writer) => writer,
+            None => begin(job, &target, self.options)?,
+        };
+        let fresh = sources.iter().zip(&self.numbers).zip(self.identities);
+        for ((source, &index), identity) in fresh {
+            if index >= first_new {
+                let record = Record::Source(journal::Source {
+                    index,
+                    identity,
+                    label: source.label.clone(),
+                    landing: source.landing.clone(),
+                });
+                writer.append(&record, std::time::Instant::now())?;
+            }
+        }
+        writer.commit()?;
+        seam::point("journal-created");
+        let continues = pass == Pass::First;
+        sweep(home, loaded.as_ref().filter(|_| continues))?;
+        Ok((target, Log::new(writer, loaded, self.numbers, continues)))
+    }
+}
+
+/// A source as the journal has it.
+#[derive(Debug, Clone)]
+pub(super) struct RecordedSource {
+    /// As the user typed it.
+    pub(super) label: Vec<u8>,
+    /// Where it lands.
+    pub(super) landing: Vec<u8>,
+}
+
+fn known_sources(loaded: &Loaded) -> u32 {
+    loaded
+        .sources()
+        .map(|source| source.index + 1)
+        .max()
+        .unwrap_or(0)
+}
+
+/// Begins the journal of a new job, and writes down what the job is.
+fn begin(job: &CopyJob, target: &LocalTarget, options: [u8; 32]) -> Result<Writer, Error> {
+    let home = target.home();
+    let readable = home.job_dir()?;
+    let topology = Topology::live()?;
+    let head = JobHead {
+        job: home.job_name().to_owned(),
+        options,
+        target: target_identity(target.root(), &job.target, &topology)?,
+    };
+    let writer = journal::create(readable.as_fd(), &home.job_label(), &head)?;
+    home.write_record(RECIPE_FILE, &Recipe::of(job).to_json()?)?;
+    Ok(writer)
+}
+
+/// Removes what earlier runs staged, but for what can be gone on with.
+fn sweep(home: &Home, earlier: Option<&Loaded>) -> Result<(), Error> {
+    let mut kept = std::collections::HashSet::new();
+    for blocks in earlier.into_iter().flat_map(Loaded::staged) {
+        if let Ok(thread) = std::str::from_utf8(blocks.stage.thread) {
+            kept.insert((thread.to_owned(), blocks.stage.number));
+        }
+    }
+    if !seam::bug("stage-not-swept") {
+        home.sweep(&mut |thread, number| kept.contains(&(thread.to_owned(), number)))?;
+    }
+    seam::point("stage-swept");
+    Ok(())
+}
+
+/// Tells the table of links which inodes earlier runs copied, so that names met now join them.
+pub(super) fn recall_links(
+    log: &Log,
+    trees: &[Arc<Tree>],
+    target: &LocalTarget,
+    links: &LinkTable,
+) -> Result<(), Error> {
+    let Some(earlier) = log.earlier().filter(|earlier| earlier.linked_count() > 0) else {
+        return Ok(());
+    };
+    let mut stager = target.stager("links")?;
+    for done in earlier.iter_done().filter(|done| done.linked) {
+        let Some(tree) = trees.iter().find(|tree| log.number_of(tree) == done.source) else {
+            continue;
+        };
+        let copied = Copied::of(&done);
+        if stager.vacancy(done.target_path).ok() != Some(Vacancy::File(copied.stamp)) {
+            continue;
+        }
+        let first = First {
+            path: done.target_path.to_vec(),
+            digest: Some(copied.digest),
+            stamp: Some(copied.stamp),
+        };
+        links.recall(tree.index, tree.device, &done.source_stamp, first);
+    }
+    Ok(())
+}

@@ -1,0 +1,175 @@
+//! The end of a copy: manifest, witness, journal, report, in this order.
+
+use std::os::fd::AsFd;
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::context::Context;
+use super::ledger::Listing;
+use super::log::Log;
+use super::report::Report;
+use super::standing::Copied;
+use super::summary::Heading;
+use crate::error::{Error, ErrorKind, Side};
+use crate::exit::Exit;
+use crate::manifest::{self, PROBLEMS_FILE, Record, Sorter};
+use crate::seam;
+use crate::target::{LocalTarget, Target, Vacancy};
+
+/// What a run ends with.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Sealing<'r> {
+    pub(super) context: &'r Context,
+    pub(super) target: &'r LocalTarget,
+    pub(super) log: &'r Log,
+}
+
+/// Ends a run at the target: manifest first, then the witness has the last word.
+pub(super) fn seal(heading: &mut Heading, sealing: Sealing<'_>, ledger: Listing) {
+    let Sealing {
+        context, target, ..
+    } = sealing;
+    seam::point("manifest-writing");
+    let listed = add_journalled(sealing, ledger)
+        .and_then(|ledger| add_earlier(context, ledger, target))
+        .and_then(|sorter| manifest::write_sorted(sorter, target.home().job()));
+    seam::point("manifest-written");
+    match listed {
+        Ok(counts) => {
+            heading.manifest_records = counts.records;
+            heading.names_outside_b3sum = counts.outside_b3sum;
+        }
+        Err(error) => {
+            context.outcomes.problem(0, &error);
+            heading.fatal = Some(error.kind());
+        }
+    }
+    // A later run goes on with what is staged, unless nothing is left to do.
+    let keep = context.halted() || !context.outcomes.kinds().is_empty();
+    if let Err(error) = target.close(keep) {
+        context.outcomes.problem(0, &error);
+        heading.fatal = Some(error.kind());
+    }
+}
+
+/// Adds the files that earlier runs of this job copied and that are still there as they were.
+fn add_journalled(sealing: Sealing<'_>, mut ledger: Listing) -> Result<Listing, Error> {
+    let Some(earlier) = sealing.log.earlier() else {
+        return Ok(ledger);
+    };
+    let mut stager = sealing.target.stager("earlier")?;
+    for done in earlier.iter_done() {
+        let copied = Copied::of(&done);
+        let there = stager.vacancy(done.target_path);
+        if !matches!(there, Ok(Vacancy::File(stamp)) if stamp == copied.stamp) {
+            continue;
+        }
+        let record = Record {
+            path: done.target_path.to_vec(),
+            digest: copied.digest,
+        };
+        ledger.sorter.push(&record).map_err(unlisted)?;
+    }
+    Ok(ledger)
+}
+
+fn unlisted(source: std::io::Error) -> Error {
+    let what = "list what an earlier run copied";
+    let path = manifest::B3SUM_FILE;
+    Error::new(ErrorKind::RecordWrite, Side::Record, path, what).because(source)
+}
+
+/// Adds the files of the newest manifest that are still there, if this run met files that were
+/// there already, and the names it linked to them: it goes on with what an earlier run began, and
+/// its manifest is to cover both. What this run copied itself comes first and counts.
+fn add_earlier(context: &Context, ledger: Listing, target: &LocalTarget) -> Result<Sorter, Error> {
+    let Listing { mut sorter, owed } = ledger;
+    if !context.outcomes.met_existing() && !context.interrupted.load(Relaxed) {
+        return Ok(sorter);
+    }
+    let Some(job) = target.home().newest_job() else {
+        return Ok(sorter);
+    };
+    let mut stager = target.stager("earlier")?;
+    let unreadable = |error: &Error| {
+        let line = format!(
+            "the manifest of the run before cannot be read ({error}); \
+             files it copied are not listed in this one"
+        );
+        context.session.observer.note(&line);
+    };
+    let records = match manifest::load(job.as_fd()) {
+        Ok(records) => records,
+        Err(error) => {
+            unreadable(&error);
+            return Ok(sorter);
+        }
+    };
+    for record in records {
+        let record = match record {
+            Ok(record) => record,
+            Err(error) => {
+                unreadable(&error);
+                break;
+            }
+        };
+        if !matches!(stager.vacancy(&record.path), Ok(Vacancy::File(_))) {
+            continue;
+        }
+        let links = owed.get(&record.path).into_iter().flatten();
+        let linked = links.map(|name| Record {
+            path: name.clone(),
+            digest: record.digest,
+        });
+        for record in linked.chain([record.clone()]) {
+            sorter.push(&record).map_err(unlisted)?;
+        }
+    }
+    Ok(sorter)
+}
+
+/// Writes the report. `whole_job`: all sources of the job were here, so that it can be finished.
+///
+/// # Errors
+/// `RecordWrite`.
+pub(super) fn write_report(
+    sealing: Sealing<'_>,
+    report: &Report,
+    whole_job: bool,
+) -> Result<(), Error> {
+    let Sealing {
+        context,
+        target,
+        log,
+    } = sealing;
+    let is_complete = report.exit_code == Exit::Success.code() && whole_job;
+    // Without a journal there is nothing to end; that it failed is in the report.
+    if !log.has_failed() {
+        log.end(is_complete, report.exit_code)?;
+        seam::point("end-recorded");
+    }
+    if let Err(error) = context.outcomes.finish_spool() {
+        context
+            .session
+            .observer
+            .note(&format!("{PROBLEMS_FILE} is incomplete: {error}"));
+    }
+    let mut json = serde_json::to_vec_pretty(report).map_err(|source| {
+        Error::new(
+            ErrorKind::RecordWrite,
+            Side::Record,
+            "report.json",
+            "write the report",
+        )
+        .because(source)
+    })?;
+    json.push(b'\n');
+    target.home().write_record("report.json", &json)?;
+    seam::point("report-written");
+    target.home().set_latest()?;
+    seam::point("latest-set");
+    if is_complete {
+        target.home().finish()?;
+        seam::point("current-removed");
+    }
+    Ok(())
+}

@@ -1,0 +1,152 @@
+//! What earlier runs of a job left of a file: whether it is done, ours, begun, or none of these.
+//!
+//! A file is skipped for one reason only: the journal says that it is done, its source has the
+//! stamp it was read with, and its target the stamp it was published with. That size and time look
+//! right is never a reason: a power cut leaves files of the right size and time that are zeros.
+
+use crate::digest::BlockValue;
+use crate::journal::{self, BlocksView, Done, Loaded};
+use crate::scan::{Entry, FileStamp};
+use crate::seam;
+use crate::target::{StageId, TargetStamp, Vacancy};
+
+/// What earlier runs of a job left under the name of an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// Nothing that is known to be ours.
+    New,
+    /// It is done, and unchanged on both sides.
+    Done(Copied),
+    /// It was done, and its source has changed since: what is there is ours to replace.
+    Changed,
+    /// It has its name and is ours, but was never acknowledged.
+    Unacknowledged(TargetStamp),
+}
+
+/// A file that was copied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Copied {
+    pub(crate) digest: blake3::Hash,
+    pub(crate) stamp: TargetStamp,
+}
+
+impl Copied {
+    /// Returns what the journal says of a file that is done.
+    pub(crate) fn of(done: &Done<'_>) -> Self {
+        Self {
+            digest: blake3::Hash::from_bytes(done.digest),
+            stamp: found(done.target_stamp),
+        }
+    }
+}
+
+/// Returns a stamp as the target has it.
+pub(crate) fn found(stamp: journal::TargetStamp) -> TargetStamp {
+    TargetStamp {
+        ino: stamp.ino,
+        size: stamp.size,
+        mtime: stamp.mtime,
+    }
+}
+
+/// Returns what `earlier` says of an entry of `source`, given what is under its name now.
+pub(crate) fn standing(
+    earlier: &Loaded,
+    source: u32,
+    entry: &Entry,
+    path: &[u8],
+    there: Vacancy,
+) -> Standing {
+    let Some(stamp) = there.stamp() else {
+        return Standing::New;
+    };
+    if seam::bug("size-and-mtime-skip")
+        && (stamp.size, stamp.mtime) == (entry.stamp.size, entry.stamp.mtime)
+    {
+        let digest = earlier.done(path).map_or([0; 32], |done| done.digest);
+        let digest = blake3::Hash::from_bytes(digest);
+        return Standing::Done(Copied { digest, stamp });
+    }
+    if let Some(done) = earlier.done(path) {
+        return by_done(&done, source, entry, stamp);
+    }
+    let Some(naming) = earlier.naming(path) else {
+        let looks_copied = (stamp.size, stamp.mtime) == (entry.stamp.size, entry.stamp.mtime);
+        if earlier.has_gaps() && looks_copied && earlier.failed(path).is_none() {
+            // What said so may be lost: it is read from the source, hashed and written again.
+            return Standing::Unacknowledged(stamp);
+        }
+        return Standing::New;
+    };
+    if found(naming.target_stamp) == stamp {
+        return Standing::Unacknowledged(stamp);
+    }
+    // It was about to be replaced, and was not: what was done before is still there.
+    match earlier.done_before(path) {
+        Some(done) => by_done(&done, source, entry, stamp),
+        None => Standing::New,
+    }
+}
+
+fn by_done(done: &Done<'_>, source: u32, entry: &Entry, stamp: TargetStamp) -> Standing {
+    if found(done.target_stamp) != stamp && !seam::bug("target-stamp-ignored") {
+        return Standing::New;
+    }
+    let same_source = done.source == source && done.source_stamp == entry.stamp.into();
+    if same_source || seam::bug("source-stamp-ignored") {
+        Standing::Done(Copied::of(done))
+    } else {
+        Standing::Changed
+    }
+}
+
+/// What is staged of a large file, durable and recorded.
+#[derive(Debug)]
+pub(crate) struct Partial<'a> {
+    pub(crate) id: StageId,
+    /// How many blocks, from the first on.
+    pub(crate) block_count: u64,
+    view: BlocksView<'a>,
+}
+
+impl<'a> Partial<'a> {
+    /// Returns the values of all its blocks, in order.
+    pub(crate) fn values(&self) -> impl Iterator<Item = &'a BlockValue> {
+        self.view.values()
+    }
+
+    /// Returns the blocks that were synced last: the number of the first, and their values.
+    pub(crate) fn last(&self) -> Option<(u64, &'a [BlockValue])> {
+        self.view.slices().last()
+    }
+}
+
+/// Returns what is staged of the file at `path` if its source still has the stamp it was read with.
+pub(crate) fn partial<'a>(
+    earlier: &'a Loaded,
+    source: u32,
+    path: &[u8],
+    now: FileStamp,
+) -> Option<Partial<'a>> {
+    let view = earlier.blocks(path)?;
+    let same = view.source == source && view.source_stamp == now.into();
+    if !same || view.block_count == 0 {
+        return None;
+    }
+    let id = staged(&view)?;
+    Some(Partial {
+        id,
+        block_count: view.block_count,
+        view,
+    })
+}
+
+/// Returns where blocks were staged.
+pub(crate) fn staged(view: &BlocksView<'_>) -> Option<StageId> {
+    let thread = std::str::from_utf8(view.stage.thread).ok()?;
+    Some(StageId {
+        thread: thread.into(),
+        number: view.stage.number,
+        ino: view.stage_ino,
+    })
+}
