@@ -9,10 +9,10 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
 use inhaul::error::ErrorKind;
-use inhaul::journal::Tail;
+use inhaul::journal::{Grade, Tail};
 use journal_support::{
     Folder, HEADER_LEN, Owned, append_all, assert_answers, assert_holds, blocks, bounds, done, end,
-    sample, source,
+    naming, sample, source, verified,
 };
 
 /// Numbers without end, the same in every run: SplitMix64.
@@ -254,7 +254,14 @@ fn a_later_segment_whose_head_is_hit_is_passed_over() {
 /// Each answer is checked again, for what was read once may be read again, from the medium.
 #[test]
 fn a_record_that_changes_after_loading_vanishes() {
-    let records = [done("a", 1), done("b", 2), blocks("f", 1, 0, &[5; 4])];
+    let records = [
+        done("a", 1),
+        done("b", 2),
+        naming("b", 3),
+        naming("c", 4),
+        verified("a", Grade::Near),
+        blocks("f", 1, 0, &[5; 4]),
+    ];
     let (_, frames) = journal(&records);
     for hit in 1..frames.len() {
         let folder = Folder::new();
@@ -262,12 +269,19 @@ fn a_record_that_changes_after_loading_vanishes() {
         let loaded = folder.read().unwrap();
         let path = folder.path("journal");
         let file = std::fs::File::options().write(true).open(path).unwrap();
-        // In the digest, or in the last value.
-        let at = frames[hit].start + if hit == 3 { frames[3].len() - 20 } else { 40 };
+        // In the number of the source, or in the last value.
+        let at = match hit {
+            6 => frames[6].end - 20,
+            _ => frames[hit].start + 14,
+        };
         file.write_at(&[0xee], at as u64).unwrap();
         assert_eq!(loaded.done(b"a").is_some(), hit != 1);
-        assert_eq!(loaded.done(b"b").is_some(), hit != 2);
-        assert_eq!(loaded.blocks(b"f").is_some(), hit != 3);
+        assert_eq!(loaded.done_before(b"b").is_some(), hit != 2 && hit != 3);
+        assert_eq!(loaded.naming(b"b").is_some(), hit != 3);
+        assert_eq!(loaded.naming(b"c").is_some(), hit != 4);
+        // That it was read back is known from the load; of what, is asked again.
+        assert_eq!(loaded.verified(b"a").is_some(), hit != 1);
+        assert_eq!(loaded.blocks(b"f").is_some(), hit != 6);
     }
 }
 

@@ -9,13 +9,18 @@
 mod journal_support;
 
 use std::io::Write as _;
+use std::ops::ControlFlow;
 use std::os::unix::fs::symlink;
+use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Instant;
 
 use inhaul::error::ErrorKind;
-use inhaul::journal::{HEAP_LEN_MAX, Tail, Writer};
-use journal_support::{Folder, append_all, assert_holds, blocks, done, failed, sample};
+use inhaul::journal::{Follower, Grade, HEAP_LEN_MAX, Position, Record, Tail};
+use journal_support::{
+    Folder, append_all, assert_holds, assert_latched, blocks, done, failed, naming, sample,
+    verified,
+};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Set in a child of a test: where it works.
@@ -40,6 +45,20 @@ fn again(test: &str, folder: &Folder, wrapper: &str) -> Output {
     output
 }
 
+/// Runs one test of this binary again as a child in which the `bad`-th fdatasync fails, once.
+fn again_with_bad_sync(test: &str, bad: u32) {
+    let traced = Command::new("strace").args(["-f", "true"]).output();
+    if !traced.is_ok_and(|output| output.status.success()) {
+        eprintln!("SKIPPED: strace is missing or not allowed");
+        return;
+    }
+    let wrapper = format!(
+        "exec strace -f -o /dev/null -e trace=fdatasync \
+         -e inject=fdatasync:error=EIO:when={bad} \"$@\""
+    );
+    again(test, &on_disk(), &wrapper);
+}
+
 fn is_child() -> bool {
     let is_child = std::env::var_os(CHILD).is_some();
     if is_child {
@@ -56,17 +75,6 @@ fn child_folder() -> Folder {
 
 fn on_disk() -> Folder {
     Folder::of(tempfile::tempdir().unwrap())
-}
-
-fn assert_latched(writer: &mut Writer) {
-    assert!(writer.has_failed());
-    let now = Instant::now();
-    for _ in 0..3 {
-        let error = writer.append(&done("late", 1).get(), now).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::RecordWrite);
-        assert!(error.reason().contains("failed earlier"), "{error}");
-        assert_eq!(writer.commit().unwrap_err().kind(), ErrorKind::RecordWrite);
-    }
 }
 
 #[test]
@@ -109,23 +117,8 @@ fn after_a_failed_write_nothing_is_acknowledged_any_more() {
 #[test]
 fn after_a_failed_sync_nothing_is_acknowledged_any_more() {
     if !is_child() {
-        let traced = Command::new("strace").args(["-f", "true"]).output();
-        if !traced.is_ok_and(|output| output.status.success()) {
-            writeln!(
-                std::io::stderr(),
-                "SKIPPED: strace is missing or not allowed"
-            )
-            .unwrap();
-            return;
-        }
-        // The third sync fails, once: a fourth would say yes.
-        let wrapper = "exec strace -f -o /dev/null -e trace=fdatasync \
-                       -e inject=fdatasync:error=EIO:when=3 \"$@\"";
-        again(
-            "after_a_failed_sync_nothing_is_acknowledged_any_more",
-            &on_disk(),
-            wrapper,
-        );
+        // A fourth would say yes.
+        again_with_bad_sync("after_a_failed_sync_nothing_is_acknowledged_any_more", 3);
         return;
     }
     let folder = child_folder();
@@ -137,6 +130,28 @@ fn after_a_failed_sync_nothing_is_acknowledged_any_more() {
     assert_eq!(error.kind(), ErrorKind::RecordWrite);
     assert!(error.reason().contains("sync"), "{error}");
     assert_latched(&mut writer);
+}
+
+/// What a killed run wrote and never synced is trusted by a load, so it has to be durable first.
+#[test]
+fn what_is_opened_again_is_synced_before_it_is_trusted() {
+    let test = "what_is_opened_again_is_synced_before_it_is_trusted";
+    if !is_child() {
+        again_with_bad_sync(test, 1);
+        return;
+    }
+    let folder = child_folder();
+    let mut writer = folder.create();
+    writer
+        .append(&naming("a", 1).get(), Instant::now())
+        .unwrap();
+    writer.flush().unwrap();
+    drop(writer);
+    assert_holds(&folder.read().unwrap(), &[naming("a", 1)]);
+    let error = folder.open().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::RecordWrite);
+    assert!(error.reason().contains("sync"), "{error}");
+    assert_holds(&folder.open().unwrap().0, &[naming("a", 1)]);
 }
 
 #[test]
@@ -230,6 +245,12 @@ fn what_was_planted_under_its_name_is_not_opened() {
             ErrorKind::Refused,
             "{what}"
         );
+        let from = Position {
+            segment: 1,
+            len: bytes.len() as u64,
+        };
+        let follower = Follower::new(folder.fd(), Path::new("JOB"), from);
+        assert_eq!(follower.unwrap_err().kind(), ErrorKind::Refused, "{what}");
     };
 
     assert_eq!(folder.open().unwrap_err().kind(), ErrorKind::Missing);
@@ -304,6 +325,8 @@ fn the_heap_stays_below_its_bound_at_any_count() {
     );
 
     let mut writer = folder.create();
+    let mut follower = Follower::new(folder.fd(), Path::new("JOB"), writer.position()).unwrap();
+    let mut followed = 0;
     let now = Instant::now();
     let path = |n: u64| format!("some directory/another one/file number {n}");
     for n in 0..count {
@@ -315,14 +338,27 @@ fn the_heap_stays_below_its_bound_at_any_count() {
             _ => done(&name, byte),
         };
         writer.append(&record.get(), now).unwrap();
-        if n % 25_600 == 0 {
+        // Some are read back, and some named again after that.
+        if (2..6).contains(&(n % 100)) {
+            let read_back = verified(&name, Grade::Medium);
+            writer.append(&read_back.get(), now).unwrap();
+        }
+        if n % 100 == 2 {
+            writer.append(&naming(&name, byte).get(), now).unwrap();
+        }
+        if n % 25_600 == 0 || n + 1 == count {
             writer.commit().unwrap();
+            let mut visit = |_: Record<'_>| {
+                followed += 1;
+                ControlFlow::Continue(())
+            };
+            follower.next(writer.position(), &mut visit).unwrap();
         }
     }
-    writer.commit().unwrap();
+    assert_eq!(followed, count + 5 * (count / 100));
     let (loaded, _) = folder.open().unwrap();
     assert_eq!(loaded.tail(), Tail::Clean);
-    assert_eq!(loaded.done_count(), count - 2 * (count / 100));
+    assert_eq!(loaded.done_count(), count - 3 * (count / 100));
     assert_eq!(loaded.failed_count(), count / 100);
     for n in (0..count).step_by(997) {
         let name = path(n);
@@ -330,7 +366,15 @@ fn the_heap_stays_below_its_bound_at_any_count() {
         match n % 100 {
             0 => assert_eq!(loaded.blocks(name.as_bytes()).unwrap().block_count, 8),
             1 => assert!(loaded.failed(name.as_bytes()).is_some()),
-            _ => assert_eq!(loaded.done(name.as_bytes()).unwrap().digest, [byte; 32]),
+            2 => {
+                let before = loaded.done_before(name.as_bytes()).unwrap();
+                assert_eq!(before.digest, [byte; 32]);
+            }
+            part => {
+                assert_eq!(loaded.done(name.as_bytes()).unwrap().digest, [byte; 32]);
+                let grade = (part < 6).then_some(Grade::Medium);
+                assert_eq!(loaded.verified(name.as_bytes()), grade);
+            }
         }
         assert!(loaded.done(path(n + count).as_bytes()).is_none());
     }

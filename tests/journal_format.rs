@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 
 use inhaul::error::ErrorKind;
 use inhaul::journal::{
-    End, Identity, LABEL_LEN_MAX, PATH_LEN_MAX, REASON_LEN_MAX, Record, SOURCES_MAX, Stamp, Tail,
-    TargetStamp, VALUES_MAX,
+    End, GROUP_AGE_MAX, Grade, Identity, LABEL_LEN_MAX, PATH_LEN_MAX, Position, REASON_LEN_MAX,
+    Record, SOURCES_MAX, Stamp, Tail, TargetStamp, VALUES_MAX,
 };
 use journal_support::{
     Folder, Owned, What, append_all, assert_answers, assert_holds, blocks, done, end, failed,
-    finished_dir, head, sample, source,
+    finished_dir, head, naming, sample, source, verified,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -60,11 +60,11 @@ fn stamp() -> impl Strategy<Value = Stamp> {
 }
 
 fn what() -> impl Strategy<Value = What> {
-    let target = any::<(u64, u64, (i64, u32))>();
+    let target = || any::<(u64, u64, (i64, u32))>();
     let place = (bytes(200), any::<u64>(), any::<u64>(), 0..u64::MAX / 2);
     prop_oneof![
         (identity(), bytes(300), bytes(300)).prop_map(|(i, l, to)| What::Source(i, l, to)),
-        (any::<[u8; 32]>(), stamp(), target, any::<bool>()).prop_map(
+        (any::<[u8; 32]>(), stamp(), target(), any::<bool>()).prop_map(
             |(digest, stamp, (ino, size, mtime), linked)| {
                 What::Done(digest, stamp, TargetStamp { ino, size, mtime }, linked)
             }
@@ -79,6 +79,8 @@ fn what() -> impl Strategy<Value = What> {
                 values
             }
         ),
+        target().prop_map(|(ino, size, mtime)| What::Naming(TargetStamp { ino, size, mtime })),
+        prop_oneof![Just(Grade::Near), Just(Grade::Medium)].prop_map(What::Verified),
         (text(200), text(600)).prop_map(|(kind, reason)| What::Failed(kind, reason)),
         Just(What::Dir),
         any::<(bool, u8)>().prop_map(|(complete, code)| What::End(complete, code)),
@@ -87,7 +89,7 @@ fn what() -> impl Strategy<Value = What> {
 
 /// Short paths come again; long ones test lengths.
 fn record() -> impl Strategy<Value = Owned> {
-    let path = prop_oneof![bytes(2), bytes(300)];
+    let path = prop_oneof![bytes(2), vec(0..4_u8, 1), bytes(300)];
     (what(), 0..SOURCES_MAX, path).prop_map(|(what, source, path)| Owned {
         path: match what {
             What::Source(..) | What::End(..) => Vec::new(),
@@ -166,12 +168,33 @@ fn a_journal_made_by_hand_from_the_layout_is_read() {
     ];
     frame(&mut bytes, &mut tag, 4, 1, &file.concat());
     frame(&mut bytes, &mut tag, 8, 2, &[1, 0]);
+    let name = [
+        1_u32.to_le_bytes().to_vec(),
+        short(b"a/b"),
+        54_u64.to_le_bytes().to_vec(),
+        4000_u64.to_le_bytes().to_vec(),
+        [&(-5_i64).to_le_bytes()[..], &7_u32.to_le_bytes()].concat(),
+    ];
+    frame(&mut bytes, &mut tag, 9, 3, &name.concat());
+    for (seq, grade) in [(4, 1), (5, 2)] {
+        let read_back = [&1_u32.to_le_bytes()[..], &short(b"a/b"), &[grade]];
+        frame(&mut bytes, &mut tag, 10, seq, &read_back.concat());
+    }
+    frame(&mut bytes, &mut tag, 8, 6, &[1, 0]);
 
     let folder = Folder::new();
     folder.set_bytes(&bytes);
     let loaded = folder.read().unwrap();
     assert_eq!(loaded.head(), &head());
-    assert_holds(&loaded, &[done("a/b", 4), end(true, 0)]);
+    let records = [
+        done("a/b", 4),
+        end(true, 0),
+        naming("a/b", 4),
+        verified("a/b", Grade::Near),
+        verified("a/b", Grade::Medium),
+        end(true, 0),
+    ];
+    assert_holds(&loaded, &records);
     let expected = End {
         complete: true,
         exit_code: 0,
@@ -181,7 +204,7 @@ fn a_journal_made_by_hand_from_the_layout_is_read() {
 
     // And the same records written by the journal differ in the salt and in the tags alone.
     let ours = Folder::new();
-    ours.record(&[done("a/b", 4), end(true, 0)]);
+    ours.record(&records);
     let written = ours.bytes();
     assert_eq!(written.len(), bytes.len());
     assert_eq!(written[..16], bytes[..16]);
@@ -210,161 +233,6 @@ fn a_new_journal_is_private_and_empty() {
     let error = folder.try_create().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Refused);
     assert_holds(&folder.read().unwrap(), &[]);
-}
-
-#[test]
-fn the_last_record_of_a_path_holds() {
-    let folder = Folder::new();
-    let mut records = vec![
-        source(0, "one"),
-        source(2, "three"),
-        failed("a", "bad sector"),
-        done("b", 2),
-        done("a", 1),
-        failed("b", "mismatch"),
-        finished_dir("d"),
-        done("c", 3),
-        done("c", 4),
-        source(0, "one again"),
-    ];
-    folder.record(&records);
-    let (loaded, mut writer) = folder.open().unwrap();
-    assert_answers(&loaded, &records, &[]);
-    assert_eq!(loaded.done(b"a").unwrap().digest, [1; 32]);
-    assert!(loaded.failed(b"a").is_none());
-    assert!(loaded.done(b"b").is_none());
-    assert_eq!(loaded.failed(b"b").unwrap().reason, "mismatch");
-    assert_eq!(loaded.done(b"c").unwrap().digest, [4; 32]);
-    assert_eq!(loaded.done_bytes(), 1000 + 4000);
-    assert!(loaded.is_finished_dir(b"d"));
-    assert!(!loaded.is_finished_dir(b"a"));
-    let done_paths: Vec<&[u8]> = loaded.iter_done().map(|done| done.target_path).collect();
-    assert_eq!(done_paths, [b"a", b"c"]);
-    assert_eq!(loaded.source(0).unwrap().label, b"one again");
-    assert_eq!(loaded.source(1), None);
-    let indexes: Vec<u32> = loaded.sources().map(|source| source.index).collect();
-    assert_eq!(indexes, [0, 2]);
-
-    // Over a restart too; and an end is one only while nothing follows it.
-    let more = [done("b", 5), end(false, 75)];
-    append_all(&mut writer, &more);
-    records.extend(more);
-    let (loaded, mut writer) = folder.open().unwrap();
-    assert_answers(&loaded, &records, &[]);
-    let expected = End {
-        complete: false,
-        exit_code: 75,
-    };
-    assert_eq!(loaded.end(), Some(expected));
-    append_all(&mut writer, &[failed("c", "again")]);
-    let loaded = folder.read().unwrap();
-    assert_eq!(loaded.end(), None);
-    assert_eq!(loaded.done_count(), 2);
-}
-
-type BlocksCase<'a> = (&'a str, &'a [Owned], Option<(u64, &'a [u8])>);
-
-#[test]
-fn blocks_go_on_start_over_and_leave_no_gap() {
-    // What is recorded, and the copy and values that hold.
-    let cases: [BlocksCase<'_>; 9] = [
-        ("nothing", &[done("f", 1)], None),
-        ("one", &[blocks("f", 1, 0, &[1, 2])], Some((1, &[1, 2]))),
-        (
-            "goes on",
-            &[
-                blocks("f", 1, 0, &[1, 2]),
-                blocks("g", 9, 0, &[7]),
-                blocks("f", 1, 2, &[3]),
-                blocks("f", 1, 3, &[4, 5]),
-            ],
-            Some((1, &[1, 2, 3, 4, 5])),
-        ),
-        (
-            "goes back into the middle of an earlier record",
-            &[
-                blocks("f", 1, 0, &[1, 2, 3]),
-                blocks("f", 1, 3, &[4, 5, 6]),
-                blocks("f", 1, 6, &[7]),
-                blocks("f", 1, 4, &[50]),
-                blocks("f", 1, 5, &[60, 70]),
-            ],
-            Some((1, &[1, 2, 3, 4, 50, 60, 70])),
-        ),
-        (
-            "goes back to the border of two records",
-            &[
-                blocks("f", 1, 0, &[1, 2]),
-                blocks("f", 1, 2, &[3, 4]),
-                blocks("f", 1, 2, &[30]),
-            ],
-            Some((1, &[1, 2, 30])),
-        ),
-        (
-            "another copy starts over",
-            &[blocks("f", 1, 0, &[1, 2]), blocks("f", 2, 0, &[9])],
-            Some((2, &[9])),
-        ),
-        (
-            "the same copy starts over",
-            &[blocks("f", 1, 0, &[1, 2]), blocks("f", 1, 0, &[9])],
-            Some((1, &[9])),
-        ),
-        (
-            "a gap, and what follows it",
-            &[
-                blocks("f", 1, 0, &[1]),
-                blocks("f", 1, 2, &[3]),
-                blocks("f", 1, 3, &[4]),
-            ],
-            None,
-        ),
-        (
-            "another copy from the middle",
-            &[blocks("f", 1, 0, &[1]), blocks("f", 2, 1, &[2])],
-            None,
-        ),
-    ];
-    for (name, records, expected) in cases {
-        let folder = Folder::new();
-        folder.record(records);
-        let loaded = folder.read().unwrap();
-        let view = loaded.blocks(b"f");
-        let got = view.as_ref().map(|view| {
-            let values: Vec<u8> = view.values().map(|value| value[0]).collect();
-            assert_eq!(view.block_count, values.len() as u64, "{name}");
-            assert_eq!(view.stage.thread, b"w0");
-            assert_eq!(view.stage_ino, 1000 + view.stage.number);
-            let mut next = 0;
-            for (first, slice) in view.slices() {
-                assert_eq!(first, next, "{name}");
-                next += slice.len() as u64;
-            }
-            (view.stage.number, values)
-        });
-        let got = got.as_ref().map(|(number, values)| (*number, &values[..]));
-        assert_eq!(got, expected, "{name}");
-    }
-}
-
-#[test]
-fn many_runs_side_by_side_outgrow_their_first_scratch() {
-    let folder = Folder::new();
-    let mut records = Vec::new();
-    for first in 0..40 {
-        for file in 0..200_u64 {
-            let value = u8::try_from((first * 7 + file) % 256).unwrap();
-            records.push(blocks(&format!("f{file}"), file, first, &[value]));
-        }
-    }
-    folder.record(&records);
-    let loaded = folder.read().unwrap();
-    for file in 0..200_u64 {
-        let view = loaded.blocks(format!("f{file}").as_bytes()).unwrap();
-        assert_eq!(view.stage.number, file);
-        let expected = (0..40).map(|first| u8::try_from((first * 7 + file) % 256).unwrap());
-        assert!(view.values().map(|value| value[0]).eq(expected));
-    }
 }
 
 #[test]
@@ -407,6 +275,11 @@ fn what_is_too_long_is_refused_and_harms_nothing() {
         source(SOURCES_MAX - 1, "x"),
     ];
     append_all(&mut writer, &longest);
+    for mut record in [naming("", 1), verified("", Grade::Near)] {
+        record.path = vec![b'x'; PATH_LEN_MAX + 1];
+        let error = writer.append(&record.get(), now).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::RecordWrite);
+    }
     // A reason is for reading: its end is cut off, between characters.
     let reason = "\u{e4}".repeat(REASON_LEN_MAX);
     append_all(&mut writer, &[failed("f", &format!("x{reason}"))]);
@@ -446,6 +319,21 @@ fn a_group_is_due_after_256_files_or_1_gib_or_1_second() {
     writer.commit().unwrap();
     assert!(!writer.is_due(start));
 
+    // Neither by names nor by what was read back, but these grow old too.
+    for _ in 0..300 {
+        writer.append(&naming("x", 200).get(), start).unwrap();
+        let read_back = verified("x", Grade::Medium);
+        writer.append(&read_back.get(), start).unwrap();
+    }
+    assert!(!writer.is_due(later(999)));
+    assert!(writer.is_due(later(1000)));
+    writer.commit().unwrap();
+    writer
+        .append(&verified("x", Grade::Near).get(), start)
+        .unwrap();
+    assert_eq!(writer.deadline(), Some(later(1000)));
+    writer.commit().unwrap();
+
     // By bytes: of finished files, and of blocks.
     let mut large = done("x", 0);
     if let What::Done(_, stamp, ..) = &mut large.what {
@@ -475,6 +363,38 @@ fn nothing_is_written_before_a_commit_and_everything_after_it() {
     writer.append(&done("y", 1).get(), Instant::now()).unwrap();
     drop(writer);
     assert_eq!(folder.read().unwrap().tail(), Tail::Clean);
+}
+
+#[test]
+fn a_flush_writes_and_leaves_the_rest_to_a_commit() {
+    let folder = Folder::new();
+    let mut writer = folder.create();
+    let now = Instant::now();
+    let head = Position {
+        segment: 1,
+        len: folder.bytes().len() as u64,
+    };
+    assert_eq!(writer.position(), head);
+    writer.flush().unwrap();
+    assert_eq!(writer.deadline(), None, "there was nothing to flush");
+    writer.append(&naming("x", 1).get(), now).unwrap();
+    writer.flush().unwrap();
+    assert_holds(&folder.read().unwrap(), &[naming("x", 1)]);
+    let flushed = folder.bytes().len();
+    // Written, but still to be committed.
+    assert_eq!(writer.position(), head);
+    assert_eq!(writer.deadline(), Some(now + GROUP_AGE_MAX));
+    writer.append(&done("x", 1).get(), now).unwrap();
+    assert_eq!(folder.bytes().len(), flushed);
+    writer.commit().unwrap();
+    let expected = [naming("x", 1), done("x", 1)];
+    assert_holds(&folder.read().unwrap(), &expected);
+    let len = folder.bytes().len() as u64;
+    assert_eq!(writer.position(), Position { segment: 1, len });
+    assert_eq!(writer.deadline(), None);
+    drop(writer);
+    let (_, writer) = folder.open().unwrap();
+    assert_eq!(writer.position(), Position { segment: 1, len });
 }
 
 #[test]

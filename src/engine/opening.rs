@@ -16,6 +16,7 @@ use super::session::Session;
 use super::standing::Copied;
 use crate::error::{Error, ErrorKind, Side};
 use crate::journal::{self, Identity, JobHead, Likeness, Loaded, Record, Writer};
+use crate::manifest::PROBLEMS_FILE;
 use crate::plan::{self, Recognised, Source, TargetPlace, identity};
 use crate::scan::Tree;
 use crate::seam;
@@ -117,8 +118,8 @@ fn load(
             seam::point("journal-opened");
             if loaded.has_gaps() {
                 session.observer.note(
-                    "the journal of this job is damaged: what it said after the damage is lost, \
-                     and those files are copied and hashed again",
+                    "the journal of this job is not whole (a power cut does that): files it lost \
+                     sight of are read, hashed and copied again",
                 );
             }
             Ok(Some(Begun {
@@ -243,6 +244,7 @@ impl Opening {
             }
         }
         writer.commit()?;
+        home.remove_record(PROBLEMS_FILE)?;
         seam::point("journal-created");
         let continues = pass == Pass::First;
         sweep(home, loaded.as_ref().filter(|_| continues))?;

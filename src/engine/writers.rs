@@ -13,6 +13,7 @@ use super::context::Context;
 use crate::buffer::View;
 use crate::error::{Error, ErrorKind, Side};
 use crate::scan::{Attributes, Entry, Kind};
+use crate::seam;
 use crate::target::{Outline, Stager};
 
 /// Files that may wait for one writer. Their buffers are bounded by the lanes' credits anyway.
@@ -164,6 +165,7 @@ impl<'r> Writer<'r> {
                     self.stager.discard(staged);
                     return Err(error);
                 }
+                seam::point("small-written");
                 // The buffer goes back to its lane before the slower part.
                 drop(view);
                 let sealed = self.stager.seal(staged, size, path, replace, attributes)?;

@@ -20,6 +20,7 @@ use rustix::io::Errno;
 
 use super::{Completion, Op, Request};
 use crate::buffer::{ALIGN, View};
+use crate::seam;
 
 /// How many rounds in a row must stop at the same byte before it is the end of the file.
 ///
@@ -121,7 +122,7 @@ impl Transfer {
             Op::WriteBack { .. } | Op::Sync => return Step::Done(request),
         };
         let reached = self.at + moved;
-        if reached >= self.want {
+        if reached >= self.want || !reads && seam::bug("short-write-ignored") {
             return Step::Done(self.restore(request));
         }
         if moved == 0 && !reads {

@@ -54,10 +54,11 @@ impl Follower {
         let start = from
             .len
             .saturating_sub(u64_of(HEADER_LEN + size_of::<Tag>()));
-        let window = window(folder, from.segment, file.as_fd(), start, from.len)?;
-        let tag = tag_before(window.bytes(), window.bytes().len());
+        let (map, reached) = window(folder, from.segment, file.as_fd(), start, from.len)?;
+        let bytes = map.readable(reached);
+        let tag = tag_before(bytes, bytes.len()).filter(|_| bytes.len() == map.bytes().len());
         let tag = tag.copied().ok_or_else(|| {
-            let what = "followed from a place where no record can begin";
+            let what = "followed from a place where no record begins";
             folder.error(ErrorKind::RecordCorrupt, from.segment, what)
         })?;
         Ok(Self {
@@ -115,18 +116,14 @@ impl Follower {
         while self.at < end {
             let start = self.at;
             let window_end = end.min(start.saturating_add(u64_of(WINDOW_LEN)));
-            let window = window(
-                self.folder(),
-                self.segment,
-                self.file.as_fd(),
-                start,
-                window_end,
-            )?;
-            let mut rest = window.bytes();
-            while !rest.is_empty() {
+            let file = self.file.as_fd();
+            let (map, reached) = window(self.folder(), self.segment, file, start, window_end)?;
+            let mut rest = map.readable(reached);
+            let is_cut = u64_of(rest.len()) < end - start;
+            while self.at < end {
                 let Some((frame, record)) = self.fitting(rest) else {
                     // A window may end within a frame, but never within its first.
-                    if window_end < end && start < self.at {
+                    if is_cut && start < self.at {
                         break;
                     }
                     return Err(self.corrupt("a record does not fit those before it"));
@@ -213,14 +210,14 @@ fn open(folder: Folder<'_>, number: u32) -> Result<OwnedFd, Error> {
     file.ok_or_else(|| folder.error(ErrorKind::Missing, number, "this job has no such journal"))
 }
 
-/// Maps a segment from `start` to `end`, and sees to it that all of that can be read.
+/// Maps a segment from `start` to `end`; returns as well how much of that can be read.
 fn window(
     folder: Folder<'_>,
     number: u32,
     file: BorrowedFd<'_>,
     start: u64,
     end: u64,
-) -> Result<ReadMap, Error> {
+) -> Result<(ReadMap, usize), Error> {
     let corrupt = |what| folder.error(ErrorKind::RecordCorrupt, number, what);
     // Shorter than what was committed, it has been cut: touching the rest would be SIGBUS.
     if u64_of(folder.len(number, file)?) < end {
@@ -228,10 +225,8 @@ fn window(
     }
     let len = usize::try_from(end.saturating_sub(start)).map_err(|_| corrupt("too long"))?;
     let map = folder.map_from(number, file, start, len)?;
-    if map.reach(0, len) < len {
-        return Err(corrupt("cannot be read"));
-    }
-    Ok(map)
+    let reached = map.reach(0, len);
+    Ok((map, reached))
 }
 
 fn u64_of(len: usize) -> u64 {

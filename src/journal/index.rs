@@ -68,6 +68,11 @@ impl State {
     fn grade(self) -> Option<Grade> {
         Grade::of(u8::try_from(self.0 >> Place::BITS).ok()?)
     }
+
+    /// Returns it as a number; behind a header, no place is 0.
+    fn non_zero(self) -> io::Result<NonZeroU64> {
+        NonZeroU64::new(self.0).ok_or_else(|| io::ErrorKind::InvalidData.into())
+    }
 }
 
 #[derive(Debug)]
@@ -144,7 +149,9 @@ impl Index {
         let path = path_of(record).unwrap_or_default();
         let hash = self.hasher.hash(path);
         let is_it = |state| is_of(segments, State(state).place(), path);
-        let old = self.states.put(dir, hash, place.non_zero()?, is_it)?;
+        let old = self
+            .states
+            .put(dir, hash, State::new(place, None).non_zero()?, is_it)?;
         let old = old.map(|old| State(old.get()).place());
         let old_record = old.and_then(|old| segments.record(old));
         if let Some(old) = &old_record {
@@ -162,9 +169,8 @@ impl Index {
             _ if self.before.find(hash, is_it).is_some() => place,
             _ => return Ok(()),
         };
-        self.before
-            .put(dir, hash, before.non_zero()?, is_it)
-            .map(drop)
+        let before = State::new(before, None).non_zero()?;
+        self.before.put(dir, hash, before, is_it).map(drop)
     }
 
     fn verify(
@@ -173,21 +179,20 @@ impl Index {
         segments: &Segments,
         verified: &Verified<'_>,
     ) -> io::Result<()> {
-        let path = verified.target_path;
-        let hash = self.hasher.hash(path);
-        let is_it = |state| is_of(segments, State(state).place(), path);
-        let Some(state) = self.states.find(hash, is_it) else {
+        let hash = self.hasher.hash(verified.target_path);
+        let is_done = |state| {
+            matches!(segments.record(State(state).place()),
+                Some(Record::Done(done)) if done.target_path == verified.target_path)
+        };
+        let Some(state) = self.states.find(hash, is_done) else {
             return Ok(());
         };
-        let state = State(state.get());
-        if !matches!(segments.record(state.place()), Some(Record::Done(_))) {
-            return Ok(());
-        }
+        let old = State(state.get());
         // What was seen on the medium once stays seen.
-        let grade = state.grade().max(Some(verified.grade));
-        let value = NonZeroU64::new(State::new(state.place(), grade).0);
-        let value = value.ok_or(io::ErrorKind::InvalidData)?;
-        self.states.put(dir, hash, value, is_it).map(drop)
+        let grade = old.grade().max(Some(verified.grade));
+        let state = State::new(old.place(), grade).non_zero()?;
+        let is_old = |state| state == old.0;
+        self.states.put(dir, hash, state, is_old).map(drop)
     }
 
     fn find(&self, segments: &Segments, path: &[u8]) -> Option<State> {

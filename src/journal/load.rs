@@ -338,15 +338,17 @@ fn index_error(folder: Folder<'_>, error: io::Error) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use std::fs::File;
     use std::time::Instant;
 
-    use super::super::record::{Blocks, Failed, FinishedDir, Record, Stage, Stamp};
+    use super::super::record::{
+        Blocks, Done, Failed, FinishedDir, Grade, Naming, Record, Stage, Stamp, TargetStamp,
+        Verified,
+    };
     use super::super::{Identity, JobHead, create};
     use super::*;
 
-    #[test]
-    fn paths_whose_hashes_collide_are_told_apart() {
+    /// Loads what `write` has written, with an index in which paths have four hashes.
+    fn load_with_collisions(write: impl FnOnce(&mut dyn FnMut(Record<'_>))) -> Loaded {
         let dir = tempfile::tempdir().unwrap();
         let handle = File::open(dir.path()).unwrap();
         let head = JobHead {
@@ -354,47 +356,53 @@ mod tests {
             options: [0; 32],
             target: Identity::default(),
         };
-        let mut writer = create(handle.as_fd(), Path::new("JOB"), &head).unwrap();
-        let paths: Vec<String> = (0..600).map(|n| format!("f{n}")).collect();
-        for (n, path) in (0..).zip(&paths) {
-            let target_path = path.as_bytes();
-            let (source, kind) = (n, "source-read");
-            let failed = Record::Failed(Failed {
-                source,
-                target_path,
-                kind,
-                reason: path,
-            });
-            let blocks = Record::Blocks(Blocks {
-                source,
-                target_path,
-                stage: Stage {
-                    thread: b"w",
-                    number: n.into(),
-                },
-                stage_ino: 1,
-                source_stamp: Stamp::default(),
-                first_block: 0,
-                values: &[[7; 32]],
-            });
-            let dir = Record::Dir(FinishedDir {
-                source,
-                target_path,
-            });
-            let last = if n % 3 == 0 { dir } else { failed.clone() };
-            for record in [failed, blocks, last] {
-                writer.append(&record, Instant::now()).unwrap();
-            }
-        }
+        let label = Path::new("JOB");
+        let mut writer = create(handle.as_fd(), label, &head).unwrap();
+        write(&mut |record| writer.append(&record, Instant::now()).unwrap());
         writer.commit().unwrap();
         let folder = Folder {
             dir: handle.as_fd(),
-            label: Path::new("JOB"),
+            label,
         };
         let hasher = PathHasher::colliding();
         let mut load = Load::new(folder, handle.as_fd(), false, hasher).unwrap();
         let end = load.walk_all().unwrap();
-        let loaded = load.finish(&end);
+        load.finish(&end)
+    }
+
+    #[test]
+    fn paths_whose_hashes_collide_are_told_apart() {
+        let paths: Vec<String> = (0..600).map(|n| format!("f{n}")).collect();
+        let loaded = load_with_collisions(|append| {
+            for (n, path) in (0..).zip(&paths) {
+                let target_path = path.as_bytes();
+                let (source, kind) = (n, "source-read");
+                let failed = Record::Failed(Failed {
+                    source,
+                    target_path,
+                    kind,
+                    reason: path,
+                });
+                let blocks = Record::Blocks(Blocks {
+                    source,
+                    target_path,
+                    stage: Stage {
+                        thread: b"w",
+                        number: n.into(),
+                    },
+                    stage_ino: 1,
+                    source_stamp: Stamp::default(),
+                    first_block: 0,
+                    values: &[[7; 32]],
+                });
+                let dir = Record::Dir(FinishedDir {
+                    source,
+                    target_path,
+                });
+                let last = if n % 3 == 0 { dir } else { failed.clone() };
+                [failed, blocks, last].into_iter().for_each(&mut *append);
+            }
+        });
         for (n, path) in (0..).zip(&paths) {
             let target_path = path.as_bytes();
             assert_eq!(loaded.is_finished_dir(target_path), n % 3 == 0);
@@ -406,5 +414,54 @@ mod tests {
         assert_eq!(loaded.failed_count(), 400);
         assert!(loaded.failed(b"f600").is_none());
         assert!(loaded.blocks(b"f600").is_none());
+    }
+
+    #[test]
+    fn what_was_before_a_name_and_what_was_read_back_are_told_apart_too() {
+        let paths: Vec<String> = (0..600).map(|n| format!("f{n}")).collect();
+        let byte = |n: u32| n.to_le_bytes()[0];
+        let loaded = load_with_collisions(|append| {
+            for (source, path) in (0..).zip(&paths) {
+                let target_path = path.as_bytes();
+                let done = Record::Done(Done {
+                    source,
+                    target_path,
+                    digest: [byte(source); 32],
+                    source_stamp: Stamp::default(),
+                    target_stamp: TargetStamp::default(),
+                    linked: false,
+                });
+                let verified = Record::Verified(Verified {
+                    source,
+                    target_path,
+                    grade: Grade::Near,
+                });
+                let naming = Record::Naming(Naming {
+                    source,
+                    target_path,
+                    target_stamp: TargetStamp::default(),
+                });
+                let last = if source % 3 == 0 {
+                    naming
+                } else {
+                    done.clone()
+                };
+                [done, verified.clone(), last, verified]
+                    .into_iter()
+                    .for_each(&mut *append);
+            }
+        });
+        for (n, path) in (0..).zip(&paths) {
+            let target_path = path.as_bytes();
+            let digest = |done: Done<'_>| done.digest[0];
+            let (done, before, grade) = match n % 3 {
+                0 => (None, Some(byte(n)), None),
+                _ => (Some(byte(n)), None, Some(Grade::Near)),
+            };
+            assert_eq!(loaded.done(target_path).map(digest), done);
+            assert_eq!(loaded.done_before(target_path).map(digest), before);
+            assert_eq!(loaded.verified(target_path), grade);
+        }
+        assert!(loaded.done_before(b"f600").is_none());
     }
 }

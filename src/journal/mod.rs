@@ -1,4 +1,5 @@
-//! The journal: what has been acknowledged, in the order it was; a run resumes from it.
+//! The journal: what was about to be named, acknowledged and read back, in the order it was; a run
+//! resumes from it.
 //!
 //! ```text
 //! TARGET/.inhaul/JOB/
@@ -37,7 +38,22 @@
 //! fits and a `seq` below 2^48 whose tag fits the 16 bytes before it; or when the next frame fits
 //! the tag that the bad one ought to have had (then it is that tag which was hit). Where so much
 //! looks like a frame that checking it all would take long, that counts as damage. Both ways the
-//! same prefix is trusted; the difference is only whether the rest is kept.
+//! same prefix is trusted; the difference is only whether the rest is kept. A power cut can look
+//! like damage: of what was written but not synced, a later page may reach the medium before an
+//! earlier one.
+//!
+//! What is trusted is made durable before [`open`] returns, for a run that was killed may have
+//! written what it never synced.
+//!
+//! # What holds of a path
+//!
+//! Its last record: `Naming`, `Done`, `Failed` or `Dir`. A `Verified` adds to the `Done` before it
+//! and a `Naming` remembers the one it overtook; `Blocks` go beside all of these.
+//!
+//! # While it grows
+//!
+//! [`Writer::position`] tells how far it is durable, and a [`Follower`] reads up to there, through
+//! maps of bounded length that never reach beyond.
 //!
 //! # Memory
 //!
@@ -112,4 +128,5 @@ pub const GROUP_AGE_MAX: std::time::Duration = std::time::Duration::from_secs(1)
 
 /// Heap that a writer and a loaded journal take together at most, in bytes, whatever their length:
 /// the write buffer with the largest frame, one table of sources, tables that are still small.
+/// A [`Follower`] takes none but for its own few fields.
 pub const HEAP_LEN_MAX: usize = 8 << 20;

@@ -1,8 +1,7 @@
 //! Files of a journal: found, opened, made durable, cut; and frames in them, by place.
 
 use std::fs::File;
-use std::io::{self, Write};
-use std::num::NonZeroU64;
+use std::io::Write;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -206,11 +205,6 @@ impl Place {
         let index = u64::from(u8::try_from(index).ok()?);
         let offset = u64::try_from(offset).ok()?;
         (offset >> OFFSET_BITS == 0).then_some(Self(index << OFFSET_BITS | offset))
-    }
-
-    /// Returns it as a number; behind a header, no offset is 0.
-    pub(super) fn non_zero(self) -> io::Result<NonZeroU64> {
-        NonZeroU64::new(self.0).ok_or_else(|| io::ErrorKind::InvalidData.into())
     }
 }
 

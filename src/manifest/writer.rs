@@ -42,17 +42,26 @@ impl ManifestWriter {
     /// # Errors
     /// `AlreadyExists` if the job has a manifest; otherwise what creating the file met.
     pub fn create(dir: BorrowedFd<'_>) -> io::Result<Self> {
-        // Our own descriptor: opened before the first write, so that no failed write-back can
-        // go unseen, and good for syncing even if `dir` is only a path.
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let dir = Arc::new(rustix::fs::openat(dir, c".", flags, Mode::empty())?);
+        let writer = Self::replace(dir)?;
         for name in [B3SUM_FILE, NUL_FILE] {
-            match rustix::fs::statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW) {
+            match rustix::fs::statat(&writer.dir, name, AtFlags::SYMLINK_NOFOLLOW) {
                 Err(Errno::NOENT) => {}
                 Ok(_) => return Err(Errno::EXIST.into()),
                 Err(errno) => return Err(errno.into()),
             }
         }
+        Ok(writer)
+    }
+
+    /// The same for a job that may have a manifest from an earlier run: it is replaced.
+    ///
+    /// # Errors
+    /// What creating the file met.
+    pub fn replace(dir: BorrowedFd<'_>) -> io::Result<Self> {
+        // Our own descriptor: opened before the first write, so that no failed write-back can
+        // go unseen, and good for syncing even if `dir` is only a path.
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let dir = Arc::new(rustix::fs::openat(dir, c".", flags, Mode::empty())?);
         Ok(Self {
             b3sum: Staged::create(&dir, B3SUM_FILE)?,
             nul: None,
@@ -97,16 +106,25 @@ impl ManifestWriter {
     /// # Errors
     /// What syncing or renaming met. A failed sync is never tried again: what it lost is unknown.
     pub fn publish(self) -> io::Result<Counts> {
+        let has_nul = self.nul.is_some();
         if let Some(nul) = self.nul {
             nul.publish()?;
         }
         self.b3sum.publish()?;
+        if !has_nul {
+            // An earlier run's; what it lists is in the one that was just published.
+            match rustix::fs::unlinkat(&self.dir, NUL_FILE, AtFlags::empty()) {
+                Ok(()) => rustix::fs::fsync(&self.dir)?,
+                Err(Errno::NOENT) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
         Ok(self.counts)
     }
 }
 
-/// Writes the manifest of the job directory `dir` from everything in `sorter`, and publishes it.
-/// Of several records with one path the first that was pushed counts.
+/// Writes the manifest of the job directory `dir` from everything in `sorter`, and publishes it, in
+/// place of an earlier run's. Of several records with one path the first that was pushed counts.
 ///
 /// # Durability
 /// That of [`ManifestWriter::publish`].
@@ -115,7 +133,7 @@ impl ManifestWriter {
 /// [`ErrorKind::RecordWrite`].
 pub fn write_sorted(sorter: Sorter, dir: BorrowedFd<'_>) -> Result<Counts, Error> {
     let write = || {
-        let mut writer = ManifestWriter::create(dir)?;
+        let mut writer = ManifestWriter::replace(dir)?;
         let mut last: Option<Vec<u8>> = None;
         sorter.finish(&mut |record| {
             if last.as_ref() == Some(&record.path) {
@@ -270,6 +288,24 @@ mod tests {
             assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
             assert_eq!(names(dir.path()), [name]);
         }
+    }
+
+    #[test]
+    fn the_manifest_of_an_earlier_run_is_replaced_by_name() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["manifest.b3", "manifest.nul"] {
+            std::fs::write(dir.path().join(name), "first").unwrap();
+        }
+        let handle = File::open(dir.path()).unwrap();
+        let mut writer = ManifestWriter::replace(handle.as_fd()).unwrap();
+        writer.push(&record(b"a")).unwrap();
+        drop(ManifestWriter::replace(handle.as_fd()).unwrap());
+        let first = std::fs::read(dir.path().join("manifest.b3")).unwrap();
+        assert_eq!(first, b"first");
+        writer.publish().unwrap();
+        assert_eq!(names(dir.path()), ["manifest.b3"]);
+        let second = std::fs::read_to_string(dir.path().join("manifest.b3")).unwrap();
+        assert_eq!(second, format!("{ONE}  a\n"));
     }
 
     #[test]

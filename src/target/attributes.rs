@@ -28,6 +28,7 @@ use rustix::thread::{CapabilitySet, capabilities};
 use super::inode::Inode;
 use crate::beneath;
 use crate::scan::Attributes;
+use crate::seam;
 
 const ACL_ACCESS: &[u8] = b"system.posix_acl_access";
 const ACL_DEFAULT: &[u8] = b"system.posix_acl_default";
@@ -233,6 +234,9 @@ fn apply_when(
     }
     let inode = Inode::new(fd);
     let mut done = Applied::default();
+    if seam::bug("mode-before-owner") {
+        done.note("mode", inode.chmod(attributes.mode & 0o7777));
+    }
     done.owner_kept = set_owner(&inode, &now, attributes, policy, &mut done);
     if kind != FileType::Symlink {
         let privileged = |wanted: bool| wanted && done.owner_kept;

@@ -14,15 +14,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use rustix::fs::{AtFlags, Dir, FileType, FlockOperation, Mode, OFlags};
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
+use super::sweep::{clear_stage, each_staged, list, sweep};
 use crate::beneath;
 use crate::error::{Error, ErrorKind, Side};
 
 /// Name of the private folder in a target.
 pub const HOME: &str = ".inhaul";
-const STAGE: &str = "stage";
+pub(super) const STAGE: &str = "stage";
 const LATEST: &str = "latest";
 const CURRENT: &str = "current";
 
@@ -43,7 +44,7 @@ fn record_error(path: &Path, what: &str, errno: Errno) -> Error {
     Error::new(ErrorKind::RecordWrite, Side::Record, path, what).because(errno)
 }
 
-fn open_dir(at: BorrowedFd<'_>, name: &str) -> Result<OwnedFd, Errno> {
+pub(super) fn open_dir(at: BorrowedFd<'_>, name: &str) -> Result<OwnedFd, Errno> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     rustix::fs::openat(at, name, flags, Mode::empty())
 }
@@ -298,6 +299,21 @@ impl Home {
             .map_err(|errno| fail("publish", errno))
     }
 
+    /// Takes a record of an earlier run of this job away, if there is one.
+    ///
+    /// # Errors
+    /// `RecordWrite`.
+    pub fn remove_record(&self, name: &str) -> Result<(), Error> {
+        match rustix::fs::unlinkat(&self.job, name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(errno) => Err(record_error(
+                &self.job_label().join(name),
+                "replace what an earlier run wrote",
+                errno,
+            )),
+        }
+    }
+
     /// Opens the folder of the newest job with a manifest, if there is one.
     pub fn newest_job(&self) -> Option<OwnedFd> {
         linked_job(self.dir.as_fd(), LATEST)
@@ -419,74 +435,4 @@ fn make_job(dir: BorrowedFd<'_>) -> Result<(String, OwnedFd), Errno> {
         }
     }
     Err(Errno::EXIST)
-}
-
-/// Removes what all jobs but `mine` left staged. We hold the lock, so nobody is using it.
-fn sweep(home: BorrowedFd<'_>, mine: &str) -> Result<(), Errno> {
-    for (name, kind) in list(home)? {
-        if kind == FileType::Directory && name != mine.as_bytes() {
-            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let opened = rustix::fs::openat(home, name.as_slice(), flags, Mode::empty());
-            let Ok(job) = opened else { continue };
-            match clear_stage(job.as_fd()) {
-                // Whatever inhaul did not put there stays, and is in nobody's way.
-                Ok(()) | Err(Errno::NOENT | Errno::NOTEMPTY) => {}
-                Err(errno) => return Err(errno),
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Empties and removes `stage/*/NUMBER` of one job: numbers only, two levels, nothing else.
-fn clear_stage(job: BorrowedFd<'_>) -> Result<(), Errno> {
-    let stage = open_dir(job, STAGE)?;
-    each_staged(stage.as_fd(), &mut |_, dir, name| {
-        rustix::fs::unlinkat(dir, name, AtFlags::empty())
-    })?;
-    for (thread, kind) in list(stage.as_fd())? {
-        if let (FileType::Directory, Ok(thread)) = (kind, std::str::from_utf8(&thread)) {
-            remove_empty(stage.as_fd(), thread)?;
-        }
-    }
-    remove_empty(job, STAGE)
-}
-
-/// Is given the name of a thread's folder, the folder, and the name of a file in it.
-type VisitStaged<'a> = dyn FnMut(&str, BorrowedFd<'_>, &[u8]) -> Result<(), Errno> + 'a;
-
-/// Gives each numbered file of a stage to `visit`, with the name of the thread and its folder.
-fn each_staged(stage: BorrowedFd<'_>, visit: &mut VisitStaged<'_>) -> Result<(), Errno> {
-    for (thread, kind) in list(stage)? {
-        let (FileType::Directory, Ok(thread)) = (kind, std::str::from_utf8(&thread)) else {
-            continue;
-        };
-        let dir = open_dir(stage, thread)?;
-        for (name, kind) in list(dir.as_fd())? {
-            if kind != FileType::Directory && name.iter().all(u8::is_ascii_digit) {
-                visit(thread, dir.as_fd(), &name)?;
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Removes a directory unless something that is not ours is in it.
-fn remove_empty(parent: BorrowedFd<'_>, name: &str) -> Result<(), Errno> {
-    match rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR) {
-        Err(Errno::NOTEMPTY | Errno::EXIST) => Ok(()),
-        answer => answer,
-    }
-}
-
-fn list(dir: BorrowedFd<'_>) -> Result<Vec<(Vec<u8>, FileType)>, Errno> {
-    let mut entries = Vec::new();
-    for entry in Dir::read_from(dir)? {
-        let entry = entry?;
-        let name = entry.file_name().to_bytes();
-        if name != b"." && name != b".." {
-            entries.push((name.to_vec(), entry.file_type()));
-        }
-    }
-    Ok(entries)
 }

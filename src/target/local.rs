@@ -15,6 +15,7 @@ use super::{FsType, Sealed, Stager, Target, TargetStamp, fs_type};
 use crate::beneath::{self, DirCache};
 use crate::error::{Error, ErrorKind, Side};
 use crate::scan::{Attributes, as_path};
+use crate::seam;
 
 /// Directory descriptors each thread keeps open.
 const DIRS_KEPT: usize = 64;
@@ -152,7 +153,10 @@ impl Target for LocalTarget {
                 .map_err(|errno| self.error(path, "open the parent folder", errno))?
         };
         match rustix::fs::mkdirat(&parent, name, Mode::RWXU) {
-            Ok(()) => Ok(true),
+            Ok(()) => {
+                seam::point("dir-made");
+                Ok(true)
+            }
             Err(Errno::EXIST) => match beneath::open_dir(parent.as_fd(), name) {
                 Ok(_) => Ok(false),
                 Err(errno) => {
@@ -188,12 +192,14 @@ impl Target for LocalTarget {
     }
 
     fn finish_dir(&self, path: &[u8], attributes: &Attributes) -> Result<Applied, Error> {
+        seam::point("dir-finishing");
         let dir = beneath::read_dir_fd(self.root.as_fd(), path)
             .map_err(|errno| self.error(path, "open the folder to finish it", errno))?;
         let applied = attributes::apply(dir.as_fd(), attributes, &self.settings.policy);
         if !self.fs.syncs_whole() {
             rustix::fs::fsync(&dir).map_err(|errno| self.error(path, "make it durable", errno))?;
         }
+        seam::point("dir-finished");
         Ok(applied)
     }
 
@@ -208,6 +214,7 @@ impl Target for LocalTarget {
     fn close(&self, keep: bool) -> Result<(), Error> {
         if !keep {
             self.home.clear_stage();
+            seam::point("stage-cleared");
         }
         self.publisher.close()
     }

@@ -14,6 +14,7 @@ mod local;
 mod null;
 mod publish;
 mod stage;
+mod sweep;
 
 use std::fmt::Debug;
 use std::os::fd::OwnedFd;

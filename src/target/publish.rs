@@ -23,6 +23,7 @@ use super::{Form, Sealed, TargetStamp};
 use crate::beneath::{self, DirCache};
 use crate::error::{Error, ErrorKind, Side};
 use crate::scan::as_path;
+use crate::seam;
 
 /// Gives names, and makes them durable.
 #[derive(Debug)]
@@ -63,20 +64,43 @@ impl Publisher {
     }
 
     pub(super) fn publish(&self, batch: &[Sealed]) -> Vec<Result<(), Error>> {
-        if let Err(errno) = self.sync_all() {
+        if seam::bug("rename-before-sync") {
+            return self.publish_in_the_wrong_order(batch);
+        }
+        seam::point("data-syncing");
+        if !seam::bug("no-sync-before-rename")
+            && let Err(errno) = self.sync_all()
+        {
             return batch
                 .iter()
                 .map(|sealed| Err(self.sync_error(sealed, errno)))
                 .collect();
         }
+        seam::point("data-synced");
         let mut answers: Vec<_> = batch.iter().map(|sealed| self.name(sealed)).collect();
+        seam::point("named-all");
         // Only where something was named: a path that leads elsewhere fails its own file.
         let named: Vec<&Sealed> = answers
             .iter()
             .zip(batch)
             .filter_map(|(answer, sealed)| answer.is_ok().then_some(sealed))
             .collect();
+        if seam::bug("no-sync-after-rename") {
+            return answers;
+        }
         if let Err(errno) = self.sync_dirs(&named).and_then(|()| self.sync_all()) {
+            for (answer, sealed) in answers.iter_mut().zip(batch) {
+                *answer = Err(self.sync_error(sealed, errno));
+            }
+        }
+        seam::point("names-synced");
+        answers
+    }
+
+    /// What `publish` would be if it named before it synced, for a test that must notice.
+    fn publish_in_the_wrong_order(&self, batch: &[Sealed]) -> Vec<Result<(), Error>> {
+        let mut answers: Vec<_> = batch.iter().map(|sealed| self.name(sealed)).collect();
+        if let Err(errno) = self.sync_all() {
             for (answer, sealed) in answers.iter_mut().zip(batch) {
                 *answer = Err(self.sync_error(sealed, errno));
             }
@@ -99,6 +123,7 @@ impl Publisher {
         }
         let there = rustix::fs::statat(stage, &number, AtFlags::SYMLINK_NOFOLLOW).map_err(fail)?;
         if super::stage::stamp_of(&there).ino == stamp.ino {
+            seam::point("withdrawn");
             rustix::fs::unlinkat(stage, &number, AtFlags::empty()).map_err(fail)
         } else {
             let back = RenameFlags::NOREPLACE;
@@ -108,7 +133,12 @@ impl Publisher {
 
     /// Asks the witness whether anything was lost since before the first write.
     pub(super) fn close(&self) -> Result<(), Error> {
+        seam::point("witness-asking");
+        if seam::bug("no-witness") {
+            return Ok(());
+        }
         let clean = rustix::fs::syncfs(&self.parts.witness);
+        seam::point("witness-answered");
         if let Err(errno) = clean {
             self.lost.store(true, SeqCst);
             let what = "the target lost data that was being written to it";
@@ -133,12 +163,19 @@ impl Publisher {
         if self.lost.load(SeqCst) {
             return Err(Errno::IO);
         }
-        rustix::fs::syncfs(&self.parts.sync).inspect_err(|_| self.lost.store(true, SeqCst))
+        let answer = rustix::fs::syncfs(&self.parts.sync);
+        if seam::bug("sync-error-ignored") {
+            return Ok(());
+        }
+        if seam::bug("sync-tried-again") {
+            return answer.or_else(|_| rustix::fs::syncfs(&self.parts.sync));
+        }
+        answer.inspect_err(|_| self.lost.store(true, SeqCst))
     }
 
     /// Syncs every directory that got a name, where syncing the whole does not.
     fn sync_dirs(&self, named: &[&Sealed]) -> Result<(), Errno> {
-        if !self.parts.sync_each {
+        if !self.parts.sync_each || seam::bug("no-dir-sync") {
             return Ok(());
         }
         let dirs: BTreeSet<&[u8]> = named
@@ -171,6 +208,7 @@ impl Publisher {
     }
 
     fn name(&self, sealed: &Sealed) -> Result<(), Error> {
+        seam::point("naming-one");
         let named = match &sealed.form {
             Form::Nothing => Ok(()),
             Form::Staged { dir, number } => {
@@ -184,6 +222,7 @@ impl Publisher {
             }
             Form::Link { existing } => self.link(existing, sealed),
         };
+        seam::point("named-one");
         named.map_err(|errno| {
             let path = self.parts.label.join(as_path(&sealed.target_path));
             match errno {

@@ -36,7 +36,7 @@ fn sync_fails_for_good(fs: Fs) {
     assert!(!(0..TOO_MANY).any(|n| is_named(&format!("sub/{n}"))));
     // What was sealed later is not blamed by the kernel, which has told its error and forgets it.
     for _ in 0..2 {
-        let link = inhaul::target::Sealed::link(b"sub/kept".to_vec(), b"new".to_vec(), false);
+        let link = inhaul::target::Sealed::link(b"sub/kept".to_vec(), b"new".to_vec(), false, None);
         let answers = target.publish(&[link]);
         assert_eq!(
             answers[0].as_ref().unwrap_err().kind(),

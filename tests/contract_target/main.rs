@@ -114,7 +114,7 @@ fn the_target_that_forgets_answers_as_the_others() {
     let (third, _) = stager
         .symlink(b"text", b"three".to_vec(), false, &plain(0))
         .unwrap();
-    let fourth = Sealed::link(b"one".to_vec(), b"four".to_vec(), true);
+    let fourth = Sealed::link(b"one".to_vec(), b"four".to_vec(), true, None);
     assert_eq!(second.target_path, b"two");
     publish(&target, &[first, second, third, fourth]);
     assert!(target.publish(&[]).is_empty());

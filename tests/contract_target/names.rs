@@ -50,9 +50,9 @@ pub(crate) fn one_answer_each_in_order(_: &Place, dir: &Path) {
         small(stager, "one", b"1", false),
         small(stager, "taken", b"2", false),
         small(stager, "three", b"3", false),
-        Sealed::link(b"no-such".to_vec(), b"four".to_vec(), false),
+        Sealed::link(b"no-such".to_vec(), b"four".to_vec(), false, None),
         small(stager, "folder", b"5", true),
-        Sealed::link(b"one".to_vec(), b"six".to_vec(), false),
+        Sealed::link(b"one".to_vec(), b"six".to_vec(), false, None),
         small(stager, "one", b"7", false),
     ];
     let answers = target.publish(&batch);
@@ -99,7 +99,7 @@ pub(crate) fn survives_a_power_cut(place: &Place, dir: &Path) {
     let batch = [
         large(stager.as_mut(), "sub/large", &bytes, false),
         small(stager.as_mut(), "sub/small", &bytes[..9000], false),
-        Sealed::link(b"sub/small".to_vec(), b"sub/link".to_vec(), false),
+        Sealed::link(b"sub/small".to_vec(), b"sub/link".to_vec(), false, None),
     ];
     publish(&target, &batch);
     // Not published: shows that this power cut does lose what was not synced.
@@ -151,7 +151,7 @@ pub(crate) fn taken_names_stay(_: &Place, dir: &Path) {
                 .symlink(b"new", name.into(), false, &plain(0))
                 .unwrap()
                 .0,
-            Sealed::link(b"other".to_vec(), name.into(), false),
+            Sealed::link(b"other".to_vec(), name.into(), false, None),
         ];
         for answer in target.publish(&batch) {
             assert_eq!(
@@ -220,7 +220,7 @@ pub(crate) fn replacing_by_a_link_is_atomic(_: &Place, dir: &Path) {
     ];
     publish(&target, &batch);
     watched(dir, "name", &wholes, || {
-        let link = |from: &[u8]| Sealed::link(from.to_vec(), b"name".to_vec(), true);
+        let link = |from: &[u8]| Sealed::link(from.to_vec(), b"name".to_vec(), true, None);
         for _ in 0..10 {
             // The second of each pair is there already.
             let links = [&b"a"[..], b"a", b"b", b"b"].into_iter().cycle().take(400);
@@ -243,7 +243,7 @@ pub(crate) fn replaced_symlinks_are_not_followed(_: &Place, dir: &Path) {
     let mut stager = stager(&target);
     let batch = [
         small(stager.as_mut(), "file", b"new", true),
-        Sealed::link(b"file".to_vec(), b"link".to_vec(), true),
+        Sealed::link(b"file".to_vec(), b"link".to_vec(), true, None),
     ];
     publish(&target, &batch);
     assert_eq!(std::fs::read(dir.join("precious")).unwrap(), b"old");

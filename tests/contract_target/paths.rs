@@ -39,9 +39,9 @@ fn refuses(dir: &Path, via: &str, kinds: &[ErrorKind]) {
             .symlink(b"text", below("link").into(), false, &plain(0))
             .unwrap()
             .0,
-        Sealed::link(b"ours".to_vec(), below("hard").into(), false),
-        Sealed::link(b"ours".to_vec(), below("file").into(), true),
-        Sealed::link(below("file").into(), b"stolen".to_vec(), false),
+        Sealed::link(b"ours".to_vec(), below("hard").into(), false, None),
+        Sealed::link(b"ours".to_vec(), below("file").into(), true, None),
+        Sealed::link(below("file").into(), b"stolen".to_vec(), false, None),
     ];
     errors.extend(target.publish(&batch).into_iter().map(Result::unwrap_err));
     assert_eq!(errors.len(), 11);

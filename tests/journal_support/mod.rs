@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use inhaul::error::Error;
+use inhaul::error::{Error, ErrorKind};
 use inhaul::journal::{
     self, Blocks, Done, End, Failed, FinishedDir, Grade, Identity, JobHead, Loaded, Naming, Record,
     Source, Stage, Stamp, TargetStamp, Verified, Writer,
@@ -80,6 +80,19 @@ pub(crate) fn append_all(writer: &mut Writer, records: &[Owned]) {
         writer.append(&record.get(), now).unwrap();
     }
     writer.commit().unwrap();
+}
+
+/// A writer that has failed once fails for good.
+pub(crate) fn assert_latched(writer: &mut Writer) {
+    assert!(writer.has_failed());
+    let now = Instant::now();
+    for _ in 0..3 {
+        let error = writer.append(&done("late", 1).get(), now).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::RecordWrite);
+        assert!(error.reason().contains("failed earlier"), "{error}");
+        assert_eq!(writer.flush().unwrap_err().kind(), ErrorKind::RecordWrite);
+        assert_eq!(writer.commit().unwrap_err().kind(), ErrorKind::RecordWrite);
+    }
 }
 
 pub(crate) fn identity(name: &str) -> Identity {
@@ -263,20 +276,47 @@ pub(crate) fn end(complete: bool, exit_code: u8) -> Owned {
     }
 }
 
+/// What [`done`] with the same arguments is named as.
+pub(crate) fn naming(path: &str, n: u8) -> Owned {
+    let target_stamp = TargetStamp {
+        ino: 50 + u64::from(n),
+        size: u64::from(n) * 1000,
+        mtime: (-5, 7),
+    };
+    Owned {
+        what: What::Naming(target_stamp),
+        source: 1,
+        path: path.into(),
+    }
+}
+
+pub(crate) fn verified(path: &str, grade: Grade) -> Owned {
+    Owned {
+        what: What::Verified(grade),
+        source: 1,
+        path: path.into(),
+    }
+}
+
 /// Records of every kind, with paths that come again.
 pub(crate) fn sample(count: usize) -> Vec<Owned> {
+    let path = |n: usize| format!("d/f{}", n % 60);
     (0..count)
         .map(|n| {
-            let path = format!("d/f{}", n % 60);
             let byte = u8::try_from(n % 251).unwrap();
-            match n % 11 {
+            match n % 13 {
                 0 => source(u32::from(byte), "drive"),
-                3 => failed(&path, "read: Input/output error"),
-                5 => blocks(&path, 1, 0, &[byte, byte + 1]),
-                6 => blocks(&format!("d/f{}", (n - 1) % 60), 1, 2, &[byte]),
-                8 => finished_dir(&path),
-                9 if n % 2 == 0 => end(false, 75),
-                _ => done(&path, byte),
+                3 => failed(&path(n), "read: Input/output error"),
+                5 => blocks(&path(n), 1, 0, &[byte, byte + 1]),
+                6 => blocks(&path(n - 1), 1, 2, &[byte]),
+                7 | 10 => naming(&path(n), byte),
+                8 => finished_dir(&path(n)),
+                9 if n.is_multiple_of(2) => end(false, 75),
+                // Of a file done a few records ago.
+                11 => naming(&path(n - 7), byte),
+                12 if n.is_multiple_of(2) => verified(&path(n - 10), Grade::Near),
+                12 => verified(&path(n - 10), Grade::Medium),
+                _ => done(&path(n), byte),
             }
         })
         .collect()
@@ -304,33 +344,69 @@ pub(crate) fn assert_holds(loaded: &Loaded, expected: &[Owned]) {
     assert_eq!(records.next(), None);
 }
 
-/// Compares every answer by path with what the last record for it says.
+/// What a journal ought to answer for a path.
+#[derive(Default)]
+struct Answers<'a> {
+    state: Option<Record<'a>>,
+    before: Option<Done<'a>>,
+    grade: Option<Grade>,
+}
+
+impl<'a> Answers<'a> {
+    fn after(records: &'a [Owned], path: &[u8]) -> Self {
+        let mut answers = Self::default();
+        for record in records.iter().filter(|record| record.path == path) {
+            let before = match (record.get(), &answers.state) {
+                (Record::Verified(verified), Some(Record::Done(_))) => {
+                    answers.grade = answers.grade.max(Some(verified.grade));
+                    continue;
+                }
+                (Record::Naming(_), Some(Record::Done(done))) => Some(*done),
+                (Record::Naming(_), Some(Record::Naming(_))) => answers.before,
+                (Record::Naming(_) | Record::Done(_) | Record::Failed(_) | Record::Dir(_), _) => {
+                    None
+                }
+                _ => continue,
+            };
+            answers = Self {
+                state: Some(record.get()),
+                before,
+                grade: None,
+            };
+        }
+        answers
+    }
+}
+
+/// Compares every answer by path with what the records for it say.
 pub(crate) fn assert_answers(loaded: &Loaded, expected: &[Owned], also: &[Owned]) {
-    let (mut done_count, mut failed_count) = (0, 0);
+    let (mut done_count, mut linked_count, mut failed_count) = (0, 0, 0);
     let mut seen = std::collections::HashSet::new();
     for path in expected.iter().chain(also).map(|record| &record.path) {
         if !seen.insert(path) {
             continue;
         }
-        let is_state = |r: &&Owned| matches!(r.what, What::Done(..) | What::Failed(..) | What::Dir);
-        let mut states = expected.iter().filter(|record| &record.path == path);
-        let last = states.rfind(is_state).map(Owned::get);
-        assert_eq!(
-            loaded.done(path).map(Record::Done),
-            last.clone().filter(|r| matches!(r, Record::Done(_)))
-        );
-        assert_eq!(
-            loaded.failed(path).map(Record::Failed),
-            last.clone().filter(|r| matches!(r, Record::Failed(_)))
-        );
-        assert_eq!(
-            loaded.is_finished_dir(path),
-            matches!(last, Some(Record::Dir(_)))
-        );
-        done_count += u64::from(matches!(last, Some(Record::Done(_))));
-        failed_count += u64::from(matches!(last, Some(Record::Failed(_))));
+        let answers = Answers::after(expected, path);
+        let (mut done, mut naming, mut failed, mut is_dir) = (None, None, None, false);
+        match answers.state {
+            Some(Record::Done(record)) => done = Some(record),
+            Some(Record::Naming(record)) => naming = Some(record),
+            Some(Record::Failed(record)) => failed = Some(record),
+            Some(Record::Dir(_)) => is_dir = true,
+            _ => {}
+        }
+        assert_eq!(loaded.done(path), done);
+        assert_eq!(loaded.verified(path), answers.grade);
+        assert_eq!(loaded.naming(path), naming);
+        assert_eq!(loaded.done_before(path), answers.before);
+        assert_eq!(loaded.failed(path), failed);
+        assert_eq!(loaded.is_finished_dir(path), is_dir);
+        done_count += u64::from(done.is_some());
+        linked_count += u64::from(done.is_some_and(|done| done.linked));
+        failed_count += u64::from(failed.is_some());
     }
     assert_eq!(loaded.done_count(), done_count);
+    assert_eq!(loaded.linked_count(), linked_count);
     assert_eq!(loaded.failed_count(), failed_count);
     assert_eq!(loaded.iter_done().count() as u64, done_count);
     assert_eq!(loaded.iter_failed().count() as u64, failed_count);

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use inhaul::engine::job::{CopyJob, EngineSettings, Existing, IoChoice, Preserve};
+use inhaul::engine::job::{CopyJob, EngineSettings, Existing, IoChoice, Preserve, Verify};
 use inhaul::engine::report::{LaneReport, PROBLEMS_MAX, Problem, Report};
 use inhaul::engine::telemetry::Telemetry;
 use inhaul::engine::{Observer, Session};
@@ -145,6 +145,8 @@ pub(crate) fn job(sources: &[PathBuf], target: &Path) -> CopyJob {
         files_from: None,
         existing: Existing::Refuse,
         preserve: Preserve::default(),
+        verify: Verify::None,
+        resume: None,
         engine: EngineSettings {
             // No test needs more, and several run at once.
             memory: 64 << 20,
