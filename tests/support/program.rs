@@ -213,12 +213,23 @@ impl Running {
         }
     }
 
-    fn text(&self) -> String {
-        use std::os::unix::fs::FileExt;
-        let mut bytes = vec![0; 1 << 16];
-        let count = self.stderr.read_at(&mut bytes, 0).unwrap_or(0);
-        String::from_utf8_lossy(&bytes[..count]).into_owned()
+    /// Returns what it has written to standard output so far.
+    pub(crate) fn stdout_so_far(&self) -> Vec<u8> {
+        so_far(&self.stdout)
     }
+
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&so_far(&self.stderr)).into_owned()
+    }
+}
+
+/// Returns what is in a file that another process writes, without moving where it writes.
+fn so_far(file: &File) -> Vec<u8> {
+    use std::os::unix::fs::FileExt;
+    let len = file.metadata().unwrap().len();
+    let mut bytes = vec![0; usize::try_from(len).unwrap()];
+    file.read_exact_at(&mut bytes, 0).unwrap();
+    bytes
 }
 
 fn code_of(status: ExitStatus) -> i32 {

@@ -1,0 +1,362 @@
+//! Power cuts of a copy: images of its target at random moments, and what must be true of each.
+//!
+//! Two kinds of target. One is an image whose clones are taken while the copy runs: what was
+//! written to it is there, and what was not synced may be missing. The other is a drive with a
+//! write cache of its own: whatever no flush reached may be gone, out of order, or torn.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use inhaul::journal;
+
+use crate::drive::{Drive, Spared};
+use crate::support::dice::Dice;
+use crate::support::judge::{Node, Tree, b3sum_agrees, files, rsync_differences, walk};
+use crate::support::lab::{Lab, clone_file};
+use crate::support::mounts::{Fs, Mounted};
+use crate::support::program::{Running, inhaul, run};
+
+/// How the target is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// An image that is cloned.
+    Clone,
+    /// A drive with a write cache.
+    Cache,
+}
+
+/// The target of a copy.
+#[derive(Debug)]
+enum Target {
+    Clone(Mounted),
+    Cache(Box<Drive>),
+}
+
+/// An image of a target as a power cut left it.
+#[derive(Debug)]
+pub(crate) struct Image {
+    path: PathBuf,
+    /// When and how it was made.
+    pub(crate) story: String,
+    /// Files that the copy had said were durable.
+    acknowledged: u64,
+    /// Whether it had said that everything is.
+    pub(crate) all_done: bool,
+}
+
+/// What is copied, and where to.
+#[derive(Debug)]
+pub(crate) struct Bench {
+    // The target goes before the lab it lies in.
+    target: Option<Target>,
+    originals: Tree,
+    source: PathBuf,
+    lab: Lab,
+    fs: Fs,
+    way: Way,
+    number: u64,
+}
+
+impl Bench {
+    /// Makes one; `fill` makes what is to be copied.
+    pub(crate) fn new(fs: Fs, way: Way, fill: impl FnOnce(&Path)) -> Self {
+        let lab = Lab::new();
+        let source = lab.dir("source");
+        fill(&source);
+        Self {
+            target: None,
+            originals: walk(&source),
+            source,
+            lab,
+            fs,
+            way,
+            number: 0,
+        }
+    }
+
+    /// Returns how many files are copied.
+    pub(crate) fn files(&self) -> usize {
+        files(&self.originals)
+    }
+
+    /// Where every target is mounted: each run of the same command finds the same paths.
+    fn point(&self) -> PathBuf {
+        match self.way {
+            Way::Clone => self.lab.join("target"),
+            Way::Cache => self.lab.join("drive/mounted"),
+        }
+    }
+
+    /// Begins a target, blank or with what an image holds.
+    pub(crate) fn begin(&mut self, image: Option<&Image>) {
+        self.target = None;
+        let mib = match self.fs {
+            Fs::Ext4 => 128,
+            Fs::Xfs => 320,
+            Fs::Btrfs => 256,
+        };
+        let target = match (self.way, image) {
+            (Way::Clone, None) => {
+                let path = self.lab.join("target.img");
+                File::create(&path).unwrap().set_len(mib << 20).unwrap();
+                let mounted = Mounted::make(&self.point(), &path, self.fs, "noatime");
+                Target::Clone(mounted)
+            }
+            (Way::Clone, Some(image)) => {
+                let path = self.lab.join("target.img");
+                clone_file(&File::open(&image.path).unwrap(), &path);
+                Target::Clone(Mounted::open(&self.point(), &path, self.fs).unwrap())
+            }
+            (Way::Cache, None) => {
+                Target::Cache(Box::new(Drive::new(&self.lab.join("drive"), self.fs, mib)))
+            }
+            (Way::Cache, Some(image)) => {
+                let dir = self.lab.join("drive");
+                Target::Cache(Box::new(Drive::with_image(&dir, self.fs, &image.path)))
+            }
+        };
+        if let Target::Cache(drive) = &target {
+            drive.set_cache(true);
+        }
+        self.target = Some(target);
+    }
+
+    /// Makes the drive deaf to flushes.
+    pub(crate) fn deafen(&self) {
+        match &self.target {
+            Some(Target::Cache(drive)) => drive.set_deaf(true),
+            _ => panic!("only a drive can be deaf"),
+        }
+    }
+
+    /// Ends the target.
+    pub(crate) fn end(&mut self) {
+        self.target = None;
+    }
+
+    /// Starts the command, with what only this run gets; `bug` is put in.
+    pub(crate) fn start(&self, more: &[&str], bug: Option<&str>) -> Running {
+        let mut command = inhaul(&[&"copy", &"--json"]);
+        command.args(more).args([&self.source, &self.point()]);
+        if let Some(bug) = bug {
+            command.env("INHAUL_TEST_BUG", bug);
+        }
+        Running::start(command)
+    }
+
+    /// Cuts the power of the target, as far as the image goes.
+    pub(crate) fn cut(&mut self, dice: &mut Dice, story: &str, stdout: &[u8]) -> Image {
+        self.number += 1;
+        let path = self.lab.join(format!("{}.img", self.number));
+        // Asked before the cut, not after it.
+        let acknowledged = acknowledged(stdout);
+        let how = match self.target.as_ref().unwrap() {
+            Target::Clone(mounted) => {
+                clone_file(&File::open(mounted.image_path()).unwrap(), &path);
+                "clone".to_owned()
+            }
+            Target::Cache(drive) => {
+                let spared = Spared::ALL[dice.index(4)];
+                format!("{:?}", drive.cut_power(spared, dice, &path))
+            }
+        };
+        Image {
+            path,
+            story: format!("{:?} {story}, {how}", self.fs),
+            acknowledged,
+            all_done: false,
+        }
+    }
+
+    /// Cuts the power at these moments of a run, its start being the first.
+    pub(crate) fn cut_at(
+        &mut self,
+        running: &mut Running,
+        moments: &[Duration],
+        dice: &mut Dice,
+    ) -> Vec<Image> {
+        let start = Instant::now();
+        let cut = |moment: &Duration| {
+            std::thread::sleep(moment.saturating_sub(start.elapsed()));
+            let state = if running.alive() {
+                ""
+            } else {
+                ", when it was over"
+            };
+            let story = format!("after {:?}{state}", start.elapsed());
+            let stdout = running.stdout_so_far();
+            self.cut(dice, &story, &stdout)
+        };
+        moments.iter().map(cut).collect()
+    }
+
+    /// Mounts an image in the place of the target and says what is wrong with it. Then goes on
+    /// with the copy, unless `only_look`, and says what is wrong with that.
+    pub(crate) fn judge(&mut self, image: &Image, only_look: bool) -> Vec<String> {
+        self.target = None;
+        let mut complaints = match Mounted::open(&self.point(), &image.path, self.fs) {
+            Ok(target) => {
+                let mut complaints = self.look(target.path(), image);
+                if !only_look {
+                    complaints.extend(self.go_on(target.path()));
+                }
+                complaints
+            }
+            Err(told) => vec![format!("cannot be mounted: {told}")],
+        };
+        for complaint in &mut complaints {
+            *complaint = format!("{}: {complaint}", image.story);
+        }
+        match std::env::var_os("INHAUL_TEST_KEEP") {
+            Some(place) if !complaints.is_empty() && !only_look => {
+                let name = image.path.file_name().unwrap();
+                clone_file(
+                    &File::open(&image.path).unwrap(),
+                    &Path::new(&place).join(name),
+                );
+            }
+            _ => {}
+        }
+        std::fs::remove_file(&image.path).unwrap();
+        complaints
+    }
+
+    /// Looks at what is there after a power cut.
+    fn look(&self, target: &Path, image: &Image) -> Vec<String> {
+        let mut complaints = Vec::new();
+        let copy = target.join("source");
+        let copies = if copy.exists() {
+            walk(&copy)
+        } else {
+            Tree::new()
+        };
+        let mut there = 0;
+        for (path, node) in copies.iter().filter(|(_, node)| node.kind != "dir") {
+            let shown = path.escape_ascii();
+            match self.originals.get(path) {
+                None => complaints.push(format!("{shown}: unknown name")),
+                Some(original) if original.content != node.content => complaints.push(format!(
+                    "{shown}: {} bytes of {} under its final name, and not the right ones",
+                    node.size, original.size
+                )),
+                Some(original) => {
+                    there += u64::from(node.kind == "file");
+                    let of = |node: &Node| (node.mode, node.owner, node.time);
+                    if of(original) != of(node) {
+                        complaints.push(format!("{shown}: {node:?} is not {original:?}"));
+                    }
+                }
+            }
+        }
+        let done = self.recorded(target, &copies, &mut complaints);
+        if there < image.acknowledged {
+            let acknowledged = image.acknowledged;
+            complaints.push(format!("{there} files, of {acknowledged} acknowledged"));
+        }
+        if done < image.acknowledged {
+            let acknowledged = image.acknowledged;
+            complaints.push(format!("{done} recorded, of {acknowledged} acknowledged"));
+        }
+        if image.all_done {
+            let lost = self
+                .originals
+                .keys()
+                .filter(|path| !copies.contains_key(*path));
+            complaints.extend(lost.map(|path| format!("{}: lost", path.escape_ascii())));
+        }
+        complaints
+    }
+
+    /// Checks what the journals say is done; returns of how many files they say so.
+    fn recorded(&self, target: &Path, copies: &Tree, complaints: &mut Vec<String>) -> u64 {
+        let mut done = BTreeMap::new();
+        for folder in jobs(target) {
+            if !folder.join(journal::JOURNAL_FILE).exists() {
+                continue;
+            }
+            let dir = File::open(&folder).unwrap();
+            let scratch = File::open(self.lab.path()).unwrap();
+            match journal::read(dir.as_fd(), &folder, scratch.as_fd()) {
+                Ok(loaded) => {
+                    let records = loaded.iter_done();
+                    done.extend(records.map(|done| (done.target_path.to_vec(), done.digest)));
+                }
+                Err(error) => complaints.push(format!("{}: {error}", folder.display())),
+            }
+        }
+        for (path, digest) in &done {
+            let shown = path.escape_ascii();
+            let below = path.strip_prefix(b"source/").unwrap_or(path);
+            let original = self.originals.get(below).map(|node| &node.content[..]);
+            if original != Some(digest) {
+                complaints.push(format!("{shown}: recorded with another digest"));
+            }
+            if !copies.contains_key(below) {
+                complaints.push(format!("{shown}: recorded as done, and lost"));
+            }
+        }
+        done.len() as u64
+    }
+
+    /// Runs the command once more, which must make the copy whole. A job that was finished when
+    /// the power went is whole without.
+    fn go_on(&self, target: &Path) -> Vec<String> {
+        let mut complaints = Vec::new();
+        let home = target.join(".inhaul");
+        let is_finished = home.join("latest").exists() && !home.join("current").exists();
+        let ran = if is_finished {
+            run(&[&"verify", &target])
+        } else {
+            run(&[&"copy", &self.source, &target])
+        };
+        if ran.code != 0 {
+            let told = ran.err();
+            let told: Vec<&str> = told.lines().take(8).collect();
+            let told = told.join("\n    ");
+            complaints.push(format!("going on ends with code {}:\n    {told}", ran.code));
+            return complaints;
+        }
+        let differences = rsync_differences(&self.source, &target.join("source"), &[]);
+        if !differences.is_empty() {
+            let differences: Vec<&str> = differences.lines().take(8).collect();
+            let differences = differences.join("\n    ");
+            complaints.push(format!(
+                "after going on, rsync would change:\n    {differences}"
+            ));
+        }
+        let files = self.files();
+        if std::panic::catch_unwind(|| b3sum_agrees(target, files)).is_err() {
+            complaints.push("after going on, b3sum does not agree".to_owned());
+        }
+        for folder in jobs(target) {
+            if folder.join("stage").exists() {
+                complaints.push(format!("{}: a stage is left", folder.display()));
+            }
+        }
+        complaints
+    }
+}
+
+/// Returns the folders of all jobs of a target.
+fn jobs(target: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(target.join(".inhaul")) else {
+        return Vec::new();
+    };
+    let entries = entries.map(|entry| entry.unwrap());
+    entries
+        .filter(|entry| entry.file_type().unwrap().is_dir())
+        .map(|entry| entry.path())
+        .collect()
+}
+
+/// Returns how many files a run has said are durable, in the events it has printed.
+fn acknowledged(stdout: &[u8]) -> u64 {
+    let lines = stdout.split(|byte| *byte == b'\n');
+    let events = lines.filter_map(|line| serde_json::from_slice::<serde_json::Value>(line).ok());
+    let progress = events.filter(|event| event["type"] == "progress");
+    let done = progress.filter_map(|event| event["total"]["files_done"].as_u64());
+    done.max().unwrap_or(0)
+}
