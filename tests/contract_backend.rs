@@ -493,8 +493,8 @@ fn a_sync_answers_for_the_file_and_a_refusal_is_final() {
         };
         let completion = once(backend, request(open(&path, false).unwrap()));
         assert_eq!((completion.request.token, completion.result), (7, Ok(0)));
-        let (reader, _writer) = rustix::pipe::pipe().unwrap();
-        let completion = once(backend, request(Arc::new(reader)));
+        let (reader, _writer) = std::io::pipe().unwrap();
+        let completion = once(backend, request(Arc::new(reader.into())));
         assert_eq!(completion.result, Err(Errno::INVAL));
     });
 }

@@ -8,6 +8,7 @@ use super::limit::Limiter;
 use super::links::LinkTable;
 use super::log::Log;
 use super::outcomes::Outcomes;
+use super::readback::Evidence;
 use super::session::Session;
 use crate::digest::HashPool;
 use crate::error::{Error, ErrorKind};
@@ -38,6 +39,8 @@ pub(crate) struct Context {
     pub(crate) lost: OnceLock<ErrorKind>,
     /// The journal; `None` when nothing is written.
     pub(crate) log: Option<Arc<Log>>,
+    /// Where it is noted what was not read from the medium; `None` when that does not matter.
+    pub(crate) evidence: Option<Evidence>,
     /// Whether a failed sync is met with a second pass over everything not acknowledged, rather
     /// than reported.
     pub(crate) may_try_again: bool,

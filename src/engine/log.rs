@@ -318,6 +318,11 @@ impl Log {
         self.moved.notify_all();
     }
 
+    /// Returns how far acknowledging has come.
+    pub(crate) fn progress(&self) -> Progress {
+        *self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Waits until `enough` says so or nothing more will come, or a tenth of a second.
     pub(crate) fn wait(&self, enough: impl Fn(&Progress) -> bool) -> Progress {
         let tenth = std::time::Duration::from_millis(100);

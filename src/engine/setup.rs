@@ -65,6 +65,7 @@ pub(super) fn reading_context(
         interrupted: false.into(),
         lost: OnceLock::new(),
         log: None,
+        evidence: None,
         may_try_again: false,
     })
 }

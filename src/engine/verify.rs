@@ -209,7 +209,7 @@ fn deliver(feed: &mut Feed<'_>, batch: &mut Vec<Entry>) -> ControlFlow<()> {
     feed.deliver(batch)
 }
 
-fn entry(
+pub(super) fn entry(
     top: &Arc<Dir>,
     record: Record,
     dirs: &mut DirCache,

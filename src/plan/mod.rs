@@ -2,13 +2,15 @@
 //! each lane gets. Everything that can be refused is refused here, before anything is written.
 
 mod budget;
+mod identity;
 mod lanes;
 mod recognise;
 mod sources;
 mod space;
 
 pub use budget::{Budget, LANE_SLOTS_MAX, LANE_SLOTS_MIN};
+pub use identity::identity;
 pub use lanes::{LanePlan, lanes};
-pub use recognise::{Matched, Recognised, identity, recognise, source_identity};
+pub use recognise::{Matched, Recognised, recognise, source_identity};
 pub use sources::{NamedLink, Source, TargetPlace, check_landings, look_at_target, open_sources};
 pub use space::{Need, Room, room};

@@ -1,20 +1,10 @@
 //! stub
-use super::Source;
+use super::{Source, identity};
 use crate::error::Error;
 use crate::journal::{self, Identity};
-use crate::topology::{Location, Topology};
-use rustix::io::Errno;
-use std::os::fd::{AsFd, BorrowedFd};
+use crate::topology::Topology;
+use std::os::fd::AsFd;
 
-pub fn identity(dir: BorrowedFd<'_>, location: &Location) -> Result<Identity, Errno> {
-    Ok(Identity {
-        fs_uuid: None,
-        fs_type: location.mount.fs.clone(),
-        serial: None,
-        size: 0,
-        root_ino: rustix::fs::fstat(dir)?.st_ino,
-    })
-}
 #[derive(Debug)]
 pub struct Matched {
     pub index: u32,

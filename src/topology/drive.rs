@@ -229,17 +229,17 @@ fn backing(disk: &Path) -> Option<PathBuf> {
 }
 
 /// The udev record of a device: lines `E:KEY=VALUE`. Empty where udev does not run.
-struct Udev(String);
+pub(super) struct Udev(String);
 
 impl Udev {
-    fn read(sysfs: &Sysfs, (major, minor): (u32, u32)) -> Self {
+    pub(super) fn read(sysfs: &Sysfs, (major, minor): (u32, u32)) -> Self {
         let record = sysfs
             .udev()
             .and_then(|dir| std::fs::read(dir.join(format!("b{major}:{minor}"))).ok());
         Self(String::from_utf8_lossy(&record.unwrap_or_default()).into_owned())
     }
 
-    fn property(&self, key: &str) -> Option<String> {
+    pub(super) fn property(&self, key: &str) -> Option<String> {
         self.0
             .lines()
             .find_map(|line| {

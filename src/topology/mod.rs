@@ -8,7 +8,9 @@
 //! File systems without a block device of their own are resolved by type (`resolve`). What has
 //! no drive at all (NFS, tmpfs, FUSE) gets a unit key instead, so that it still has one lane.
 //!
-//! **Boundary.** Reads `/proc`, `/sys` and `/run/udev` only, never a drive. A wrong answer costs
+//! What outlives device names and mount points (`uuid`) is asked of an open directory.
+//!
+//! **Boundary.** Reads `/proc`, `/sys` and `/run/udev` only, never a drive. A wrong drive costs
 //! speed, not bytes: drives are told apart for scheduling, copies are not made on its word.
 
 mod drive;
@@ -16,6 +18,7 @@ mod groups;
 pub mod mountinfo;
 mod resolve;
 mod sysfs;
+mod uuid;
 
 #[cfg(test)]
 mod recorded;
@@ -30,6 +33,7 @@ pub use self::drive::{Drive, Transport};
 pub use self::groups::spindle_groups;
 pub use self::mountinfo::Mount;
 use self::sysfs::Sysfs;
+pub use self::uuid::{fs_uuid, subvolume};
 use crate::error::{Error, ErrorKind, Side};
 
 const MOUNTINFO: &str = "/proc/self/mountinfo";
@@ -54,6 +58,10 @@ pub struct Location {
     /// When `drives` is empty, the key of what is there instead: `nfs:server:/export`,
     /// `tmpfs:0:27`, `fuse:source`, `zfs:pool`. Empty when there are drives.
     pub unit: String,
+    /// UUID of the file system: of btrfs in sysfs's words, of others in udev's, from when the device
+    /// was last probed. `None` where udev does not run. What the kernel says of an open directory
+    /// ([`fs_uuid`]) counts more.
+    pub uuid: Option<String>,
 }
 
 impl Location {

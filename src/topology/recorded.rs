@@ -291,6 +291,37 @@ fn virtio_and_usb_disks_tell_what_they_can() {
 }
 
 #[test]
+fn sysfs_and_udev_know_file_systems_by_their_uuid() {
+    let machine = with_sata_disks();
+    let udev = tempfile::tempdir().unwrap();
+    for (device, uuid) in [("8:1", "4A21-77F0"), ("8:18", "aaaa-bbbb"), ("8:34", "")] {
+        let record = format!("E:ID_FS_UUID_ENC=no\nE:ID_FS_UUID={uuid}\n");
+        std::fs::write(udev.path().join(format!("b{device}")), record).unwrap();
+    }
+    let table = b"30 1 8:1 / /a rw - vfat /dev/sda1 rw\n\
+        31 1 0:40 /@ /b rw - btrfs /dev/sdb2 rw,subvol=/@\n\
+        32 1 8:34 / /c rw - exfat /dev/sdc2 rw\n\
+        33 1 8:33 / /d rw - exfat /dev/sdc1 rw\n\
+        34 1 0:50 / /e rw - nfs4 server:/x rw\n\
+        35 1 0:41 / /f rw - btrfs /dev/sda2 rw\n";
+    machine.btrfs(
+        "cccc-dddd",
+        &[&format!("{ATA_B}/sdb1"), &format!("{ATA}/sda2")],
+    );
+    let topology = Topology::with_roots(machine.0.path(), table).with_udev(udev.path());
+    let found: Vec<Option<String>> = topology
+        .mounts()
+        .iter()
+        .map(|mount| topology.locate_mount(mount).uuid)
+        .collect();
+    let known = |uuid: &str| Some(uuid.to_owned());
+    assert_eq!(
+        found,
+        [known("4A21-77F0"), known("aaaa-bbbb"), None, None, None]
+    );
+}
+
+#[test]
 fn an_empty_sysfs_is_no_error() {
     let topology = Topology::with_roots(Path::new("/nonexistent"), b"1 0 8:1 / / rw - ext4 x rw");
     let location = topology.locate_mount(&topology.mounts()[0]);

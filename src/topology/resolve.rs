@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::FileType;
 
-use super::mountinfo::Mount;
-use super::sysfs::Leaves;
+use super::drive::Udev;
+use super::mountinfo::{Mount, parse_device};
+use super::sysfs::{Leaves, attribute};
 use super::{Location, Topology};
 
 /// What is beneath a mount: drives, or the key of something else.
@@ -31,7 +32,25 @@ impl Topology {
             mount: mount.clone(),
             drives,
             unit,
+            uuid: self.uuid(mount),
         }
+    }
+
+    /// Returns the UUID of a mount's file system, as sysfs or udev's records tell it.
+    fn uuid(&self, mount: &Mount) -> Option<String> {
+        let first = mount.source.split(|&byte| byte == b':').next()?;
+        let device = if mount.device.0 != 0 {
+            mount.device
+        } else {
+            let node = self.block_of_source(first);
+            if mount.fs == "btrfs"
+                && let Some(btrfs) = self.sysfs.btrfs(first, node.as_deref())
+            {
+                return Some(btrfs.uuid);
+            }
+            parse_device(&attribute(&node?, "dev")?)?
+        };
+        Udev::read(&self.sysfs, device).property("ID_FS_UUID")
     }
 
     /// `seen` holds the mounts being resolved, so that an overlay whose layers lie on itself ends.
@@ -72,10 +91,11 @@ impl Topology {
     /// The mount names one device; sysfs lists all of the file system's.
     fn beneath_btrfs(&self, mount: &Mount) -> Beneath {
         let node = self.block_of_source(&mount.source);
-        let mut devices = self.sysfs.btrfs_devices(&mount.source, node.as_deref());
-        if devices.is_empty() {
-            devices.extend(node);
-        }
+        let known = self.sysfs.btrfs(&mount.source, node.as_deref());
+        let devices = match known {
+            Some(btrfs) => btrfs.devices,
+            None => node.into_iter().collect(),
+        };
         let mut beneath = Beneath {
             leaves: Leaves::new(),
             unit: Some(format!("btrfs:{}", readable(&mount.source))),

@@ -14,6 +14,15 @@ use super::drive::Drive;
 /// Drives by name.
 pub(super) type Leaves = BTreeMap<String, Drive>;
 
+/// A btrfs file system.
+#[derive(Debug)]
+pub(super) struct Btrfs {
+    /// Its UUID, as the kernel writes it.
+    pub(super) uuid: String,
+    /// The canonical directories of its devices.
+    pub(super) devices: Vec<PathBuf>,
+}
+
 /// Where sysfs and the udev database are.
 #[derive(Debug, Clone)]
 pub(super) struct Sysfs {
@@ -66,23 +75,23 @@ impl Sysfs {
         std::fs::canonicalize(class.join(OsStr::from_bytes(&name))).ok()
     }
 
-    /// Returns the canonical directories of all devices of the btrfs file system that has a
-    /// device with this path or this directory; empty when there is no such file system.
-    pub(super) fn btrfs_devices(&self, path: &[u8], node: Option<&Path>) -> Vec<PathBuf> {
+    /// Returns the btrfs file system, if it is mounted, that has a device with this path or this
+    /// directory.
+    pub(super) fn btrfs(&self, path: &[u8], node: Option<&Path>) -> Option<Btrfs> {
         let kernel_name = kernel_name(path);
         let base = self.root.join("fs/btrfs");
         names(&base)
             .into_iter()
-            .map(|uuid| linked(&base.join(uuid).join("devices")))
-            .find(|devices| {
+            .map(|uuid| (linked(&base.join(&uuid).join("devices")), uuid))
+            .find(|(devices, _)| {
                 devices.iter().any(|(name, device)| {
                     kernel_name.as_deref() == Some(name.as_bytes()) || node == Some(device)
                 })
             })
-            .unwrap_or_default()
-            .into_iter()
-            .map(|(_, device)| device)
-            .collect()
+            .map(|(devices, uuid)| Btrfs {
+                uuid: uuid.to_string_lossy().into_owned(),
+                devices: devices.into_iter().map(|(_, device)| device).collect(),
+            })
     }
 
     /// Returns the drives beneath a block device; at least one.

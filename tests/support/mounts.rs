@@ -76,6 +76,20 @@ impl Mounted {
         Self::attached(point, file, &Attached::new(file), fs, options)
     }
 
+    /// Mounts an image that is there already as `name` in the scratch.
+    pub(crate) fn again(scratch: &Scratch, name: &str, fs: Fs, image: &Path) -> Self {
+        Self::open(&scratch.join(name), image, fs).unwrap()
+    }
+
+    /// Unmounts it, as [`again`](Self::again) mounts its image, and by another loop device.
+    pub(crate) fn moved(self, scratch: &Scratch, name: &str, fs: Fs) -> Self {
+        let image = self.image_path().to_owned();
+        // Attached while the other is, so the device is another one.
+        let device = Attached::new(&image);
+        drop(self);
+        Self::attached(&scratch.join(name), &image, &device, fs, "noatime").unwrap()
+    }
+
     fn attached(
         point: &Path,
         file: &Path,

@@ -1,12 +1,12 @@
 //! Beginning an entry: is its name free, open it, read its metadata, small or large.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 use rustix::fs::{AtFlags, StatxFlags};
-use rustix::io::Errno;
+use rustix::io::{Errno, ReadWriteFlags};
 
 use super::durable::Reopened;
 use super::transfer::{Plan, Transfer};
@@ -159,6 +159,12 @@ impl Lane<'_> {
             // inline extents): what is to be proved about the medium must not come from there.
             let advice = rustix::fs::Advice::DontNeed;
             let _best_effort = rustix::fs::fadvise(&opened.file, 0, None, advice);
+            if let Some(evidence) = &self.context.evidence
+                && !(opened.direct && evidence.trusts_direct())
+                && !is_uncached(dir.as_fd(), &name, now.size)
+            {
+                evidence.add_unproven(entry.target_path());
+            }
         }
         if !opened.direct {
             self.context.outcomes.buffered_reads.fetch_add(1, Relaxed);
@@ -332,6 +338,22 @@ impl Lane<'_> {
         }
         Some(pack.split_to(len))
     }
+}
+
+/// Returns whether pages of a file at its start, middle and end are not in the page cache.
+///
+/// A buffered read that must not wait answers EAGAIN for a page that is not there (preadv2(2)).
+fn is_uncached(dir: BorrowedFd<'_>, name: &[u8], size: u64) -> bool {
+    let Ok(probe) = beneath::open_source(dir, name, false) else {
+        return false;
+    };
+    [0, size / 2, size.saturating_sub(1)].into_iter().all(|at| {
+        let mut byte = [0];
+        let buffer = &mut [rustix::io::IoSliceMut::new(&mut byte)];
+        let flags = ReadWriteFlags::NOWAIT;
+        let answer = rustix::io::preadv2(&probe.file, buffer, at, flags);
+        matches!(answer, Err(Errno::AGAIN)) || size == 0
+    })
 }
 
 fn open_error(entry: &Entry, errno: Errno) -> Error {

@@ -150,6 +150,18 @@ fn goes_on_buffered(request: &Request) -> bool {
     flags.contains(OFlags::DIRECT) && fcntl_setfl(&request.file, flags - OFlags::DIRECT).is_ok()
 }
 
+/// Returns the path below TARGET of the file that a read is of.
+fn path_of(purpose: &Purpose, transfers: &HashMap<u64, Transfer>) -> Option<Vec<u8>> {
+    match purpose {
+        Purpose::Small(read) => Some(read.entry.target_path()),
+        Purpose::Block { transfer, .. } => {
+            let transfer = transfers.get(transfer)?;
+            Some(transfer.entry.target_path())
+        }
+        Purpose::Write { .. } | Purpose::Sync { .. } | Purpose::WriteBack { .. } => None,
+    }
+}
+
 /// What a lane is made of.
 #[derive(Debug)]
 pub(crate) struct Parts<'r> {
@@ -396,6 +408,12 @@ impl<'r> Lane<'r> {
                 errno: Errno::INVAL,
             } if goes_on_buffered(&request) => {
                 self.context.outcomes.buffered_reads.fetch_add(1, Relaxed);
+                let purpose = &pending.purpose;
+                if let Some(evidence) = &self.context.evidence
+                    && let Some(path) = path_of(purpose, &self.transfers)
+                {
+                    evidence.add_unproven(path);
+                }
                 pending.progress = Progress::wanting(&request.op, pending.want);
                 return self.resubmit(request);
             }

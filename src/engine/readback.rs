@@ -1,0 +1,369 @@
+//! Reading back: what was acknowledged is read from the target's medium, while later files are
+//! still being copied, and compared with the digest taken on the way.
+//!
+//! One lane of its own follows the journal. A file's turn comes when at least [`DISTANCE`] bytes
+//! more were acknowledged: by then no drive's own cache holds it. At the end of the run what is left
+//! is read in the same order, so that the reads before it take the place of the writes behind it;
+//! only a run that copied less than that in all cannot keep the distance, and says so.
+
+use std::collections::{HashMap, HashSet};
+use std::ops::ControlFlow;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crossbeam::channel::{Receiver, bounded};
+
+use super::context::Context;
+use super::feed::Feed;
+use super::job::EngineSettings;
+use super::ledger::Ledger;
+use super::log::Log;
+use super::run::{LaneSetup, RunSettings, run};
+use super::session::{Session, Silent};
+use super::setup::reading_context;
+use super::telemetry::{LaneCounters, LaneView, Telemetry};
+use super::verify;
+use crate::beneath::DirCache;
+use crate::digest::Hash;
+use crate::error::Error;
+use crate::journal::{Done, Follower, Grade, Position, Record};
+use crate::manifest;
+use crate::scan::{Dir, Entry, Finished, Tree};
+use crate::seam;
+use crate::target::{FsType, LocalTarget};
+
+/// Bytes that are written or read between the write of a file and its being read back: more than
+/// twice the largest cache of a drive, 512 MiB by the makers' data sheets.
+const DISTANCE: u64 = 1 << 30;
+/// Held back beyond that, so that what is left at the end is never just short of it.
+const MARGIN: u64 = 64 << 20;
+/// Files looked up and handed to the lane together.
+const BATCH: usize = 256;
+
+/// A file to be read back.
+#[derive(Debug)]
+struct Due {
+    source: u32,
+    path: Vec<u8>,
+    digest: Hash,
+    size: u64,
+}
+
+impl Due {
+    fn of(done: &Done<'_>) -> Self {
+        Self {
+            source: done.source,
+            path: done.target_path.to_vec(),
+            digest: Hash::from_bytes(done.digest),
+            size: done.source_stamp.size,
+        }
+    }
+}
+
+/// Files whose read did not come from the medium: what it gave proves nothing.
+#[derive(Debug)]
+pub(crate) struct Evidence {
+    /// The file system that is read.
+    fs: FsType,
+    unproven: Mutex<HashSet<Vec<u8>>>,
+}
+
+impl Evidence {
+    /// Returns whether O_DIRECT is all it takes: elsewhere some files are read through the page
+    /// cache all the same (btrfs: compressed and inline ones).
+    pub(crate) fn trusts_direct(&self) -> bool {
+        matches!(self.fs, FsType::Ext4 | FsType::Xfs)
+    }
+
+    /// Notes that a file was, or may have been, read from the page cache.
+    pub(crate) fn add_unproven(&self, path: Vec<u8>) {
+        self.lock().insert(path);
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashSet<Vec<u8>>> {
+        self.unproven.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The lane that reads back.
+#[derive(Debug)]
+pub(super) struct ReadBack {
+    log: Arc<Log>,
+    context: Context,
+    telemetry: Arc<Telemetry>,
+    tree: Arc<Tree>,
+    finished: Receiver<Finished>,
+    job_dir: OwnedFd,
+    job_label: PathBuf,
+    start: Position,
+    waiting: Mutex<HashMap<Vec<u8>, (u32, Grade)>>,
+    cancelled: AtomicBool,
+}
+
+impl ReadBack {
+    /// Prepares it; `log` has acknowledged nothing yet.
+    ///
+    /// # Errors
+    /// When descriptors or threads cannot be had.
+    pub(super) fn new(
+        session: &Session,
+        settings: &EngineSettings,
+        target: &LocalTarget,
+        label: &Path,
+        log: &Arc<Log>,
+    ) -> Result<Self, Error> {
+        let quiet = Session {
+            stop: Arc::clone(&session.stop),
+            observer: Arc::new(Silent),
+        };
+        let view = LaneView {
+            name: "read back".to_owned(),
+            sources: vec![label.to_owned()],
+            counters: LaneCounters::default(),
+        };
+        let telemetry = Arc::new(Telemetry::new(vec![view]));
+        let (sender, finished) = bounded(1);
+        let cannot = |errno| Error::target(label, "open the target to read back", errno);
+        let root = rustix::io::fcntl_dupfd_cloexec(target.root(), 0).map_err(cannot)?;
+        let tree = Arc::new(Tree {
+            index: 0,
+            label: label.to_owned(),
+            root,
+            only: None,
+            landing: Vec::new(),
+            root_attributes: false,
+            device: target.identity().0,
+            direct: !seam::bug("read-back-cached"),
+            trusts_holes: false, // a lost block may read as zeros
+            finished: sender,
+        });
+        let evidence = Evidence {
+            fs: target.fs(),
+            unproven: Mutex::default(),
+        };
+        let context = Context {
+            evidence: Some(evidence),
+            ..reading_context(&quiet, &telemetry, settings)?
+        };
+        Ok(Self {
+            log: Arc::clone(log),
+            context,
+            telemetry,
+            tree,
+            finished,
+            job_dir: target.home().job_dir()?,
+            job_label: target.home().job_label(),
+            start: log.progress().position,
+            waiting: Mutex::default(),
+            cancelled: AtomicBool::new(false),
+        })
+    }
+
+    /// Gives up: what is still to be read back stays so.
+    pub(super) fn cancel(&self) {
+        self.cancelled.store(true, Relaxed);
+    }
+
+    /// Reads back until nothing more will be acknowledged.
+    ///
+    /// # Errors
+    /// When it cannot begin.
+    pub(super) fn run(&self, settings: RunSettings) -> Result<(), Error> {
+        let setup = LaneSetup {
+            rotational: None,
+            registered_writes: false,
+            filler: Box::new(|feed: &mut Feed<'_>| self.fill(feed)),
+        };
+        let mut ledger = Comparing { back: self };
+        let finished = self.finished.clone();
+        run(
+            &self.context,
+            &self.telemetry,
+            vec![setup],
+            settings,
+            &mut ledger,
+            finished,
+        )
+        .map(drop)
+    }
+
+    /// Returns whether some files were not read from the medium, though everything was tried.
+    pub(super) fn unproven(&self) -> HashSet<Vec<u8>> {
+        match &self.context.evidence {
+            Some(evidence) => evidence.lock().clone(),
+            None => HashSet::new(),
+        }
+    }
+
+    fn waiting(&self) -> std::sync::MutexGuard<'_, HashMap<Vec<u8>, (u32, Grade)>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn stopped(&self) -> bool {
+        self.cancelled.load(Relaxed) || self.context.halted()
+    }
+
+    fn fill(&self, feed: &mut Feed<'_>) {
+        let root = match rustix::io::fcntl_dupfd_cloexec(&self.tree.root, 0) {
+            Ok(root) => Arc::new(root),
+            // Nothing is read back then, and every file is looked at by itself in the end.
+            Err(_) => return,
+        };
+        let mut batch = Batch {
+            back: self,
+            feed,
+            dirs: DirCache::new(root, 64),
+            top: Dir::root(Arc::clone(&self.tree)),
+            entries: Vec::new(),
+        };
+        self.read_earlier(&mut batch);
+        if let Err(error) = self.follow(&mut batch) {
+            self.context.outcomes.problem(0, &error);
+        }
+        batch.deliver();
+    }
+
+    /// Reads what earlier runs acknowledged and did not read back: it lies furthest behind.
+    fn read_earlier(&self, batch: &mut Batch<'_, '_, '_>) {
+        let Some(earlier) = self.log.earlier() else {
+            return;
+        };
+        let left = || {
+            let all = earlier.iter_done();
+            all.filter(|done| earlier.verified(done.target_path).is_none())
+        };
+        let grade = grade_of_tail(left().map(|done| done.source_stamp.size).sum());
+        for done in left() {
+            if self.stopped() {
+                return;
+            }
+            batch.add(Due::of(&done), grade);
+        }
+        batch.deliver();
+    }
+
+    /// Follows the journal to its end.
+    fn follow(&self, batch: &mut Batch<'_, '_, '_>) -> Result<(), Error> {
+        let mut follower = Follower::new(self.job_dir.as_fd(), &self.job_label, self.start)?;
+        // Bytes of files that had their turn, and the file whose turn is next.
+        let mut taken: u64 = 0;
+        let mut next: Option<Due> = None;
+        let mut tail = None;
+        while !self.stopped() {
+            let wanted = taken + next.as_ref().map_or(0, |due| due.size) + DISTANCE + MARGIN;
+            let progress = self.log.wait(|progress| progress.bytes >= wanted);
+            if progress.ended {
+                tail.get_or_insert_with(|| grade_of_tail(progress.bytes.saturating_sub(taken)));
+            }
+            let grade = tail.unwrap_or(Grade::Medium);
+            let limit = match tail {
+                Some(_) => u64::MAX,
+                None => progress.bytes.saturating_sub(DISTANCE + MARGIN),
+            };
+            let is_due = |due: &Due, taken: u64| taken.saturating_add(due.size) <= limit;
+            if let Some(due) = next.take() {
+                if !is_due(&due, taken) {
+                    next = Some(due);
+                    continue;
+                }
+                taken += due.size;
+                batch.add(due, grade);
+            }
+            follower.next(progress.position, &mut |record| {
+                let Record::Done(done) = record else {
+                    return ControlFlow::Continue(());
+                };
+                let due = Due::of(&done);
+                if !is_due(&due, taken) || self.stopped() {
+                    next = Some(due);
+                    return ControlFlow::Break(());
+                }
+                taken += due.size;
+                batch.add(due, grade);
+                ControlFlow::Continue(())
+            })?;
+            batch.deliver();
+            if tail.is_some() && next.is_none() {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Returns how far from its write each file of a tail of so many bytes is read: whatever was not
+/// written behind it is read before it.
+fn grade_of_tail(bytes: u64) -> Grade {
+    if bytes >= DISTANCE + MARGIN / 2 {
+        Grade::Medium
+    } else {
+        Grade::Near
+    }
+}
+
+/// Files on their way to the lane.
+struct Batch<'b, 'f, 'r> {
+    back: &'b ReadBack,
+    feed: &'f mut Feed<'r>,
+    dirs: DirCache,
+    top: Arc<Dir>,
+    entries: Vec<Entry>,
+}
+
+impl Batch<'_, '_, '_> {
+    fn add(&mut self, due: Due, grade: Grade) {
+        let record = manifest::Record {
+            path: due.path.clone(),
+            digest: due.digest,
+        };
+        let label = &self.back.tree.label;
+        // What cannot be looked at is not verified, and looked at by itself in the end.
+        let Ok(entry) = verify::entry(&self.top, record, &mut self.dirs, label) else {
+            return;
+        };
+        self.back.waiting().insert(due.path, (due.source, grade));
+        self.feed.count(due.size);
+        self.entries.push(entry);
+        if self.entries.len() >= BATCH {
+            self.deliver();
+        }
+    }
+
+    fn deliver(&mut self) {
+        let entries = std::mem::take(&mut self.entries);
+        // A lane that wants no more is stopping, which the next look at the stop flag finds out.
+        let _stopping = self.feed.deliver(entries);
+    }
+}
+
+/// Compares what was read back, and notes in the journal what is right.
+#[derive(Debug)]
+struct Comparing<'b> {
+    back: &'b ReadBack,
+}
+
+impl Ledger for Comparing<'_> {
+    fn committed(
+        &mut self,
+        entry: &Entry,
+        digest: Option<&Hash>,
+        _existing: Option<&[u8]>,
+    ) -> Result<(), Error> {
+        let path = entry.target_path();
+        let Some((source, grade)) = self.back.waiting().remove(&path) else {
+            return Ok(());
+        };
+        seam::point("read-back");
+        let is_proof = match &self.back.context.evidence {
+            Some(evidence) => !evidence.lock().contains(&path),
+            None => false,
+        };
+        let is_right = entry.recorded.as_ref() == digest || seam::bug("read-back-not-compared");
+        if is_right && is_proof {
+            self.back.log.verified(source, &path, grade)?;
+        }
+        Ok(())
+    }
+}
