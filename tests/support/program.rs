@@ -213,9 +213,9 @@ impl Running {
         }
     }
 
-    /// Returns what it has written to standard output so far.
-    pub(crate) fn stdout_so_far(&self) -> Vec<u8> {
-        so_far(&self.stdout)
+    /// Returns the file that it writes its standard output to, for [`so_far`].
+    pub(crate) fn stdout_file(&self) -> File {
+        self.stdout.try_clone().unwrap()
     }
 
     fn text(&self) -> String {
@@ -224,7 +224,7 @@ impl Running {
 }
 
 /// Returns what is in a file that another process writes, without moving where it writes.
-fn so_far(file: &File) -> Vec<u8> {
+pub(crate) fn so_far(file: &File) -> Vec<u8> {
     use std::os::unix::fs::FileExt;
     let len = file.metadata().unwrap().len();
     let mut bytes = vec![0; usize::try_from(len).unwrap()];

@@ -1,9 +1,10 @@
 //! What a drive stores: what is on the medium, and what is still in its cache.
 
+use std::fmt;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::support::dice::Dice;
@@ -54,16 +55,19 @@ pub(crate) struct Medium {
     durable: File,
     unflushed: Vec<Unflushed>,
     has_cache: bool,
+    /// What the drive writes at once or not at all, in bytes.
+    sector: usize,
 }
 
 impl Medium {
     /// Returns one in `dir` that holds what `image` holds. Without a cache at first.
-    pub(crate) fn new(dir: &Path, image: &File) -> Self {
+    pub(super) fn new(dir: &Path, image: &File, sector: usize) -> Self {
         Self {
             seen: clone_file(image, &dir.join("seen")),
             durable: clone_file(image, &dir.join("durable")),
             unflushed: Vec::new(),
             has_cache: false,
+            sector,
         }
     }
 
@@ -98,22 +102,25 @@ impl Medium {
     pub(super) fn freeze(&self, path: &Path) -> Frozen {
         Frozen {
             image: clone_file(&self.durable, path),
+            path: path.to_owned(),
             unflushed: self.unflushed.clone(),
+            sector: self.sector,
         }
     }
 }
 
-/// A medium at the moment of a power cut.
+/// A medium at the moment of a power cut, before it is decided what the cut spares.
 #[derive(Debug)]
 pub(crate) struct Frozen {
     image: File,
+    path: PathBuf,
     unflushed: Vec<Unflushed>,
+    sector: usize,
 }
 
 impl Frozen {
-    /// Finishes the image: adds what is spared. A sector is what the drive writes at once or not
-    /// at all.
-    pub(super) fn cut(self, spared: Spared, sector: usize, dice: &mut Dice) -> Cut {
+    /// Finishes the image at this path: adds what is spared.
+    pub(crate) fn cut(self, spared: Spared, dice: &mut Dice) -> (PathBuf, Cut) {
         let unflushed = self.unflushed.len();
         let mut kept = 0;
         let mut keep = |offset, data: &[u8]| {
@@ -128,19 +135,100 @@ impl Frozen {
                 Spared::Subset if dice.coin() => {}
                 Spared::Prefix | Spared::Subset => keep(write.offset, &write.data),
                 Spared::Torn => {
-                    let sectors = write.data.chunks(sector);
-                    for (sector_data, offset) in sectors.zip((write.offset..).step_by(sector)) {
+                    let sectors = write.data.chunks(self.sector);
+                    let offsets = (write.offset..).step_by(self.sector);
+                    for (sector, offset) in sectors.zip(offsets) {
                         if dice.coin() {
-                            keep(offset, sector_data);
+                            keep(offset, sector);
                         }
                     }
                 }
             }
         }
-        Cut {
+        let cut = Cut {
             spared,
             unflushed,
             kept,
+        };
+        (self.path, cut)
+    }
+}
+
+/// Cuts at moments that are spread evenly over what happens on a drive.
+///
+/// A copy sleeps most of its time when it is slowed down, and what can go wrong does so while it
+/// writes. Each request is as likely as any other to be one of the moments, however many there are
+/// (Vitter's algorithm R).
+pub(super) struct Sampler {
+    dir: PathBuf,
+    count: usize,
+    dice: Dice,
+    /// What else is to be known of the moment.
+    note: Note,
+    requests: u64,
+    samples: Vec<Sample>,
+}
+
+/// Answers what is to be known of a moment beside the medium.
+pub(crate) type Note = Box<dyn Fn() -> u64 + Send>;
+
+/// One of the moments.
+#[derive(Debug)]
+pub(crate) struct Sample {
+    /// The medium.
+    pub(crate) frozen: Frozen,
+    /// How many requests came before.
+    pub(crate) request: u64,
+    /// What was noted.
+    pub(crate) note: u64,
+}
+
+impl Sampler {
+    pub(super) fn new(dir: &Path, count: usize, dice: Dice, note: Note) -> Self {
+        Self {
+            dir: dir.to_owned(),
+            count,
+            dice,
+            note,
+            requests: 0,
+            samples: Vec::new(),
         }
+    }
+
+    /// Looks at a request that is about to be carried out.
+    pub(super) fn request(&mut self, medium: &Medium) {
+        let request = self.requests;
+        self.requests += 1;
+        let place = usize::try_from(self.dice.below(self.requests)).unwrap();
+        if self.samples.len() >= self.count && place >= self.count {
+            return;
+        }
+        let note = (self.note)();
+        let path = self.dir.join(format!("sample{request}.img"));
+        let frozen = medium.freeze(&path);
+        let sample = Sample {
+            frozen,
+            request,
+            note,
+        };
+        if self.samples.len() < self.count {
+            self.samples.push(sample);
+        } else {
+            let overtaken = std::mem::replace(&mut self.samples[place], sample);
+            std::fs::remove_file(overtaken.frozen.path).unwrap();
+        }
+    }
+
+    pub(super) fn end(mut self) -> Vec<Sample> {
+        self.samples.sort_by_key(|sample| sample.request);
+        self.samples
+    }
+}
+
+impl fmt::Debug for Sampler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sampler")
+            .field("requests", &self.requests)
+            .finish_non_exhaustive()
     }
 }

@@ -34,13 +34,13 @@ use std::time::Duration;
 use fuser::{BackgroundSession, Config, MountOption};
 
 pub(crate) use faults::{Counts, Fate, Harm, How, Traced, Write};
-pub(crate) use medium::{Cut, Spared};
+pub(crate) use medium::{Cut, Frozen, Note, Sample, Spared};
 
 use crate::support::dice::Dice;
 use crate::support::mounts::{Fs, Mounted, quietly, unmount};
 use crate::support::sentinel::Sentinel;
 use faults::Faults;
-use medium::Medium;
+use medium::{Medium, Sampler};
 use serve::{Served, State, lock};
 
 /// What a sentinel does: no request waits any longer, then all of it goes as soon as it can.
@@ -125,11 +125,17 @@ impl Drive {
             std::fs::create_dir_all(dir).unwrap();
         }
         let length = image.metadata().unwrap().len();
+        let sector = match fs {
+            // Its superblock is 4 KiB, and no drive of such sectors tears it.
+            Fs::Btrfs => 4096,
+            Fs::Ext4 | Fs::Xfs => 512,
+        };
         let state = State {
-            medium: Medium::new(dir, image),
+            medium: Medium::new(dir, image, sector),
             faults: Faults::default(),
             counts: Counts::default(),
             trace: Vec::new(),
+            sampler: None,
             has_panicked: false,
         };
         let state = Arc::new(Mutex::new(state));
@@ -249,14 +255,25 @@ impl Drive {
         std::mem::take(&mut self.state().trace)
     }
 
+    /// Holds the medium as it is at this moment for a power cut, and goes on.
+    pub(crate) fn freeze(&self, image: &Path) -> Frozen {
+        self.state().medium.freeze(image)
+    }
+
     /// Makes the image that a power cut at this moment would leave, and goes on.
     pub(crate) fn cut_power(&self, spared: Spared, dice: &mut Dice, image: &Path) -> Cut {
-        let sector = match self.fs {
-            // Its superblock is 4 KiB, and no drive of such sectors tears it.
-            Fs::Btrfs => 4096,
-            Fs::Ext4 | Fs::Xfs => 512,
-        };
-        let frozen = self.state().medium.freeze(image);
-        frozen.cut(spared, sector, dice)
+        self.freeze(image).cut(spared, dice).1
+    }
+
+    /// From now on, holds the medium at `count` moments, spread evenly over all writes and flushes.
+    /// The images lie in `dir`. `note` is asked at each moment, and must not use the drive.
+    pub(crate) fn begin_samples(&self, dir: &Path, count: usize, dice: Dice, note: Note) {
+        self.state().sampler = Some(Sampler::new(dir, count, dice, note));
+    }
+
+    /// Returns the moments that were held.
+    pub(crate) fn end_samples(&self) -> Vec<Sample> {
+        let sampler = self.state().sampler.take();
+        sampler.map_or_else(Vec::new, Sampler::end)
     }
 }

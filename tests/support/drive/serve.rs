@@ -13,7 +13,7 @@ use fuser::{
 };
 
 use super::faults::{Counts, Fate, Faults, Harm, How, Traced, Write, touch};
-use super::medium::Medium;
+use super::medium::{Medium, Sampler};
 
 const DISK: INodeNo = INodeNo(2);
 const FRESH: Duration = Duration::from_secs(3600);
@@ -25,6 +25,7 @@ pub(super) struct State {
     pub(super) faults: Faults,
     pub(super) counts: Counts,
     pub(super) trace: Vec<Traced>,
+    pub(super) sampler: Option<Sampler>,
     /// Whether a judge of writes, or the drive itself, has a bug.
     pub(super) has_panicked: bool,
 }
@@ -50,7 +51,15 @@ impl State {
         Some(bytes)
     }
 
+    /// Looks whether power is to be cut before the request at hand.
+    fn sample(&mut self) {
+        if let Some(sampler) = &mut self.sampler {
+            sampler.request(&self.medium);
+        }
+    }
+
     fn write(&mut self, offset: u64, data: &[u8]) -> Option<()> {
+        self.sample();
         let number = self.counts.writes;
         self.counts.writes += 1;
         let mut first = [0; 16];
@@ -108,6 +117,7 @@ impl State {
     }
 
     fn flush(&mut self) -> Option<()> {
+        self.sample();
         let number = self.counts.flushes;
         self.counts.flushes += 1;
         if self.faults.flushes.contains(&number) {

@@ -4,6 +4,14 @@
 //! written to it is there, and what was not synced may be missing. The other is a drive with a
 //! write cache of its own: whatever no flush reached may be gone, out of order, or torn.
 
+#![allow(dead_code, reason = "each test uses its own part of the bench")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a failure of the bench is a failed test"
+)]
+
+pub(crate) mod loads;
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::fd::AsFd;
@@ -17,7 +25,8 @@ use crate::support::dice::Dice;
 use crate::support::judge::{Node, Tree, b3sum_agrees, files, rsync_differences, walk};
 use crate::support::lab::{Lab, clone_file};
 use crate::support::mounts::{Fs, Mounted};
-use crate::support::program::{Running, inhaul, run};
+use crate::support::program::{Ran, Running, inhaul, run, so_far};
+use crate::support::tool;
 
 /// How the target is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -147,7 +156,7 @@ impl Bench {
         Running::start(command)
     }
 
-    /// Cuts the power of the target, as far as the image goes.
+    /// Cuts the power of the target at this moment.
     pub(crate) fn cut(&mut self, dice: &mut Dice, story: &str, stdout: &[u8]) -> Image {
         self.number += 1;
         let path = self.lab.join(format!("{}.img", self.number));
@@ -159,8 +168,8 @@ impl Bench {
                 "clone".to_owned()
             }
             Target::Cache(drive) => {
-                let spared = Spared::ALL[dice.index(4)];
-                format!("{:?}", drive.cut_power(spared, dice, &path))
+                let cut = drive.cut_power(spared(dice), dice, &path);
+                format!("{cut:?}")
             }
         };
         Image {
@@ -171,24 +180,50 @@ impl Bench {
         }
     }
 
-    /// Cuts the power at these moments of a run, its start being the first.
-    pub(crate) fn cut_at(
+    /// Lets a run come to its end and cuts the power on the way, `count` times: at moments spread
+    /// over the time it takes, or over what it does with the drive.
+    pub(crate) fn cut_while(
         &mut self,
-        running: &mut Running,
-        moments: &[Duration],
+        running: Running,
+        count: usize,
+        takes: Duration,
         dice: &mut Dice,
-    ) -> Vec<Image> {
+    ) -> (Vec<Image>, Ran) {
+        let mut images = match self.target.as_ref().unwrap() {
+            Target::Clone(_) => self.cut_at(&running, &moments(count, takes, dice), dice),
+            Target::Cache(drive) => {
+                let stdout = running.stdout_file();
+                let note = Box::new(move || acknowledged(&so_far(&stdout)));
+                let dice = Dice::new(dice.next());
+                drive.begin_samples(self.lab.path(), count, dice, note);
+                Vec::new()
+            }
+        };
+        let ran = running.finish();
+        if let Target::Cache(drive) = self.target.as_ref().unwrap() {
+            for sample in drive.end_samples() {
+                self.number += 1;
+                let path = self.lab.join(format!("{}.img", self.number));
+                let (sampled, cut) = sample.frozen.cut(spared(dice), dice);
+                tool("mv", &[&sampled, &path]);
+                images.push(Image {
+                    path,
+                    story: format!("{:?} before request {}, {cut:?}", self.fs, sample.request),
+                    acknowledged: sample.note,
+                    all_done: false,
+                });
+            }
+        }
+        (images, ran)
+    }
+
+    /// Cuts the power at these moments of a run that has just begun.
+    fn cut_at(&mut self, running: &Running, moments: &[Duration], dice: &mut Dice) -> Vec<Image> {
         let start = Instant::now();
         let cut = |moment: &Duration| {
             std::thread::sleep(moment.saturating_sub(start.elapsed()));
-            let state = if running.alive() {
-                ""
-            } else {
-                ", when it was over"
-            };
-            let story = format!("after {:?}{state}", start.elapsed());
-            let stdout = running.stdout_so_far();
-            self.cut(dice, &story, &stdout)
+            let story = format!("after {:?}", start.elapsed());
+            self.cut(dice, &story, &so_far(&running.stdout_file()))
         };
         moments.iter().map(cut).collect()
     }
@@ -338,6 +373,20 @@ impl Bench {
         }
         complaints
     }
+}
+
+/// Returns so many moments of a time, in order.
+pub(crate) fn moments(count: usize, time: Duration, dice: &mut Dice) -> Vec<Duration> {
+    let millis = u64::try_from(time.as_millis()).unwrap();
+    let mut moments: Vec<_> = (0..count)
+        .map(|_| Duration::from_millis(dice.below(millis)))
+        .collect();
+    moments.sort();
+    moments
+}
+
+fn spared(dice: &mut Dice) -> Spared {
+    Spared::ALL[dice.index(Spared::ALL.len())]
 }
 
 /// Returns the folders of all jobs of a target.

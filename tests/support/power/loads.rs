@@ -1,0 +1,130 @@
+//! Copies to cut the power of.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use super::{Bench, Image, moments};
+use crate::support::dice::Dice;
+use crate::support::program::so_far;
+use crate::support::tree;
+
+/// A copy to cut.
+pub(crate) struct Workload {
+    pub(crate) name: &'static str,
+    pub(crate) fill: fn(&Path),
+    /// What makes it slow enough to have moments.
+    pub(crate) limit: &'static str,
+    /// About how long it then takes.
+    pub(crate) takes: Duration,
+    /// Whether it goes on from a target that power was cut from before.
+    pub(crate) resumes: bool,
+}
+
+/// A copy of each kind: several batches of small files; large files, long enough for one of them
+/// to be synced on the way; both, with links; and what is left of these after a first cut.
+pub(crate) const WORKLOADS: [Workload; 4] = [
+    Workload {
+        name: "small",
+        fill: small,
+        limit: "--bwlimit=900kB",
+        takes: Duration::from_millis(2_600),
+        resumes: false,
+    },
+    Workload {
+        name: "large",
+        fill: large,
+        limit: "--bwlimit=7MB",
+        takes: Duration::from_millis(6_600),
+        resumes: false,
+    },
+    Workload {
+        name: "mixed",
+        fill: mixed,
+        limit: "--bwlimit=9MB",
+        takes: Duration::from_millis(2_600),
+        resumes: false,
+    },
+    Workload {
+        name: "resumed",
+        fill: mixed,
+        limit: "--bwlimit=9MB",
+        takes: Duration::from_millis(2_600),
+        resumes: true,
+    },
+];
+
+fn small(source: &Path) {
+    tree::many_small(source, 1, 700);
+    for index in 0..30 {
+        let path = source.join(format!("{:03}/medium{index}", index % 10));
+        tree::paint(&path, index, 3_000 * index);
+    }
+    tree::age(source, 1_000_000_000);
+}
+
+fn large(source: &Path) {
+    for (index, len) in [(8 << 20) + 1, 13 << 20, (22 << 20) + 4097]
+        .into_iter()
+        .enumerate()
+    {
+        tree::paint(&source.join(format!("large{index}")), index as u64, len);
+    }
+    tree::age(source, 1_000_000_000);
+}
+
+fn mixed(source: &Path) {
+    tree::many_small(&source.join("small"), 1, 300);
+    std::fs::create_dir(source.join("links")).unwrap();
+    for (index, len) in [8 << 20, (11 << 20) + 4095, (1 << 20) + 1]
+        .into_iter()
+        .enumerate()
+    {
+        let path = source.join(format!("large{index}"));
+        tree::paint(&path, index as u64, len);
+        std::fs::hard_link(&path, source.join(format!("links/large{index}"))).unwrap();
+    }
+    std::os::unix::fs::symlink("../small", source.join("links/symbolic")).unwrap();
+    std::fs::create_dir(source.join("empty")).unwrap();
+    tree::age(source, 1_000_000_000);
+}
+
+/// Cuts the power of a first run at some moment: in the middle of it, or while it stops in order.
+fn first_cut(bench: &mut Bench, workload: &Workload, dice: &mut Dice) -> Image {
+    bench.begin(None);
+    let running = bench.start(&[workload.limit], None);
+    std::thread::sleep(moments(1, workload.takes, dice)[0]);
+    let stops = dice.coin();
+    if stops {
+        running.signal(Signal::TERM);
+        std::thread::sleep(Duration::from_millis(dice.below(200)));
+    }
+    let story = if stops {
+        "first while it stopped"
+    } else {
+        "first"
+    };
+    let image = bench.cut(dice, story, &so_far(&running.stdout_file()));
+    drop(running);
+    image
+}
+
+/// Cuts the power of one run of a workload `count` times, the last time at its end.
+pub(crate) fn cut_run(
+    bench: &mut Bench,
+    workload: &Workload,
+    count: usize,
+    dice: &mut Dice,
+) -> Vec<Image> {
+    let first = workload.resumes.then(|| first_cut(bench, workload, dice));
+    bench.begin(first.as_ref());
+    let running = bench.start(&[workload.limit], None);
+    let (mut images, ran) = bench.cut_while(running, count - 1, workload.takes, dice);
+    let mut last = bench.cut(dice, "at the end", &ran.stdout);
+    ran.expect(0);
+    last.all_done = true;
+    images.push(last);
+    bench.end();
+    images
+}
