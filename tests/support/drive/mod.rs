@@ -125,10 +125,12 @@ impl Drive {
             std::fs::create_dir_all(dir).unwrap();
         }
         let length = image.metadata().unwrap().len();
+        // Their superblocks are as long as this, and their checksums tell when they are torn: such
+        // a file system has to be repaired first.
         let sector = match fs {
-            // Its superblock is 4 KiB, and no drive of such sectors tears it.
+            Fs::Ext4 => 1024,
+            Fs::Xfs => 512,
             Fs::Btrfs => 4096,
-            Fs::Ext4 | Fs::Xfs => 512,
         };
         let state = State {
             medium: Medium::new(dir, image, sector),

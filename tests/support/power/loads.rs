@@ -7,7 +7,7 @@ use rustix::process::Signal;
 
 use super::{Bench, Image, moments};
 use crate::support::dice::Dice;
-use crate::support::program::so_far;
+use crate::support::program::{Ran, so_far};
 use crate::support::tree;
 
 /// A copy to cut.
@@ -22,6 +22,24 @@ pub(crate) struct Workload {
     pub(crate) resumes: bool,
 }
 
+/// Small and large files, with links.
+pub(crate) const MIXED: Workload = Workload {
+    name: "mixed",
+    fill: mixed,
+    limit: "--bwlimit=9MB",
+    takes: Duration::from_millis(2_600),
+    resumes: false,
+};
+
+/// Large files alone.
+pub(crate) const LARGE: Workload = Workload {
+    name: "large",
+    fill: large,
+    limit: "--bwlimit=7MB",
+    takes: Duration::from_millis(6_600),
+    resumes: false,
+};
+
 /// A copy of each kind: several batches of small files; large files, long enough for one of them
 /// to be synced on the way; both, with links; and what is left of these after a first cut.
 pub(crate) const WORKLOADS: [Workload; 4] = [
@@ -32,20 +50,8 @@ pub(crate) const WORKLOADS: [Workload; 4] = [
         takes: Duration::from_millis(2_600),
         resumes: false,
     },
-    Workload {
-        name: "large",
-        fill: large,
-        limit: "--bwlimit=7MB",
-        takes: Duration::from_millis(6_600),
-        resumes: false,
-    },
-    Workload {
-        name: "mixed",
-        fill: mixed,
-        limit: "--bwlimit=9MB",
-        takes: Duration::from_millis(2_600),
-        resumes: false,
-    },
+    LARGE,
+    MIXED,
     Workload {
         name: "resumed",
         fill: mixed,
@@ -91,9 +97,14 @@ fn mixed(source: &Path) {
 }
 
 /// Cuts the power of a first run at some moment: in the middle of it, or while it stops in order.
-fn first_cut(bench: &mut Bench, workload: &Workload, dice: &mut Dice) -> Image {
+fn first_cut(
+    bench: &mut Bench,
+    workload: &Workload,
+    env: &[(&str, &str)],
+    dice: &mut Dice,
+) -> Image {
     bench.begin(None);
-    let running = bench.start(&[workload.limit], None);
+    let running = bench.start(Some(workload.limit), env);
     std::thread::sleep(moments(1, workload.takes, dice)[0]);
     let stops = dice.coin();
     if stops {
@@ -115,11 +126,18 @@ pub(crate) fn cut_run(
     bench: &mut Bench,
     workload: &Workload,
     count: usize,
+    neighbour: bool,
+    env: &[(&str, &str)],
     dice: &mut Dice,
 ) -> Vec<Image> {
-    let first = workload.resumes.then(|| first_cut(bench, workload, dice));
+    let first = workload
+        .resumes
+        .then(|| first_cut(bench, workload, env, dice));
     bench.begin(first.as_ref());
-    let running = bench.start(&[workload.limit], None);
+    if neighbour {
+        bench.add_neighbour();
+    }
+    let running = bench.start(Some(workload.limit), env);
     let (mut images, ran) = bench.cut_while(running, count - 1, workload.takes, dice);
     let mut last = bench.cut(dice, "at the end", &ran.stdout);
     ran.expect(0);
@@ -127,4 +145,17 @@ pub(crate) fn cut_run(
     images.push(last);
     bench.end();
     images
+}
+
+/// Begins a target with a run over large files that is stopped in order at some moment. Returns
+/// how it ended if it did not do so in order.
+pub(crate) fn stopped_run(bench: &mut Bench, env: &[(&str, &str)], dice: &mut Dice) -> Option<Ran> {
+    bench.begin(None);
+    // All would take 1.5 s.
+    let running = bench.start(Some("--bwlimit=30MB"), env);
+    let moment = moments(1, Duration::from_millis(900), dice)[0];
+    std::thread::sleep(Duration::from_millis(300) + moment);
+    running.signal(Signal::TERM);
+    let ran = running.finish();
+    (ran.code != 75).then_some(ran)
 }

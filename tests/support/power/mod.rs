@@ -15,7 +15,13 @@ pub(crate) mod loads;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use inhaul::journal;
@@ -59,7 +65,8 @@ pub(crate) struct Image {
 /// What is copied, and where to.
 #[derive(Debug)]
 pub(crate) struct Bench {
-    // The target goes before the lab it lies in.
+    // In this order they go.
+    neighbour: Option<Neighbour>,
     target: Option<Target>,
     originals: Tree,
     source: PathBuf,
@@ -76,6 +83,7 @@ impl Bench {
         let source = lab.dir("source");
         fill(&source);
         Self {
+            neighbour: None,
             target: None,
             originals: walk(&source),
             source,
@@ -92,7 +100,7 @@ impl Bench {
     }
 
     /// Where every target is mounted: each run of the same command finds the same paths.
-    fn point(&self) -> PathBuf {
+    pub(crate) fn point(&self) -> PathBuf {
         match self.way {
             Way::Clone => self.lab.join("target"),
             Way::Cache => self.lab.join("drive/mounted"),
@@ -101,7 +109,7 @@ impl Bench {
 
     /// Begins a target, blank or with what an image holds.
     pub(crate) fn begin(&mut self, image: Option<&Image>) {
-        self.target = None;
+        self.end();
         let mib = match self.fs {
             Fs::Ext4 => 128,
             Fs::Xfs => 320,
@@ -141,18 +149,30 @@ impl Bench {
         }
     }
 
+    /// Lets somebody else write to the target and sync, again and again.
+    pub(crate) fn add_neighbour(&mut self) {
+        self.neighbour = Some(Neighbour::new(self.point()));
+    }
+
     /// Ends the target.
     pub(crate) fn end(&mut self) {
+        self.neighbour = None;
         self.target = None;
     }
 
-    /// Starts the command, with what only this run gets; `bug` is put in.
-    pub(crate) fn start(&self, more: &[&str], bug: Option<&str>) -> Running {
+    /// Starts the copy; `env` is what only this run is told.
+    pub(crate) fn start(&self, limit: Option<&str>, env: &[(&str, &str)]) -> Running {
         let mut command = inhaul(&[&"copy", &"--json"]);
-        command.args(more).args([&self.source, &self.point()]);
-        if let Some(bug) = bug {
-            command.env("INHAUL_TEST_BUG", bug);
-        }
+        command.args(limit).args([&self.source, &self.point()]);
+        command.envs(env.iter().copied());
+        Running::start(command)
+    }
+
+    /// Starts something else that copies what is to be copied.
+    pub(crate) fn start_other(&self, program: &[&str]) -> Running {
+        let mut command = Command::new(program[0]);
+        let args = program[1..].iter().copied();
+        command.args(args).args([&self.source, &self.point()]);
         Running::start(command)
     }
 
@@ -234,9 +254,10 @@ impl Bench {
         self.target = None;
         let mut complaints = match Mounted::open(&self.point(), &image.path, self.fs) {
             Ok(target) => {
-                let mut complaints = self.look(target.path(), image);
+                let target = target.path();
+                let mut complaints = caught(|| self.look(target, image));
                 if !only_look {
-                    complaints.extend(self.go_on(target.path()));
+                    complaints.extend(caught(|| self.go_on(target)));
                 }
                 complaints
             }
@@ -362,16 +383,58 @@ impl Bench {
                 "after going on, rsync would change:\n    {differences}"
             ));
         }
-        let files = self.files();
-        if std::panic::catch_unwind(|| b3sum_agrees(target, files)).is_err() {
-            complaints.push("after going on, b3sum does not agree".to_owned());
-        }
+        b3sum_agrees(target, self.files());
         for folder in jobs(target) {
             if folder.join("stage").exists() {
                 complaints.push(format!("{}: a stage is left", folder.display()));
             }
         }
         complaints
+    }
+}
+
+/// Syncs a file of somebody else's in the target.
+///
+/// That makes the file system commit what it has at that moment, which we never asked it to: what
+/// is wrong for a moment can be what a power cut leaves.
+pub(crate) fn nudge(target: &Path) {
+    let path = target.join("neighbour");
+    let file = File::create(&path).unwrap();
+    file.write_all_at(b"mine", 0).unwrap();
+    file.sync_all().unwrap();
+    std::fs::remove_file(&path).unwrap();
+}
+
+/// Somebody who does so again and again.
+#[derive(Debug)]
+struct Neighbour {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Neighbour {
+    fn new(target: PathBuf) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let told = Arc::clone(&stop);
+        let thread = std::thread::spawn(move || {
+            while !told.load(Relaxed) {
+                nudge(&target);
+                std::thread::sleep(Duration::from_millis(15));
+            }
+        });
+        Self {
+            stop,
+            thread: Some(thread),
+        }
+    }
+}
+
+impl Drop for Neighbour {
+    fn drop(&mut self) {
+        self.stop.store(true, Relaxed);
+        let ended = self.thread.take().map(JoinHandle::join);
+        let is_sound = matches!(ended, Some(Ok(())));
+        assert!(is_sound || std::thread::panicking(), "the neighbour failed");
     }
 }
 
@@ -387,6 +450,14 @@ pub(crate) fn moments(count: usize, time: Duration, dice: &mut Dice) -> Vec<Dura
 
 fn spared(dice: &mut Dice) -> Spared {
     Spared::ALL[dice.index(Spared::ALL.len())]
+}
+
+/// Judges, and makes it a complaint if that cannot be done: the file system may be broken.
+fn caught(judge: impl FnOnce() -> Vec<String>) -> Vec<String> {
+    catch_unwind(AssertUnwindSafe(judge)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        vec![text.unwrap_or_else(|| "a judge panicked".to_owned())]
+    })
 }
 
 /// Returns the folders of all jobs of a target.
