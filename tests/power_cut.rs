@@ -123,7 +123,11 @@ fn cut_at_point(
             if dice.coin() {
                 nudge(&bench.point());
             }
-            let image = bench.cut(dice, &format!("killed at {kill}"), &ran.stdout);
+            let mut image = bench.cut(dice, &format!("killed at {kill}"), &ran.stdout);
+            if point == "acknowledged" {
+                // There was one batch after another.
+                image.acknowledged = bench.named();
+            }
             return Some(bench.judge(&image, false));
         }
         ran.expect(0);

@@ -57,7 +57,7 @@ pub(crate) struct Image {
     /// When and how it was made.
     pub(crate) story: String,
     /// Files that the copy had said were durable.
-    acknowledged: u64,
+    pub(crate) acknowledged: u64,
     /// Whether it had said that everything is.
     pub(crate) all_done: bool,
 }
@@ -104,6 +104,16 @@ impl Bench {
         match self.way {
             Way::Clone => self.lab.join("target"),
             Way::Cache => self.lab.join("drive/mounted"),
+        }
+    }
+
+    /// Returns how many files have their names in the target.
+    pub(crate) fn named(&self) -> u64 {
+        let copy = self.point().join("source");
+        if copy.exists() {
+            files(&walk(&copy)) as u64
+        } else {
+            0
         }
     }
 
