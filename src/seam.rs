@@ -5,12 +5,15 @@
 //!
 //! - `INHAUL_TEST_KILL=NAME:N` kills the process with SIGKILL the N-th time it passes point NAME,
 //!   counted from 1.
+//! - `INHAUL_TEST_SYNC_BLOCKS=N` syncs large files every N blocks, `INHAUL_TEST_BATCH_FILES=N` commits
+//!   batches of N files.
 //! - `INHAUL_TEST_BUG=NAME` puts a bug in. Inside of one process, `with_bug` does it for a thread.
 
 /// Every point that can be named, in the order in which a file passes them.
 pub const POINTS: &[&str] = &[
     "journal-created",
     "journal-opened",
+    "settled",
     "stage-swept",
     "dir-made",
     "staged",
@@ -97,6 +100,22 @@ pub fn point(name: &'static str) {
     armed::point(name);
     #[cfg(not(debug_assertions))]
     let _ = name;
+}
+
+/// Returns a number that a test set in place of the usual one.
+#[inline]
+#[must_use]
+pub fn setting(name: &'static str) -> Option<u64> {
+    #[cfg(debug_assertions)]
+    return std::env::var(format!("INHAUL_TEST_{name}"))
+        .ok()?
+        .parse()
+        .ok();
+    #[cfg(not(debug_assertions))]
+    {
+        let _ = name;
+        None
+    }
 }
 
 /// Returns whether a test put this bug in.

@@ -10,7 +10,7 @@ use clap::{CommandFactory, FromArgMatches};
 use inhaul::cli::args::{Cli, Command};
 use inhaul::cli::resolve::{DisplaySettings, Misuse, Progress, Surroundings, Task, rules};
 use inhaul::cli::{Rejected, parse};
-use inhaul::engine::job::{CopyJob, EngineSettings, Existing, IoChoice, Preserve};
+use inhaul::engine::job::{CopyJob, EngineSettings, Existing, IoChoice, Preserve, Verify};
 use inhaul::scan::Rule;
 
 /// Lists that can be read, by name.
@@ -74,6 +74,8 @@ fn the_plain_copy_has_all_defaults() {
     assert_eq!(job.target, Path::new("/tank/in"));
     assert_eq!(job.existing, Existing::Refuse);
     assert_eq!(job.preserve, Preserve::default());
+    assert_eq!(job.verify, Verify::None);
+    assert_eq!(job.resume, None);
     assert!(job.files_from.is_none());
     assert_eq!(
         job.engine,
@@ -158,6 +160,9 @@ fn every_option_arrives() {
     let (job, ..) = copy("copy s t --preserve caps");
     assert!(job.preserve.caps && !job.preserve.setid && !job.preserve.special);
     assert_eq!(copy("copy s t --bwlimit 0").0.engine.bwlimit, None);
+    assert_eq!(copy("copy s t --verify none").0.verify, Verify::None);
+    assert_eq!(copy("copy --verify target s t").0.verify, Verify::Target);
+    assert_eq!(copy("copy s t --verify=both").0.verify, Verify::Both);
 }
 
 #[test]
@@ -379,6 +384,8 @@ fn what_does_not_parse_is_code_2() {
         "copy --existing maybe s t",
         "copy --io fast s t",
         "copy --preserve owner s t",
+        "copy --verify source s t",
+        "copy --verify s t",
         "copy -P --progress none s t",
         "copy --unknown s t",
         "hash",

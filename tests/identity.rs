@@ -14,7 +14,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use inhaul::beneath::open_root;
-use inhaul::journal::{Identity, Likeness};
+use inhaul::journal::{self, Identity, Likeness};
 use inhaul::plan;
 use inhaul::topology::{Topology, fs_uuid};
 use support::mounts::{Fs, Mounted};
@@ -171,6 +171,101 @@ fn subvolumes_are_told_apart_and_known_again() {
             assert!(same || is_different(recorded, &now));
         }
     }
+}
+
+/// Returns what a journal has of a source that is typed like this.
+fn recorded(typed: &str) -> journal::Source {
+    let opened = plan::open_sources(&[typed.into()], plan::NamedLink::Itself).unwrap();
+    let topology = Topology::live().unwrap();
+    journal::Source {
+        index: 0,
+        identity: plan::source_identity(&opened[0], &topology).unwrap(),
+        label: typed.as_bytes().to_vec(),
+        landing: opened[0].landing.clone(),
+    }
+}
+
+/// Returns where each source is now, as text: a slash at the end means something.
+fn found(sources: &[journal::Source]) -> Vec<Option<String>> {
+    let topology = Topology::live().unwrap();
+    let text = |path: PathBuf| path.into_os_string().into_string().unwrap();
+    let find = |source| plan::find_source(&topology, source).map(text);
+    sources.iter().map(find).collect()
+}
+
+#[test]
+fn a_source_is_found_where_its_drive_is_now() {
+    if !can_mount("a_source_is_found_where_its_drive_is_now") {
+        return;
+    }
+    let scratch = Scratch::new();
+    for fs in [Fs::Ext4, Fs::Btrfs] {
+        let drive = Mounted::image(&scratch, &format!("{}-1", fs.name()), fs, 320);
+        let outer = drive.dir("a/b");
+        if fs == Fs::Btrfs {
+            let inner = outer.join("c");
+            let words = ["-q".as_ref(), "subvolume".as_ref(), "create".as_ref()];
+            tool("btrfs", &[&words[..], &[inner.as_os_str()]].concat());
+        }
+        std::fs::write(drive.dir("a/b/c").join("clip.mov"), b"x").unwrap();
+        let first = drive.path().display().to_string();
+        // What lies where another was: not the same.
+        let other = Mounted::image(&scratch, &format!("{}-2", fs.name()), fs, 320);
+        other.dir("a/b/c");
+
+        let endings = [
+            "",
+            "/",
+            "/a",
+            "/a/b/",
+            "/a/b/c",
+            "/a/./b/c/.",
+            "/a/b/c/clip.mov",
+        ];
+        let typed: Vec<String> = endings.iter().map(|end| format!("{first}{end}")).collect();
+        let sources: Vec<journal::Source> = typed.iter().map(|typed| recorded(typed)).collect();
+        let all = |paths: &[String]| paths.iter().cloned().map(Some).collect::<Vec<_>>();
+        assert_eq!(found(&sources), all(&typed));
+
+        let moved = drive.moved(&scratch, &format!("{}-3", fs.name()), fs);
+        let second = moved.path().display().to_string();
+        let endings = [
+            "",
+            "/",
+            "/a",
+            "/a/b/",
+            "/a/b/c",
+            "/a/b/c/",
+            "/a/b/c/clip.mov",
+        ];
+        let now: Vec<String> = endings.iter().map(|end| format!("{second}{end}")).collect();
+        assert_eq!(found(&sources), all(&now));
+
+        // The file is gone, a folder has another name, and then the drive is not there at all.
+        std::fs::remove_file(moved.join("a/b/c/clip.mov")).unwrap();
+        std::fs::rename(moved.join("a"), moved.join("d")).unwrap();
+        let left = found(&sources);
+        assert_eq!(left[..2], all(&now[..2]));
+        assert_eq!(left[2..], [const { None }; 5]);
+        drop(moved);
+        assert_eq!(found(&sources), [const { None }; 7]);
+    }
+}
+
+#[test]
+fn what_nothing_identifies_is_found_at_its_label_alone() {
+    let mut source = recorded("/proc/sys");
+    assert_eq!(source.identity.fs_uuid, None);
+    assert_eq!(
+        found(std::slice::from_ref(&source)),
+        [Some("/proc/sys".to_owned())]
+    );
+    source.label = b"/elsewhere/sys".to_vec();
+    assert_eq!(found(&[source]), [None]);
+    // Something else is there now.
+    let mut source = recorded("/proc/sys");
+    source.identity.root_ino += 1;
+    assert_eq!(found(&[source]), [None]);
 }
 
 #[test]

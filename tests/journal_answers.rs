@@ -4,8 +4,8 @@ mod journal_support;
 
 use inhaul::journal::{End, Grade};
 use journal_support::{
-    Folder, Owned, append_all, assert_answers, blocks, done, end, failed, finished_dir, naming,
-    source, verified,
+    Folder, Owned, append_all, assert_answers, blocks, done, end, failed, naming, other, source,
+    verified,
 };
 
 #[test]
@@ -18,7 +18,7 @@ fn the_last_record_of_a_path_holds() {
         done("b", 2),
         done("a", 1),
         failed("b", "mismatch"),
-        finished_dir("d"),
+        other("d"),
         done("c", 3),
         done("c", 4),
         source(0, "one again"),
@@ -32,8 +32,8 @@ fn the_last_record_of_a_path_holds() {
     assert_eq!(loaded.failed(b"b").unwrap().reason, "mismatch");
     assert_eq!(loaded.done(b"c").unwrap().digest, [4; 32]);
     assert_eq!(loaded.done_bytes(), 1000 + 4000);
-    assert!(loaded.is_finished_dir(b"d"));
-    assert!(!loaded.is_finished_dir(b"a"));
+    assert!(loaded.other(b"d").is_some());
+    assert!(!loaded.other(b"a").is_some());
     let done_paths: Vec<&[u8]> = loaded.iter_done().map(|done| done.target_path).collect();
     assert_eq!(done_paths, [b"a", b"c"]);
     assert_eq!(loaded.source(0).unwrap().label, b"one again");
@@ -69,7 +69,7 @@ fn records_of(words: &str) -> Vec<Owned> {
         "near" => vec![verified("f", Grade::Near)],
         "medium" => vec![verified("f", Grade::Medium)],
         "fail" => vec![failed("f", "bad sector")],
-        "dir" => vec![finished_dir("f")],
+        "dir" => vec![other("f")],
         "other" => vec![
             failed("g", "bad sector"),
             done("g", 9),

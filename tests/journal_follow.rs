@@ -10,9 +10,7 @@ use std::time::Instant;
 
 use inhaul::error::{Error, ErrorKind};
 use inhaul::journal::{Follower, Grade, PATH_LEN_MAX, Position, Record, Writer};
-use journal_support::{
-    Folder, Owned, append_all, bounds, done, finished_dir, naming, sample, verified,
-};
+use journal_support::{Folder, Owned, append_all, bounds, done, naming, other, sample, verified};
 
 fn follow(folder: &Folder, from: Position) -> Follower {
     try_follow(folder, from).unwrap()
@@ -145,7 +143,7 @@ fn stopped_after_any_record_it_goes_on_behind_it() {
 #[test]
 fn a_record_may_end_anywhere_around_the_end_of_a_window() {
     let with_path = |len: usize| {
-        let mut record = finished_dir("");
+        let mut record = other("");
         record.path = vec![b'x'; len];
         record
     };

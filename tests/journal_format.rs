@@ -11,8 +11,8 @@ use inhaul::journal::{
     Record, SOURCES_MAX, Stamp, Tail, TargetStamp, VALUES_MAX,
 };
 use journal_support::{
-    Folder, Owned, What, append_all, assert_answers, assert_holds, blocks, done, end, failed,
-    finished_dir, head, naming, sample, source, verified,
+    Folder, Owned, What, append_all, assert_answers, assert_holds, blocks, done, end, failed, head,
+    naming, other, sample, source, verified,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -82,7 +82,7 @@ fn what() -> impl Strategy<Value = What> {
         target().prop_map(|(ino, size, mtime)| What::Naming(TargetStamp { ino, size, mtime })),
         prop_oneof![Just(Grade::Near), Just(Grade::Medium)].prop_map(What::Verified),
         (text(200), text(600)).prop_map(|(kind, reason)| What::Failed(kind, reason)),
-        Just(What::Dir),
+        Just(What::Other),
         any::<(bool, u8)>().prop_map(|(complete, code)| What::End(complete, code)),
     ]
 }
@@ -312,7 +312,7 @@ fn a_group_is_due_after_256_files_or_1_gib_or_1_second() {
     for _ in 0..255 {
         writer.append(&done("x", 0).get(), start).unwrap();
     }
-    writer.append(&finished_dir("x").get(), start).unwrap();
+    writer.append(&other("x").get(), start).unwrap();
     assert!(!writer.is_due(start));
     writer.append(&done("x", 0).get(), start).unwrap();
     assert!(writer.is_due(start));

@@ -165,10 +165,15 @@ fn code(tree: &Tree) -> BTreeMap<&str, String> {
     for (path, text) in source(tree) {
         let (text, modules) = production(text);
         let (dir, _) = path.rsplit_once('/').unwrap();
-        tests.extend(modules.iter().map(|module| format!("{dir}/{module}.rs")));
+        tests.extend(modules.iter().map(|module| format!("{dir}/{module}")));
         code.insert(path.as_str(), text);
     }
-    code.retain(|path, _| !tests.contains(*path));
+    // A module is NAME.rs, or a folder of that name.
+    let is_of = |path: &str, test: &String| {
+        let rest = path.strip_prefix(test.as_str());
+        rest.is_some_and(|rest| rest == ".rs" || rest.starts_with('/'))
+    };
+    code.retain(|path, _| !tests.iter().any(|test| is_of(path, test)));
     code
 }
 

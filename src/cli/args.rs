@@ -103,6 +103,10 @@ pub struct CopyArgs {
     #[arg(long)]
     pub special: bool,
 
+    /// What to read again once it is copied, and compare with the digests taken on the way
+    #[arg(long, value_name = "WHAT", value_enum, default_value_t = ReadAgainArg::None)]
+    pub verify: ReadAgainArg,
+
     /// Accepted for habit; does nothing
     ///
     /// Directories are always entered, and mode, owner, times, links, extended attributes and ACLs
@@ -283,6 +287,17 @@ pub enum ExistingArg {
     Skip,
     /// Replace it, in one step, once the new one is durable
     Overwrite,
+}
+
+/// `--verify` of `copy` and `resume`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ReadAgainArg {
+    /// Nothing: bytes are hashed between the read and the write, and not looked at again
+    None,
+    /// Every file is read back from the target's medium, past the page cache
+    Target,
+    /// That, and the sources are read a second time, too
+    Both,
 }
 
 /// `--preserve`.

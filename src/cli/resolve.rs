@@ -12,7 +12,7 @@ use clap::ArgMatches;
 
 use super::args::{
     Cli, ColorArg, Command, CopyArgs, DisplayArgs, EngineArgs, ExistingArg, FilterArgs, HashArgs,
-    IoArg, PreserveArg, ProgressArg, VerifyArgs,
+    IoArg, PreserveArg, ProgressArg, ReadAgainArg, VerifyArgs,
 };
 use super::escape::{escape, escape_path};
 use super::units::{SizeError, parse_rate, parse_size, size};
@@ -189,7 +189,7 @@ fn copy(
             caps: args.preserve.contains(&PreserveArg::Caps),
             special: args.special,
         },
-        verify: Verify::None,
+        verify: read_again(args.verify),
         resume: None,
         engine: engine(&args.engine)?,
     };
@@ -198,6 +198,14 @@ fn copy(
         dry_run: args.dry_run,
         display: display(&args.display, world),
     })
+}
+
+fn read_again(arg: ReadAgainArg) -> Verify {
+    match arg {
+        ReadAgainArg::None => Verify::None,
+        ReadAgainArg::Target => Verify::Target,
+        ReadAgainArg::Both => Verify::Both,
+    }
 }
 
 fn hash(
@@ -222,6 +230,7 @@ fn verify(args: VerifyArgs, world: &Surroundings<'_>) -> Result<Task, Misuse> {
         job: VerifyJob {
             target: args.target,
             job: args.job.map(|name| job_name(&name)).transpose()?,
+            repair_from: Vec::new(),
             engine: engine(&args.engine)?,
         },
         display: display(&args.display, world),

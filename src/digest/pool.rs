@@ -104,6 +104,18 @@ impl HashPool {
         })
     }
 
+    /// Returns a pool without workers, and its queue of `depth` blocks: whoever has that decides
+    /// when a job runs, and on which thread.
+    #[cfg(test)]
+    pub(crate) fn unattended(depth: usize) -> (Self, Receiver<HashJob>) {
+        let (queue, jobs) = bounded(depth);
+        let pool = Self {
+            queue: Some(queue),
+            workers: Vec::new(),
+        };
+        (pool, jobs)
+    }
+
     /// Hands a block to a worker; when all are busy and the queue is full, hashes it here, so
     /// that a lane with nothing better to do helps instead of waiting.
     pub fn submit(&self, job: HashJob) {

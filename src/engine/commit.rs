@@ -10,13 +10,12 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::{Receiver, RecvTimeoutError};
 
 use super::context::Context;
-use super::job::Existing;
 use super::ledger::Ledger;
 use super::links::First;
 use super::log::Part;
 use crate::digest::{BlockValue, Hash};
 use crate::error::Error;
-use crate::scan::Entry;
+use crate::scan::{Entry, Kind};
 use crate::seam;
 use crate::target::{Sealed, StageId};
 
@@ -96,13 +95,15 @@ impl<'r> Committer<'r> {
         let mut batch: Vec<Commit> = Vec::new();
         let mut bytes = 0;
         let mut deadline = None;
+        let files = seam::setting("BATCH_FILES").and_then(|files| usize::try_from(files).ok());
+        let files = files.unwrap_or(BATCH_FILES);
         loop {
-            match receive(incoming, earlier(deadline, self.tick())) {
+            match receive(incoming, earlier(deadline, self.tick(Instant::now()))) {
                 Ok(commit) => {
                     deadline.get_or_insert_with(|| Instant::now() + BATCH_TIME);
                     bytes += commit.item.bytes;
                     batch.push(commit);
-                    if batch.len() < BATCH_FILES && bytes < BATCH_BYTES {
+                    if batch.len() < files && bytes < BATCH_BYTES {
                         continue;
                     }
                 }
@@ -123,9 +124,9 @@ impl<'r> Committer<'r> {
     }
 
     /// Commits what others added to the journal when it is due; returns when to look again.
-    fn tick(&self) -> Option<Instant> {
+    pub(crate) fn tick(&self, now: Instant) -> Option<Instant> {
         let log = self.context.log.as_ref()?;
-        match log.tick(Instant::now()) {
+        match log.tick(now) {
             Ok(next) => next,
             Err(error) => {
                 // The next batch finds the journal failed, and reports its files.
@@ -193,7 +194,9 @@ impl<'r> Committer<'r> {
             if answer.is_err() {
                 continue;
             }
-            if let Some(digest) = item.what.digest() {
+            if item.entry.kind != Kind::File {
+                log.other(&item.entry, sealed)?;
+            } else if let Some(digest) = item.what.digest() {
                 let tail = item.tail.as_ref().map(|tail| Part {
                     id: &tail.id,
                     stamp: item.entry.stamp,
@@ -201,7 +204,7 @@ impl<'r> Committer<'r> {
                     values: &tail.values,
                 });
                 log.done(&item.entry, sealed, digest, tail.as_ref())?;
-                bytes += item.bytes;
+                bytes += item.entry.stamp.size;
             }
         }
         seam::point("done-appended");
@@ -212,7 +215,9 @@ impl<'r> Committer<'r> {
     }
 
     fn acknowledge(&self, item: &Item, sealed: &Sealed, links: &mut Vec<Commit>) {
-        if let Some(counters) = self.context.outcomes.lane(item.lane) {
+        // A second read counts for nothing but what it finds wrong.
+        let counts = self.context.expected.is_none();
+        if let Some(counters) = self.context.outcomes.lane(item.lane).filter(|_| counts) {
             if matches!(item.what, What::File(_)) {
                 counters.files_done.fetch_add(1, Relaxed);
                 counters.bytes_done.fetch_add(item.bytes, Relaxed);
@@ -229,8 +234,7 @@ impl<'r> Committer<'r> {
             What::Other => None,
             What::Link(_) => return,
         };
-        let replace = self.context.existing == Existing::Overwrite;
-        for waiting in table.settled(entry, digest, sealed.stamp) {
+        for (waiting, replace) in table.settled(entry, digest, sealed.stamp) {
             seam::point("links-following");
             let first = First {
                 path: entry.target_path(),

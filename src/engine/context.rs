@@ -1,8 +1,9 @@
 //! What all threads of a run share.
 
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 
+use super::examine::Examiner;
 use super::job::Existing;
 use super::limit::Limiter;
 use super::links::LinkTable;
@@ -12,6 +13,7 @@ use super::readback::Evidence;
 use super::session::Session;
 use crate::digest::HashPool;
 use crate::error::{Error, ErrorKind};
+use crate::journal::Loaded;
 use crate::scan::Entry;
 use crate::target::{Policy, Target};
 
@@ -20,7 +22,7 @@ use crate::target::{Policy, Target};
 pub(crate) struct Context {
     pub(crate) session: Session,
     pub(crate) target: Arc<dyn Target>,
-    pub(crate) outcomes: Outcomes,
+    pub(crate) outcomes: Arc<Outcomes>,
     /// `None` when hard links mean nothing: each name is read.
     pub(crate) links: Option<LinkTable>,
     pub(crate) hash: HashPool,
@@ -39,6 +41,13 @@ pub(crate) struct Context {
     pub(crate) lost: OnceLock<ErrorKind>,
     /// The journal; `None` when nothing is written.
     pub(crate) log: Option<Arc<Log>>,
+    /// Looks closer at what is not as recorded, and may mend it.
+    pub(crate) examiner: Option<Examiner>,
+    /// Blocks of a large file after which it is synced, and what is durable of it recorded.
+    pub(crate) sync_blocks: u64,
+    /// What each file has to be by the journal, when sources are read a second time: files of
+    /// which it does not say are left out.
+    pub(crate) expected: Option<Loaded>,
     /// Where it is noted what was not read from the medium; `None` when that does not matter.
     pub(crate) evidence: Option<Evidence>,
     /// Whether a failed sync is met with a second pass over everything not acknowledged, rather
@@ -64,9 +73,29 @@ impl Context {
         self.may_try_again && self.lost.get() == Some(&ErrorKind::TargetSync)
     }
 
+    fn count_mended(&self, lane: usize, entry: &Entry) {
+        if let Some(counters) = self.outcomes.lane(lane) {
+            counters.files_done.fetch_add(1, Relaxed);
+            counters.bytes_done.fetch_add(entry.stamp.size, Relaxed);
+        }
+    }
+
     /// Reports that an entry was not copied. A failed sync, and a journal that cannot be written,
     /// end the run: nothing more could be acknowledged.
     pub(crate) fn entry_failed(&self, lane: usize, entry: &Entry, error: &Error) {
+        let closer = self.examiner.as_ref().filter(|_| entry.recorded.is_some());
+        if let Some(examiner) = closer
+            && matches!(
+                error.kind(),
+                ErrorKind::SourceRead | ErrorKind::DigestMismatch
+            )
+        {
+            match examiner.examine(&entry.target_path(), error) {
+                Ok(()) => self.count_mended(lane, entry),
+                Err(error) => self.outcomes.entry_failed(lane, entry, &error),
+            }
+            return;
+        }
         let journal_failed = self.log.as_ref().is_some_and(|log| log.has_failed());
         // The first reason counts.
         let _first = match error.kind() {

@@ -1,37 +1,43 @@
 //! `copy`: from a job to a report.
 
 use std::collections::HashMap;
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::thread;
 use std::time::SystemTime;
 
 use crossbeam::channel::{Receiver, Sender, bounded};
 
 use super::context::Context;
-use super::job::CopyJob;
+use super::job::{CopyJob, Verify};
 use super::ledger::Listing;
 use super::links::LinkTable;
 use super::opening::{self, Opening, RecordedSource};
 use super::outcomes::Outcomes;
+use super::proof::{Judge, Proof};
+use super::readback::ReadBack;
 use super::report::{MountReport, Report};
 use super::room::check_space;
 use super::run::{RunSettings, run};
 use super::sealing::{Sealing, seal, write_report};
+use super::second_read::{SourceAgain, second_read};
 use super::session::Session;
 use super::setup::{ScanJob, choose, raise_descriptor_limit, reading_context, scan_lane};
 use super::summary::{Heading, LaneFacts, report};
 use super::telemetry::Telemetry;
+use crate::beneath;
 use crate::error::{Error, ErrorKind, Side};
 use crate::manifest::{PROBLEMS_FILE, Sorter, Spool};
 use crate::plan::{
     Budget, LanePlan, NamedLink, Source, TargetPlace, check_landings, lanes, look_at_target,
     open_sources,
 };
-use crate::scan::Finished;
+use crate::scan::{Finished, Tree};
 use crate::seam;
 use crate::target::attributes::can_chown;
-use crate::target::{LocalTarget, Policy, Settings, Target};
+use crate::target::{LocalTarget, Policy, Settings, Target, fs_type};
 use crate::topology::Topology;
 
 /// Directories that may wait for the finisher.
@@ -67,7 +73,7 @@ pub(super) fn prepare<T>(
 
 /// Which try at a job this is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Pass {
+pub(in crate::engine) enum Pass {
     /// The first: a sync that fails ends it, and there is another.
     First,
     /// The second: what was not acknowledged is copied again, whole, into new inodes. A sync that
@@ -117,8 +123,10 @@ fn pass(
         place,
         finished,
     } = prepared;
-    let budget = Budget::new(job.engine.memory, lanes.len())?;
+    let reads_back = job.verify != Verify::None;
+    let budget = Budget::new(job.engine.memory, lanes.len() + usize::from(reads_back))?;
     let chosen = choose(&job.engine, session)?;
+    check_verify(job, &place)?;
     let expected = check_space(job, &lanes, &place, &budget, session)?;
 
     let policy = Policy {
@@ -143,12 +151,15 @@ fn pass(
     }
     let mounts = mounts(job, &lanes, &target);
     let links = LinkTable::default();
-    let trees: Vec<_> = lanes.iter().flat_map(|lane| &lane.trees).cloned().collect();
-    opening::recall_links(&log, &trees, &target, &links)?;
+    opening::recall_links(&log, &trees_of(&lanes), &*target, &links)?;
     let spool = Spool::new(home.job_dir()?, PROBLEMS_FILE);
     let context = Context {
         target: Arc::clone(&target) as Arc<dyn Target>,
-        outcomes: Outcomes::new(session.clone(), Arc::clone(&telemetry), Some(spool)),
+        outcomes: Arc::new(Outcomes::new(
+            session.clone(),
+            Arc::clone(&telemetry),
+            Some(spool),
+        )),
         links: Some(links),
         existing: job.existing,
         policy,
@@ -169,6 +180,10 @@ fn pass(
         window_bytes: budget.window_bytes,
         registered_writes: target.fs().registered_writes(),
     };
+    let again = match reads_back {
+        true => SourceAgain::all(&lanes, &|tree| log.number_of(tree))?,
+        false => Vec::new(),
+    };
     let setups = lanes
         .into_iter()
         .map(|plan| scan_lane(plan, scan))
@@ -178,23 +193,56 @@ fn pass(
         choice: job.engine.io,
         slots_per_lane: budget.slots_per_lane,
     };
+    let read_back = match reads_back {
+        true => Some(ReadBack::new(
+            session,
+            &job.engine,
+            &target,
+            &job.target,
+            &log,
+        )?),
+        false => None,
+    };
     session.observer.started(&telemetry);
     let (sender, finished) = finished;
-    drop((sender, trees));
-    let ran = run(
-        &context,
-        &telemetry,
-        setups,
-        settings,
-        &mut ledger,
-        finished,
-    );
+    drop(sender);
+    let ran = thread::scope(|scope| {
+        let reader = read_back
+            .as_ref()
+            .map(|back| scope.spawn(move || back.run(settings)));
+        let ran = run(
+            &context,
+            &telemetry,
+            setups,
+            settings,
+            &mut ledger,
+            finished,
+        );
+        log.set_ended();
+        if let Some(back) = read_back.as_ref().filter(|_| context.lost.get().is_some()) {
+            back.cancel();
+        }
+        // Whatever it did not get to is looked at by itself, so its end says nothing more.
+        let _looked_at_later = reader.map(thread::ScopedJoinHandle::join);
+        ran
+    });
     let ends = ran.inspect_err(|_| session.observer.ended())?;
     seam::point("lanes-ended");
     if context.tries_again() {
         session.observer.ended();
         return give_up(&target, &log).map(|()| None);
     }
+    let proof = prove(
+        job,
+        Judge {
+            context: &context,
+            target: &target,
+            log: &log,
+            sources: &again,
+        },
+        read_back.as_ref(),
+        settings,
+    );
 
     let mut heading = Heading {
         command: "copy",
@@ -203,12 +251,16 @@ fn pass(
         mounts,
         buffer_bytes: (budget.slots_per_lane * crate::buffer::SLOT_LEN * facts.len()) as u64,
         goes_on,
+        evidence: proof.evidence,
+        repairs: proof.repairs,
+        verified: job.verify,
         ..Heading::default()
     };
     let sealing = Sealing {
         context: &context,
         target: &target,
         log: &log,
+        withdrawn: &proof.withdrawn,
     };
     seal(&mut heading, sealing, ledger);
     let report = report(heading, &context, &telemetry, &facts, &ends, started);
@@ -216,6 +268,56 @@ fn pass(
     session.observer.ended();
     written?;
     Ok(Some(report))
+}
+
+/// Refuses to prove what cannot be: where the file system answers from memory, reading back says
+/// nothing of the medium.
+fn check_verify(job: &CopyJob, place: &TargetPlace) -> Result<(), Error> {
+    if job.verify == Verify::None {
+        return Ok(());
+    }
+    let look = |errno| Error::target(&job.target, "look at the target", errno);
+    let dir = beneath::read_dir_fd(place.nearest.as_fd(), b"").map_err(look)?;
+    let (direct, why) = fs_type(dir).map_err(look)?.direct_read();
+    if direct {
+        return Ok(());
+    }
+    let what = format!(
+        "nothing can be read back from this target's medium ({why}); copy without --verify, and \
+         verify after a remount or a restart"
+    );
+    let kind = ErrorKind::Unsupported;
+    Err(Error::new(kind, Side::Target, &job.target, &what))
+}
+
+/// Finds out what can be proved of what was copied. What cannot be found out is reported.
+fn prove(
+    job: &CopyJob,
+    judge: Judge<'_>,
+    read_back: Option<&ReadBack>,
+    settings: RunSettings,
+) -> Proof {
+    let context = judge.context;
+    if context.lost.get().is_some() || job.verify == Verify::None {
+        return Proof::default();
+    }
+    let proved = judge.recorded().and_then(|loaded| {
+        let unproven = read_back.map(ReadBack::unproven).unwrap_or_default();
+        let mut proof = judge.judge(&loaded, &unproven)?;
+        if job.verify == Verify::Both && !context.halted() {
+            proof.evidence.source_read_twice = second_read(job, judge, loaded, settings)?;
+        }
+        Ok(proof)
+    });
+    proved.unwrap_or_else(|error| {
+        context.outcomes.problem(0, &error);
+        Proof::default()
+    })
+}
+
+fn trees_of(lanes: &[LanePlan]) -> Vec<Arc<Tree>> {
+    let trees = lanes.iter().flat_map(|lane| &lane.trees);
+    trees.cloned().collect()
 }
 
 /// Opens the target with the job in it.

@@ -11,6 +11,7 @@ use rustix::fs::{Statx, makedev};
 
 use super::context::Context;
 use super::telemetry::LaneCounters;
+use crate::digest::Hash;
 use crate::error::{Error, ErrorKind, Side};
 use crate::io::Wake;
 use crate::scan::{Dir, Enter, Entry, Kind, Tree, Visitor, WalkOptions, as_path, walk};
@@ -151,6 +152,13 @@ impl Visitor for Feed<'_> {
     }
 
     fn entries(&mut self, mut batch: Vec<Entry>) -> ControlFlow<()> {
+        if let Some(expected) = &self.context.expected {
+            for entry in &mut batch {
+                let done = expected.done(&entry.target_path());
+                entry.recorded = done.map(|done| Hash::from_bytes(done.digest));
+            }
+            batch.retain(|entry| entry.recorded.is_some());
+        }
         batch.retain(|entry| self.keep(entry));
         self.deliver(batch)
     }

@@ -3,10 +3,13 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::scan::Filter;
 
 /// Which I/O backend to use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum IoChoice {
     /// The ring where the kernel lets us, else blocking calls; says which.
     Auto,
@@ -17,7 +20,8 @@ pub enum IoChoice {
 }
 
 /// What to do with a file whose name is taken in the target.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Existing {
     /// Leave it, report the new one as not copied.
     Refuse,
@@ -28,7 +32,7 @@ pub enum Existing {
 }
 
 /// What of the source's metadata is kept beyond the safe default.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Preserve {
     /// Keep set-user-id and set-group-id bits of files.
     pub setid: bool,
@@ -63,7 +67,8 @@ pub struct CopyJob {
 }
 
 /// What is read again after it was copied, and compared with the digests taken on the way.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Verify {
     /// Nothing: each file was hashed between the read and the write.
     #[default]
@@ -92,6 +97,8 @@ pub struct VerifyJob {
     pub target: PathBuf,
     /// Name of the recorded job, a folder under `.inhaul`; `None` for the newest.
     pub job: Option<String>,
+    /// Sources to mend single blocks from; empty when nothing is mended.
+    pub repair_from: Vec<PathBuf>,
     /// Settings shared by all commands that read drives.
     pub engine: EngineSettings,
 }

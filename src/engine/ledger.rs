@@ -89,9 +89,13 @@ impl Ledger for Telling {
     }
 }
 
-/// `verify`: compares with what the manifest says.
+/// `verify`: compares with what the manifest says; `copy --verify both`: with what the journal says
+/// of the first read.
 #[derive(Debug)]
-pub(crate) struct Comparing;
+pub(crate) struct Comparing {
+    /// What is read: the target, or the sources again.
+    pub(crate) side: Side,
+}
 
 impl Ledger for Comparing {
     fn committed(
@@ -103,14 +107,16 @@ impl Ledger for Comparing {
         match (entry.recorded, digest) {
             (Some(recorded), Some(read)) if recorded == *read => Ok(()),
             (Some(recorded), Some(read)) => {
-                let what = format!("its bytes differ: recorded {recorded}, read {read}");
+                let what = match self.side {
+                    Side::Source => format!(
+                        "read twice, it gave different bytes: first {recorded}, then {read}; \
+                         do not trust this drive, or its cable"
+                    ),
+                    _ => format!("its bytes differ: recorded {recorded}, read {read}"),
+                };
                 let path = entry.display_path();
-                Err(Error::new(
-                    ErrorKind::DigestMismatch,
-                    Side::Target,
-                    path,
-                    &what,
-                ))
+                let kind = ErrorKind::DigestMismatch;
+                Err(Error::new(kind, self.side, path, &what))
             }
             (None, _) | (_, None) => Ok(()),
         }

@@ -36,8 +36,9 @@ pub(crate) struct First {
 
 #[derive(Debug)]
 enum State {
-    /// Its first name, this path below TARGET, is on its way; these wait for it.
-    Coming(Vec<u8>, Vec<Entry>),
+    /// Its first name, this path below TARGET, is on its way; these wait for it, each with whether
+    /// it may replace what has its name.
+    Coming(Vec<u8>, Vec<(Entry, bool)>),
     /// Its first name is durable.
     There(First),
 }
@@ -89,7 +90,8 @@ impl LinkTable {
     }
 
     /// Says what to do with a name of an inode that has several.
-    pub(crate) fn claim(&self, lane: usize, entry: Entry) -> Claim {
+    /// `replace`: whether what has that name may be replaced.
+    pub(crate) fn claim(&self, lane: usize, entry: Entry, replace: bool) -> Claim {
         let key = inode(&entry);
         let mut inodes = self.lock();
         let full = inodes.len() >= INODES_MAX;
@@ -112,7 +114,7 @@ impl LinkTable {
         known.names_left = known.names_left.saturating_sub(1);
         match &mut known.state {
             State::Coming(_, waiting) => {
-                waiting.push(entry);
+                waiting.push((entry, replace));
                 Claim::Wait
             }
             State::There(first) => {
@@ -166,7 +168,7 @@ impl LinkTable {
         first: &Entry,
         digest: Option<Hash>,
         stamp: Option<TargetStamp>,
-    ) -> Vec<Entry> {
+    ) -> Vec<(Entry, bool)> {
         let key = inode(first);
         let mut inodes = self.lock();
         let Some(known) = inodes.get_mut(&key).filter(|known| known.is_led_by(first)) else {
@@ -198,7 +200,7 @@ impl LinkTable {
             Some(Known {
                 state: State::Coming(_, waiting),
                 ..
-            }) => waiting,
+            }) => waiting.into_iter().map(|(entry, _)| entry).collect(),
             Some(Known {
                 state: State::There(..),
                 ..
@@ -215,7 +217,7 @@ impl LinkTable {
             .flat_map(|known| match known.state {
                 State::Coming(_, waiting) => waiting
                     .into_iter()
-                    .map(|entry| (known.lane, entry))
+                    .map(|(entry, _)| (known.lane, entry))
                     .collect(),
                 State::There(..) => Vec::new(),
             })

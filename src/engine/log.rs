@@ -16,15 +16,15 @@ use super::standing::{Partial, Standing};
 use crate::digest::{BlockValue, Hash};
 use crate::error::Error;
 use crate::journal::{
-    self, Blocks, Done, End, Failed, Grade, Loaded, Naming, Position, Record, Stage, Verified,
-    Writer,
+    self, Blocks, Done, End, Failed, Grade, Loaded, Naming, Other, Position, Record, Stage,
+    Verified, Writer,
 };
 use crate::scan::{Entry, FileStamp, Tree};
 use crate::seam;
 use crate::target::{Sealed, StageId, TargetStamp, Vacancy};
 
-/// Values in one record: half a GiB of data, the most that is synced in one go.
-pub(crate) const VALUES_MAX: usize = 512;
+/// Values in one record: 256 MiB of data, the most that is synced in one go.
+pub(crate) const VALUES_MAX: usize = 256;
 
 /// The journal of a run.
 #[derive(Debug)]
@@ -119,7 +119,12 @@ impl Log {
         now: FileStamp,
     ) -> Option<Partial<'_>> {
         let earlier = self.earlier.as_ref().filter(|_| self.continues)?;
-        super::standing::partial(earlier, self.source(entry), path, now)
+        super::standing::partial(
+            earlier,
+            self.source(entry),
+            path,
+            lasting(now, entry.dir.tree()),
+        )
     }
 
     /// Says that these are about to get their names.
@@ -179,11 +184,28 @@ impl Log {
             source: self.source(entry),
             target_path: &sealed.target_path,
             digest: *digest.as_bytes(),
-            source_stamp: entry.stamp.into(),
+            source_stamp: lasting(entry.stamp, entry.dir.tree()),
             target_stamp: recorded(stamp),
             linked: entry.nlink > 1,
         });
         self.append(&record)
+    }
+
+    /// Adds that a symlink or a special file is durable under its final name.
+    ///
+    /// # Durability
+    /// None until [`commit`](Self::commit).
+    pub(crate) fn other(&self, entry: &Entry, sealed: &Sealed) -> Result<(), Error> {
+        let Some(stamp) = sealed.stamp else {
+            return Ok(());
+        };
+        self.append(&Record::Other(Other {
+            source: self.source(entry),
+            target_path: &sealed.target_path,
+            source_stamp: lasting(entry.stamp, entry.dir.tree()),
+            target_stamp: recorded(stamp),
+            linked: entry.nlink > 1,
+        }))
     }
 
     /// Says that part of a staged file is durable: it must be synced by now.
@@ -211,7 +233,7 @@ impl Log {
                     number: part.id.number,
                 },
                 stage_ino: part.id.ino,
-                source_stamp: part.stamp.into(),
+                source_stamp: lasting(part.stamp, entry.dir.tree()),
                 first_block,
                 values,
             });
@@ -223,11 +245,6 @@ impl Log {
     /// Adds that a file could not be copied, for good or until a later run manages it.
     pub(crate) fn failed(&self, entry: &Entry, error: &Error) {
         let path = entry.target_path();
-        let is_ours = |earlier: &Loaded| earlier.naming(&path).is_some();
-        if self.earlier.as_ref().is_some_and(is_ours) {
-            // What has its name may be ours; that must not be forgotten.
-            return;
-        }
         let record = Record::Failed(Failed {
             source: self.source(entry),
             target_path: &path,
@@ -358,5 +375,58 @@ pub(crate) fn recorded(stamp: TargetStamp) -> journal::TargetStamp {
         ino: stamp.ino,
         size: stamp.size,
         mtime: stamp.mtime,
+    }
+}
+
+/// Returns what of a source's stamp outlives a remount: what is recorded, and compared later.
+pub(crate) fn lasting(stamp: FileStamp, tree: &Tree) -> journal::Stamp {
+    let stamp = journal::Stamp::from(stamp);
+    if tree.keeps_inodes {
+        return stamp;
+    }
+    journal::Stamp {
+        ino: 0,
+        ctime: (0, 0),
+        ..stamp
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scan::Tree;
+    use crate::target::keeps_inodes;
+
+    #[test]
+    fn on_fat_only_size_and_time_outlive_a_remount() {
+        let stamp = FileStamp {
+            dev: 1,
+            ino: 2,
+            size: 3,
+            mtime: (4, 5),
+            ctime: (6, 7),
+        };
+        for (fs, ino, ctime) in [
+            ("ext4", 2, (6, 7)),
+            ("exfat", 0, (0, 0)),
+            ("vfat", 0, (0, 0)),
+        ] {
+            let tree = Tree {
+                index: 0,
+                label: "/mnt/card".into(),
+                root: std::fs::File::open("/").unwrap().into(),
+                only: None,
+                landing: Vec::new(),
+                root_attributes: false,
+                device: 1,
+                direct: true,
+                trusts_holes: false,
+                keeps_inodes: keeps_inodes(fs),
+                finished: crossbeam::channel::bounded(1).0,
+            };
+            let lasting = lasting(stamp, &tree);
+            assert_eq!((lasting.ino, lasting.ctime), (ino, ctime), "{fs}");
+            assert_eq!((lasting.size, lasting.mtime), (3, (4, 5)), "{fs}");
+        }
     }
 }

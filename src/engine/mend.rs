@@ -88,7 +88,8 @@ impl<'a> Copy<'a> {
         };
         let file = open_direct(target, path, access).map_err(|e| failed(path, "open", e))?;
         let stat = rustix::fs::fstat(&file).map_err(|e| failed(path, "look at", e))?;
-        let is_it = stat.st_ino == done.target_stamp.ino
+        // To look, the inode does not matter: a target may have been moved to other storage.
+        let is_it = (stat.st_ino == done.target_stamp.ino || !writable)
             && u64::try_from(stat.st_size).ok() == Some(done.target_stamp.size);
         if !is_it {
             let what = "another file has its name by now, or its length changed";

@@ -3,6 +3,7 @@
 //! It is the same job when its options, its target and at least one of its sources are: then what
 //! the journal says is done is not done again, and what is named under no record is not ours.
 
+use std::collections::HashSet;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
@@ -11,8 +12,9 @@ use super::copy::Pass;
 use super::job::CopyJob;
 use super::links::{First, LinkTable};
 use super::log::Log;
-use super::recipe::Recipe;
+use super::recipe::{JOB_FILE, Recipe};
 use super::session::Session;
+use super::settle::settle;
 use super::standing::Copied;
 use crate::error::{Error, ErrorKind, Side};
 use crate::journal::{self, Identity, JobHead, Likeness, Loaded, Record, Writer};
@@ -22,9 +24,6 @@ use crate::scan::Tree;
 use crate::seam;
 use crate::target::{Home, HomeLock, JobDir, LocalTarget, Settings, Target, Vacancy};
 use crate::topology::Topology;
-
-/// Name of the description of a job, beside its journal.
-const RECIPE_FILE: &str = "job.json";
 
 /// What was found out about the job before anything is written.
 #[derive(Debug)]
@@ -231,6 +230,14 @@ impl Opening {
             Some(writer) => writer,
             None => begin(job, &target, self.options)?,
         };
+        if let Some(earlier) = &loaded
+            && settle(earlier, &target, &mut writer)?
+        {
+            drop((loaded.take(), writer));
+            let (again, goes_on) = journal::open(home.job(), &home.job_label())?;
+            loaded = Some(again);
+            writer = goes_on;
+        }
         let fresh = sources.iter().zip(&self.numbers).zip(self.identities);
         for ((source, &index), identity) in fresh {
             if index >= first_new {
@@ -280,18 +287,13 @@ fn begin(job: &CopyJob, target: &LocalTarget, options: [u8; 32]) -> Result<Write
         target: target_identity(target.root(), &job.target, &topology)?,
     };
     let writer = journal::create(readable.as_fd(), &home.job_label(), &head)?;
-    home.write_record(RECIPE_FILE, &Recipe::of(job).to_json()?)?;
+    home.write_record(JOB_FILE, &Recipe::of(job).to_json()?)?;
     Ok(writer)
 }
 
 /// Removes what earlier runs staged, but for what can be gone on with.
 fn sweep(home: &Home, earlier: Option<&Loaded>) -> Result<(), Error> {
-    let mut kept = std::collections::HashSet::new();
-    for blocks in earlier.into_iter().flat_map(Loaded::staged) {
-        if let Ok(thread) = std::str::from_utf8(blocks.stage.thread) {
-            kept.insert((thread.to_owned(), blocks.stage.number));
-        }
-    }
+    let kept = kept_staged(earlier);
     if !seam::bug("stage-not-swept") {
         home.sweep(&mut |thread, number| kept.contains(&(thread.to_owned(), number)))?;
     }
@@ -299,11 +301,22 @@ fn sweep(home: &Home, earlier: Option<&Loaded>) -> Result<(), Error> {
     Ok(())
 }
 
+/// Returns what earlier runs staged that can be gone on with: by thread and number.
+pub(super) fn kept_staged(earlier: Option<&Loaded>) -> HashSet<(String, u64)> {
+    let mut kept = HashSet::new();
+    for blocks in earlier.into_iter().flat_map(Loaded::staged) {
+        if let Ok(thread) = std::str::from_utf8(blocks.stage.thread) {
+            kept.insert((thread.to_owned(), blocks.stage.number));
+        }
+    }
+    kept
+}
+
 /// Tells the table of links which inodes earlier runs copied, so that names met now join them.
 pub(super) fn recall_links(
     log: &Log,
     trees: &[Arc<Tree>],
-    target: &LocalTarget,
+    target: &dyn Target,
     links: &LinkTable,
 ) -> Result<(), Error> {
     let Some(earlier) = log.earlier().filter(|earlier| earlier.linked_count() > 0) else {

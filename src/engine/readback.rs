@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crossbeam::channel::{Receiver, bounded};
+use crossbeam::channel::{Sender, bounded};
 
 use super::context::Context;
 use super::feed::Feed;
@@ -93,8 +93,9 @@ pub(super) struct ReadBack {
     log: Arc<Log>,
     context: Context,
     telemetry: Arc<Telemetry>,
-    tree: Arc<Tree>,
-    finished: Receiver<Finished>,
+    root: Arc<OwnedFd>,
+    label: PathBuf,
+    device: u64,
     job_dir: OwnedFd,
     job_label: PathBuf,
     start: Position,
@@ -124,21 +125,8 @@ impl ReadBack {
             counters: LaneCounters::default(),
         };
         let telemetry = Arc::new(Telemetry::new(vec![view]));
-        let (sender, finished) = bounded(1);
         let cannot = |errno| Error::target(label, "open the target to read back", errno);
         let root = rustix::io::fcntl_dupfd_cloexec(target.root(), 0).map_err(cannot)?;
-        let tree = Arc::new(Tree {
-            index: 0,
-            label: label.to_owned(),
-            root,
-            only: None,
-            landing: Vec::new(),
-            root_attributes: false,
-            device: target.identity().0,
-            direct: !seam::bug("read-back-cached"),
-            trusts_holes: false, // a lost block may read as zeros
-            finished: sender,
-        });
         let evidence = Evidence {
             fs: target.fs(),
             unproven: Mutex::default(),
@@ -151,8 +139,9 @@ impl ReadBack {
             log: Arc::clone(log),
             context,
             telemetry,
-            tree,
-            finished,
+            root: Arc::new(root),
+            label: label.to_owned(),
+            device: target.identity().0,
             job_dir: target.home().job_dir()?,
             job_label: target.home().job_label(),
             start: log.progress().position,
@@ -171,13 +160,15 @@ impl ReadBack {
     /// # Errors
     /// When it cannot begin.
     pub(super) fn run(&self, settings: RunSettings) -> Result<(), Error> {
+        // The tree goes away with the lane: while it lives, the run waits for its directories.
+        let (sender, finished) = bounded(1);
+        let tree = self.tree(sender)?;
         let setup = LaneSetup {
             rotational: None,
             registered_writes: false,
-            filler: Box::new(|feed: &mut Feed<'_>| self.fill(feed)),
+            filler: Box::new(move |feed: &mut Feed<'_>| self.fill(feed, tree)),
         };
         let mut ledger = Comparing { back: self };
-        let finished = self.finished.clone();
         run(
             &self.context,
             &self.telemetry,
@@ -205,17 +196,30 @@ impl ReadBack {
         self.cancelled.load(Relaxed) || self.context.halted()
     }
 
-    fn fill(&self, feed: &mut Feed<'_>) {
-        let root = match rustix::io::fcntl_dupfd_cloexec(&self.tree.root, 0) {
-            Ok(root) => Arc::new(root),
-            // Nothing is read back then, and every file is looked at by itself in the end.
-            Err(_) => return,
-        };
+    fn tree(&self, finished: Sender<Finished>) -> Result<Arc<Tree>, Error> {
+        let root = rustix::io::fcntl_dupfd_cloexec(&self.root, 0)
+            .map_err(|errno| Error::target(&self.label, "open the target to read back", errno))?;
+        Ok(Arc::new(Tree {
+            index: 0,
+            label: self.label.clone(),
+            root,
+            only: None,
+            landing: Vec::new(),
+            root_attributes: false,
+            device: self.device,
+            direct: !seam::bug("read-back-cached"),
+            trusts_holes: false, // a lost block may read as zeros
+            keeps_inodes: true,
+            finished,
+        }))
+    }
+
+    fn fill(&self, feed: &mut Feed<'_>, tree: Arc<Tree>) {
         let mut batch = Batch {
             back: self,
             feed,
-            dirs: DirCache::new(root, 64),
-            top: Dir::root(Arc::clone(&self.tree)),
+            dirs: DirCache::new(Arc::clone(&self.root), 64),
+            top: Dir::root(tree),
             entries: Vec::new(),
         };
         self.read_earlier(&mut batch);
@@ -318,7 +322,7 @@ impl Batch<'_, '_, '_> {
             path: due.path.clone(),
             digest: due.digest,
         };
-        let label = &self.back.tree.label;
+        let label = &self.back.label;
         // What cannot be looked at is not verified, and looked at by itself in the end.
         let Ok(entry) = verify::entry(&self.top, record, &mut self.dirs, label) else {
             return;

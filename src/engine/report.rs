@@ -49,6 +49,12 @@ pub struct Report {
     pub owners_not_kept: u64,
     /// Memory set aside for buffers, in bytes.
     pub buffer_bytes: u64,
+    /// Whether an earlier run's job was gone on with.
+    pub resumed: bool,
+    /// What is known of the files, by how it is known. Each file counts once, by the best of it.
+    pub evidence: Evidence,
+    /// Files with blocks that were wrong on the target and were written anew from their source.
+    pub repairs: Vec<Repair>,
     /// Everything not copied, with its reason: at most [`PROBLEMS_MAX`].
     pub problems: Vec<Problem>,
     /// How many problems there are in all.
@@ -57,6 +63,33 @@ pub struct Report {
     pub skipped: Vec<Problem>,
     /// How many of those there are in all.
     pub skipped_count: u64,
+}
+
+/// How it is known that files hold what was read from their sources, in files.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Evidence {
+    /// Hashed between the read and the write, and durable; not read back.
+    pub hashed: u64,
+    /// Read back from the medium, so long after the write that no drive's own cache holds it.
+    pub read_back: u64,
+    /// Read back past the page cache, but a drive's own cache could have answered.
+    pub read_back_near: u64,
+    /// Asked for, but the file system answered from memory: that proves nothing of the medium.
+    pub cached: u64,
+    /// Read a second time from their sources, with the same digest; counted in the others too.
+    pub source_read_twice: u64,
+}
+
+/// A file that was mended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Repair {
+    /// Its path below TARGET, bytes outside UTF-8 replaced.
+    pub path: String,
+    /// The exact path, each byte as two hex digits; only when `path` is not exact.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path_hex: Option<String>,
+    /// The blocks of 1 MiB that were wrong, counted from 0.
+    pub blocks: Vec<u64>,
 }
 
 /// Counts and bytes.
@@ -74,6 +107,12 @@ pub struct Totals {
     pub existing: u64,
     /// Their bytes.
     pub existing_bytes: u64,
+    /// Files that an earlier run of the job copied, found unchanged on both sides.
+    pub kept: u64,
+    /// Bytes that were not read again: of those files, and of begun ones that were gone on with.
+    pub kept_bytes: u64,
+    /// Files copied again because their source changed since an earlier run copied them.
+    pub changed: u64,
     /// Things not copied.
     pub problems: u64,
     /// Bytes a second over the whole run.
@@ -103,6 +142,11 @@ pub struct LaneReport {
     pub limited_by: String,
     /// Seconds waited for each of `source`, `hash`, `target`, `limit`.
     pub waited_seconds: [f64; 4],
+    /// Whether the drive may be released: everything on it that was asked for is copied, durable
+    /// and, if asked for, verified.
+    pub safe_to_release: bool,
+    /// Why (not), for people.
+    pub verdict: String,
     /// Backend used: `io_uring`, `io_uring+registered` or `blocking`.
     pub io: String,
     /// Buffers lent to it.

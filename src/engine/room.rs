@@ -9,6 +9,7 @@ use super::survey::{Counted, survey};
 use crate::error::{Error, ErrorKind, Side};
 use crate::plan::{Budget, LanePlan, Need, Room, TargetPlace, room};
 use crate::scan::{Order, WalkOptions};
+use crate::target::staged_bytes;
 
 /// Returns what each lane is expected to need, or refuses the job for want of space.
 ///
@@ -146,7 +147,11 @@ pub(super) fn count_all(
 
 /// Returns what the target has to give.
 pub(super) fn free_room(place: &TargetPlace) -> Result<Room, Error> {
-    crate::beneath::read_dir_fd(place.nearest.as_fd(), b"")
+    let mut room = crate::beneath::read_dir_fd(place.nearest.as_fd(), b"")
         .and_then(|dir| room(dir.as_fd()))
-        .map_err(|errno| Error::target(&place.label, "ask for free space", errno))
+        .map_err(|errno| Error::target(&place.label, "ask for free space", errno))?;
+    if let Some(target) = place.existing() {
+        room.bytes = room.bytes.saturating_add(staged_bytes(target));
+    }
+    Ok(room)
 }

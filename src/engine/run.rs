@@ -224,21 +224,22 @@ fn report_panic(context: &Context, lane: usize, what: &str) {
 
 /// Sets the final attributes of directories, children before parents, until every tree is gone.
 fn finish_dirs(context: &Context, finished: &Receiver<Finished>) {
-    for Finished {
-        target_path,
-        attributes,
-    } in finished
-    {
-        // A folder that is not complete stays closed; the next run finishes it.
-        if context.halted() {
-            context.interrupted.store(true, Relaxed);
-            continue;
-        }
-        let shown = as_path(&target_path);
-        match context.target.finish_dir(&target_path, &attributes) {
-            Ok(applied) => context.outcomes.applied(0, &shown, &applied),
-            Err(error) => context.outcomes.problem(0, &error),
-        }
+    for dir in finished {
+        finish_dir(context, &dir);
+    }
+}
+
+/// Sets the final attributes of one directory.
+pub(super) fn finish_dir(context: &Context, dir: &Finished) {
+    // A folder that is not complete stays closed; the next run finishes it.
+    if context.halted() {
+        context.interrupted.store(true, Relaxed);
+        return;
+    }
+    let shown = as_path(&dir.target_path);
+    match context.target.finish_dir(&dir.target_path, &dir.attributes) {
+        Ok(applied) => context.outcomes.applied(0, &shown, &applied),
+        Err(error) => context.outcomes.problem(0, &error),
     }
 }
 

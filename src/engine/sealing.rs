@@ -1,5 +1,6 @@
 //! The end of a copy: manifest, witness, journal, report, in this order.
 
+use std::collections::HashSet;
 use std::os::fd::AsFd;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -21,6 +22,8 @@ pub(super) struct Sealing<'r> {
     pub(super) context: &'r Context,
     pub(super) target: &'r LocalTarget,
     pub(super) log: &'r Log,
+    /// Files that turned out to be wrong and are not in the target any more.
+    pub(super) withdrawn: &'r HashSet<Vec<u8>>,
 }
 
 /// Ends a run at the target: manifest first, then the witness has the last word.
@@ -31,7 +34,7 @@ pub(super) fn seal(heading: &mut Heading, sealing: Sealing<'_>, ledger: Listing)
     seam::point("manifest-writing");
     let listed = add_journalled(sealing, ledger)
         .and_then(|ledger| add_earlier(context, ledger, target))
-        .and_then(|sorter| manifest::write_sorted(sorter, target.home().job()));
+        .and_then(|sorter| manifest::write_sorted(sorter, target.home().job(), sealing.withdrawn));
     seam::point("manifest-written");
     match listed {
         Ok(counts) => {
@@ -140,6 +143,7 @@ pub(super) fn write_report(
         context,
         target,
         log,
+        ..
     } = sealing;
     let is_complete = report.exit_code == Exit::Success.code() && whole_job;
     // Without a journal there is nothing to end; that it failed is in the report.

@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 use super::context::Context;
 use super::feed::Feed;
 use super::job::{EngineSettings, Existing};
+use super::lane::SYNC_BLOCKS;
 use super::limit::Limiter;
 use super::outcomes::Outcomes;
 use super::run::LaneSetup;
@@ -15,6 +16,7 @@ use crate::error::{Error, ErrorKind, Side};
 use crate::io::probe::{self, Chosen};
 use crate::plan::LanePlan;
 use crate::scan::{FilesFrom, Filter, Order, WalkOptions};
+use crate::seam;
 use crate::target::{NullTarget, Policy};
 
 /// Chooses the backend and tells of a fallback.
@@ -49,7 +51,7 @@ pub(super) fn reading_context(
     Ok(Context {
         session: session.clone(),
         target: Arc::new(NullTarget),
-        outcomes: Outcomes::new(session.clone(), Arc::clone(telemetry), None),
+        outcomes: Arc::new(Outcomes::new(session.clone(), Arc::clone(telemetry), None)),
         links: None,
         hash: hash_pool(settings)?,
         limit: Limiter::new(settings.bwlimit),
@@ -65,7 +67,10 @@ pub(super) fn reading_context(
         interrupted: false.into(),
         lost: OnceLock::new(),
         log: None,
+        sync_blocks: seam::setting("SYNC_BLOCKS").unwrap_or(SYNC_BLOCKS),
         evidence: None,
+        examiner: None,
+        expected: None,
         may_try_again: false,
     })
 }

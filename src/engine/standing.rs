@@ -4,9 +4,10 @@
 //! stamp it was read with, and its target the stamp it was published with. That size and time look
 //! right is never a reason: a power cut leaves files of the right size and time that are zeros.
 
+use super::log::lasting;
 use crate::digest::BlockValue;
 use crate::journal::{self, BlocksView, Done, Loaded};
-use crate::scan::{Entry, FileStamp};
+use crate::scan::Entry;
 use crate::seam;
 use crate::target::{StageId, TargetStamp, Vacancy};
 
@@ -17,10 +18,12 @@ pub(crate) enum Standing {
     New,
     /// It is done, and unchanged on both sides.
     Done(Copied),
+    /// A symlink or special file: the same.
+    Other(TargetStamp),
     /// It was done, and its source has changed since: what is there is ours to replace.
     Changed,
-    /// It has its name and is ours, but was never acknowledged.
-    Unacknowledged(TargetStamp),
+    /// It looks as if an earlier run had copied it, and the record that would say so is lost.
+    Unrecorded,
 }
 
 /// A file that was copied.
@@ -67,32 +70,33 @@ pub(crate) fn standing(
         let digest = blake3::Hash::from_bytes(digest);
         return Standing::Done(Copied { digest, stamp });
     }
-    if let Some(done) = earlier.done(path) {
+    // (A name that was given and never acknowledged has been taken away before the run began.)
+    if let Some(done) = earlier.done(path).or_else(|| earlier.done_before(path)) {
         return by_done(&done, source, entry, stamp);
     }
-    let Some(naming) = earlier.naming(path) else {
-        let looks_copied = (stamp.size, stamp.mtime) == (entry.stamp.size, entry.stamp.mtime);
-        if earlier.has_gaps() && looks_copied && earlier.failed(path).is_none() {
-            // What said so may be lost: it is read from the source, hashed and written again.
-            return Standing::Unacknowledged(stamp);
-        }
-        return Standing::New;
-    };
-    if found(naming.target_stamp) == stamp {
-        return Standing::Unacknowledged(stamp);
+    if let Some(other) = earlier.other(path) {
+        let same_source =
+            other.source == source && other.source_stamp == lasting(entry.stamp, entry.dir.tree());
+        return match found(other.target_stamp) == stamp {
+            true if same_source => Standing::Other(stamp),
+            true => Standing::Changed,
+            false => Standing::New,
+        };
     }
-    // It was about to be replaced, and was not: what was done before is still there.
-    match earlier.done_before(path) {
-        Some(done) => by_done(&done, source, entry, stamp),
-        None => Standing::New,
+    let looks_copied = (stamp.size, stamp.mtime) == (entry.stamp.size, entry.stamp.mtime);
+    if earlier.has_gaps() && looks_copied && earlier.failed(path).is_none() {
+        // It is read from the source, hashed and written again.
+        return Standing::Unrecorded;
     }
+    Standing::New
 }
 
 fn by_done(done: &Done<'_>, source: u32, entry: &Entry, stamp: TargetStamp) -> Standing {
     if found(done.target_stamp) != stamp && !seam::bug("target-stamp-ignored") {
         return Standing::New;
     }
-    let same_source = done.source == source && done.source_stamp == entry.stamp.into();
+    let same_source =
+        done.source == source && done.source_stamp == lasting(entry.stamp, entry.dir.tree());
     if same_source || seam::bug("source-stamp-ignored") {
         Standing::Done(Copied::of(done))
     } else {
@@ -126,10 +130,10 @@ pub(crate) fn partial<'a>(
     earlier: &'a Loaded,
     source: u32,
     path: &[u8],
-    now: FileStamp,
+    now: journal::Stamp,
 ) -> Option<Partial<'a>> {
     let view = earlier.blocks(path)?;
-    let same = view.source == source && view.source_stamp == now.into();
+    let same = view.source == source && view.source_stamp == now;
     if !same || view.block_count == 0 {
         return None;
     }

@@ -4,7 +4,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::SystemTime;
 
 use super::context::Context;
-use super::report::{LaneReport, MountReport, Report, SCHEMA, Totals};
+use super::job::Verify;
+use super::report::{Evidence, LaneReport, MountReport, Repair, Report, SCHEMA, Totals};
 use super::run::LaneEnd;
 use super::telemetry::{LaneCounters, LaneView, Telemetry, Waited};
 use crate::exit::exit_for;
@@ -51,6 +52,12 @@ pub(crate) struct Heading {
     pub(crate) buffer_bytes: u64,
     /// Whether an earlier run's job was gone on with.
     pub(crate) goes_on: bool,
+    /// What is known of the files.
+    pub(crate) evidence: Evidence,
+    /// What was mended.
+    pub(crate) repairs: Vec<Repair>,
+    /// Whether more was asked for than copying.
+    pub(crate) verified: Verify,
     /// A failure of the run as a whole: a sync or a record.
     pub(crate) fatal: Option<crate::error::ErrorKind>,
 }
@@ -68,10 +75,17 @@ pub(crate) fn report(
     let mut totals = Totals::default();
     let mut lanes = Vec::new();
     for ((view, facts), end) in telemetry.lanes.iter().zip(facts).zip(ends) {
-        let lane = lane_report(view, facts, end, seconds, context);
+        let mut lane = lane_report(view, facts, end, seconds, context);
+        if heading.command == "copy" {
+            (lane.safe_to_release, lane.verdict) = verdict(&lane, &heading, context);
+        }
         add(&mut totals, &lane.totals);
         context.session.observer.drive(&lane);
         lanes.push(lane);
+    }
+    let mut evidence = heading.evidence;
+    if heading.command == "copy" && heading.verified == Verify::None {
+        evidence.hashed = totals.files + totals.kept;
     }
     totals.bytes_per_second = rate(totals.bytes, seconds);
     let outcomes = &context.outcomes;
@@ -100,6 +114,9 @@ pub(crate) fn report(
         privileges_cleared: outcomes.cleared.load(Relaxed),
         owners_not_kept: outcomes.owners_not_kept.load(Relaxed),
         buffer_bytes: heading.buffer_bytes,
+        resumed: heading.goes_on,
+        evidence,
+        repairs: heading.repairs,
         problems,
         problem_count,
         skipped,
@@ -151,15 +168,71 @@ fn lane_report(
             dirs: get(&counters.dirs),
             existing: get(&counters.files_skipped),
             existing_bytes: get(&counters.bytes_skipped),
+            kept: get(&counters.files_kept),
+            kept_bytes: get(&counters.bytes_kept),
+            changed: get(&counters.files_changed),
             problems: get(&counters.problems),
             bytes_per_second: rate(get(&counters.bytes_done), seconds),
         },
         seconds,
         limited_by: limited_by.to_owned(),
+        safe_to_release: false,
+        verdict: String::new(),
         waited_seconds: waited,
         io: end.io.clone(),
         buffers: end.buffers,
     }
+}
+
+/// Says whether a drive may be released, and why (not).
+fn verdict(lane: &LaneReport, heading: &Heading, context: &Context) -> (bool, String) {
+    let no = |why: String| (false, why);
+    let totals = &lane.totals;
+    if heading.fatal.is_some() || context.lost.get().is_some() {
+        return no("the target or its records failed".to_owned());
+    }
+    if totals.problems > 0 {
+        let things = if totals.problems == 1 {
+            "thing"
+        } else {
+            "things"
+        };
+        return no(format!("{} {things} not copied whole", totals.problems));
+    }
+    if context.interrupted.load(Relaxed) || lane.state == "stopped" {
+        return no("stopped before the end; run again to go on".to_owned());
+    }
+    if lane.state == "failed" {
+        return no("its lane ended early".to_owned());
+    }
+    if totals.existing > 0 {
+        let files = totals.existing;
+        return no(format!(
+            "{files} files were there already and were not compared"
+        ));
+    }
+    let evidence = &heading.evidence;
+    if heading.verified != Verify::None && evidence.hashed + evidence.cached > 0 {
+        let files = evidence.hashed + evidence.cached;
+        return no(format!(
+            "{files} files could not be read back from the medium"
+        ));
+    }
+    let how = match heading.verified {
+        Verify::None => "everything copied, hashed and durable; not read back",
+        Verify::Target if evidence.read_back_near > 0 => {
+            "everything copied, durable and read back (the drive's own cache is not ruled out)"
+        }
+        Verify::Target => "everything copied, durable and read back from the medium",
+        Verify::Both if evidence.read_back_near > 0 => {
+            "everything copied, durable, read back (the drive's own cache is not ruled out), and \
+             the source read twice"
+        }
+        Verify::Both => {
+            "everything copied, durable, read back from the medium, and the source read twice"
+        }
+    };
+    (true, how.to_owned())
 }
 
 fn add(sum: &mut Totals, part: &Totals) {
@@ -169,6 +242,9 @@ fn add(sum: &mut Totals, part: &Totals) {
     sum.dirs += part.dirs;
     sum.existing += part.existing;
     sum.existing_bytes += part.existing_bytes;
+    sum.kept += part.kept;
+    sum.kept_bytes += part.kept_bytes;
+    sum.changed += part.changed;
 }
 
 #[expect(

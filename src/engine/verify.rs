@@ -11,6 +11,8 @@ use std::time::SystemTime;
 use crossbeam::channel::bounded;
 use rustix::fs::{AtFlags, Mode, OFlags, StatxFlags};
 
+use super::context::Context;
+use super::examine::Examiner;
 use super::feed::Feed;
 use super::job::VerifyJob;
 use super::ledger::Comparing;
@@ -79,9 +81,19 @@ pub fn verify(job: &VerifyJob, session: &Session) -> Result<Report, Error> {
         device,
         direct,
         trusts_holes: false, // every byte is read, holes too: a lost block may read as zeros
+        keeps_inodes: true,
         finished: sender,
     });
-    let context = reading_context(session, &telemetry, &job.engine)?;
+    let context = Context {
+        examiner: Examiner::new(
+            &tree.root,
+            &job.target,
+            &records_dir,
+            &job.repair_from,
+            session,
+        )?,
+        ..reading_context(session, &telemetry, &job.engine)?
+    };
     let setup = LaneSetup {
         rotational,
         registered_writes: false,
@@ -98,7 +110,7 @@ pub fn verify(job: &VerifyJob, session: &Session) -> Result<Report, Error> {
         &telemetry,
         vec![setup],
         settings,
-        &mut Comparing,
+        &mut Comparing { side: Side::Target },
         finished,
     );
     session.observer.ended();
@@ -114,6 +126,10 @@ pub fn verify(job: &VerifyJob, session: &Session) -> Result<Report, Error> {
         job: job_name,
         target: job.target.to_string_lossy().into_owned(),
         mounts: vec![mount],
+        repairs: context
+            .examiner
+            .as_ref()
+            .map_or_else(Vec::new, Examiner::repairs),
         ..Heading::default()
     };
     Ok(report(

@@ -14,7 +14,7 @@ use crate::buffer::View;
 use crate::error::{Error, ErrorKind, Side};
 use crate::scan::{Attributes, Entry, Kind};
 use crate::seam;
-use crate::target::{Outline, Stager};
+use crate::target::{Outline, Sealed, Stager};
 
 /// Files that may wait for one writer. Their buffers are bounded by the lanes' credits anyway.
 const QUEUE: usize = 64;
@@ -39,6 +39,9 @@ pub(crate) struct Small {
     pub(crate) body: Body,
     pub(crate) replace: bool,
 }
+
+/// Something small, written: what it is, its length in bytes, and where it is.
+type Written = (What, u64, Sealed);
 
 /// The ways in to the writers; cheap to clone, one clone for each lane.
 #[derive(Debug, Clone)]
@@ -110,35 +113,41 @@ impl<'r> Writer<'r> {
                     what,
                 ))
             });
-            match written {
-                Ok((what, bytes, sealed)) => {
-                    let item = Item {
-                        lane,
-                        entry,
-                        what,
-                        bytes,
-                        tail: None,
-                    };
-                    let commit = Commit { item, sealed };
-                    // The committer outlives every writer.
-                    drop(self.commits.send(commit));
-                }
-                Err(error) => {
-                    self.context.entry_failed(lane, &entry, &error);
-                    fail_links(self.context, lane, &entry, &error);
-                }
+            self.pass_on(lane, entry, written);
+        }
+    }
+
+    /// Sends what was written on to the committer, or reports that it was not.
+    pub(crate) fn pass_on(&self, lane: usize, entry: Entry, written: Result<Written, Error>) {
+        match written {
+            Ok((what, bytes, sealed)) => {
+                let item = Item {
+                    lane,
+                    entry,
+                    what,
+                    bytes,
+                    tail: None,
+                };
+                let commit = Commit { item, sealed };
+                // The committer outlives every writer.
+                drop(self.commits.send(commit));
+            }
+            Err(error) => {
+                self.context.entry_failed(lane, &entry, &error);
+                fail_links(self.context, lane, &entry, &error);
             }
         }
     }
 
-    fn write(
+    /// Writes one thing, under a number.
+    pub(crate) fn write(
         &mut self,
         lane: usize,
         entry: &Entry,
         attributes: &Attributes,
         body: Body,
         replace: bool,
-    ) -> Result<(What, u64, crate::target::Sealed), Error> {
+    ) -> Result<Written, Error> {
         let path = entry.target_path();
         let (what, bytes, (sealed, applied)) = match (entry.kind, body) {
             (Kind::Symlink, Body::Text(text)) => (

@@ -3,7 +3,7 @@
 use super::frame::Tag;
 use super::identity::Identity;
 use super::record::{
-    Blocks, Done, End, Failed, FinishedDir, Grade, JobHead, Naming, Record, Source, Stage, Stamp,
+    Blocks, Done, End, Failed, Grade, JobHead, Naming, Other, Record, Source, Stage, Stamp,
     TargetStamp, Verified,
 };
 use super::{LABEL_LEN_MAX, PATH_LEN_MAX, REASON_LEN_MAX, SOURCES_MAX, VALUES_MAX, WORD_LEN_MAX};
@@ -18,7 +18,7 @@ const SOURCE: u8 = 3;
 pub(super) const DONE: u8 = 4;
 const BLOCKS: u8 = 5;
 pub(super) const FAILED: u8 = 6;
-const DIR: u8 = 7;
+pub(super) const OTHER: u8 = 7;
 pub(super) const END: u8 = 8;
 const NAMING: u8 = 9;
 const VERIFIED: u8 = 10;
@@ -208,10 +208,13 @@ impl Put<'_> {
                 self.bytes(reason.as_bytes(), REASON_LEN_MAX, "the reason")?;
                 Ok(FAILED)
             }
-            Record::Dir(dir) => {
-                self.source(dir.source)?;
-                self.path(dir.target_path)?;
-                Ok(DIR)
+            Record::Other(other) => {
+                self.source(other.source)?;
+                self.path(other.target_path)?;
+                self.stamp(&other.source_stamp);
+                self.target_stamp(&other.target_stamp);
+                self.0.push(u8::from(other.linked));
+                Ok(OTHER)
             }
             Record::End(end) => {
                 self.0.push(u8::from(end.complete));
@@ -367,9 +370,12 @@ impl<'a> Take<'a> {
                 kind: self.text()?,
                 reason: str::from_utf8(self.bytes(REASON_LEN_MAX)?).ok()?,
             }),
-            DIR => Record::Dir(FinishedDir {
+            OTHER => Record::Other(Other {
                 source: self.source()?,
                 target_path: self.bytes(PATH_LEN_MAX)?,
+                source_stamp: self.stamp()?,
+                target_stamp: self.target_stamp()?,
+                linked: self.flag()?,
             }),
             END => {
                 let complete = self.flag()?;

@@ -1,5 +1,6 @@
 //! What holds for each path, built while a journal is read: the last record wins.
 
+use std::collections::BTreeSet;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::num::NonZeroU64;
@@ -90,6 +91,9 @@ pub(super) struct Index {
     sources: Vec<Option<Place>>,
     end: Option<End>,
     counts: Counts,
+    /// Places of the namings that are the last said of their paths: what one batch had, unless runs
+    /// ended badly again and again.
+    unacknowledged: BTreeSet<u64>,
 }
 
 impl Index {
@@ -102,6 +106,7 @@ impl Index {
             sources: Vec::new(),
             end: None,
             counts: Counts::default(),
+            unacknowledged: BTreeSet::new(),
         })
     }
 
@@ -131,7 +136,7 @@ impl Index {
             }
             Record::End(end) => self.end = Some(*end),
             Record::Verified(verified) => self.verify(dir, segments, verified)?,
-            Record::Naming(_) | Record::Done(_) | Record::Failed(_) | Record::Dir(_) => {
+            Record::Naming(_) | Record::Done(_) | Record::Failed(_) | Record::Other(_) => {
                 self.overtake(dir, segments, place, record)?;
             }
         }
@@ -158,9 +163,13 @@ impl Index {
             self.counts.remove(old);
         }
         self.counts.add(record);
+        if let Some(old) = old {
+            self.unacknowledged.remove(&old.0);
+        }
         if !matches!(record, Record::Naming(_)) {
             return Ok(());
         }
+        self.unacknowledged.insert(place.0);
         let before = match (old, old_record) {
             (Some(old), Some(Record::Done(_))) => old,
             // What that one overtook may still be there.
@@ -230,6 +239,11 @@ impl Index {
         (&self.runs, self.hasher.hash(path))
     }
 
+    /// Returns the places of the namings that are the last said of their paths.
+    pub(super) fn unacknowledged(&self) -> impl Iterator<Item = Place> {
+        self.unacknowledged.iter().copied().map(Place)
+    }
+
     /// Returns the place of the newest record of blocks for each path that has any.
     pub(super) fn all_runs(&self) -> impl Iterator<Item = Place> {
         self.runs.newest()
@@ -257,12 +271,12 @@ impl Counts {
                 self.done_bytes = self.done_bytes.saturating_add(done.source_stamp.size);
                 self.linked += u64::from(done.linked);
             }
+            Record::Other(other) => self.linked += u64::from(other.linked),
             Record::Failed(_) => self.failed += 1,
             Record::Source(_)
             | Record::Blocks(_)
             | Record::Naming(_)
             | Record::Verified(_)
-            | Record::Dir(_)
             | Record::End(_) => {}
         }
     }
@@ -274,12 +288,14 @@ impl Counts {
                 self.done_bytes = self.done_bytes.saturating_sub(done.source_stamp.size);
                 self.linked = self.linked.saturating_sub(u64::from(done.linked));
             }
+            Record::Other(other) => {
+                self.linked = self.linked.saturating_sub(u64::from(other.linked));
+            }
             Record::Failed(_) => self.failed = self.failed.saturating_sub(1),
             Record::Source(_)
             | Record::Blocks(_)
             | Record::Naming(_)
             | Record::Verified(_)
-            | Record::Dir(_)
             | Record::End(_) => {}
         }
     }
@@ -291,7 +307,7 @@ fn path_of<'a>(record: &Record<'a>) -> Option<&'a [u8]> {
         Record::Naming(naming) => Some(naming.target_path),
         Record::Done(done) => Some(done.target_path),
         Record::Failed(failed) => Some(failed.target_path),
-        Record::Dir(dir) => Some(dir.target_path),
+        Record::Other(other) => Some(other.target_path),
         Record::Source(_) | Record::Blocks(_) | Record::Verified(_) | Record::End(_) => None,
     }
 }

@@ -341,8 +341,7 @@ mod tests {
     use std::time::Instant;
 
     use super::super::record::{
-        Blocks, Done, Failed, FinishedDir, Grade, Naming, Record, Stage, Stamp, TargetStamp,
-        Verified,
+        Blocks, Done, Failed, Grade, Naming, Other, Record, Stage, Stamp, TargetStamp, Verified,
     };
     use super::super::{Identity, JobHead, create};
     use super::*;
@@ -395,7 +394,7 @@ mod tests {
                     first_block: 0,
                     values: &[[7; 32]],
                 });
-                let dir = Record::Dir(FinishedDir {
+                let dir = Record::Other(Other {
                     source,
                     target_path,
                 });
@@ -405,7 +404,7 @@ mod tests {
         });
         for (n, path) in (0..).zip(&paths) {
             let target_path = path.as_bytes();
-            assert_eq!(loaded.is_finished_dir(target_path), n % 3 == 0);
+            assert_eq!(loaded.other(target_path).is_some(), n % 3 == 0);
             let reason = loaded.failed(target_path).map(|failed| failed.reason);
             assert_eq!(reason, (n % 3 != 0).then_some(path.as_str()));
             let view = loaded.blocks(target_path).unwrap();

@@ -7,7 +7,7 @@ use super::codec;
 use super::frame::{Frame, HEADER_LEN};
 use super::index::Index;
 use super::record::{
-    Blocks, Done, End, Failed, Grade, JobHead, Naming, Record, Source, Stage, Stamp,
+    Blocks, Done, End, Failed, Grade, JobHead, Naming, Other, Record, Source, Stage, Stamp,
 };
 use super::runs::Runs;
 use super::segment::{Place, Segments};
@@ -160,10 +160,23 @@ impl Loaded {
         }
     }
 
-    /// Returns whether `target_path` is a directory with nothing left to do.
-    pub fn is_finished_dir(&self, target_path: &[u8]) -> bool {
-        let state = self.index.state(&self.segments, target_path);
-        matches!(state, Some((_, Record::Dir(_))))
+    /// Returns the symlink or special file that is durable under `target_path`, if that is the last
+    /// said of it.
+    pub fn other(&self, target_path: &[u8]) -> Option<Other<'_>> {
+        match self.index.state(&self.segments, target_path)? {
+            (_, Record::Other(other)) => Some(other),
+            _ => None,
+        }
+    }
+
+    /// Returns every naming that is the last said of its path: what was never acknowledged. There
+    /// are no more than one batch had, in each run that did not end well.
+    pub fn unacknowledged(&self) -> impl Iterator<Item = Naming<'_>> {
+        let places = self.index.unacknowledged();
+        places.filter_map(|place| match self.segments.record(place)? {
+            Record::Naming(naming) => Some(naming),
+            _ => None,
+        })
     }
 
     /// Returns the blocks recorded for `target_path`: of the newest copy of it, whether that is
@@ -216,6 +229,17 @@ impl Loaded {
             })
     }
 
+    /// Returns every symlink and special file, once, in the order they were done.
+    pub fn iter_other(&self) -> impl Iterator<Item = Other<'_>> {
+        let other = self.placed().filter(|(kind, _)| *kind == codec::OTHER);
+        other
+            .filter_map(|(_, place)| self.current(place))
+            .filter_map(|record| match record {
+                Record::Other(other) => Some(other),
+                _ => None,
+            })
+    }
+
     /// Returns every failure that is the last said of its path, in the order they happened.
     pub fn iter_failed(&self) -> impl Iterator<Item = Failed<'_>> {
         let failed = self.placed().filter(|(kind, _)| *kind == codec::FAILED);
@@ -231,6 +255,7 @@ impl Loaded {
     fn current(&self, place: Place) -> Option<Record<'_>> {
         let path = match self.segments.record(place)? {
             Record::Done(done) => done.target_path,
+            Record::Other(other) => other.target_path,
             Record::Failed(failed) => failed.target_path,
             _ => return None,
         };

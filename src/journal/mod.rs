@@ -47,7 +47,7 @@
 //!
 //! # What holds of a path
 //!
-//! Its last record: `Naming`, `Done`, `Failed` or `Dir`. A `Verified` adds to the `Done` before it
+//! Its last record: `Naming`, `Done`, `Other` or `Failed`. A `Verified` adds to the `Done` before it
 //! and a `Naming` remembers the one it overtook; `Blocks` go beside all of these.
 //!
 //! # While it grows
@@ -85,7 +85,7 @@ pub use load::{open, open_with, read};
 pub use loaded::{BlocksView, Loaded, Slices, Tail};
 pub use medium::Medium;
 pub use record::{
-    Blocks, Done, End, Failed, FinishedDir, Grade, JobHead, Naming, Record, Source, Stage, Stamp,
+    Blocks, Done, End, Failed, Grade, JobHead, Naming, Other, Record, Source, Stage, Stamp,
     TargetStamp, Verified,
 };
 pub use writer::{Position, Writer, create, create_with};

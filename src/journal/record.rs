@@ -30,8 +30,8 @@ pub enum Record<'a> {
     Blocks(Blocks<'a>),
     /// A file could not be copied. Stays until a later [`Done`] of the same path.
     Failed(Failed<'a>),
-    /// Everything in a directory is done and its attributes are set.
-    Dir(FinishedDir<'a>),
+    /// A symlink or a special file is durable under its final name.
+    Other(Other<'a>),
     /// A run ended in good order.
     End(End),
 }
@@ -230,13 +230,19 @@ pub struct Failed<'a> {
     pub reason: &'a str,
 }
 
-/// A directory with nothing left to do in it.
+/// A symlink or a special file that is durable under its final name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct FinishedDir<'a> {
+pub struct Other<'a> {
     /// Which source it came from.
     pub source: u32,
-    /// Its path relative to TARGET; empty for TARGET itself.
+    /// Its path relative to TARGET; at most [`PATH_LEN_MAX`](super::PATH_LEN_MAX).
     pub target_path: &'a [u8],
+    /// The source's inode when it was listed.
+    pub source_stamp: Stamp,
+    /// What was published.
+    pub target_stamp: TargetStamp,
+    /// Whether the source's inode had several names.
+    pub linked: bool,
 }
 
 /// The end of a run.

@@ -275,7 +275,7 @@ impl Group {
             | Record::Naming(_)
             | Record::Verified(_)
             | Record::Failed(_)
-            | Record::Dir(_)
+            | Record::Other(_)
             | Record::End(_) => {}
         }
     }

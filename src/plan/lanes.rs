@@ -8,7 +8,7 @@ use crossbeam::channel::Sender;
 use super::Source;
 use crate::error::Error;
 use crate::scan::{Finished, Tree};
-use crate::target::{FsType, fs_type};
+use crate::target::{FsType, fs_type, keeps_inodes};
 use crate::topology::{Location, Topology, spindle_groups};
 
 /// The sources of one physical drive.
@@ -58,6 +58,7 @@ pub fn lanes(
             device,
             direct: fs.direct_read().0,
             trusts_holes: fs.trusts_holes(),
+            keeps_inodes: keeps_inodes(&location.mount.fs),
             finished: finished.clone(),
         };
         found.push((Arc::new(tree), fs, location));

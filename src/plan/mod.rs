@@ -2,13 +2,18 @@
 //! each lane gets. Everything that can be refused is refused here, before anything is written.
 
 mod budget;
+mod find;
 mod identity;
 mod lanes;
 mod recognise;
 mod sources;
 mod space;
 
+#[cfg(test)]
+mod known_again;
+
 pub use budget::{Budget, LANE_SLOTS_MAX, LANE_SLOTS_MIN};
+pub use find::find_source;
 pub use identity::identity;
 pub use lanes::{LanePlan, lanes};
 pub use recognise::{Matched, Recognised, recognise, source_identity};

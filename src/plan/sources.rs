@@ -45,7 +45,7 @@ fn refused(path: &Path, what: &str) -> Error {
 }
 
 /// Returns whether a path means the contents of a directory: `dir/`, `.`, `..`, `/`.
-fn means_contents(path: &Path) -> bool {
+pub(super) fn means_contents(path: &Path) -> bool {
     let bytes = path.as_os_str().as_bytes();
     let last = bytes
         .rsplit(|&byte| byte == b'/')

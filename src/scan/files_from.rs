@@ -46,29 +46,39 @@ impl FilesFrom {
             if line.is_empty() || is_comment {
                 continue;
             }
-            let refuse = |why| Error::new(ErrorKind::Usage, Side::Source, as_path(line), why);
             if line.contains(&0) {
-                return Err(refuse(
-                    "a NUL in a list of lines; are its paths ended by NUL?",
-                ));
+                let why = "a NUL in a list of lines; are its paths ended by NUL?";
+                return Err(refused(line, why));
             }
-            let mut path = Vec::with_capacity(line.len());
-            for component in line.split(|byte| *byte == b'/') {
-                match component {
-                    b"" | b"." => continue,
-                    b".." => return Err(refuse("'..' in a list of files would leave the source")),
-                    _ => {}
-                }
-                if !path.is_empty() {
-                    path.push(b'/');
-                }
-                path.extend_from_slice(component);
-            }
-            paths.push(path.into_boxed_slice());
+            paths.push(normalised(line)?);
         }
+        Ok(Self::of(paths))
+    }
+
+    /// Returns a list of these paths, each as [`parse`](Self::parse) takes a line; what
+    /// [`paths`](Self::paths) gives makes the same list again.
+    ///
+    /// # Errors
+    /// `Usage` for a path with `..` or a NUL in it.
+    pub fn of_paths<'a>(paths: impl IntoIterator<Item = &'a [u8]>) -> Result<Self, Error> {
+        let checked = paths.into_iter().map(|path| {
+            if path.contains(&0) {
+                return Err(refused(path, "no name has a NUL in it"));
+            }
+            normalised(path)
+        });
+        Ok(Self::of(checked.collect::<Result<_, _>>()?))
+    }
+
+    fn of(mut paths: Vec<Box<[u8]>>) -> Self {
         paths.sort_unstable();
         paths.dedup();
-        Ok(Self { paths })
+        Self { paths }
+    }
+
+    /// Returns the paths, relative, normalised and sorted bytewise; the empty one is the whole source.
+    pub fn paths(&self) -> impl ExactSizeIterator<Item = &[u8]> {
+        self.paths.iter().map(AsRef::as_ref)
     }
 
     /// Returns whether nothing is listed.
@@ -125,6 +135,30 @@ impl FilesFrom {
     pub(super) fn path(&self, at: usize) -> &[u8] {
         self.paths.get(at).map_or(b"", AsRef::as_ref)
     }
+}
+
+fn refused(path: &[u8], why: &str) -> Error {
+    Error::new(ErrorKind::Usage, Side::Source, as_path(path), why)
+}
+
+/// Returns a path without slashes and dots that mean nothing.
+fn normalised(line: &[u8]) -> Result<Box<[u8]>, Error> {
+    let mut path = Vec::with_capacity(line.len());
+    for component in line.split(|byte| *byte == b'/') {
+        match component {
+            b"" | b"." => continue,
+            b".." => {
+                let why = "'..' in a list of files would leave the source";
+                return Err(refused(line, why));
+            }
+            _ => {}
+        }
+        if !path.is_empty() {
+            path.push(b'/');
+        }
+        path.extend_from_slice(component);
+    }
+    Ok(path.into_boxed_slice())
 }
 
 /// Which listed paths one walk has accounted for.
@@ -192,6 +226,23 @@ mod tests {
         let list = FilesFrom::parse(b"#a\0;b\0line\nbreak\0\0\xff\0", true).unwrap();
         let paths: Vec<_> = list.paths.iter().map(|path| path.to_vec()).collect();
         assert_eq!(paths, [&b"#a"[..], b";b", b"line\nbreak", b"\xff"]);
+    }
+
+    #[test]
+    fn a_list_of_its_paths_is_the_same_list() {
+        for text in ["", "./", "a//b\n/c\nc\n\n.\n", "#no\n-\n b\n"] {
+            let list = list(text);
+            let paths: Vec<&[u8]> = list.paths().collect();
+            let again = FilesFrom::of_paths(paths.iter().rev().copied()).unwrap();
+            assert_eq!(again.paths, list.paths, "{text:?}");
+        }
+        let odd = FilesFrom::of_paths([&b"#a"[..], b"line\nbreak", b"\xff/"]).unwrap();
+        assert_eq!(
+            odd.paths().collect::<Vec<_>>(),
+            [&b"#a"[..], b"line\nbreak", b"\xff"]
+        );
+        assert!(FilesFrom::of_paths([&b"a/.."[..]]).is_err());
+        assert!(FilesFrom::of_paths([&b"a\0b"[..]]).is_err());
     }
 
     #[test]

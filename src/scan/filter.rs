@@ -35,6 +35,8 @@ pub enum Rule {
 #[derive(Debug, Default)]
 pub struct Filter {
     rules: Vec<Compiled>,
+    /// What they were made from.
+    given: Vec<Rule>,
 }
 
 impl Filter {
@@ -44,17 +46,23 @@ impl Filter {
     /// `Usage` for a pattern that is malformed or can match nothing; the path of the error is the
     /// pattern.
     pub fn new(rules: Vec<Rule>) -> Result<Self, Error> {
-        let rules = rules.into_iter().map(|rule| {
+        let compiled = rules.iter().map(|rule| {
             let (include, pattern) = match rule {
                 Rule::Include(pattern) => (true, pattern),
                 Rule::Exclude(pattern) => (false, pattern),
             };
-            Compiled::new(include, &pattern)
-                .map_err(|why| Error::new(ErrorKind::Usage, Side::Source, as_path(&pattern), why))
+            Compiled::new(include, pattern)
+                .map_err(|why| Error::new(ErrorKind::Usage, Side::Source, as_path(pattern), why))
         });
         Ok(Self {
-            rules: rules.collect::<Result<_, _>>()?,
+            rules: compiled.collect::<Result<_, _>>()?,
+            given: rules,
         })
+    }
+
+    /// Returns the rules it was made from, in their order.
+    pub fn rules(&self) -> &[Rule] {
+        &self.given
     }
 
     /// Returns whether there are no rules at all.
@@ -224,6 +232,9 @@ mod tests {
         assert!(filter.allows(b"a/keep.tmp", false));
         assert!(!filter.allows(b"a/lose.tmp", false));
         assert!(filter.allows(b"a/other", false));
+        let given: Vec<Rule> = filter.rules().to_vec();
+        assert_eq!(given.len(), 4);
+        assert_eq!(given[1], Rule::Exclude(b"*.tmp".to_vec()));
     }
 
     #[test]

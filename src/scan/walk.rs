@@ -430,6 +430,7 @@ mod tests {
             device: 7,
             direct: false,
             trusts_holes: false,
+            keeps_inodes: true,
             finished,
         });
         let level = |id| Level {

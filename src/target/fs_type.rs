@@ -49,6 +49,15 @@ pub fn fs_type(fd: impl AsFd) -> Result<FsType, Errno> {
     })
 }
 
+/// Returns whether inode numbers and change times outlive a remount on a file system of this type,
+/// as mountinfo names it.
+///
+/// FAT and exFAT have no inodes: the kernel numbers them as it meets them, and a change time is
+/// whatever the modification time was. Source: `fat_build_inode`, `exfat_build_inode` (iunique).
+pub fn keeps_inodes(name: &str) -> bool {
+    !matches!(name, "vfat" | "msdos" | "exfat")
+}
+
 impl FsType {
     /// Returns the name shown in reports, or `None` when mountinfo knows better.
     pub fn name(self) -> &'static str {

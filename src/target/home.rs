@@ -9,6 +9,7 @@
 //!   JOB/stage/NAME/NUMBER    files that have no name yet
 //! ```
 
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,7 +18,8 @@ use std::time::SystemTime;
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::sweep::{clear_stage, each_staged, list, sweep};
+use super::record::RecordWriter;
+use super::sweep::{clear_stage, each_staged, list, prune_stage, sweep};
 use crate::beneath;
 use crate::error::{Error, ErrorKind, Side};
 
@@ -35,18 +37,29 @@ pub struct Home {
     job: OwnedFd,
     job_name: String,
     goes_on: bool,
+    /// What the names of this run's staging folders end with.
+    run: String,
     stage: Arc<OwnedFd>,
     /// Held open for its lock; the kernel drops the lock with the process, however it ends.
     _lock: OwnedFd,
 }
 
-fn record_error(path: &Path, what: &str, errno: Errno) -> Error {
+pub(super) fn record_error(path: &Path, what: &str, errno: Errno) -> Error {
     Error::new(ErrorKind::RecordWrite, Side::Record, path, what).because(errno)
 }
 
 pub(super) fn open_dir(at: BorrowedFd<'_>, name: &str) -> Result<OwnedFd, Errno> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     rustix::fs::openat(at, name, flags, Mode::empty())
+}
+
+/// The staging folder of a thread.
+#[derive(Debug)]
+pub(super) struct StageDir {
+    pub(super) dir: Arc<OwnedFd>,
+    pub(super) name: Arc<str>,
+    /// The highest number that was given in it.
+    pub(super) taken: u64,
 }
 
 /// The folder of a job.
@@ -142,8 +155,14 @@ impl HomeLock {
         let stage = open_dir(job.as_fd(), STAGE).map_err(|e| fail("open the stage", e))?;
         sweep(dir.as_fd(), &job_name)
             .map_err(|errno| fail("sweep what an earlier run left", errno))?;
+        // The journal knows staged files by folder and number: no later run may use either again.
+        let run = match goes_on {
+            true => format!(".{:016x}", RandomState::new().build_hasher().finish()),
+            false => String::new(),
+        };
         let home = Home {
             goes_on,
+            run,
             label,
             dir,
             job,
@@ -241,14 +260,14 @@ impl Home {
             .map_err(|errno| record_error(&self.label, "open the job folder", errno))
     }
 
-    /// Makes a staging folder for one thread, or opens the one it had in an earlier run; returns
-    /// it and the highest number taken in it.
-    pub(super) fn stage_for(&self, name: &str) -> Result<(Arc<OwnedFd>, u64), Error> {
-        let path = self.label.join(&self.job_name).join(STAGE).join(name);
-        let made = || match rustix::fs::mkdirat(&self.stage, name, Mode::RWXU) {
-            Ok(()) => Ok((open_dir(self.stage.as_fd(), name)?, 0)),
+    /// Makes a staging folder for one thread, or opens the one that it made before; returns it, its
+    /// name, and the highest number taken in it.
+    pub(super) fn stage_for(&self, name: &str) -> Result<StageDir, Error> {
+        let name = format!("{name}{}", self.run);
+        let made = || match rustix::fs::mkdirat(&self.stage, &name, Mode::RWXU) {
+            Ok(()) => Ok((open_dir(self.stage.as_fd(), &name)?, 0)),
             Err(Errno::EXIST) => {
-                let dir = open_dir(self.stage.as_fd(), name)?;
+                let dir = open_dir(self.stage.as_fd(), &name)?;
                 let names = list(dir.as_fd())?.into_iter().map(|(name, _)| name);
                 let numbers =
                     names.filter_map(|name| std::str::from_utf8(&name).ok()?.parse().ok());
@@ -257,15 +276,29 @@ impl Home {
             }
             Err(errno) => Err(errno),
         };
-        made()
-            .map(|(dir, highest)| (Arc::new(dir), highest))
-            .map_err(|errno| Error::target(path, "make a staging folder", errno))
+        match made() {
+            Ok((dir, taken)) => Ok(StageDir {
+                dir: Arc::new(dir),
+                name: name.as_str().into(),
+                taken,
+            }),
+            Err(errno) => {
+                let path = self.job_label().join(STAGE).join(&name);
+                Err(Error::target(path, "make a staging folder", errno))
+            }
+        }
     }
 
     /// Removes the job's staging folders and everything left in them.
     pub(super) fn clear_stage(&self) {
         // What cannot be removed now is swept by the next run; it has no name anybody looks at.
         let _best_effort = clear_stage(self.job.as_fd());
+    }
+
+    /// Removes the job's staging folders that nothing is in.
+    pub(super) fn prune_stage(&self) {
+        // Empty folders are in nobody's way.
+        let _best_effort = prune_stage(self.job.as_fd());
     }
 
     /// Writes a file of the job's folder: whole and durable, or not at all.
@@ -276,27 +309,17 @@ impl Home {
     /// # Errors
     /// `RecordWrite`.
     pub fn write_record(&self, name: &str, bytes: &[u8]) -> Result<(), Error> {
-        let path = self.label.join(&self.job_name).join(name);
-        let fail = |what: &str, errno| record_error(&path, what, errno);
-        let staged = format!("{name}.new");
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW;
-        let file = rustix::fs::openat(
-            &self.job,
-            &staged,
-            flags | OFlags::CLOEXEC,
-            Mode::from(0o644),
-        )
-        .map_err(|errno| fail("create", errno))?;
-        let mut left = bytes;
-        while !left.is_empty() {
-            let count = rustix::io::retry_on_intr(|| rustix::io::write(&file, left))
-                .map_err(|errno| fail("write", errno))?;
-            left = left.get(count..).unwrap_or_default();
-        }
-        rustix::fs::fsync(&file).map_err(|errno| fail("sync", errno))?;
-        rustix::fs::renameat(&self.job, &staged, &self.job, name)
-            .and_then(|()| rustix::fs::fsync(&self.job))
-            .map_err(|errno| fail("publish", errno))
+        let mut record = self.begin_record(name)?;
+        record.write(bytes)?;
+        record.publish()
+    }
+
+    /// Begins a file of the job's folder that is written bit by bit.
+    ///
+    /// # Errors
+    /// `RecordWrite`.
+    pub fn begin_record(&self, name: &str) -> Result<RecordWriter, Error> {
+        RecordWriter::create(self.job_dir()?, self.job_label().join(name), name)
     }
 
     /// Takes a record of an earlier run of this job away, if there is one.

@@ -84,15 +84,15 @@ impl LocalTarget {
         let home = home(root.as_fd(), &label)?;
         let root = Arc::new(root);
         let dirs = || DirCache::new(Arc::clone(&root), DIRS_KEPT);
-        let (links, taken) = home.stage_for("links")?;
+        let links = home.stage_for("links")?;
         let publisher = Publisher::new(Parts {
             label: label.clone(),
             sync,
             witness,
             dirs: dirs(),
             root: Arc::clone(&root),
-            links,
-            links_taken: taken,
+            links: links.dir,
+            links_taken: links.taken,
             sync_each: !fs.syncs_whole(),
         });
         let dirs = Mutex::new(dirs());
@@ -173,17 +173,17 @@ impl Target for LocalTarget {
     }
 
     fn stager(&self, name: &str) -> Result<Box<dyn Stager>, Error> {
-        let (stage, taken) = self.home.stage_for(name)?;
+        let stage = self.home.stage_for(name)?;
         Ok(Box::new(LocalStager {
             label: self.label.clone(),
-            thread: name.into(),
+            thread: stage.name,
             stages: Arc::clone(self.home.stage()),
-            stage,
+            stage: stage.dir,
             dirs: DirCache::new(Arc::clone(&self.root), DIRS_KEPT),
             direct: self.direct().0,
             policy: self.settings.policy,
             sync_each: !self.fs.syncs_whole(),
-            next: taken,
+            next: stage.taken,
         }))
     }
 
@@ -211,8 +211,14 @@ impl Target for LocalTarget {
         self.publisher.withdraw(path, stamp)
     }
 
+    fn settle(&self, paths: &[&[u8]]) -> Result<(), Error> {
+        self.publisher.settle(paths)
+    }
+
     fn close(&self, keep: bool) -> Result<(), Error> {
-        if !keep {
+        if keep {
+            self.home.prune_stage();
+        } else {
             self.home.clear_stage();
             seam::point("stage-cleared");
         }

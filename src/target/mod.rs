@@ -12,7 +12,9 @@ mod home;
 mod inode;
 mod local;
 mod null;
+pub(crate) mod protocol;
 mod publish;
+mod record;
 mod stage;
 mod sweep;
 
@@ -21,10 +23,12 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 pub use attributes::{Applied, Policy, ReadOutcome};
-pub use fs_type::{FsType, fs_type};
+pub use fs_type::{FsType, fs_type, keeps_inodes};
 pub use home::{HOME, Home, HomeLock, JobDir};
 pub use local::{LocalTarget, Settings};
 pub use null::NullTarget;
+pub use record::RecordWriter;
+pub use sweep::staged_bytes;
 
 use crate::error::Error;
 use crate::scan::{Attributes, Kind};
@@ -214,11 +218,17 @@ pub trait Target: Debug + Send + Sync {
     /// has its name by now.
     ///
     /// # Durability
-    /// Durable after the next `publish` or `close`.
+    /// Durable after [`settle`](Self::settle), the next `publish` or `close`.
     ///
     /// # Errors
     /// When the name cannot be removed: then wrong bytes have a final name, and the run must say so.
     fn withdraw(&self, path: &[u8], stamp: TargetStamp) -> Result<(), Error>;
+
+    /// Makes it durable that the names at `paths` were taken away: withdrawn, or taken back.
+    ///
+    /// # Errors
+    /// `TargetSync`, which is final.
+    fn settle(&self, paths: &[&[u8]]) -> Result<(), Error>;
 
     /// Sets the final attributes of a directory.
     ///
@@ -288,7 +298,8 @@ pub trait Stager: Debug + Send {
     /// Returns false, and changes nothing, unless it has this stamp.
     ///
     /// # Durability
-    /// None: after a power cut it may have its name again.
+    /// None before [`Target::settle`]: after a power cut it may have its name again, so nothing of
+    /// it is changed before.
     ///
     /// # Errors
     /// When it cannot be renamed.

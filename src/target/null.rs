@@ -35,6 +35,10 @@ impl Target for NullTarget {
         Ok(())
     }
 
+    fn settle(&self, _paths: &[&[u8]]) -> Result<(), Error> {
+        Ok(())
+    }
+
     fn close(&self, _keep: bool) -> Result<(), Error> {
         Ok(())
     }

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::home::{STAGE, open_dir};
+use super::home::{HOME, STAGE, open_dir};
 
 /// Removes what all jobs but `mine` left staged. We hold the lock, so nobody is using it.
 pub(super) fn sweep(home: BorrowedFd<'_>, mine: &str) -> Result<(), Errno> {
@@ -30,6 +30,12 @@ pub(super) fn clear_stage(job: BorrowedFd<'_>) -> Result<(), Errno> {
     each_staged(stage.as_fd(), &mut |_, dir, name| {
         rustix::fs::unlinkat(dir, name, AtFlags::empty())
     })?;
+    prune_stage(job)
+}
+
+/// Removes the staging folders of one job that nothing is in.
+pub(super) fn prune_stage(job: BorrowedFd<'_>) -> Result<(), Errno> {
+    let stage = open_dir(job, STAGE)?;
     for (thread, kind) in list(stage.as_fd())? {
         if let (FileType::Directory, Ok(thread)) = (kind, std::str::from_utf8(&thread)) {
             remove_empty(stage.as_fd(), thread)?;
@@ -75,4 +81,29 @@ pub(super) fn list(dir: BorrowedFd<'_>) -> Result<Vec<(Vec<u8>, FileType)>, Errn
         }
     }
     Ok(entries)
+}
+
+/// Returns how many bytes on the medium the staged files of all jobs take up: a run goes on with
+/// them or removes them, so they are as good as free.
+pub fn staged_bytes(target: BorrowedFd<'_>) -> u64 {
+    let mut bytes: u64 = 0;
+    let mut add = |_: &str, dir: BorrowedFd<'_>, name: &[u8]| {
+        let stat = rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        bytes = bytes.saturating_add(u64::try_from(stat.st_blocks).unwrap_or(0) * 512);
+        Ok(())
+    };
+    let Ok(home) = open_dir(target, HOME) else {
+        return 0;
+    };
+    for (name, kind) in list(home.as_fd()).unwrap_or_default() {
+        let (FileType::Directory, Ok(name)) = (kind, std::str::from_utf8(&name)) else {
+            continue;
+        };
+        let stage = open_dir(home.as_fd(), name).and_then(|job| open_dir(job.as_fd(), STAGE));
+        if let Ok(stage) = stage {
+            // What cannot be looked at is not counted.
+            let _partly = each_staged(stage.as_fd(), &mut add);
+        }
+    }
+    bytes
 }

@@ -237,7 +237,14 @@ fn only_the_job_begun_last_and_not_finished_is_offered() {
     let (target, offered, second) = reopen(true);
     assert_eq!((offered.as_ref(), &second), (Some(&first), &first));
     let named = |path: &PathBuf| path.ends_with("test/1");
-    assert!(!staged(dir.path()).iter().any(named), "swept all the same");
+    assert!(staged(dir.path()).iter().any(named), "it may be wanted");
+    target
+        .home()
+        .sweep(&mut |thread, number| (thread, number) == ("test", 1))
+        .unwrap();
+    assert!(staged(dir.path()).iter().any(named), "it is wanted");
+    target.home().sweep(&mut |_, _| false).unwrap();
+    assert!(!staged(dir.path()).iter().any(named), "it is not");
     let mut stager = stager(&target);
     publish(&target, &[small(stager.as_mut(), "name", b"whole", false)]);
     drop(target);

@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use inhaul::error::{Error, ErrorKind};
 use inhaul::journal::{
-    self, Blocks, Done, End, Failed, FinishedDir, Grade, Identity, JobHead, Loaded, Naming, Record,
+    self, Blocks, Done, End, Failed, Grade, Identity, JobHead, Loaded, Naming, Other, Record,
     Source, Stage, Stamp, TargetStamp, Verified, Writer,
 };
 
@@ -193,9 +193,12 @@ impl Owned {
                 kind,
                 reason,
             }),
-            What::Dir => Record::Dir(FinishedDir {
+            What::Other => Record::Other(Other {
                 source,
                 target_path,
+                source_stamp: Stamp::default(),
+                target_stamp: TargetStamp::default(),
+                linked: true,
             }),
             What::End(complete, exit_code) => Record::End(End {
                 complete: *complete,
@@ -260,9 +263,9 @@ pub(crate) fn source(index: u32, name: &str) -> Owned {
     }
 }
 
-pub(crate) fn finished_dir(path: &str) -> Owned {
+pub(crate) fn other(path: &str) -> Owned {
     Owned {
-        what: What::Dir,
+        what: What::Other,
         source: 2,
         path: path.into(),
     }
@@ -310,7 +313,7 @@ pub(crate) fn sample(count: usize) -> Vec<Owned> {
                 5 => blocks(&path(n), 1, 0, &[byte, byte + 1]),
                 6 => blocks(&path(n - 1), 1, 2, &[byte]),
                 7 | 10 => naming(&path(n), byte),
-                8 => finished_dir(&path(n)),
+                8 => other(&path(n)),
                 9 if n.is_multiple_of(2) => end(false, 75),
                 // Of a file done a few records ago.
                 11 => naming(&path(n - 7), byte),
@@ -363,7 +366,7 @@ impl<'a> Answers<'a> {
                 }
                 (Record::Naming(_), Some(Record::Done(done))) => Some(*done),
                 (Record::Naming(_), Some(Record::Naming(_))) => answers.before,
-                (Record::Naming(_) | Record::Done(_) | Record::Failed(_) | Record::Dir(_), _) => {
+                (Record::Naming(_) | Record::Done(_) | Record::Failed(_) | Record::Other(_), _) => {
                     None
                 }
                 _ => continue,
@@ -392,7 +395,7 @@ pub(crate) fn assert_answers(loaded: &Loaded, expected: &[Owned], also: &[Owned]
             Some(Record::Done(record)) => done = Some(record),
             Some(Record::Naming(record)) => naming = Some(record),
             Some(Record::Failed(record)) => failed = Some(record),
-            Some(Record::Dir(_)) => is_dir = true,
+            Some(Record::Other(_)) => is_dir = true,
             _ => {}
         }
         assert_eq!(loaded.done(path), done);
@@ -400,7 +403,7 @@ pub(crate) fn assert_answers(loaded: &Loaded, expected: &[Owned], also: &[Owned]
         assert_eq!(loaded.naming(path), naming);
         assert_eq!(loaded.done_before(path), answers.before);
         assert_eq!(loaded.failed(path), failed);
-        assert_eq!(loaded.is_finished_dir(path), is_dir);
+        assert_eq!(loaded.other(path).is_some(), is_dir);
         done_count += u64::from(done.is_some());
         linked_count += u64::from(done.is_some_and(|done| done.linked));
         failed_count += u64::from(failed.is_some());

@@ -5,10 +5,10 @@ use std::sync::atomic::Ordering::Relaxed;
 use rustix::io::Errno;
 
 use super::Lane;
+use crate::digest::Hash;
 use crate::engine::job::Existing;
 use crate::engine::links::First;
 use crate::engine::standing::{Copied, Standing};
-use crate::engine::writers::Body;
 use crate::error::{Error, ErrorKind, Side};
 use crate::scan::{Entry, Kind};
 use crate::seam;
@@ -43,7 +43,12 @@ impl Lane<'_> {
                 self.context.session.observer.note(&line);
                 Ok(Some(true))
             }
-            Standing::Unacknowledged(stamp) => self.admit_own(entry, &path, stamp),
+            Standing::Other(stamp) => {
+                self.counters.others_done.fetch_add(1, Relaxed);
+                self.know(entry, path, None, stamp);
+                Ok(None)
+            }
+            Standing::Unrecorded => Ok(Some(true)),
         }
     }
 
@@ -77,49 +82,21 @@ impl Lane<'_> {
         }
     }
 
-    /// Decides for a name that an earlier run gave and never acknowledged: it is ours to replace,
-    /// or, where the blocks of a large file are recorded, to take back and go on with.
-    fn admit_own(
-        &mut self,
-        entry: &Entry,
-        path: &[u8],
-        stamp: TargetStamp,
-    ) -> Result<Option<bool>, Error> {
-        if entry.kind == Kind::Symlink && self.is_same_symlink(entry, path, stamp) {
-            self.counters.others_done.fetch_add(1, Relaxed);
-            return Ok(None);
-        }
-        let log = self.context.log.as_ref();
-        let partial = log.and_then(|log| log.partial(entry, path, entry.stamp));
-        if let Some(partial) = partial.filter(|_| entry.nlink == 1) {
-            let id = partial.id.clone();
-            if self.stager.take_back(path, stamp, &id)? {
-                seam::point("taken-back");
-                return Ok(Some(false));
-            }
-        }
-        Ok(Some(true))
-    }
-
-    fn is_same_symlink(&mut self, entry: &Entry, path: &[u8], stamp: TargetStamp) -> bool {
-        if stamp.mtime != entry.stamp.mtime {
-            return false;
-        }
-        let there = self.stager.read_link(path);
-        let here = self.read_symlink(entry);
-        matches!((there, here), (Ok(there), Ok((Body::Text(here), _))) if there == here)
-    }
-
     /// Counts a file that an earlier run copied, and remembers it for its further names.
     fn keep(&mut self, entry: &Entry, path: Vec<u8>, copied: Copied) {
         self.counters.files_kept.fetch_add(1, Relaxed);
         let bytes = entry.stamp.size;
         self.counters.bytes_kept.fetch_add(bytes, Relaxed);
+        self.know(entry, path, Some(copied.digest), copied.stamp);
+    }
+
+    /// Remembers what is there for further names of its inode.
+    fn know(&self, entry: &Entry, path: Vec<u8>, digest: Option<Hash>, stamp: TargetStamp) {
         if let Some(links) = self.context.links.as_ref().filter(|_| entry.nlink > 1) {
             let first = First {
                 path,
-                digest: Some(copied.digest),
-                stamp: Some(copied.stamp),
+                digest,
+                stamp: Some(stamp),
             };
             links.keep(self.number, entry, first);
         }

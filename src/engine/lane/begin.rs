@@ -76,7 +76,7 @@ impl Lane<'_> {
             return Some(entry);
         };
         let (is_file, size) = (entry.kind == Kind::File, entry.stamp.size);
-        let claim = links.claim(self.number, entry);
+        let claim = links.claim(self.number, entry, replace);
         if is_file && matches!(claim, Claim::Wait | Claim::Link(..)) {
             // Its bytes were counted with its first name.
             self.counters.files_found.fetch_sub(1, Relaxed);
@@ -290,7 +290,7 @@ impl Lane<'_> {
         }
     }
 
-    pub(super) fn read_symlink(&mut self, entry: &Entry) -> Result<(Body, Attributes), Error> {
+    fn read_symlink(&mut self, entry: &Entry) -> Result<(Body, Attributes), Error> {
         let (dir, name) = self.source_dir(entry)?;
         let text = rustix::fs::readlinkat(&dir, name.as_slice(), Vec::new())
             .map_err(|errno| Error::source(entry.display_path(), "read the symlink", errno))?;

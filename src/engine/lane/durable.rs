@@ -43,7 +43,8 @@ impl Lane<'_> {
         let Some(transfer) = self.transfers.get_mut(&number) else {
             return false;
         };
-        if self.context.log.is_none() || !transfer.wants_sync(now, last) {
+        let due = self.context.sync_blocks;
+        if self.context.log.is_none() || !transfer.wants_sync(due, now, last) {
             return false;
         }
         let (Some(file), Some(_)) = (transfer.staged.file.clone(), &transfer.staged.id) else {

@@ -15,7 +15,7 @@ mod durable;
 mod finish;
 mod transfer;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -35,6 +35,7 @@ use crate::io::resume::{Step, Transfer as Progress};
 use crate::io::{Backend, Completion, Full, Op, Request, Wait, Wake};
 use crate::scan::{Attributes, Entry, FileStamp};
 use crate::target::Stager;
+pub(crate) use transfer::SYNC_BLOCKS;
 use transfer::Transfer;
 
 /// Longest sleep: how late a lane may notice that the run is stopping.
@@ -107,7 +108,7 @@ pub(crate) struct Lane<'r> {
     outlets: Outlets,
     stager: Box<dyn Stager>,
     depth: Depth,
-    backend: Box<dyn Backend>,
+    backend: Box<dyn Backend + 'r>,
     waker: Arc<dyn Wake>,
     credits: Credits,
 
@@ -119,7 +120,8 @@ pub(crate) struct Lane<'r> {
     pack: Option<Lease>,
     /// The large file whose blocks are being issued.
     current: Option<u64>,
-    transfers: HashMap<u64, Transfer>,
+    /// In the order they were begun, which is the order in which those that are through end.
+    transfers: BTreeMap<u64, Transfer>,
     pending: HashMap<u64, Pending>,
     next_token: u64,
     /// Requests a full backend gave back.
@@ -151,7 +153,7 @@ fn goes_on_buffered(request: &Request) -> bool {
 }
 
 /// Returns the path below TARGET of the file that a read is of.
-fn path_of(purpose: &Purpose, transfers: &HashMap<u64, Transfer>) -> Option<Vec<u8>> {
+fn path_of(purpose: &Purpose, transfers: &BTreeMap<u64, Transfer>) -> Option<Vec<u8>> {
     match purpose {
         Purpose::Small(read) => Some(read.entry.target_path()),
         Purpose::Block { transfer, .. } => {
@@ -172,7 +174,7 @@ pub(crate) struct Parts<'r> {
     pub(crate) outlets: Outlets,
     pub(crate) stager: Box<dyn Stager>,
     pub(crate) depth: Depth,
-    pub(crate) backend: Box<dyn Backend>,
+    pub(crate) backend: Box<dyn Backend + 'r>,
     pub(crate) credits: Credits,
 }
 
@@ -196,7 +198,7 @@ impl<'r> Lane<'r> {
             dirs: HashMap::new(),
             pack: None,
             current: None,
-            transfers: HashMap::new(),
+            transfers: BTreeMap::new(),
             pending: HashMap::new(),
             next_token: 0,
             backlog: VecDeque::new(),

@@ -86,9 +86,9 @@ pub(super) struct Plan {
     pub(super) known_blocks: u64,
 }
 
-/// A sync is due after this many blocks: half of what a stop may cost, as much again is on its way
-/// by the time it is over.
-const SYNC_BLOCKS: u64 = (512 << 20) / BLOCK_LEN;
+/// A sync is due after this many blocks. A stop costs twice as much at most: this much is copied
+/// again, and as much was on its way while the last sync was. What was synced last is read back.
+pub(crate) const SYNC_BLOCKS: u64 = (256 << 20) / BLOCK_LEN;
 /// A sync is due after this time, if anything was written: again half of what a stop may cost.
 const SYNC_TIME: Duration = Duration::from_secs(5);
 
@@ -148,8 +148,9 @@ impl Transfer {
         written.min(self.digest.prefix())
     }
 
-    /// Returns whether a sync should be asked for now. `last`: the run is stopping.
-    pub(super) fn wants_sync(&self, now: Instant, last: bool) -> bool {
+    /// Returns whether a sync should be asked for now: `due` blocks are written since the last one,
+    /// or time has passed. `last`: the run is stopping.
+    pub(super) fn wants_sync(&self, due: u64, now: Instant, last: bool) -> bool {
         let SyncState {
             recorded,
             asked,
@@ -160,7 +161,7 @@ impl Transfer {
             return false;
         }
         let new = self.whole_blocks().saturating_sub(recorded);
-        new >= SYNC_BLOCKS || new > 0 && (last || now.duration_since(before) >= SYNC_TIME)
+        new >= due || new > 0 && (last || now.duration_since(before) >= SYNC_TIME)
     }
 
     /// Notes that a sync is asked for: it covers every block that is whole now.

@@ -1,0 +1,218 @@
+//! What a copy can prove in the end: what was read back, what was mended, and what is withdrawn
+//! because it is wrong and cannot be mended.
+
+use std::collections::HashSet;
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+
+use rustix::fs::OFlags;
+
+use super::context::Context;
+use super::log::Log;
+use super::mend::{Copy, Expected, blocks_named, open_direct, stamp_of};
+use super::outcomes::shown;
+use super::report::{Evidence, Repair};
+use super::second_read::SourceAgain;
+use super::standing::Copied;
+use crate::buffer::{Arena, Lease};
+use crate::error::{Error, ErrorKind, Side};
+use crate::journal::{self, Done, Grade, Loaded};
+use crate::scan::as_path;
+use crate::target::LocalTarget;
+
+/// List of all files of a job, with what is known of each.
+const EVIDENCE_FILE: &str = "evidence.ndjson";
+
+/// What is known when everything was done.
+#[derive(Debug, Default)]
+pub(super) struct Proof {
+    pub(super) evidence: Evidence,
+    pub(super) repairs: Vec<Repair>,
+    /// Files that were taken back out of the target.
+    pub(super) withdrawn: HashSet<Vec<u8>>,
+}
+
+/// What judging needs.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Judge<'r> {
+    pub(super) context: &'r Context,
+    pub(super) target: &'r LocalTarget,
+    pub(super) log: &'r Log,
+    pub(super) sources: &'r [SourceAgain],
+}
+
+/// How it is known what a file holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Known {
+    Hashed,
+    Cached,
+    Near,
+    Medium,
+}
+
+impl Known {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Hashed => "hashed",
+            Self::Cached => "cached",
+            Self::Near => "read-back-near",
+            Self::Medium => "read-back",
+        }
+    }
+}
+
+impl Judge<'_> {
+    /// Returns what the journal has of this job by now.
+    ///
+    /// # Errors
+    /// `RecordWrite` and `RecordCorrupt` when it cannot be read back.
+    pub(super) fn recorded(&self) -> Result<Loaded, Error> {
+        self.log.commit(0)?;
+        let home = self.target.home();
+        let dir = home.job_dir()?;
+        journal::read(dir.as_fd(), &home.job_label(), dir.as_fd())
+    }
+
+    /// Looks at every file of the job that was not found right while it was read back, and mends
+    /// it or takes it out of the target; writes down what is known of each.
+    ///
+    /// # Errors
+    /// What keeps the journal from being read, or the list from being written.
+    pub(super) fn judge(
+        &self,
+        loaded: &Loaded,
+        unproven: &HashSet<Vec<u8>>,
+    ) -> Result<Proof, Error> {
+        let mut proof = Proof::default();
+        let mut lease = one_buffer()?;
+        let mut list = self.target.home().begin_record(EVIDENCE_FILE)?;
+        for done in loaded.iter_done() {
+            let known = match loaded.verified(done.target_path) {
+                Some(Grade::Medium) => Some(Known::Medium),
+                Some(Grade::Near) => Some(Known::Near),
+                None if unproven.contains(done.target_path) => Some(Known::Cached),
+                None if self.context.halted() => Some(Known::Hashed),
+                None => self.look_at(&done, loaded, &mut lease, &mut proof),
+            };
+            let Some(known) = known else { continue };
+            let count = match known {
+                Known::Hashed => &mut proof.evidence.hashed,
+                Known::Cached => &mut proof.evidence.cached,
+                Known::Near => &mut proof.evidence.read_back_near,
+                Known::Medium => &mut proof.evidence.read_back,
+            };
+            *count += 1;
+            list.write(&line(&done, known))?;
+        }
+        list.publish()?;
+        Ok(proof)
+    }
+
+    /// Looks at a file by itself; `None` when it is not in the target any more.
+    fn look_at(
+        &self,
+        done: &Done<'_>,
+        loaded: &Loaded,
+        lease: &mut Lease,
+        proof: &mut Proof,
+    ) -> Option<Known> {
+        let answer = self.mend(done, loaded, lease, proof);
+        let answer = answer.and_then(|()| {
+            self.log
+                .verified(done.source, done.target_path, Grade::Near)
+        });
+        let error = match answer {
+            Ok(()) => return Some(Known::Near),
+            Err(error) => error,
+        };
+        self.context.outcomes.problem(self.lane_of(done), &error);
+        proof.withdrawn.insert(done.target_path.to_vec());
+        let stamp = stamp_of(done);
+        let withdrawn = self
+            .log
+            .found_wrong(done.source, done.target_path, &error)
+            .and_then(|()| self.context.target.withdraw(done.target_path, stamp));
+        if let Err(error) = withdrawn {
+            self.context.outcomes.problem(self.lane_of(done), &error);
+        }
+        None
+    }
+
+    fn mend(
+        &self,
+        done: &Done<'_>,
+        loaded: &Loaded,
+        lease: &mut Lease,
+        proof: &mut Proof,
+    ) -> Result<(), Error> {
+        let path = done.target_path;
+        let expected = Expected::of(done, loaded).ok_or_else(|| {
+            let what = "it could not be read back, and its blocks are not recorded";
+            Error::new(ErrorKind::DigestMismatch, Side::Target, as_path(path), what)
+        })?;
+        let copy = Copy::open(self.target.root(), done, expected, true)?;
+        let bad = copy.bad_blocks(lease);
+        if bad.is_empty() {
+            return Ok(());
+        }
+        let named = blocks_named(&bad, done.target_stamp.size);
+        let Some(source) = self.source_of(done) else {
+            let what = format!("{named}: wrong in the target, and its source is not here");
+            let kind = ErrorKind::DigestMismatch;
+            return Err(Error::new(kind, Side::Target, as_path(path), &what));
+        };
+        let source = open_direct(source.root.as_fd(), &source.below(path), OFlags::RDONLY)
+            .map_err(|errno| Error::source(as_path(path), "open it again to mend", errno))?;
+        copy.mend(&source, &bad, lease)?;
+        self.context.session.observer.note(&format!(
+            "{}: {named}: wrong when read back; read again from the source, written anew and \
+             found right",
+            as_path(path).display()
+        ));
+        let (text, path_hex) = shown(path);
+        proof.repairs.push(Repair {
+            path: text,
+            path_hex,
+            blocks: bad,
+        });
+        Ok(())
+    }
+
+    fn source_of(&self, done: &Done<'_>) -> Option<&SourceAgain> {
+        let mut sources = self.sources.iter();
+        sources.find(|source| source.number == done.source)
+    }
+
+    fn lane_of(&self, done: &Done<'_>) -> usize {
+        self.source_of(done).map_or(0, |source| source.lane)
+    }
+}
+
+/// Returns a buffer of one block.
+pub(super) fn one_buffer() -> Result<Lease, Error> {
+    let none = |source| {
+        let what = "set a buffer aside";
+        Error::new(ErrorKind::Unsupported, Side::Record, "buffers", what).because(source)
+    };
+    let mut arena = Arena::new(1).map_err(none)?;
+    let credits = arena.lend(1);
+    let lease = credits.and_then(|credits| credits.take());
+    lease.ok_or_else(|| none(std::io::ErrorKind::OutOfMemory.into()))
+}
+
+/// Returns a line of the list: the path, exactly, and what is known of it.
+fn line(done: &Done<'_>, known: Known) -> Vec<u8> {
+    let (path, path_hex) = shown(as_path(done.target_path).as_os_str().as_bytes());
+    let mut line = serde_json::json!({
+        "path": path,
+        "size": done.target_stamp.size,
+        "blake3": Copied::of(done).digest.to_hex().as_str(),
+        "evidence": known.word(),
+    });
+    if let (Some(hex), Some(object)) = (path_hex, line.as_object_mut()) {
+        object.insert("path_hex".to_owned(), hex.into());
+    }
+    let mut line = line.to_string().into_bytes();
+    line.push(b'\n');
+    line
+}

@@ -1,0 +1,183 @@
+//! Sources again: kept at hand while they are copied, to mend from and to read a second time.
+
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crossbeam::channel::bounded;
+
+use super::context::Context;
+use super::feed::Feed;
+use super::job::CopyJob;
+use super::ledger::{Comparing, Ledger};
+use super::proof::Judge;
+use super::run::{LaneSetup, RunSettings, run};
+use super::setup::reading_context;
+use super::telemetry::{LaneCounters, LaneView, Telemetry};
+use crate::digest::Hash;
+use crate::error::{Error, Side};
+use crate::journal::Loaded;
+use crate::plan::LanePlan;
+use crate::scan::{Entry, Order, Tree, WalkOptions};
+
+/// Entries gathered before they are handed over, in bytes: no order by place is needed twice.
+const WINDOW_BYTES: usize = 1 << 20;
+
+/// A source, apart from the run that copies it.
+///
+/// (A [`Tree`] cannot be kept: as long as one lives, directories may still be finished.)
+#[derive(Debug)]
+pub(super) struct SourceAgain {
+    /// The lane that reads it.
+    pub(super) lane: usize,
+    /// Its number in the journal.
+    pub(super) number: u32,
+    pub(super) root: OwnedFd,
+    pub(super) only: Option<Vec<u8>>,
+    pub(super) landing: Vec<u8>,
+    index: usize,
+    label: PathBuf,
+    device: u64,
+    direct: bool,
+    rotational: Option<bool>,
+}
+
+impl SourceAgain {
+    /// Returns the sources of all lanes; `number` gives the number of each in the journal.
+    ///
+    /// # Errors
+    /// When no descriptor is left.
+    pub(super) fn all(
+        lanes: &[LanePlan],
+        number: &dyn Fn(&Tree) -> u32,
+    ) -> Result<Vec<Self>, Error> {
+        let mut all = Vec::new();
+        for (lane, plan) in lanes.iter().enumerate() {
+            for tree in &plan.trees {
+                let root = rustix::io::fcntl_dupfd_cloexec(&tree.root, 0)
+                    .map_err(|errno| Error::source(&tree.label, "hold it open", errno))?;
+                all.push(Self {
+                    lane,
+                    number: number(tree),
+                    root,
+                    only: tree.only.clone(),
+                    landing: tree.landing.clone(),
+                    index: tree.index,
+                    label: tree.label.clone(),
+                    device: tree.device,
+                    direct: tree.direct,
+                    rotational: plan.rotational,
+                });
+            }
+        }
+        Ok(all)
+    }
+
+    /// Returns the path below its root of what lands at `path` in the target.
+    pub(super) fn below(&self, path: &[u8]) -> Vec<u8> {
+        if let Some(name) = &self.only {
+            return name.clone();
+        }
+        let rest = path.strip_prefix(self.landing.as_slice()).unwrap_or(path);
+        rest.strip_prefix(b"/").unwrap_or(rest).to_vec()
+    }
+}
+
+/// Reads every source a second time, each drive by its own lane, and compares with what the journal
+/// says of the first; returns how many files were the same. What differs is reported.
+///
+/// # Errors
+/// When it cannot begin.
+pub(super) fn second_read(
+    job: &CopyJob,
+    judge: Judge<'_>,
+    loaded: Loaded,
+    settings: RunSettings,
+) -> Result<u64, Error> {
+    let mut lanes: BTreeMap<usize, Vec<&SourceAgain>> = BTreeMap::new();
+    for source in judge.sources {
+        lanes.entry(source.lane).or_default().push(source);
+    }
+    let views = lanes.values().map(|sources| LaneView {
+        name: "second read".to_owned(),
+        sources: sources.iter().map(|source| source.label.clone()).collect(),
+        counters: LaneCounters::default(),
+    });
+    let telemetry = Arc::new(Telemetry::new(views.collect()));
+    let session = &judge.context.session;
+    let context = Context {
+        outcomes: Arc::clone(&judge.context.outcomes),
+        expected: Some(loaded),
+        ..reading_context(session, &telemetry, &job.engine)?
+    };
+    let (sender, finished) = bounded(1);
+    let mut setups = Vec::new();
+    for sources in lanes.values() {
+        let mut trees = Vec::new();
+        for source in sources {
+            let root = rustix::io::fcntl_dupfd_cloexec(source.root.as_fd(), 0)
+                .map_err(|errno| Error::source(&source.label, "open it again", errno))?;
+            trees.push(Arc::new(Tree {
+                index: source.index,
+                label: source.label.clone(),
+                root,
+                only: source.only.clone(),
+                landing: source.landing.clone(),
+                root_attributes: false,
+                device: source.device,
+                direct: source.direct,
+                trusts_holes: false, // every byte is read
+                keeps_inodes: true,
+                finished: sender.clone(),
+            }));
+        }
+        setups.push(LaneSetup {
+            rotational: sources.iter().find_map(|source| source.rotational),
+            registered_writes: false,
+            filler: Box::new(move |feed: &mut Feed<'_>| {
+                let options = WalkOptions {
+                    filter: &job.filter,
+                    files_from: job.files_from.as_deref(),
+                    order: Order::Inode,
+                    window_bytes: WINDOW_BYTES,
+                };
+                feed.scan(&trees, &options);
+            }),
+        });
+    }
+    drop(sender);
+    let mut ledger = Counting {
+        comparing: Comparing { side: Side::Source },
+        same: 0,
+    };
+    run(
+        &context,
+        &telemetry,
+        setups,
+        settings,
+        &mut ledger,
+        finished,
+    )?;
+    Ok(ledger.same)
+}
+
+/// Compares, and counts what is the same.
+#[derive(Debug)]
+struct Counting {
+    comparing: Comparing,
+    same: u64,
+}
+
+impl Ledger for Counting {
+    fn committed(
+        &mut self,
+        entry: &Entry,
+        digest: Option<&Hash>,
+        existing: Option<&[u8]>,
+    ) -> Result<(), Error> {
+        self.comparing.committed(entry, digest, existing)?;
+        self.same += 1;
+        Ok(())
+    }
+}

@@ -1,0 +1,290 @@
+//! The world of one simulated job: its disk, its luck, and how often anything was done to it.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt::{Arguments, Write};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rustix::io::Errno;
+
+use super::disk::{Disk, Ino, Path};
+use super::inode::Covered;
+use super::rng::Rng;
+use super::tree::SourceTree;
+use crate::buffer::View;
+
+/// Unwinds through the engine: the machine is off.
+#[derive(Debug)]
+pub(super) struct Crash;
+
+/// Unwinds through the engine: something that must never be so is so.
+#[derive(Debug)]
+pub(super) struct Violation(pub(super) String);
+
+/// How often things go wrong, in a thousand.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Odds {
+    pub(super) short: u32,
+    pub(super) read_error: u32,
+    pub(super) source_lost: u32,
+    pub(super) write_error: u32,
+    pub(super) stage_error: u32,
+    pub(super) name_error: u32,
+    pub(super) sync_error: u32,
+    pub(super) journal_error: u32,
+    /// That the kernel writes something back by itself, and that this fails.
+    pub(super) write_back: u32,
+    pub(super) write_back_error: u32,
+    /// That the user asks to stop, at any one step.
+    pub(super) stop: u32,
+}
+
+/// What a descriptor that the engine holds stands for.
+#[derive(Debug, Clone)]
+pub(super) enum Held {
+    /// A file, and how many of its write-back errors this descriptor has told.
+    File(Ino, u64),
+    /// The staging folder of a thread.
+    Folder(Arc<str>),
+}
+
+/// What was done, as text if wanted, and as one number.
+#[derive(Debug, Default)]
+struct Log {
+    sum: u64,
+    lines: Option<Vec<String>>,
+}
+
+impl Write for Log {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        // FNV-1a.
+        for byte in text.bytes() {
+            self.sum = (self.sum ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+        Ok(())
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct World {
+    pub(super) rng: Rng,
+    pub(super) disk: Disk,
+    pub(super) tree: Arc<SourceTree>,
+    pub(super) odds: Odds,
+    /// Where the journal's real files are.
+    pub(super) job_dir: tempfile::TempDir,
+    /// Source inodes that are done and unchanged: nobody may read them again.
+    pub(super) kept: BTreeSet<u64>,
+    /// Asks the run to stop.
+    pub(super) stop: Arc<AtomicBool>,
+    /// Whether one sync covers the whole file system.
+    pub(super) syncs_whole: bool,
+    pub(super) held: HashMap<RawFd, Held>,
+    /// Writes on their way: by token, to which file, where, what.
+    pub(super) flying: BTreeMap<u64, (Ino, u64, View)>,
+    /// What was acknowledged, by path below TARGET.
+    pub(super) acked: BTreeMap<Path, u64>,
+    ops: u64,
+    crash_at: Option<u64>,
+    is_kill: bool,
+    log: Log,
+    null: OwnedFd,
+}
+
+/// The world, for everybody in it.
+#[derive(Debug, Clone)]
+pub(super) struct Shared(Arc<Mutex<World>>);
+
+impl Shared {
+    pub(super) fn new(seed: u64, tree: Arc<SourceTree>, traced: bool) -> Self {
+        let mut rng = Rng::new(seed);
+        let null = std::fs::File::open("/dev/null").unwrap();
+        let dirs = [".inhaul", ".inhaul/stage"];
+        Self(Arc::new(Mutex::new(World {
+            syncs_whole: !rng.chance(250),
+            rng,
+            disk: Disk::new(&dirs),
+            tree,
+            odds: Odds::default(),
+            held: HashMap::new(),
+            flying: BTreeMap::new(),
+            acked: BTreeMap::new(),
+            job_dir: super::tree::scratch(),
+            kept: BTreeSet::new(),
+            stop: Arc::default(),
+            ops: 0,
+            crash_at: None,
+            is_kill: false,
+            log: Log {
+                sum: 0,
+                lines: traced.then(Vec::new),
+            },
+            null: null.into(),
+        })))
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, World> {
+        // A crash poisons it and leaves it whole all the same.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl World {
+    /// Begins an attempt that ends, if nothing else ends it, at this many operations from now: by
+    /// a power cut, or with `is_kill` by the end of the process alone.
+    pub(super) fn crash_after(&mut self, ops: Option<u64>, is_kill: bool) {
+        self.is_kill = is_kill;
+        self.crash_at = ops.map(|ops| self.ops + ops);
+    }
+
+    /// Counts an operation, notes it down, and ends the world here if it is time.
+    pub(super) fn op(&mut self, what: Arguments<'_>) {
+        self.note(what);
+        self.ops += 1;
+        if self.fault(|odds| odds.stop, "patience") {
+            self.stop.store(true, Relaxed);
+        }
+        if self.crash_at == Some(self.ops) {
+            let kind = if self.is_kill { "killed" } else { "power cut" };
+            self.note(format_args!("-- {kind}"));
+            std::panic::resume_unwind(Box::new(Crash));
+        }
+    }
+
+    pub(super) fn ops(&self) -> u64 {
+        self.ops
+    }
+
+    pub(super) fn note(&mut self, what: Arguments<'_>) {
+        if let Some(lines) = &mut self.log.lines {
+            lines.push(format!("{:>5} {what}", self.ops));
+        }
+        self.log.write_fmt(what).expect("a sum takes any text");
+    }
+
+    /// Returns one number for everything that was done so far.
+    pub(super) fn sum(&self) -> u64 {
+        self.log.sum
+    }
+
+    pub(super) fn take_lines(&mut self) -> Vec<String> {
+        self.log.lines.take().unwrap_or_default()
+    }
+
+    /// Ends the simulation: the engine has broken its word.
+    pub(super) fn violated(&mut self, what: String) -> ! {
+        self.note(format_args!("!! {what}"));
+        std::panic::resume_unwind(Box::new(Violation(what)));
+    }
+
+    /// Says whether something goes wrong now.
+    pub(super) fn fault(&mut self, odds: fn(&Odds) -> u32, what: &str) -> bool {
+        let strikes = self.rng.chance(odds(&self.odds));
+        if strikes {
+            self.note(format_args!("   {what} fails"));
+        }
+        strikes
+    }
+
+    /// Returns a descriptor for the engine to hold.
+    pub(super) fn hold(&mut self, held: Held) -> Arc<OwnedFd> {
+        let fd = rustix::io::fcntl_dupfd_cloexec(&self.null, 0).unwrap();
+        let fd = Arc::new(fd);
+        if let Held::File(ino, _) = &held {
+            self.disk.opened(&fd, *ino);
+        }
+        self.held.insert(fd.as_raw_fd(), held);
+        fd
+    }
+
+    /// Returns the inode behind a descriptor of the target.
+    pub(super) fn file(&self, fd: &OwnedFd) -> Ino {
+        match self.held.get(&fd.as_raw_fd()) {
+            Some(Held::File(ino, _)) => *ino,
+            other => panic!("not a file of the target: {other:?}"),
+        }
+    }
+
+    pub(super) fn folder(&self, fd: &OwnedFd) -> Arc<str> {
+        match self.held.get(&fd.as_raw_fd()) {
+            Some(Held::Folder(thread)) => Arc::clone(thread),
+            other => panic!("not a staging folder: {other:?}"),
+        }
+    }
+
+    /// Syncs the whole file system for a descriptor that has told `heard` write-back errors.
+    pub(super) fn sync_all(&mut self, heard: &mut u64) -> Result<(), Errno> {
+        let fails = self.fault(|odds| odds.sync_error, "the sync");
+        if !self.syncs_whole {
+            return if fails { Err(Errno::IO) } else { Ok(()) };
+        }
+        self.disk.sync_all(fails.then_some(&mut self.rng));
+        if *heard == self.disk.errors {
+            return Ok(());
+        }
+        *heard = self.disk.errors;
+        self.disk.told = self.disk.errors;
+        Err(Errno::IO)
+    }
+
+    /// Syncs one file by a descriptor of it.
+    pub(super) fn sync_file(&mut self, fd: &OwnedFd, covered: Covered) -> Result<(), Errno> {
+        let Some(Held::File(ino, mut heard)) = self.held.get(&fd.as_raw_fd()).cloned() else {
+            panic!("not a file of the target");
+        };
+        let answer = self.sync_inode(ino, &mut heard, covered);
+        self.held.insert(fd.as_raw_fd(), Held::File(ino, heard));
+        answer
+    }
+
+    /// Syncs one file for a descriptor that has told `heard` of its write-back errors.
+    pub(super) fn sync_inode(
+        &mut self,
+        ino: Ino,
+        heard: &mut u64,
+        covered: Covered,
+    ) -> Result<(), Errno> {
+        let fails = self.fault(|odds| odds.sync_error, "the sync");
+        let inode = self.disk.inode_mut(ino);
+        inode.sync_covered(covered, fails.then_some(&mut self.rng));
+        inode.errors += u64::from(fails);
+        self.disk.errors += u64::from(fails);
+        self.disk.inode_mut(ino).tell(heard)
+    }
+
+    /// Lets the kernel write something back by itself.
+    pub(super) fn write_back(&mut self) {
+        if !self.rng.chance(self.odds.write_back) {
+            return;
+        }
+        if let Some(ino) = self.disk.some_dirty(&mut self.rng) {
+            self.write_back_of(ino);
+        }
+    }
+
+    pub(super) fn write_back_of(&mut self, ino: Ino) {
+        let fails = self.fault(|odds| odds.write_back_error, "write-back");
+        self.disk.inode_mut(ino).write_back(&mut self.rng, fails);
+        self.disk.errors += u64::from(fails);
+    }
+
+    /// Leaves what is left after an end out of order: a power cut, or a process that was killed.
+    pub(super) fn end_badly(&mut self) {
+        for (ino, offset, view) in std::mem::take(&mut self.flying).into_values() {
+            self.disk.inode_mut(ino).tear(offset, &view, &mut self.rng);
+        }
+        if !self.is_kill {
+            self.disk.crash(&mut self.rng);
+            self.restore_journal();
+        }
+        self.end_process();
+    }
+
+    /// Forgets a process that ended.
+    pub(super) fn end_process(&mut self) {
+        self.flying.clear();
+        self.held.clear();
+        self.stop = Arc::default();
+    }
+}

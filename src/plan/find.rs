@@ -1,0 +1,142 @@
+//! Where a source of a job is now.
+
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
+
+use super::identity;
+use super::recognise::{Shape, shape};
+use super::sources::means_contents;
+use crate::beneath;
+use crate::journal::{self, Identity, Likeness};
+use crate::scan::as_path;
+use crate::topology::Topology;
+
+/// Returns a path that leads to a recorded source now, and means what its label meant: a folder, its
+/// contents, or a file. A relative label begins in the working directory.
+///
+/// Found is:
+///
+/// - what has the recorded label, if it is the same or nothing says that it is not;
+/// - else what is the same on any mount of the same type: the mount point itself, or the folder
+///   below it at the last components of the label (`/mnt/d1/a/b`: at `a/b`, then at `b`).
+///
+/// Not found is a file system that is not mounted, a folder that was moved within its file system,
+/// and away from its label anything that neither a UUID nor a serial number identifies. No symbolic
+/// link below a mount point is followed.
+pub fn find_source(topology: &Topology, recorded: &journal::Source) -> Option<PathBuf> {
+    let label = as_path(&recorded.label);
+    let wanted = Wanted {
+        topology,
+        identity: &recorded.identity,
+        shape: shape(recorded),
+    };
+    let folder = match wanted.shape {
+        Shape::File(_) => parent(&label),
+        Shape::Folder | Shape::Contents => label.clone(),
+    };
+    if matches!(
+        wanted.likeness(&folder),
+        Some(Likeness::Same | Likeness::Unknown)
+    ) && wanted.path_in(&folder).is_some()
+    {
+        return Some(label);
+    }
+    if recorded.identity.fs_uuid.is_none() && recorded.identity.serial.is_none() {
+        return None;
+    }
+    let tails = tails(&folder);
+    let mounts = topology.mounts().iter();
+    mounts
+        .filter(|mount| mount.fs == recorded.identity.fs_type)
+        .find_map(|mount| wanted.below(&mount.point, &tails))
+}
+
+struct Wanted<'a> {
+    topology: &'a Topology,
+    identity: &'a Identity,
+    shape: Shape<'a>,
+}
+
+impl Wanted<'_> {
+    /// Compares a folder with the one that is wanted; `None` when it cannot be looked at.
+    fn likeness(&self, folder: &Path) -> Option<Likeness> {
+        let dir = beneath::open_root(folder).ok()?;
+        let location = self.topology.locate_fd(&dir, folder).ok()?;
+        let now = identity(dir.as_fd(), &location).ok()?;
+        Some(self.identity.compare(&now))
+    }
+
+    /// Looks at a mount point, and below it at each of `tails`.
+    fn below(&self, point: &Path, tails: &[PathBuf]) -> Option<PathBuf> {
+        let root = beneath::open_root(point).ok()?;
+        let here = std::iter::once(point.to_owned());
+        let deeper = tails.iter().filter_map(|tail| {
+            // Looked at through the mount alone; then its path is as good as the descriptor.
+            beneath::open_dir(root.as_fd(), tail.as_os_str().as_bytes()).ok()?;
+            Some(point.join(tail))
+        });
+        here.chain(deeper)
+            .filter(|folder| self.likeness(folder) == Some(Likeness::Same))
+            .find_map(|folder| self.path_in(&folder))
+    }
+
+    /// Returns the path to type for what is wanted, where `folder` is the folder that is.
+    fn path_in(&self, folder: &Path) -> Option<PathBuf> {
+        match self.shape {
+            // The root of all has no name to land under.
+            Shape::Folder => (!means_contents(folder)).then(|| folder.to_owned()),
+            Shape::Contents => Some(folder.join("")),
+            Shape::File(name) => {
+                let file = folder.join(as_path(name));
+                file.is_file().then_some(file)
+            }
+        }
+    }
+}
+
+fn parent(file: &Path) -> PathBuf {
+    match file.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+        _ => PathBuf::from("."),
+    }
+}
+
+/// Returns the last components of a path: all of them, then ever fewer. None of a path that goes
+/// back on itself.
+fn tails(path: &Path) -> Vec<PathBuf> {
+    let mut names = Vec::new();
+    for component in path.components() {
+        match component {
+            Component::Normal(name) => names.push(name),
+            Component::ParentDir => return Vec::new(),
+            Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
+        }
+    }
+    (0..names.len())
+        .filter_map(|from| Some(names.get(from..)?.iter().collect()))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ends_of_a_path_are_tried_longest_first() {
+        let texts = |path: &str| -> Vec<String> {
+            let tails = tails(Path::new(path));
+            tails.iter().map(|t| t.display().to_string()).collect()
+        };
+        assert_eq!(texts("/mnt/d1/a/"), ["mnt/d1/a", "d1/a", "a"]);
+        assert_eq!(texts("./a/./b/."), ["a/b", "b"]);
+        assert!(texts("/").is_empty());
+        assert!(texts("/mnt/d1/../d2").is_empty());
+    }
+
+    #[test]
+    fn a_file_is_in_its_folder() {
+        assert_eq!(parent(Path::new("/mnt/a.mov")), Path::new("/mnt"));
+        assert_eq!(parent(Path::new("a.mov")), Path::new("."));
+    }
+}
