@@ -141,6 +141,7 @@ fn check_points(of: u64, fs: Fs) {
         return;
     };
     let mut mixed = Bench::new(fs, Way::Cache, MIXED.fill);
+    mixed.options = &["--verify", "target"];
     let mut large = Bench::new(fs, Way::Cache, LARGE.fill);
     let mut complaints = Vec::new();
     // The other two begin elsewhere, wherever this one does.

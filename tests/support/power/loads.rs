@@ -35,8 +35,8 @@ pub(crate) const MIXED: Workload = Workload {
 pub(crate) const LARGE: Workload = Workload {
     name: "large",
     fill: large,
-    limit: "--bwlimit=7MB",
-    takes: Duration::from_millis(6_600),
+    limit: "--bwlimit=20MB",
+    takes: Duration::from_millis(2_400),
     resumes: false,
 };
 
@@ -121,6 +121,17 @@ fn first_cut(
     image
 }
 
+/// Settings of a copy: what it makes durable together, as usual or in small pieces, so that a short
+/// run has many commits.
+fn settings<'e>(env: &[(&'e str, &'e str)], dice: &mut Dice) -> Vec<(&'e str, &'e str)> {
+    let small = [
+        ("INHAUL_TEST_BATCH_FILES", "48"),
+        ("INHAUL_TEST_SYNC_BLOCKS", "2"),
+    ];
+    let chosen = small.into_iter().filter(|_| dice.below(3) > 0);
+    chosen.chain(env.iter().copied()).collect()
+}
+
 /// Cuts the power of one run of a workload `count` times, the last time at its end.
 pub(crate) fn cut_run(
     bench: &mut Bench,
@@ -130,6 +141,7 @@ pub(crate) fn cut_run(
     env: &[(&str, &str)],
     dice: &mut Dice,
 ) -> Vec<Image> {
+    let env = &settings(env, dice);
     let first = workload
         .resumes
         .then(|| first_cut(bench, workload, env, dice));

@@ -74,6 +74,8 @@ pub(crate) struct Bench {
     fs: Fs,
     way: Way,
     number: u64,
+    /// What is said on the command line, each time the same.
+    pub(crate) options: &'static [&'static str],
 }
 
 impl Bench {
@@ -91,6 +93,7 @@ impl Bench {
             fs,
             way,
             number: 0,
+            options: &[],
         }
     }
 
@@ -173,7 +176,8 @@ impl Bench {
     /// Starts the copy; `env` is what only this run is told.
     pub(crate) fn start(&self, limit: Option<&str>, env: &[(&str, &str)]) -> Running {
         let mut command = inhaul(&[&"copy", &"--json"]);
-        command.args(limit).args([&self.source, &self.point()]);
+        command.args(limit).args(self.options);
+        command.args([&self.source, &self.point()]);
         command.envs(env.iter().copied());
         Running::start(command)
     }
@@ -376,7 +380,9 @@ impl Bench {
         let ran = if is_finished {
             run(&[&"verify", &target])
         } else {
-            run(&[&"copy", &self.source, &target])
+            let mut command = inhaul(&[&"copy"]);
+            command.args(self.options).args([&*self.source, target]);
+            Running::start(command).finish()
         };
         if ran.code != 0 {
             let told = ran.err();
