@@ -13,6 +13,7 @@ pub(crate) mod deep;
 pub(crate) mod dice;
 pub(crate) mod judge;
 pub(crate) mod lab;
+pub(crate) mod marked;
 pub(crate) mod mounts;
 pub(crate) mod odd;
 pub(crate) mod program;
