@@ -46,13 +46,11 @@ fn a_drive_that_ignores_flushes_loses_files() {
     for fs in ALL {
         let mut bench = Bench::new(fs, Way::Cache, MIXED.fill);
         bench.begin(None);
-        bench.deafen();
+        bench.drive().set_deaf(true);
         let ran = bench.start(None, &[]).finish().expect(0);
         let mut images = Vec::new();
         for seed in 0..8 {
-            let mut image = bench.cut(&mut Dice::new(seed), "deaf", &ran.stdout);
-            image.all_done = true;
-            images.push(image);
+            images.push(bench.cut_at_end(&ran, &mut Dice::new(seed)));
         }
         // One that keeps nearly all there was may be whole by luck.
         let wrong = images

@@ -151,10 +151,8 @@ pub(crate) fn cut_run(
     }
     let running = bench.start(Some(workload.limit), env);
     let (mut images, ran) = bench.cut_while(running, count - 1, workload.takes, dice);
-    let mut last = bench.cut(dice, "at the end", &ran.stdout);
+    images.push(bench.cut_at_end(&ran, dice));
     ran.expect(0);
-    last.all_done = true;
-    images.push(last);
     bench.end();
     images
 }

@@ -31,7 +31,7 @@ use crate::support::dice::Dice;
 use crate::support::judge::{Node, Tree, b3sum_agrees, files, rsync_differences, walk};
 use crate::support::lab::{Lab, clone_file};
 use crate::support::mounts::{Fs, Mounted};
-use crate::support::program::{Ran, Running, inhaul, run, so_far};
+use crate::support::program::{Ran, Running, inhaul, run, so_far, under};
 use crate::support::tool;
 
 /// How the target is made.
@@ -154,11 +154,11 @@ impl Bench {
         self.target = Some(target);
     }
 
-    /// Makes the drive deaf to flushes.
-    pub(crate) fn deafen(&self) {
+    /// Returns the drive that is the target.
+    pub(crate) fn drive(&self) -> &Drive {
         match &self.target {
-            Some(Target::Cache(drive)) => drive.set_deaf(true),
-            _ => panic!("only a drive can be deaf"),
+            Some(Target::Cache(drive)) => drive,
+            _ => panic!("the target is no drive"),
         }
     }
 
@@ -175,9 +175,20 @@ impl Bench {
 
     /// Starts the copy; `env` is what only this run is told.
     pub(crate) fn start(&self, limit: Option<&str>, env: &[(&str, &str)]) -> Running {
+        self.start_under(&["env"], limit, env)
+    }
+
+    /// Starts the copy by way of another program, as `strace`.
+    pub(crate) fn start_under(
+        &self,
+        prefix: &[&str],
+        limit: Option<&str>,
+        env: &[(&str, &str)],
+    ) -> Running {
         let mut command = inhaul(&[&"copy", &"--json"]);
         command.args(limit).args(self.options);
         command.args([&self.source, &self.point()]);
+        let mut command = under(prefix, &command);
         command.envs(env.iter().copied());
         Running::start(command)
     }
@@ -190,8 +201,33 @@ impl Bench {
         Running::start(command)
     }
 
+    /// Cuts the power of the target when the copy has ended.
+    pub(crate) fn cut_at_end(&mut self, ran: &Ran, dice: &mut Dice) -> Image {
+        let image = self.cut(dice, "at the end", &ran.stdout);
+        self.ended(image, ran)
+    }
+
+    /// The same where nothing is spared.
+    pub(crate) fn cut_all(&mut self, story: &str, ran: &Ran) -> Image {
+        let mut dice = Dice::new(0);
+        let image = self.cut_spared(Spared::Nothing, &mut dice, story, &ran.stdout);
+        self.ended(image, ran)
+    }
+
+    fn ended(&self, mut image: Image, ran: &Ran) -> Image {
+        if ran.code == 0 {
+            image.all_done = true;
+            image.acknowledged = self.files() as u64;
+        }
+        image
+    }
+
     /// Cuts the power of the target at this moment.
     pub(crate) fn cut(&mut self, dice: &mut Dice, story: &str, stdout: &[u8]) -> Image {
+        self.cut_spared(spared(dice), dice, story, stdout)
+    }
+
+    fn cut_spared(&mut self, spared: Spared, dice: &mut Dice, story: &str, stdout: &[u8]) -> Image {
         self.number += 1;
         let path = self.lab.join(format!("{}.img", self.number));
         // Asked before the cut, not after it.
@@ -202,7 +238,7 @@ impl Bench {
                 "clone".to_owned()
             }
             Target::Cache(drive) => {
-                let cut = drive.cut_power(spared(dice), dice, &path);
+                let cut = drive.cut_power(spared, dice, &path);
                 format!("{cut:?}")
             }
         };
