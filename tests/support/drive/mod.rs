@@ -59,6 +59,7 @@ const LAST_WILL: &str = r#"
 pub(crate) struct Drive {
     // In this order they go.
     mounted: Option<Mounted>,
+    requests: Option<ShortRequests>,
     service: Service,
     _sentinel: Sentinel,
     point: PathBuf,
@@ -92,6 +93,34 @@ impl Drop for Service {
     }
 }
 
+/// Keeps requests of a loop device below what FUSE takes at once (1 MiB). It would cut longer ones
+/// in two, and the loop device takes a write of which the second part failed for a good one.
+/// Source: `lo_complete_rq` of linux/drivers/block/loop.c looks for short reads alone.
+#[derive(Debug)]
+struct ShortRequests {
+    setting: PathBuf,
+    before: String,
+}
+
+impl ShortRequests {
+    fn new(device: &str) -> Self {
+        let name = Path::new(device).file_name().unwrap();
+        let setting = Path::new("/sys/block")
+            .join(name)
+            .join("queue/max_sectors_kb");
+        let before = std::fs::read_to_string(&setting).unwrap();
+        std::fs::write(&setting, "512").unwrap();
+        Self { setting, before }
+    }
+}
+
+impl Drop for ShortRequests {
+    fn drop(&mut self) {
+        // Whoever gets the device next wants it as it was.
+        let _best_effort = std::fs::write(&self.setting, &self.before);
+    }
+}
+
 impl Drop for Drive {
     fn drop(&mut self) {
         // What is still to be written when it is unmounted takes no longer than it must.
@@ -108,7 +137,9 @@ impl Drive {
         let blank = tempfile::tempfile().unwrap();
         blank.set_len(mib << 20).unwrap();
         let mut drive = Self::serve(dir, fs, &blank);
-        drive.mounted = Some(Mounted::make(&drive.point, &drive.disk(), fs, "noatime"));
+        let mounted = Mounted::make(&drive.point, &drive.disk(), fs, "noatime");
+        drive.requests = Some(ShortRequests::new(mounted.device()));
+        drive.mounted = Some(mounted);
         drive
     }
 
@@ -153,6 +184,7 @@ impl Drive {
         let session = fuser::spawn_mount(served, &fuse, &config).unwrap();
         Self {
             mounted: None,
+            requests: None,
             service: Service {
                 state,
                 point: fuse,
@@ -185,12 +217,15 @@ impl Drive {
     /// Unmounts the file system; the drive works on.
     pub(crate) fn unmount(&mut self) {
         self.mounted = None;
+        self.requests = None;
     }
 
     /// Mounts the file system, which is not mounted.
     pub(crate) fn mount(&mut self) {
         assert!(self.mounted.is_none());
-        self.mounted = Some(Mounted::open(&self.point, &self.disk(), self.fs).unwrap());
+        let mounted = Mounted::open(&self.point, &self.disk(), self.fs).unwrap();
+        self.requests = Some(ShortRequests::new(mounted.device()));
+        self.mounted = Some(mounted);
     }
 
     /// Unmounts and mounts: what was cached in memory is read from the drive again.
