@@ -64,7 +64,7 @@ impl Context {
     /// Notes that the journal cannot be written: nothing is acknowledged any more.
     pub(crate) fn journal_lost(&self, error: &Error) {
         if self.lost.set(ErrorKind::RecordWrite).is_ok() {
-            self.outcomes.problem(0, error);
+            self.outcomes.problem_of_run(error);
         }
     }
 

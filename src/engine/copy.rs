@@ -140,6 +140,11 @@ fn pass(
     };
     let goes_on = opening.goes_on();
     let whole_job = opening.has_all_sources();
+    if goes_on && !whole_job {
+        session
+            .observer
+            .note("some sources of the unfinished job are not given here; it stays open for them");
+    }
     let (target, log) = open(job, opening, place, settings, &lanes, pass)?;
     let (target, log) = (Arc::new(target), Arc::new(log));
     let home = target.home();
@@ -155,11 +160,10 @@ fn pass(
     let spool = Spool::new(home.job_dir()?, PROBLEMS_FILE);
     let context = Context {
         target: Arc::clone(&target) as Arc<dyn Target>,
-        outcomes: Arc::new(Outcomes::new(
-            session.clone(),
-            Arc::clone(&telemetry),
-            Some(spool),
-        )),
+        outcomes: Arc::new(
+            Outcomes::new(session.clone(), Arc::clone(&telemetry), Some(spool))
+                .with_lanes(lanes_of_sources(&lanes)),
+        ),
         links: Some(links),
         existing: job.existing,
         policy,
@@ -200,6 +204,7 @@ fn pass(
             &target,
             &job.target,
             &log,
+            &telemetry,
         )?),
         false => None,
     };
@@ -219,8 +224,11 @@ fn pass(
             finished,
         );
         log.set_ended();
-        if let Some(back) = read_back.as_ref().filter(|_| context.lost.get().is_some()) {
-            back.cancel();
+        if let Some(back) = &read_back {
+            match context.lost.get() {
+                Some(_) => back.cancel(),
+                None => back.tell_rest(),
+            }
         }
         // Whatever it did not get to is looked at by itself, so its end says nothing more.
         let _looked_at_later = reader.map(thread::ScopedJoinHandle::join);
@@ -252,6 +260,8 @@ fn pass(
         buffer_bytes: (budget.slots_per_lane * crate::buffer::SLOT_LEN * facts.len()) as u64,
         goes_on,
         evidence: proof.evidence,
+        by_lane: proof.by_lane,
+        cut_short: proof.cut_short,
         repairs: proof.repairs,
         verified: job.verify,
         ..Heading::default()
@@ -304,15 +314,30 @@ fn prove(
     let proved = judge.recorded().and_then(|loaded| {
         let unproven = read_back.map(ReadBack::unproven).unwrap_or_default();
         let mut proof = judge.judge(&loaded, &unproven)?;
-        if job.verify == Verify::Both && !context.halted() {
-            proof.evidence.source_read_twice = second_read(job, judge, loaded, settings)?;
+        if job.verify == Verify::Both {
+            if context.halted() {
+                proof.cut_short = true;
+            } else {
+                second_read(job, judge, loaded, settings, &mut proof)?;
+            }
         }
+        proof.say_unverified(job, context);
         Ok(proof)
     });
     proved.unwrap_or_else(|error| {
-        context.outcomes.problem(0, &error);
+        context.outcomes.problem_of_run(&error);
         Proof::default()
     })
+}
+
+/// Returns the lane of each SOURCE.
+fn lanes_of_sources(lanes: &[LanePlan]) -> Vec<usize> {
+    let mut of: Vec<(usize, usize)> = (0..)
+        .zip(lanes)
+        .flat_map(|(lane, plan)| plan.trees.iter().map(move |tree| (tree.index, lane)))
+        .collect();
+    of.sort_unstable();
+    of.into_iter().map(|(_, lane)| lane).collect()
 }
 
 fn trees_of(lanes: &[LanePlan]) -> Vec<Arc<Tree>> {

@@ -1,13 +1,14 @@
 //! What a copy can prove in the end: what was read back, what was mended, and what is withdrawn
 //! because it is wrong and cannot be mended.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 
 use rustix::fs::OFlags;
 
 use super::context::Context;
+use super::job::{CopyJob, Verify};
 use super::log::Log;
 use super::mend::{Copy, Expected, blocks_named, open_direct, stamp_of};
 use super::outcomes::shown;
@@ -27,6 +28,10 @@ const EVIDENCE_FILE: &str = "evidence.ndjson";
 #[derive(Debug, Default)]
 pub(super) struct Proof {
     pub(super) evidence: Evidence,
+    /// The same of each lane's files. Those of sources that are not here are no lane's.
+    pub(super) by_lane: HashMap<usize, Evidence>,
+    /// Whether some files were not read again because the run was asked to stop.
+    pub(super) cut_short: bool,
     pub(super) repairs: Vec<Repair>,
     /// Files that were taken back out of the target.
     pub(super) withdrawn: HashSet<Vec<u8>>,
@@ -57,6 +62,45 @@ impl Known {
             Self::Cached => "cached",
             Self::Near => "read-back-near",
             Self::Medium => "read-back",
+        }
+    }
+
+    fn count(self, evidence: &mut Evidence) -> &mut u64 {
+        match self {
+            Self::Hashed => &mut evidence.hashed,
+            Self::Cached => &mut evidence.cached,
+            Self::Near => &mut evidence.read_back_near,
+            Self::Medium => &mut evidence.read_back,
+        }
+    }
+}
+
+impl Proof {
+    /// Says of what was asked for and could not be done that it was not: such a run does not end
+    /// with 0. (One that was cut short says so itself.)
+    pub(super) fn say_unverified(&self, job: &CopyJob, context: &Context) {
+        if self.cut_short {
+            return;
+        }
+        let say = |side, what: &str| {
+            let error = Error::new(ErrorKind::Unverified, side, &job.target, what);
+            context.outcomes.unverified(&error);
+        };
+        if self.evidence.cached > 0 {
+            let files = self.evidence.cached;
+            let what = format!(
+                "{files} files could only be read back from memory: that proves nothing of the \
+                 medium; {EVIDENCE_FILE} lists them as cached"
+            );
+            say(Side::Target, &what);
+        }
+        let once = match job.verify {
+            Verify::Both => self.by_lane.values().map(Evidence::read_once).sum(),
+            Verify::None | Verify::Target => 0,
+        };
+        if once > 0 && context.outcomes.kinds().is_empty() {
+            let what = format!("{once} files were not there for the second read");
+            say(Side::Source, &what);
         }
     }
 }
@@ -91,17 +135,17 @@ impl Judge<'_> {
                 Some(Grade::Medium) => Some(Known::Medium),
                 Some(Grade::Near) => Some(Known::Near),
                 None if unproven.contains(done.target_path) => Some(Known::Cached),
-                None if self.context.halted() => Some(Known::Hashed),
+                None if self.context.halted() => {
+                    proof.cut_short = true;
+                    Some(Known::Hashed)
+                }
                 None => self.look_at(&done, loaded, &mut lease, &mut proof),
             };
             let Some(known) = known else { continue };
-            let count = match known {
-                Known::Hashed => &mut proof.evidence.hashed,
-                Known::Cached => &mut proof.evidence.cached,
-                Known::Near => &mut proof.evidence.read_back_near,
-                Known::Medium => &mut proof.evidence.read_back,
-            };
-            *count += 1;
+            *known.count(&mut proof.evidence) += 1;
+            if let Some(lane) = self.lane_of(&done) {
+                *known.count(proof.by_lane.entry(lane).or_default()) += 1;
+            }
             list.write(&line(&done, known))?;
         }
         list.publish()?;
@@ -125,7 +169,7 @@ impl Judge<'_> {
             Ok(()) => return Some(Known::Near),
             Err(error) => error,
         };
-        self.context.outcomes.problem(self.lane_of(done), &error);
+        self.wrong(done, &error);
         proof.withdrawn.insert(done.target_path.to_vec());
         let stamp = stamp_of(done);
         let withdrawn = self
@@ -133,9 +177,16 @@ impl Judge<'_> {
             .found_wrong(done.source, done.target_path, &error)
             .and_then(|()| self.context.target.withdraw(done.target_path, stamp));
         if let Err(error) = withdrawn {
-            self.context.outcomes.problem(self.lane_of(done), &error);
+            self.wrong(done, &error);
         }
         None
+    }
+
+    fn wrong(&self, done: &Done<'_>, error: &Error) {
+        match self.lane_of(done) {
+            Some(lane) => self.context.outcomes.problem(lane, error),
+            None => self.context.outcomes.problem_of_run(error),
+        }
     }
 
     fn mend(
@@ -183,8 +234,9 @@ impl Judge<'_> {
         sources.find(|source| source.number == done.source)
     }
 
-    fn lane_of(&self, done: &Done<'_>) -> usize {
-        self.source_of(done).map_or(0, |source| source.lane)
+    /// Returns the lane a file was read by; `None` when its source is not here.
+    fn lane_of(&self, done: &Done<'_>) -> Option<usize> {
+        self.source_of(done).map(|source| source.lane)
     }
 }
 

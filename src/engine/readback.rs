@@ -90,6 +90,7 @@ impl Evidence {
 /// The lane that reads back.
 #[derive(Debug)]
 pub(super) struct ReadBack {
+    session: Session,
     log: Arc<Log>,
     context: Context,
     telemetry: Arc<Telemetry>,
@@ -99,12 +100,15 @@ pub(super) struct ReadBack {
     job_dir: OwnedFd,
     job_label: PathBuf,
     start: Position,
+    /// Bytes of files that earlier runs acknowledged and did not read back.
+    earlier_bytes: u64,
     waiting: Mutex<HashMap<Vec<u8>, (u32, Grade)>>,
     cancelled: AtomicBool,
 }
 
 impl ReadBack {
-    /// Prepares it; `log` has acknowledged nothing yet.
+    /// Prepares it; `log` has acknowledged nothing yet. `copying` are the lanes that copy: this one
+    /// is shown beside them.
     ///
     /// # Errors
     /// When descriptors or threads cannot be had.
@@ -114,6 +118,7 @@ impl ReadBack {
         target: &LocalTarget,
         label: &Path,
         log: &Arc<Log>,
+        copying: &Telemetry,
     ) -> Result<Self, Error> {
         let quiet = Session {
             stop: Arc::clone(&session.stop),
@@ -124,7 +129,12 @@ impl ReadBack {
             sources: vec![label.to_owned()],
             counters: LaneCounters::default(),
         };
+        let expected = copying.lanes.iter();
+        let expected = expected.map(|lane| lane.counters.bytes_expected.load(Relaxed));
+        let expected = expected.fold(0, u64::saturating_add);
+        view.counters.bytes_expected.store(expected, Relaxed);
         let telemetry = Arc::new(Telemetry::new(vec![view]));
+        copying.add_again(&telemetry);
         let cannot = |errno| Error::target(label, "open the target to read back", errno);
         let root = rustix::io::fcntl_dupfd_cloexec(target.root(), 0).map_err(cannot)?;
         let evidence = Evidence {
@@ -136,6 +146,7 @@ impl ReadBack {
             ..reading_context(&quiet, &telemetry, settings)?
         };
         Ok(Self {
+            session: session.clone(),
             log: Arc::clone(log),
             context,
             telemetry,
@@ -145,6 +156,7 @@ impl ReadBack {
             job_dir: target.home().job_dir()?,
             job_label: target.home().job_label(),
             start: log.progress().position,
+            earlier_bytes: not_read_back(log).map(|done| done.source_stamp.size).sum(),
             waiting: Mutex::default(),
             cancelled: AtomicBool::new(false),
         })
@@ -227,19 +239,30 @@ impl ReadBack {
             self.context.outcomes.problem(0, &error);
         }
         batch.deliver();
+        feed.counters.scan_ended.store(true, Relaxed);
+    }
+
+    /// Says how much is left when nothing more is copied: the run may go on for long.
+    pub(super) fn tell_rest(&self) {
+        let Some(counters) = self.context.outcomes.lane(0).filter(|_| !self.stopped()) else {
+            return;
+        };
+        let all = self.earlier_bytes + self.log.progress().bytes;
+        counters.bytes_expected.store(all, Relaxed);
+        let rest = all.saturating_sub(counters.bytes_done.load(Relaxed));
+        if rest > 0 {
+            let rest = bytesize::ByteSize::b(rest).display().si();
+            self.session.observer.note(&format!(
+                "copying has ended, and what was copied is durable; {rest} are still to be read \
+                 back"
+            ));
+        }
     }
 
     /// Reads what earlier runs acknowledged and did not read back: it lies furthest behind.
     fn read_earlier(&self, batch: &mut Batch<'_, '_, '_>) {
-        let Some(earlier) = self.log.earlier() else {
-            return;
-        };
-        let left = || {
-            let all = earlier.iter_done();
-            all.filter(|done| earlier.verified(done.target_path).is_none())
-        };
-        let grade = grade_of_tail(left().map(|done| done.source_stamp.size).sum());
-        for done in left() {
+        let grade = grade_of_tail(self.earlier_bytes);
+        for done in not_read_back(&self.log) {
             if self.stopped() {
                 return;
             }
@@ -295,6 +318,14 @@ impl ReadBack {
         }
         Ok(())
     }
+}
+
+/// Returns the files that earlier runs acknowledged and did not read back.
+fn not_read_back(log: &Log) -> impl Iterator<Item = Done<'_>> {
+    log.earlier().into_iter().flat_map(|earlier| {
+        let all = earlier.iter_done();
+        all.filter(|done| earlier.verified(done.target_path).is_none())
+    })
 }
 
 /// Returns how far from its write each file of a tail of so many bytes is read: whatever was not

@@ -42,14 +42,14 @@ pub(super) fn seal(heading: &mut Heading, sealing: Sealing<'_>, ledger: Listing)
             heading.names_outside_b3sum = counts.outside_b3sum;
         }
         Err(error) => {
-            context.outcomes.problem(0, &error);
+            context.outcomes.problem_of_run(&error);
             heading.fatal = Some(error.kind());
         }
     }
     // A later run goes on with what is staged, unless nothing is left to do.
     let keep = context.halted() || !context.outcomes.kinds().is_empty();
     if let Err(error) = target.close(keep) {
-        context.outcomes.problem(0, &error);
+        context.outcomes.problem_of_run(&error);
         heading.fatal = Some(error.kind());
     }
 }

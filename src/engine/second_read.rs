@@ -1,9 +1,10 @@
 //! Sources again: kept at hand while they are copied, to mend from and to read a second time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use crossbeam::channel::bounded;
 
@@ -11,7 +12,7 @@ use super::context::Context;
 use super::feed::Feed;
 use super::job::CopyJob;
 use super::ledger::{Comparing, Ledger};
-use super::proof::Judge;
+use super::proof::{Judge, Proof};
 use super::run::{LaneSetup, RunSettings, run};
 use super::setup::reading_context;
 use super::telemetry::{LaneCounters, LaneView, Telemetry};
@@ -37,6 +38,8 @@ pub(super) struct SourceAgain {
     pub(super) only: Option<Vec<u8>>,
     pub(super) landing: Vec<u8>,
     index: usize,
+    /// Name of its drive.
+    drive: String,
     label: PathBuf,
     device: u64,
     direct: bool,
@@ -64,6 +67,7 @@ impl SourceAgain {
                     only: tree.only.clone(),
                     landing: tree.landing.clone(),
                     index: tree.index,
+                    drive: plan.name.clone(),
                     label: tree.label.clone(),
                     device: tree.device,
                     direct: tree.direct,
@@ -85,7 +89,7 @@ impl SourceAgain {
 }
 
 /// Reads every source a second time, each drive by its own lane, and compares with what the journal
-/// says of the first; returns how many files were the same. What differs is reported.
+/// says of the first; counts in `proof` how many files were the same. What differs is reported.
 ///
 /// # Errors
 /// When it cannot begin.
@@ -94,17 +98,22 @@ pub(super) fn second_read(
     judge: Judge<'_>,
     loaded: Loaded,
     settings: RunSettings,
-) -> Result<u64, Error> {
+    proof: &mut Proof,
+) -> Result<(), Error> {
     let mut lanes: BTreeMap<usize, Vec<&SourceAgain>> = BTreeMap::new();
     for source in judge.sources {
         lanes.entry(source.lane).or_default().push(source);
     }
     let views = lanes.values().map(|sources| LaneView {
-        name: "second read".to_owned(),
+        name: match sources.first() {
+            Some(source) => format!("{} again", source.drive),
+            None => "again".to_owned(),
+        },
         sources: sources.iter().map(|source| source.label.clone()).collect(),
         counters: LaneCounters::default(),
     });
     let telemetry = Arc::new(Telemetry::new(views.collect()));
+    judge.context.outcomes.telemetry().add_again(&telemetry);
     let session = &judge.context.session;
     let context = Context {
         outcomes: Arc::clone(&judge.context.outcomes),
@@ -149,7 +158,7 @@ pub(super) fn second_read(
     drop(sender);
     let mut ledger = Counting {
         comparing: Comparing { side: Side::Source },
-        same: 0,
+        same: HashMap::new(),
     };
     run(
         &context,
@@ -159,14 +168,20 @@ pub(super) fn second_read(
         &mut ledger,
         finished,
     )?;
-    Ok(ledger.same)
+    proof.cut_short |= context.interrupted.load(Relaxed);
+    for (source, same) in ledger.same {
+        let lane = judge.context.outcomes.lane_of(source);
+        proof.evidence.source_read_twice += same;
+        proof.by_lane.entry(lane).or_default().source_read_twice += same;
+    }
+    Ok(())
 }
 
-/// Compares, and counts what is the same.
+/// Compares, and counts what is the same of each SOURCE.
 #[derive(Debug)]
 struct Counting {
     comparing: Comparing,
-    same: u64,
+    same: HashMap<usize, u64>,
 }
 
 impl Ledger for Counting {
@@ -177,7 +192,7 @@ impl Ledger for Counting {
         existing: Option<&[u8]>,
     ) -> Result<(), Error> {
         self.comparing.committed(entry, digest, existing)?;
-        self.same += 1;
+        *self.same.entry(entry.dir.tree().index).or_default() += 1;
         Ok(())
     }
 }
