@@ -14,7 +14,8 @@ mod power;
 mod support;
 
 use power::loads::MIXED;
-use power::{Bench, Way, nudge};
+use power::neighbour::nudge;
+use power::{Bench, Way};
 use support::can_mount;
 use support::dice::Dice;
 use support::mounts::Fs;

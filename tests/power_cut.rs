@@ -19,7 +19,8 @@ mod support;
 
 use inhaul::seam;
 use power::loads::{LARGE, MIXED, WORKLOADS, cut_run, stopped_run};
-use power::{Bench, Way, nudge};
+use power::neighbour::nudge;
+use power::{Bench, Way};
 use support::can_mount;
 use support::dice::{Dice, seed};
 use support::mounts::Fs;
