@@ -72,7 +72,9 @@ impl Exit {
             Self::Success => "everything is done, and every file is durable",
             Self::Failure => "failed: a sync or a record failed, or a bug; see the message",
             Self::Usage => "the command line is wrong, or asks for what this kernel lacks",
-            Self::Incomplete => "went to the end, but NOT everything is copied or verified; see list",
+            Self::Incomplete => {
+                "went to the end, but NOT everything is copied or verified; see list"
+            }
             Self::Mismatch => "bytes differ from their record, or a source changed while read",
             Self::Refused => "refused before anything was written (no space, unsafe target)",
             Self::Locked => "another run holds the target; try again later",

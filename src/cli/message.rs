@@ -10,7 +10,7 @@ use crate::error::{Error, ErrorKind};
 /// What the advice depends on besides the failure.
 #[derive(Debug, Clone, Copy)]
 pub struct Context<'a> {
-    /// `copy`, `hash` or `verify`.
+    /// `copy`, `resume`, `hash` or `verify`.
     pub command: &'a str,
     /// The target as typed, if there is one.
     pub target: Option<&'a Path>,
@@ -92,7 +92,7 @@ fn kept(kind: ErrorKind, context: &Context<'_>) -> &'static str {
         kind,
         ErrorKind::Usage | ErrorKind::Unsupported | ErrorKind::Refused | ErrorKind::Locked
     );
-    if context.command != "copy" {
+    if !matches!(context.command, "copy" | "resume") {
         "nothing was changed; this command only reads"
     } else if before_writing || !context.began {
         "nothing was written"
@@ -149,10 +149,16 @@ fn next(kind: ErrorKind, context: &Context<'_>) -> String {
         ErrorKind::Unverified => format!(
             "it is copied and durable; after a remount, 'inhaul verify {target}' reads it again"
         ),
-        ErrorKind::Missing => format!("if it should be there, copy it again: {again}"),
-        ErrorKind::RecordCorrupt => {
-            format!("choose another record with --job; 'ls {target}/.inhaul' lists them")
+        ErrorKind::Missing if context.command == "resume" => {
+            "give the copy command again: it copies what is missing".to_owned()
         }
+        ErrorKind::Missing => format!("if it should be there, copy it again: {again}"),
+        ErrorKind::RecordCorrupt => match context.command {
+            "copy" | "resume" => {
+                format!("look at {target}/.inhaul and its drive; other jobs there are not affected")
+            }
+            _ => format!("choose another record with --job; 'ls {target}/.inhaul' lists them"),
+        },
         ErrorKind::RecordWrite => {
             format!("check room and permissions of {target}/.inhaul, then {again}")
         }
@@ -274,6 +280,13 @@ error: the target could not make data durable: /tank/in
             ..context(Path::new("/tank/in"))
         };
         assert!(render_error(&error, &reading).contains("nothing was changed"));
+        let resuming = Context {
+            command: "resume",
+            began: false,
+            ..context(Path::new("/tank/in"))
+        };
+        let text = render_error(&error, &resuming);
+        assert!(text.contains("kept: nothing was written"), "{text}");
     }
 
     #[test]

@@ -392,6 +392,14 @@ impl Home {
         };
         found.map_err(|errno| missing(&what(), errno))
     }
+
+    /// Returns the name and folder of the job that was begun last and is not finished; `None` also
+    /// when that cannot be told. Takes no lock: it may be finished meanwhile.
+    pub fn find_current(target: BorrowedFd<'_>) -> Option<JobDir> {
+        let dir = open_dir(target, HOME).ok()?;
+        let (name, dir) = linked_job(dir.as_fd(), CURRENT).ok()?;
+        Some(JobDir { name, dir })
+    }
 }
 
 fn linked_job(home: BorrowedFd<'_>, link: &str) -> Result<(String, OwnedFd), Errno> {
