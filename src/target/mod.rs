@@ -11,6 +11,7 @@ mod fs_type;
 mod home;
 mod inode;
 mod local;
+mod lock;
 mod null;
 pub(crate) mod protocol;
 mod publish;
