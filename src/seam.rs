@@ -81,7 +81,7 @@ pub const BUGS: &[&str] = &[
     "blocks-before-sync",
     "blocks-with-gaps",
     "resume-without-check",
-    "stage-not-cut",
+    "settle-not-synced",
     "stage-not-swept",
     "size-and-mtime-skip",
     "source-stamp-ignored",

@@ -46,9 +46,9 @@ enum State {
 #[derive(Debug)]
 struct Known {
     state: State,
-    /// Size and modification time when its first name was met: an inode number can be given to
-    /// another file while we copy.
-    stamp: (u64, (i64, u32)),
+    /// Its state when its first name was met: an inode number can be given to another file while
+    /// we copy.
+    stamp: Seen,
     names_left: u32,
     lane: usize,
 }
@@ -80,8 +80,11 @@ fn inode(entry: &Entry) -> Inode {
     }
 }
 
-fn stamp(entry: &Entry) -> (u64, (i64, u32)) {
-    (entry.stamp.size, entry.stamp.mtime)
+/// Size, modification time and change time.
+type Seen = (u64, (i64, u32), (i64, u32));
+
+fn stamp(entry: &Entry) -> Seen {
+    (entry.stamp.size, entry.stamp.mtime, entry.stamp.ctime)
 }
 
 impl LinkTable {
@@ -108,6 +111,13 @@ impl LinkTable {
             inodes.insert(key, known);
             return Claim::Copy(entry);
         };
+        if matches!(&known.state, State::There(first) if first.path == entry.target_path()) {
+            // An earlier run's copy of this very name, which is to be replaced: what is met later
+            // joins the new one.
+            known.state = State::Coming(entry.target_path(), Vec::new());
+            known.stamp = stamp(&entry);
+            return Claim::Copy(entry);
+        }
         if known.stamp != stamp(&entry) {
             return Claim::CopyAlone(entry);
         }
@@ -149,13 +159,15 @@ impl LinkTable {
     /// the tree is now; `stamp` is the source's as it was read.
     pub(crate) fn recall(&self, tree: usize, dev: u64, stamp: &journal::Stamp, first: First) {
         let mut inodes = self.lock();
-        if inodes.len() >= INODES_MAX {
+        // How many of its names are still to come is not known, so it stays to the end: half of the
+        // room is for inodes that are met now.
+        if inodes.len() >= INODES_MAX / 2 {
             return;
         }
         let ino = stamp.ino;
         inodes.entry(Inode { tree, dev, ino }).or_insert(Known {
             state: State::There(first),
-            stamp: (stamp.size, stamp.mtime),
+            stamp: (stamp.size, stamp.mtime, stamp.ctime),
             names_left: u32::MAX,
             lane: 0,
         });

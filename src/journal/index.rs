@@ -82,8 +82,8 @@ pub(super) struct Index {
     /// From a path to the [`State`] of it: its last record, [`Record::Blocks`] and
     /// [`Record::Verified`] aside.
     states: Table,
-    /// From a path to the [`Record::Done`] that the last [`Record::Naming`] of it overtook, or to a
-    /// record of another kind if it overtook none. Only of paths that were named after they were
+    /// From a path to the [`Record::Done`] that the last [`Record::Naming`] or [`Record::Failed`] of
+    /// it overtook, or to a record of another kind if it overtook none. Only of paths that were named after they were
     /// done: hardly any.
     before: Table,
     runs: Runs,
@@ -166,14 +166,17 @@ impl Index {
         if let Some(old) = old {
             self.unacknowledged.remove(&old.0);
         }
-        if !matches!(record, Record::Naming(_)) {
-            return Ok(());
+        match record {
+            Record::Naming(_) => {
+                self.unacknowledged.insert(place.0);
+            }
+            Record::Failed(_) => {}
+            _ => return Ok(()),
         }
-        self.unacknowledged.insert(place.0);
         let before = match (old, old_record) {
             (Some(old), Some(Record::Done(_))) => old,
             // What that one overtook may still be there.
-            (_, Some(Record::Naming(_))) => return Ok(()),
+            (_, Some(Record::Naming(_) | Record::Failed(_))) => return Ok(()),
             // Its own place is that of no Done.
             _ if self.before.find(hash, is_it).is_some() => place,
             _ => return Ok(()),

@@ -397,6 +397,9 @@ mod tests {
                 let dir = Record::Other(Other {
                     source,
                     target_path,
+                    source_stamp: Stamp::default(),
+                    target_stamp: TargetStamp::default(),
+                    linked: false,
                 });
                 let last = if n % 3 == 0 { dir } else { failed.clone() };
                 [failed, blocks, last].into_iter().for_each(&mut *append);

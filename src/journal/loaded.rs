@@ -141,11 +141,13 @@ impl Loaded {
         }
     }
 
-    /// Returns the file that is still there under `target_path` if what [`naming`](Self::naming)
-    /// answers did not come about: the last one that was done, unless something other than a
-    /// further naming came between.
+    /// Returns the file that may still be there under `target_path` though something else was said
+    /// of it since: the last one that was done, if only namings and failures followed.
     pub fn done_before(&self, target_path: &[u8]) -> Option<Done<'_>> {
-        self.naming(target_path)?;
+        match self.index.state(&self.segments, target_path)? {
+            (_, Record::Naming(_) | Record::Failed(_)) => {}
+            _ => return None,
+        }
         match self.index.before(&self.segments, target_path)? {
             Record::Done(done) => Some(done),
             _ => None,

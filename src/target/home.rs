@@ -5,6 +5,7 @@
 //!   lock                     held while a run writes here
 //!   latest -> JOB            the newest job that wrote a manifest
 //!   current -> JOB           the job that was begun last, until it is finished
+//!   JOB/unfinished           there until everything of the job is done
 //!   JOB/manifest.b3  manifest.nul  report.json  problems.ndjson
 //!   JOB/stage/NAME/NUMBER    files that have no name yet
 //! ```
@@ -15,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
+use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::record::RecordWriter;
@@ -28,6 +29,10 @@ pub const HOME: &str = ".inhaul";
 pub(super) const STAGE: &str = "stage";
 const LATEST: &str = "latest";
 const CURRENT: &str = "current";
+/// Stands in the folder of a job from its beginning until it is finished.
+const UNFINISHED: &str = "unfinished";
+/// Most unfinished jobs that are looked at.
+const UNFINISHED_MAX: usize = 64;
 
 /// The private folder, locked, with one job's folder in it.
 #[derive(Debug)]
@@ -130,6 +135,32 @@ impl HomeLock {
         Ok(found.map(|(name, dir)| JobDir { name, dir }))
     }
 
+    /// Returns the jobs that were begun and not finished, the one begun last first.
+    pub fn all_unfinished(&self) -> Vec<JobDir> {
+        let current = linked_job(self.dir.as_fd(), CURRENT).ok();
+        let first = current.as_ref().map(|(name, _)| name.clone());
+        let mut names: Vec<Vec<u8>> = list(self.dir.as_fd())
+            .unwrap_or_default()
+            .into_iter()
+            .filter(|(_, kind)| *kind == FileType::Directory)
+            .map(|(name, _)| name)
+            .collect();
+        // A name begins with the time.
+        names.sort_unstable_by(|a, b| b.cmp(a));
+        let others = names.iter().filter_map(|name| {
+            let name = std::str::from_utf8(name).ok()?;
+            let (name, dir) = job_named(self.dir.as_fd(), name).ok()?;
+            let other = first.as_ref() != Some(&name) && is_unfinished(dir.as_fd());
+            other.then_some((name, dir))
+        });
+        current
+            .into_iter()
+            .chain(others)
+            .take(UNFINISHED_MAX)
+            .map(|(name, dir)| JobDir { name, dir })
+            .collect()
+    }
+
     /// Returns the private folder as messages name it.
     pub fn label(&self) -> &Path {
         &self.label
@@ -148,6 +179,9 @@ impl HomeLock {
             Some(job) => (job.name, job.dir),
             None => make_job(dir.as_fd()).map_err(|e| fail("make the job folder", e))?,
         };
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        rustix::fs::openat(&job, UNFINISHED, flags, Mode::RUSR | Mode::WUSR)
+            .map_err(|errno| fail("mark the job as unfinished", errno))?;
         match rustix::fs::mkdirat(&job, STAGE, Mode::RWXU) {
             Ok(()) | Err(Errno::EXIST) => {}
             Err(errno) => return Err(fail("make the stage", errno)),
@@ -156,9 +190,10 @@ impl HomeLock {
         sweep(dir.as_fd(), &job_name)
             .map_err(|errno| fail("sweep what an earlier run left", errno))?;
         // The journal knows staged files by folder and number: no later run may use either again.
-        let run = match goes_on {
-            true => format!(".{:016x}", RandomState::new().build_hasher().finish()),
-            false => String::new(),
+        let run = if goes_on {
+            format!(".{:016x}", RandomState::new().build_hasher().finish())
+        } else {
+            String::new()
         };
         let home = Home {
             goes_on,
@@ -203,9 +238,19 @@ impl Home {
     /// # Errors
     /// `RecordWrite`.
     pub fn finish(&self) -> Result<(), Error> {
-        rustix::fs::unlinkat(&self.dir, CURRENT, AtFlags::empty())
-            .and_then(|()| rustix::fs::fsync(&self.dir))
-            .map_err(|errno| record_error(&self.label, "note that the job is finished", errno))
+        let gone = |answer| match answer {
+            Err(Errno::NOENT) => Ok(()),
+            answer => answer,
+        };
+        gone(rustix::fs::unlinkat(
+            &self.job,
+            UNFINISHED,
+            AtFlags::empty(),
+        ))
+        .and_then(|()| rustix::fs::fsync(&self.job))
+        .and_then(|()| gone(rustix::fs::unlinkat(&self.dir, CURRENT, AtFlags::empty())))
+        .and_then(|()| rustix::fs::fsync(&self.dir))
+        .map_err(|errno| record_error(&self.label, "note that the job is finished", errno))
     }
 
     /// Returns the name of this run's job.
@@ -400,6 +445,11 @@ impl Home {
         let (name, dir) = linked_job(dir.as_fd(), CURRENT).ok()?;
         Some(JobDir { name, dir })
     }
+}
+
+/// Returns whether a job was begun and not finished.
+pub(super) fn is_unfinished(job: BorrowedFd<'_>) -> bool {
+    rustix::fs::statat(job, UNFINISHED, AtFlags::SYMLINK_NOFOLLOW).is_ok()
 }
 
 fn linked_job(home: BorrowedFd<'_>, link: &str) -> Result<(String, OwnedFd), Errno> {
