@@ -7,6 +7,7 @@
 //!   counted from 1.
 //! - `INHAUL_TEST_SYNC_BLOCKS=N` syncs large files every N blocks, `INHAUL_TEST_BATCH_FILES=N` commits
 //!   batches of N files.
+//! - `INHAUL_TEST_TRACE=FILE` adds the name of each point that is passed to FILE, a line each.
 //! - `INHAUL_TEST_BUG=NAME` puts a bug in. Inside of one process, `with_bug` does it for a thread.
 
 /// Every point that can be named, in the order in which a file passes them.
@@ -141,6 +142,8 @@ pub(crate) fn with_bug<T>(name: &'static str, what: impl FnOnce() -> T) -> T {
 
 #[cfg(debug_assertions)]
 mod armed {
+    use std::fs::File;
+    use std::io::Write;
     use std::sync::OnceLock;
     use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -155,7 +158,21 @@ mod armed {
         target.as_ref()
     }
 
+    /// Where passed points are written down.
+    fn trace() -> Option<&'static File> {
+        static TRACE: OnceLock<Option<File>> = OnceLock::new();
+        let open = || {
+            let path = std::env::var_os("INHAUL_TEST_TRACE")?;
+            File::options().append(true).create(true).open(path).ok()
+        };
+        TRACE.get_or_init(open).as_ref()
+    }
+
     pub(super) fn point(name: &'static str) {
+        if let Some(mut trace) = trace() {
+            // A line that is missing shows in the test that reads it.
+            let _seen_there = trace.write_all(format!("{name}\n").as_bytes());
+        }
         let Some((wanted, left)) = target() else {
             return;
         };
