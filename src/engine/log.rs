@@ -256,10 +256,17 @@ impl Log {
     }
 
     /// Adds that a file was read back and found right.
-    pub(crate) fn verified(&self, source: u32, path: &[u8], grade: Grade) -> Result<(), Error> {
+    pub(crate) fn verified(
+        &self,
+        source: u32,
+        path: &[u8],
+        target_ino: u64,
+        grade: Grade,
+    ) -> Result<(), Error> {
         let record = Record::Verified(Verified {
             source,
             target_path: path,
+            target_ino,
             grade,
         });
         self.append(&record)?;
@@ -267,7 +274,36 @@ impl Log {
         Ok(())
     }
 
-    /// Adds that the file of `source` at `path` turned out to be wrong.
+    /// Says that files that are done are about to be written to, or taken away.
+    ///
+    /// # Durability
+    /// Durable when this returns: after a stop, the next run reads them and decides.
+    pub(crate) fn doubted(&self, files: &[Done<'_>]) -> Result<(), Error> {
+        for done in files {
+            self.append(&Record::Naming(Naming {
+                source: done.source,
+                target_path: done.target_path,
+                target_stamp: done.target_stamp,
+            }))?;
+        }
+        self.commit(0)
+    }
+
+    /// Says that files in doubt are as they were when they were done.
+    ///
+    /// # Durability
+    /// Durable when this returns.
+    pub(crate) fn done_again(&self, files: &[Done<'_>]) -> Result<(), Error> {
+        for done in files {
+            self.append(&Record::Done(*done))?;
+        }
+        self.commit(0)
+    }
+
+    /// Adds that the file of `source` at `path` turned out to be wrong, and was taken away.
+    ///
+    /// # Durability
+    /// Durable when this returns.
     pub(crate) fn found_wrong(&self, source: u32, path: &[u8], error: &Error) -> Result<(), Error> {
         self.append(&Record::Failed(Failed {
             source,

@@ -27,8 +27,8 @@ use super::telemetry::{LaneCounters, LaneView, Telemetry};
 use super::verify;
 use crate::beneath::DirCache;
 use crate::digest::Hash;
-use crate::error::Error;
-use crate::journal::{Done, Follower, Grade, Position, Record};
+use crate::error::{Error, ErrorKind};
+use crate::journal::{Done, Follower, Grade, Position, Record, TargetStamp};
 use crate::manifest;
 use crate::scan::{Dir, Entry, Finished, Tree};
 use crate::seam;
@@ -49,6 +49,7 @@ struct Due {
     path: Vec<u8>,
     digest: Hash,
     size: u64,
+    stamp: TargetStamp,
 }
 
 impl Due {
@@ -58,32 +59,61 @@ impl Due {
             path: done.target_path.to_vec(),
             digest: Hash::from_bytes(done.digest),
             size: done.source_stamp.size,
+            stamp: done.target_stamp,
         }
     }
 }
 
-/// Files whose read did not come from the medium: what it gave proves nothing.
+/// What is known of a file that the lane has.
+#[derive(Debug, Clone, Copy)]
+struct Waiting {
+    source: u32,
+    /// What it was published as.
+    stamp: TargetStamp,
+    grade: Grade,
+}
+
+/// What reading back found of files that it did not find right.
+#[derive(Debug, Default, Clone)]
+pub(super) struct Findings {
+    /// Files whose read did not, or may not have come from the medium: what it gave proves nothing.
+    pub(super) unproven: HashSet<Vec<u8>>,
+    /// Files that gave other bytes, or an error.
+    pub(super) wrong: HashSet<Vec<u8>>,
+}
+
+/// Notes what reading back finds.
 #[derive(Debug)]
 pub(crate) struct Evidence {
     /// The file system that is read.
     fs: FsType,
-    unproven: Mutex<HashSet<Vec<u8>>>,
+    findings: Mutex<Findings>,
+}
+
+/// Returns whether O_DIRECT is all it takes to read from the medium: elsewhere some files are read
+/// through the page cache all the same (btrfs: compressed and inline ones).
+pub(super) fn trusts_direct(fs: FsType) -> bool {
+    matches!(fs, FsType::Ext4 | FsType::Xfs)
 }
 
 impl Evidence {
-    /// Returns whether O_DIRECT is all it takes: elsewhere some files are read through the page
-    /// cache all the same (btrfs: compressed and inline ones).
+    /// Returns whether O_DIRECT is all it takes to read from the medium.
     pub(crate) fn trusts_direct(&self) -> bool {
-        matches!(self.fs, FsType::Ext4 | FsType::Xfs)
+        trusts_direct(self.fs)
     }
 
     /// Notes that a file was, or may have been, read from the page cache.
     pub(crate) fn add_unproven(&self, path: Vec<u8>) {
-        self.lock().insert(path);
+        self.lock().unproven.insert(path);
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashSet<Vec<u8>>> {
-        self.unproven.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Notes that a file gave other bytes, or an error: it is looked at closer.
+    pub(crate) fn add_wrong(&self, path: Vec<u8>) {
+        self.lock().wrong.insert(path);
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Findings> {
+        self.findings.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -102,7 +132,7 @@ pub(super) struct ReadBack {
     start: Position,
     /// Bytes of files that earlier runs acknowledged and did not read back.
     earlier_bytes: u64,
-    waiting: Mutex<HashMap<Vec<u8>, (u32, Grade)>>,
+    waiting: Mutex<HashMap<Vec<u8>, Waiting>>,
     cancelled: AtomicBool,
 }
 
@@ -139,7 +169,7 @@ impl ReadBack {
         let root = rustix::io::fcntl_dupfd_cloexec(target.root(), 0).map_err(cannot)?;
         let evidence = Evidence {
             fs: target.fs(),
-            unproven: Mutex::default(),
+            findings: Mutex::default(),
         };
         let context = Context {
             evidence: Some(evidence),
@@ -165,6 +195,8 @@ impl ReadBack {
     /// Gives up: what is still to be read back stays so.
     pub(super) fn cancel(&self) {
         self.cancelled.store(true, Relaxed);
+        // The lane stops by it, too, whatever it was given already.
+        let _stopped_before = self.context.lost.set(ErrorKind::Stopped);
     }
 
     /// Reads back until nothing more will be acknowledged.
@@ -192,15 +224,15 @@ impl ReadBack {
         .map(drop)
     }
 
-    /// Returns whether some files were not read from the medium, though everything was tried.
-    pub(super) fn unproven(&self) -> HashSet<Vec<u8>> {
+    /// Returns what was found of files that were not found right.
+    pub(super) fn findings(&self) -> Findings {
         match &self.context.evidence {
             Some(evidence) => evidence.lock().clone(),
-            None => HashSet::new(),
+            None => Findings::default(),
         }
     }
 
-    fn waiting(&self) -> std::sync::MutexGuard<'_, HashMap<Vec<u8>, (u32, Grade)>> {
+    fn waiting(&self) -> std::sync::MutexGuard<'_, HashMap<Vec<u8>, Waiting>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -358,7 +390,15 @@ impl Batch<'_, '_, '_> {
         let Ok(entry) = verify::entry(&self.top, record, &mut self.dirs, label) else {
             return;
         };
-        self.back.waiting().insert(due.path, (due.source, grade));
+        if TargetStamp::from(entry.stamp) != due.stamp {
+            return; // another file by now, or changed
+        }
+        let waiting = Waiting {
+            source: due.source,
+            stamp: due.stamp,
+            grade,
+        };
+        self.back.waiting().insert(due.path, waiting);
         self.feed.count(due.size);
         self.entries.push(entry);
         if self.entries.len() >= BATCH {
@@ -387,17 +427,26 @@ impl Ledger for Comparing<'_> {
         _existing: Option<&[u8]>,
     ) -> Result<(), Error> {
         let path = entry.target_path();
-        let Some((source, grade)) = self.back.waiting().remove(&path) else {
+        let (Some(waiting), Some(evidence)) = (
+            self.back.waiting().remove(&path),
+            &self.back.context.evidence,
+        ) else {
             return Ok(());
         };
         seam::point("read-back");
-        let is_proof = match &self.back.context.evidence {
-            Some(evidence) => !evidence.lock().contains(&path),
-            None => false,
-        };
         let is_right = entry.recorded.as_ref() == digest || seam::bug("read-back-not-compared");
-        if is_right && is_proof {
-            self.back.log.verified(source, &path, grade)?;
+        if !is_right {
+            evidence.add_wrong(path);
+            return Ok(());
+        }
+        let is_it = TargetStamp::from(entry.stamp) == waiting.stamp;
+        if is_it && !evidence.lock().unproven.contains(&path) {
+            let Waiting {
+                source,
+                stamp,
+                grade,
+            } = waiting;
+            self.back.log.verified(source, &path, stamp.ino, grade)?;
         }
         Ok(())
     }
