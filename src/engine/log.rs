@@ -8,7 +8,8 @@
 //! A journal that cannot be written ends the run: nothing is acknowledged that a later run would
 //! not know of.
 
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -37,19 +38,69 @@ pub(crate) struct Log {
     /// Whether half copied files are gone on with.
     continues: bool,
     has_failed: AtomicBool,
+    /// Bytes that were really written to the target's files by this run.
+    written: AtomicU64,
     progress: Mutex<Progress>,
     moved: Condvar,
 }
 
-/// How far acknowledging has come: what the read-back follows.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Progress {
-    /// The end of what is committed.
-    pub(crate) position: Position,
+/// How far acknowledging has come.
+#[derive(Debug)]
+struct Progress {
     /// Bytes of files acknowledged by this run.
-    pub(crate) bytes: u64,
+    bytes: u64,
+    /// Bytes of those written that had left memory when a batch was synced last.
+    flushed: u64,
+    /// What was acknowledged and not taken yet.
+    acknowledged: VecDeque<Acknowledged>,
     /// Whether nothing more will be.
-    pub(crate) ended: bool,
+    ended: bool,
+}
+
+/// Files acknowledged together: what the read-back follows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Acknowledged {
+    /// Their records are before this.
+    pub(crate) position: Position,
+    /// How many bytes had been written by then: none of theirs was written later.
+    pub(crate) written: u64,
+}
+
+/// What comes next for who follows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// Files, and the bytes written since their last one left memory.
+    Of(Acknowledged, u64),
+    /// Nothing for now.
+    NotYet,
+    /// Nothing more.
+    Never,
+}
+
+/// Most batches that are kept apart for who follows: a day's worth.
+const ACKNOWLEDGED_MAX: usize = 1 << 16;
+
+impl Progress {
+    fn add(&mut self, batch: Acknowledged) {
+        if self.acknowledged.len() >= ACKNOWLEDGED_MAX {
+            // Together with the last: that only makes the distance behind it look shorter.
+            self.acknowledged.pop_back();
+        }
+        self.acknowledged.push_back(batch);
+    }
+
+    /// Returns the next batch if `distance` bytes were written behind it, or none will be.
+    fn turn(&self, distance: u64) -> Turn {
+        let Some(&next) = self.acknowledged.front() else {
+            return if self.ended { Turn::Never } else { Turn::NotYet };
+        };
+        let behind = self.flushed.saturating_sub(next.written);
+        if behind >= distance || self.ended {
+            Turn::Of(next, behind)
+        } else {
+            Turn::NotYet
+        }
+    }
 }
 
 /// Which part of a staged file is durable, or what its last blocks were.
@@ -70,9 +121,15 @@ impl Log {
         sources: Vec<u32>,
         continues: bool,
     ) -> Self {
-        let progress = Progress {
+        // What earlier runs acknowledged is in front of everything.
+        let earlier_files = Acknowledged {
             position: writer.position(),
+            written: 0,
+        };
+        let progress = Progress {
             bytes: 0,
+            flushed: 0,
+            acknowledged: VecDeque::from([earlier_files]),
             ended: false,
         };
         Self {
@@ -81,9 +138,15 @@ impl Log {
             sources,
             continues,
             has_failed: AtomicBool::new(false),
+            written: AtomicU64::new(0),
             progress: Mutex::new(progress),
             moved: Condvar::new(),
         }
+    }
+
+    /// Returns how far it is durable.
+    pub(crate) fn position(&self) -> Position {
+        self.lock().position()
     }
 
     /// Returns what earlier runs of the job left.
@@ -215,7 +278,7 @@ impl Log {
     pub(crate) fn blocks(&self, entry: &Entry, path: &[u8], part: &Part<'_>) -> Result<(), Error> {
         self.append_blocks(entry, path, part)?;
         seam::point("blocks-appended");
-        self.commit(0)?;
+        self.commit()?;
         seam::point("blocks-committed");
         Ok(())
     }
@@ -286,7 +349,7 @@ impl Log {
                 target_stamp: done.target_stamp,
             }))?;
         }
-        self.commit(0)
+        self.commit()
     }
 
     /// Says that files in doubt are as they were when they were done.
@@ -297,7 +360,7 @@ impl Log {
         for done in files {
             self.append(&Record::Done(*done))?;
         }
-        self.commit(0)
+        self.commit()
     }
 
     /// Adds that the file of `source` at `path` turned out to be wrong, and was taken away.
@@ -311,7 +374,7 @@ impl Log {
             kind: error.kind().word(),
             reason: &error.reason(),
         }))?;
-        self.commit(0)
+        self.commit()
     }
 
     /// Adds how the run ended, and makes everything durable.
@@ -320,14 +383,18 @@ impl Log {
             complete,
             exit_code,
         }))?;
-        self.commit(0)
+        self.commit()
     }
 
-    /// Makes everything appended so far durable; `bytes` of files are acknowledged with it.
+    /// Makes everything appended so far durable.
     ///
     /// # Durability
     /// `Ok` means that it survives a power cut.
-    pub(crate) fn commit(&self, bytes: u64) -> Result<(), Error> {
+    pub(crate) fn commit(&self) -> Result<(), Error> {
+        self.commit_up_to().map(drop)
+    }
+
+    fn commit_up_to(&self) -> Result<Position, Error> {
         let mut writer = self.lock();
         seam::point("journal-writing");
         let answer = if seam::bug("journal-not-synced") {
@@ -337,13 +404,35 @@ impl Log {
         };
         self.check(answer)?;
         seam::point("journal-synced");
-        let position = writer.position();
-        drop(writer);
-        let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
-        progress.position = position;
+        Ok(writer.position())
+    }
+
+    /// Makes everything appended so far durable, which acknowledges a batch of files with `bytes`
+    /// bytes. `flushed` is what [`written`](Self::written) was when its sync began, if that succeeded.
+    ///
+    /// # Durability
+    /// `Ok` means that it survives a power cut.
+    pub(crate) fn acknowledge(&self, bytes: u64, flushed: Option<u64>) -> Result<(), Error> {
+        let position = self.commit_up_to()?;
+        let mut progress = self.progress();
         progress.bytes += bytes;
+        progress.flushed = flushed.unwrap_or(progress.flushed);
+        progress.add(Acknowledged {
+            position,
+            written: self.written(),
+        });
         self.moved.notify_all();
         Ok(())
+    }
+
+    /// Counts bytes that the target has taken.
+    pub(crate) fn count_written(&self, bytes: u64) {
+        self.written.fetch_add(bytes, Relaxed);
+    }
+
+    /// Returns how many bytes were written so far.
+    pub(crate) fn written(&self) -> u64 {
+        self.written.load(Relaxed)
     }
 
     /// Commits if a group has waited long enough; returns when the next one is due.
@@ -353,7 +442,7 @@ impl Log {
             (writer.is_due(now), writer.deadline())
         };
         if due && !self.has_failed() {
-            self.commit(0)?;
+            self.commit()?;
             return Ok(None);
         }
         Ok(deadline.filter(|_| !self.has_failed()))
@@ -366,26 +455,33 @@ impl Log {
 
     /// Says that nothing more will be acknowledged.
     pub(crate) fn set_ended(&self) {
-        let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
-        progress.ended = true;
+        self.progress().ended = true;
         self.moved.notify_all();
     }
 
-    /// Returns how far acknowledging has come.
-    pub(crate) fn progress(&self) -> Progress {
-        *self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Returns the bytes of files that this run acknowledged.
+    pub(crate) fn bytes_acknowledged(&self) -> u64 {
+        self.progress().bytes
     }
 
-    /// Waits until `enough` says so or nothing more will come, or a tenth of a second.
-    pub(crate) fn wait(&self, enough: impl Fn(&Progress) -> bool) -> Progress {
+    /// Takes the next batch behind which `distance` bytes were written, or any in the end. Waits for
+    /// it a tenth of a second.
+    pub(crate) fn take_turn(&self, distance: u64) -> Turn {
         let tenth = std::time::Duration::from_millis(100);
-        let progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
-        let waiting = |progress: &mut Progress| !progress.ended && !enough(progress);
-        let (progress, _) = self
+        let waiting = |progress: &mut Progress| progress.turn(distance) == Turn::NotYet;
+        let (mut progress, _) = self
             .moved
-            .wait_timeout_while(progress, tenth, waiting)
+            .wait_timeout_while(self.progress(), tenth, waiting)
             .unwrap_or_else(PoisonError::into_inner);
-        *progress
+        let turn = progress.turn(distance);
+        if matches!(turn, Turn::Of(..)) {
+            progress.acknowledged.pop_front();
+        }
+        turn
+    }
+
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn append(&self, record: &Record<'_>) -> Result<(), Error> {

@@ -113,7 +113,7 @@ impl Judge<'_> {
     /// # Errors
     /// `RecordWrite` and `RecordCorrupt` when it cannot be read back.
     pub(super) fn recorded(&self) -> Result<Loaded, Error> {
-        self.log.commit(0)?;
+        self.log.commit()?;
         let home = self.target.home();
         let dir = home.job_dir()?;
         journal::read(dir.as_fd(), &home.job_label(), dir.as_fd())
