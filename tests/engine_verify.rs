@@ -296,10 +296,7 @@ fn a_kill_while_mending_or_withdrawing_leaves_nothing_wrong_behind() {
         let is_right = rotten == Some(painted(3, (2 << 20) + 17));
         let is_judged = matches!(kill, "mending:1" | "mended:1");
         assert!(is_right || !is_judged, "{kill}: {said}");
-        assert!(
-            !target.join("lost").exists() || is_judged,
-            "{kill}: {said}"
-        );
+        assert!(!target.join("lost").exists() || is_judged, "{kill}: {said}");
         let (_, said) = begun.run("target", None);
         assert!(!target.join("lost").exists(), "{kill}: {said}");
         same(&tree(&source), &tree(&target));

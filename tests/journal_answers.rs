@@ -89,7 +89,7 @@ fn records_of(words: &str) -> Vec<Owned> {
 #[test]
 fn what_is_named_read_back_and_done_overtakes_as_the_rule_says() {
     use Grade::{Medium, Near};
-    let cases: [StateCase<'_>; 23] = [
+    let cases: [StateCase<'_>; 24] = [
         ("name 1", [None, None, Some(1)], None),
         ("name 1, done 1", [Some(1), None, None], None),
         ("done 1, name 2", [None, Some(1), Some(2)], None),
@@ -124,6 +124,7 @@ fn what_is_named_read_back_and_done_overtakes_as_the_rule_says() {
         ("done 1, medium, name 2", [None, Some(1), Some(2)], None),
         ("done 1, name 2, medium", [None, Some(1), Some(2)], None),
         ("fail, medium, done 1", [Some(1), None, None], None),
+        ("done 1, stale", [Some(1), None, None], None),
         ("done 1, other", [Some(1), None, None], None),
     ];
     for (words, [is_done, before, named], grade) in cases {

@@ -80,7 +80,10 @@ fn what() -> impl Strategy<Value = What> {
             }
         ),
         target().prop_map(|(ino, size, mtime)| What::Naming(TargetStamp { ino, size, mtime })),
-        (any::<u64>(), prop_oneof![Just(Grade::Near), Just(Grade::Medium)])
+        (
+            any::<u64>(),
+            prop_oneof![Just(Grade::Near), Just(Grade::Medium)]
+        )
             .prop_map(|(ino, grade)| What::Verified(ino, grade)),
         (text(200), text(600)).prop_map(|(kind, reason)| What::Failed(kind, reason)),
         Just(What::Other),
@@ -178,7 +181,8 @@ fn a_journal_made_by_hand_from_the_layout_is_read() {
     ];
     frame(&mut bytes, &mut tag, 9, 3, &name.concat());
     for (seq, grade) in [(4, 1), (5, 2)] {
-        let read_back = [&1_u32.to_le_bytes()[..], &short(b"a/b"), &[grade]];
+        let ino = 54_u64.to_le_bytes();
+        let read_back = [&1_u32.to_le_bytes()[..], &short(b"a/b"), &ino, &[grade]];
         frame(&mut bytes, &mut tag, 10, seq, &read_back.concat());
     }
     frame(&mut bytes, &mut tag, 8, 6, &[1, 0]);

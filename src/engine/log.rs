@@ -92,7 +92,11 @@ impl Progress {
     /// Returns the next batch if `distance` bytes were written behind it, or none will be.
     fn turn(&self, distance: u64) -> Turn {
         let Some(&next) = self.acknowledged.front() else {
-            return if self.ended { Turn::Never } else { Turn::NotYet };
+            return if self.ended {
+                Turn::Never
+            } else {
+                Turn::NotYet
+            };
         };
         let behind = self.flushed.saturating_sub(next.written);
         if behind >= distance || self.ended {
