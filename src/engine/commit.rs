@@ -119,7 +119,7 @@ impl<'r> Committer<'r> {
             deadline = (!batch.is_empty()).then(Instant::now);
         }
         if let Some(log) = &self.context.log {
-            log.set_ended();
+            log.pace().set_ended();
         }
     }
 
@@ -140,7 +140,11 @@ impl<'r> Committer<'r> {
     pub(crate) fn commit(&mut self, batch: Vec<Commit>) -> Vec<Commit> {
         let (items, sealed): (Vec<Item>, Vec<Sealed>) =
             batch.into_iter().map(|c| (c.item, c.sealed)).unzip();
-        let flushed = self.context.log.as_ref().map_or(0, |log| log.written());
+        let flushed = self
+            .context
+            .log
+            .as_ref()
+            .map_or(0, |log| log.pace().written());
         let mut answers = match self.announce(&items, &sealed) {
             Ok(()) => self.context.target.publish(&sealed),
             Err(error) => items.iter().map(|_| Err(unrecorded(&error))).collect(),

@@ -229,7 +229,7 @@ fn pass(
             &mut ledger,
             finished,
         );
-        log.set_ended();
+        log.pace().set_ended();
         if let Some(back) = &read_back {
             if ran.is_err() || context.lost.get().is_some() {
                 back.cancel();

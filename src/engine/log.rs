@@ -8,11 +8,11 @@
 //! A journal that cannot be written ends the run: nothing is acknowledged that a later run would
 //! not know of.
 
-use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use super::pace::Pace;
 use super::standing::{Partial, Standing};
 use crate::digest::{BlockValue, Hash};
 use crate::error::Error;
@@ -38,73 +38,7 @@ pub(crate) struct Log {
     /// Whether half copied files are gone on with.
     continues: bool,
     has_failed: AtomicBool,
-    /// Bytes that were really written to the target's files by this run.
-    written: AtomicU64,
-    progress: Mutex<Progress>,
-    moved: Condvar,
-}
-
-/// How far acknowledging has come.
-#[derive(Debug)]
-struct Progress {
-    /// Bytes of files acknowledged by this run.
-    bytes: u64,
-    /// Bytes of those written that had left memory when a batch was synced last.
-    flushed: u64,
-    /// What was acknowledged and not taken yet.
-    acknowledged: VecDeque<Acknowledged>,
-    /// Whether nothing more will be.
-    ended: bool,
-}
-
-/// Files acknowledged together: what the read-back follows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Acknowledged {
-    /// Their records are before this.
-    pub(crate) position: Position,
-    /// How many bytes had been written by then: none of theirs was written later.
-    pub(crate) written: u64,
-}
-
-/// What comes next for who follows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Turn {
-    /// Files, and the bytes written since their last one left memory.
-    Of(Acknowledged, u64),
-    /// Nothing for now.
-    NotYet,
-    /// Nothing more.
-    Never,
-}
-
-/// Most batches that are kept apart for who follows: a day's worth.
-const ACKNOWLEDGED_MAX: usize = 1 << 16;
-
-impl Progress {
-    fn add(&mut self, batch: Acknowledged) {
-        if self.acknowledged.len() >= ACKNOWLEDGED_MAX {
-            // Together with the last: that only makes the distance behind it look shorter.
-            self.acknowledged.pop_back();
-        }
-        self.acknowledged.push_back(batch);
-    }
-
-    /// Returns the next batch if `distance` bytes were written behind it, or none will be.
-    fn turn(&self, distance: u64) -> Turn {
-        let Some(&next) = self.acknowledged.front() else {
-            return if self.ended {
-                Turn::Never
-            } else {
-                Turn::NotYet
-            };
-        };
-        let behind = self.flushed.saturating_sub(next.written);
-        if behind >= distance || self.ended {
-            Turn::Of(next, behind)
-        } else {
-            Turn::NotYet
-        }
-    }
+    pace: Pace,
 }
 
 /// Which part of a staged file is durable, or what its last blocks were.
@@ -125,27 +59,19 @@ impl Log {
         sources: Vec<u32>,
         continues: bool,
     ) -> Self {
-        // What earlier runs acknowledged is in front of everything.
-        let earlier_files = Acknowledged {
-            position: writer.position(),
-            written: 0,
-        };
-        let progress = Progress {
-            bytes: 0,
-            flushed: 0,
-            acknowledged: VecDeque::from([earlier_files]),
-            ended: false,
-        };
         Self {
+            pace: Pace::new(writer.position()),
             writer: Mutex::new(writer),
             earlier,
             sources,
             continues,
             has_failed: AtomicBool::new(false),
-            written: AtomicU64::new(0),
-            progress: Mutex::new(progress),
-            moved: Condvar::new(),
         }
+    }
+
+    /// Returns how far writing and acknowledging have come.
+    pub(crate) fn pace(&self) -> &Pace {
+        &self.pace
     }
 
     /// Returns how far it is durable.
@@ -412,31 +338,14 @@ impl Log {
     }
 
     /// Makes everything appended so far durable, which acknowledges a batch of files with `bytes`
-    /// bytes. `flushed` is what [`written`](Self::written) was when its sync began, if that succeeded.
+    /// bytes. `flushed` is what [`written`](Pace::written) was when its sync began, if that succeeded.
     ///
     /// # Durability
     /// `Ok` means that it survives a power cut.
     pub(crate) fn acknowledge(&self, bytes: u64, flushed: Option<u64>) -> Result<(), Error> {
         let position = self.commit_up_to()?;
-        let mut progress = self.progress();
-        progress.bytes += bytes;
-        progress.flushed = flushed.unwrap_or(progress.flushed);
-        progress.add(Acknowledged {
-            position,
-            written: self.written(),
-        });
-        self.moved.notify_all();
+        self.pace.acknowledge(position, bytes, flushed);
         Ok(())
-    }
-
-    /// Counts bytes that the target has taken.
-    pub(crate) fn count_written(&self, bytes: u64) {
-        self.written.fetch_add(bytes, Relaxed);
-    }
-
-    /// Returns how many bytes were written so far.
-    pub(crate) fn written(&self) -> u64 {
-        self.written.load(Relaxed)
     }
 
     /// Commits if a group has waited long enough; returns when the next one is due.
@@ -455,37 +364,6 @@ impl Log {
     /// Returns whether the journal cannot be written any more.
     pub(crate) fn has_failed(&self) -> bool {
         self.has_failed.load(Relaxed)
-    }
-
-    /// Says that nothing more will be acknowledged.
-    pub(crate) fn set_ended(&self) {
-        self.progress().ended = true;
-        self.moved.notify_all();
-    }
-
-    /// Returns the bytes of files that this run acknowledged.
-    pub(crate) fn bytes_acknowledged(&self) -> u64 {
-        self.progress().bytes
-    }
-
-    /// Takes the next batch behind which `distance` bytes were written, or any in the end. Waits for
-    /// it a tenth of a second.
-    pub(crate) fn take_turn(&self, distance: u64) -> Turn {
-        let tenth = std::time::Duration::from_millis(100);
-        let waiting = |progress: &mut Progress| progress.turn(distance) == Turn::NotYet;
-        let (mut progress, _) = self
-            .moved
-            .wait_timeout_while(self.progress(), tenth, waiting)
-            .unwrap_or_else(PoisonError::into_inner);
-        let turn = progress.turn(distance);
-        if matches!(turn, Turn::Of(..)) {
-            progress.acknowledged.pop_front();
-        }
-        turn
-    }
-
-    fn progress(&self) -> MutexGuard<'_, Progress> {
-        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn append(&self, record: &Record<'_>) -> Result<(), Error> {

@@ -19,6 +19,7 @@ mod log;
 mod mend;
 mod opening;
 mod outcomes;
+mod pace;
 mod proof;
 mod readback;
 mod recipe;

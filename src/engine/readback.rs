@@ -20,7 +20,8 @@ use super::context::Context;
 use super::feed::Feed;
 use super::job::EngineSettings;
 use super::ledger::Ledger;
-use super::log::{Log, Turn};
+use super::log::Log;
+use super::pace::Turn;
 use super::run::{LaneSetup, RunSettings, run};
 use super::session::{Session, Silent};
 use super::setup::reading_context;
@@ -288,7 +289,7 @@ impl ReadBack {
         let Some(counters) = self.context.outcomes.lane(0).filter(|_| !self.stopped()) else {
             return;
         };
-        let all = self.earlier_bytes + self.log.bytes_acknowledged();
+        let all = self.earlier_bytes + self.log.pace().bytes_acknowledged();
         counters.bytes_expected.store(all, Relaxed);
         let rest = all.saturating_sub(counters.bytes_done.load(Relaxed));
         if rest > 0 {
@@ -306,7 +307,7 @@ impl ReadBack {
         // The first batch is what earlier runs acknowledged and did not read back.
         let mut is_first = true;
         while !self.stopped() {
-            let (acknowledged, behind) = match self.log.take_turn(DISTANCE + MARGIN) {
+            let (acknowledged, behind) = match self.log.pace().take_turn(DISTANCE + MARGIN) {
                 Turn::Of(acknowledged, behind) => (acknowledged, behind),
                 Turn::NotYet => continue,
                 Turn::Never => break,

@@ -176,7 +176,7 @@ impl<'r> Writer<'r> {
                 }
                 // (Of one with holes, who knows.)
                 if let Some(log) = self.context.log.as_ref().filter(|_| !outline.sparse) {
-                    log.count_written(size);
+                    log.pace().count_written(size);
                 }
                 seam::point("small-written");
                 // The buffer goes back to its lane before the slower part.

@@ -165,7 +165,7 @@ impl Lane<'_> {
             return;
         }
         if let Some(log) = &self.context.log {
-            log.count_written(len as u64);
+            log.pace().count_written(len as u64);
         }
         seam::point("block-written");
         self.write_back(number, len);
