@@ -283,13 +283,12 @@ impl Judge<'_> {
             let what = format!("{named}: wrong in the target, and not mended ({error})");
             mismatch(done, &what)
         })?;
-        let names: Vec<Done<'_>> = match done.linked {
-            true => {
-                let all = look.loaded.iter_done();
-                all.filter(|other| other.target_stamp == done.target_stamp)
-                    .collect()
-            }
-            false => vec![*done],
+        let names: Vec<Done<'_>> = if done.linked {
+            let all = look.loaded.iter_done();
+            all.filter(|other| other.target_stamp == done.target_stamp)
+                .collect()
+        } else {
+            vec![*done]
         };
         self.log.doubted(&names)?;
         mender.mend(&source, bad, &mut look.lease)?;

@@ -380,9 +380,10 @@ impl Batch<'_, '_, '_> {
         if TargetStamp::from(entry.stamp) != due.stamp {
             return; // another file by now, or changed
         }
-        let on_medium = match due.linked {
-            true => 0,
-            false => stat.stx_blocks.saturating_mul(512).min(due.size),
+        let on_medium = if due.linked {
+            0
+        } else {
+            stat.stx_blocks.saturating_mul(512).min(due.size)
         };
         // Of a file that is longer than the distance, each byte has the others in between.
         let read = self.read_in_between();
@@ -390,9 +391,10 @@ impl Batch<'_, '_, '_> {
         let waiting = Waiting {
             source: due.source,
             stamp: due.stamp,
-            grade: match distance >= DISTANCE {
-                true => Grade::Medium,
-                false => Grade::Near,
+            grade: if distance >= DISTANCE {
+                Grade::Medium
+            } else {
+                Grade::Near
             },
         };
         self.near_bytes += due.size - on_medium;
