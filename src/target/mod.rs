@@ -226,7 +226,8 @@ pub trait Target: Debug + Send + Sync {
     /// When the name cannot be removed: then wrong bytes have a final name, and the run must say so.
     fn withdraw(&self, path: &[u8], stamp: TargetStamp) -> Result<(), Error>;
 
-    /// Makes it durable that the names at `paths` were taken away: withdrawn, or taken back.
+    /// Makes durable what became of the names at `paths`: given, withdrawn, or taken back, by this run
+    /// or an earlier one.
     ///
     /// # Errors
     /// `TargetSync`, which is final.
@@ -309,7 +310,7 @@ pub trait Stager: Debug + Send {
     ) -> Result<bool, Error>;
 
     /// Takes a file that got its name but was never acknowledged back to where it was staged.
-    /// Returns false, and changes nothing, unless it has this stamp.
+    /// Returns false, and changes nothing, unless it has this stamp and that place is free.
     ///
     /// # Durability
     /// None before [`Target::settle`]: after a power cut it may have its name again, so nothing of

@@ -136,7 +136,7 @@ pub(crate) enum What {
         values: Vec<[u8; 32]>,
     },
     Failed(String, String),
-    Dir,
+    Other,
     End(bool, u8),
 }
 
