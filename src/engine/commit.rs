@@ -170,13 +170,17 @@ impl<'r> Committer<'r> {
         links
     }
 
-    /// Tells the journal what is about to get its name.
+    /// Tells the journal what is about to get its name. A further name of a file that no run of ours
+    /// copied is not ours to take away, so it is not told of.
     fn announce(&self, items: &[Item], sealed: &[Sealed]) -> Result<(), Error> {
         let Some(log) = &self.context.log else {
             return Ok(());
         };
-        let entries = items.iter().map(|item| &item.entry);
-        log.naming(entries.zip(sealed), !self.context.target.syncs_whole())
+        let ours = items.iter().zip(sealed).filter_map(|(item, sealed)| {
+            let is_ours = item.entry.kind != Kind::File || item.what.digest().is_some();
+            is_ours.then_some((&item.entry, sealed))
+        });
+        log.naming(ours, !self.context.target.syncs_whole())
     }
 
     /// Tells the journal what is durable under its name, and makes that durable in turn.

@@ -108,6 +108,10 @@ pub fn copy(job: &CopyJob, session: &Session) -> Result<Report, Error> {
     })
 }
 
+#[expect(
+    clippy::too_many_lines,
+    reason = "what a run is made of, in the order in which it begins and ends"
+)]
 /// Runs one pass; `None` when a sync failed and there is to be another.
 fn pass(
     job: &CopyJob,
@@ -184,9 +188,10 @@ fn pass(
         window_bytes: budget.window_bytes,
         registered_writes: target.fs().registered_writes(),
     };
-    let again = match reads_back {
-        true => SourceAgain::all(&lanes, &|tree| log.number_of(tree))?,
-        false => Vec::new(),
+    let again = if reads_back {
+        SourceAgain::all(&lanes, &|tree| log.number_of(tree))?
+    } else {
+        Vec::new()
     };
     let setups = lanes
         .into_iter()
@@ -197,16 +202,17 @@ fn pass(
         choice: job.engine.io,
         slots_per_lane: budget.slots_per_lane,
     };
-    let read_back = match reads_back {
-        true => Some(ReadBack::new(
+    let read_back = if reads_back {
+        Some(ReadBack::new(
             session,
             &job.engine,
             &target,
             &job.target,
             &log,
             &telemetry,
-        )?),
-        false => None,
+        )?)
+    } else {
+        None
     };
     session.observer.started(&telemetry);
     let (sender, finished) = finished;
@@ -271,10 +277,11 @@ fn pass(
         target: &target,
         log: &log,
         withdrawn: &proof.withdrawn,
+        whole_job,
     };
     seal(&mut heading, sealing, ledger);
     let report = report(heading, &context, &telemetry, &facts, &ends, started);
-    let written = write_report(sealing, &report, whole_job);
+    let written = write_report(sealing, &report);
     session.observer.ended();
     written?;
     Ok(Some(report))

@@ -113,9 +113,10 @@ impl Examiner {
             .iter()
             .find(|(number, _)| *number == done.source);
         let Some((_, source)) = source else {
-            let why = match is_to_mend {
-                true => "; its source is none of those named with --from",
-                false => "",
+            let why = if is_to_mend {
+                "; its source is none of those named with --from"
+            } else {
+                ""
             };
             return Err(worse(&format!("{named}: {}{why}", error.reason())));
         };

@@ -95,7 +95,7 @@ pub(crate) fn report(
             if hashed_alone {
                 lane.evidence.hashed = lane.totals.files + lane.totals.kept;
             }
-            (lane.safe_to_release, lane.verdict) = verdict(&lane, &whole);
+            (lane.safe_to_release, lane.verdict) = verdict(&lane, whole);
         }
         add(&mut totals, &lane.totals);
         context.session.observer.drive(&lane);

@@ -19,7 +19,7 @@ pub(super) struct Whole {
 }
 
 /// Says whether a drive may be released, and why (not), for people.
-pub(super) fn verdict(lane: &LaneReport, run: &Whole) -> (bool, String) {
+pub(super) fn verdict(lane: &LaneReport, run: Whole) -> (bool, String) {
     let no = |why: &str| (false, why.to_owned());
     let totals = &lane.totals;
     if run.failed {
@@ -107,7 +107,7 @@ mod tests {
     fn told(change: impl FnOnce(&mut LaneReport, &mut Whole)) -> (bool, String) {
         let (mut lane, mut run) = (lane(), Whole::default());
         change(&mut lane, &mut run);
-        verdict(&lane, &run)
+        verdict(&lane, run)
     }
 
     #[test]

@@ -394,11 +394,14 @@ mod tests {
                     first_block: 0,
                     values: &[[7; 32]],
                 });
-                let dir = Record::Other(Other {
+                let other = Record::Other(Other {
                     source,
                     target_path,
+                    source_stamp: Stamp::default(),
+                    target_stamp: TargetStamp::default(),
+                    linked: false,
                 });
-                let last = if n % 3 == 0 { dir } else { failed.clone() };
+                let last = if n % 3 == 0 { other } else { failed.clone() };
                 [failed, blocks, last].into_iter().for_each(&mut *append);
             }
         });

@@ -47,8 +47,8 @@
 //!
 //! # What holds of a path
 //!
-//! Its last record: `Naming`, `Done`, `Other` or `Failed`. A `Verified` adds to the `Done` before it
-//! and a `Naming` remembers the one it overtook; `Blocks` go beside all of these.
+//! Its last record: `Naming`, `Done`, `Other` or `Failed`. A `Verified` adds to the `Done` before it;
+//! a `Naming` or `Failed` remembers the `Done` or `Other` it overtook; `Blocks` go beside all of these.
 //!
 //! # While it grows
 //!

@@ -230,7 +230,8 @@ pub struct Failed<'a> {
     pub reason: &'a str,
 }
 
-/// A symlink or a special file that is durable under its final name.
+/// A symlink or a special file that is durable under its final name; with a source stamp of zeros,
+/// anything of ours that is durable there and is to be replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Other<'a> {
     /// Which source it came from.

@@ -200,7 +200,7 @@ impl Drop for Dir {
 }
 
 /// Something found in a directory.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Entry {
     /// The directory it is in.
     pub dir: Arc<Dir>,

@@ -11,6 +11,7 @@ mod fs_type;
 mod home;
 mod inode;
 mod local;
+mod lock;
 mod null;
 pub(crate) mod protocol;
 mod publish;
@@ -142,13 +143,14 @@ pub(crate) enum Form {
 }
 
 impl Sealed {
-    /// Returns something that has its name already, made durable by an earlier run.
-    pub fn kept(target_path: Vec<u8>) -> Self {
+    /// Returns something that has its name already, given by an earlier run; `stamp` is what it is
+    /// recognised by.
+    pub fn kept(target_path: Vec<u8>, stamp: Option<TargetStamp>) -> Self {
         Self {
             form: Form::Nothing,
             target_path,
             replace: false,
-            stamp: None,
+            stamp,
         }
     }
 
@@ -224,7 +226,8 @@ pub trait Target: Debug + Send + Sync {
     /// When the name cannot be removed: then wrong bytes have a final name, and the run must say so.
     fn withdraw(&self, path: &[u8], stamp: TargetStamp) -> Result<(), Error>;
 
-    /// Makes it durable that the names at `paths` were taken away: withdrawn, or taken back.
+    /// Makes durable what became of the names at `paths`: given, withdrawn, or taken back, by this run
+    /// or an earlier one.
     ///
     /// # Errors
     /// `TargetSync`, which is final.
@@ -294,8 +297,20 @@ pub trait Stager: Debug + Send {
         buffer: &mut [u8],
     ) -> Result<usize, Error>;
 
+    /// Reads a published file and gives its bytes to `put`, in order. Returns false, perhaps after
+    /// some bytes, unless it has this stamp before and after.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    fn read_published(
+        &mut self,
+        path: &[u8],
+        stamp: TargetStamp,
+        put: &mut dyn FnMut(&[u8]),
+    ) -> Result<bool, Error>;
+
     /// Takes a file that got its name but was never acknowledged back to where it was staged.
-    /// Returns false, and changes nothing, unless it has this stamp.
+    /// Returns false, and changes nothing, unless it has this stamp and that place is free.
     ///
     /// # Durability
     /// None before [`Target::settle`]: after a power cut it may have its name again, so nothing of

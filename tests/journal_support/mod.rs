@@ -136,7 +136,7 @@ pub(crate) enum What {
         values: Vec<[u8; 32]>,
     },
     Failed(String, String),
-    Dir,
+    Other,
     End(bool, u8),
 }
 
@@ -364,8 +364,11 @@ impl<'a> Answers<'a> {
                     answers.grade = answers.grade.max(Some(verified.grade));
                     continue;
                 }
-                (Record::Naming(_), Some(Record::Done(done))) => Some(*done),
-                (Record::Naming(_), Some(Record::Naming(_))) => answers.before,
+                (Record::Naming(_) | Record::Failed(_), Some(Record::Done(done))) => Some(*done),
+                (
+                    Record::Naming(_) | Record::Failed(_),
+                    Some(Record::Naming(_) | Record::Failed(_)),
+                ) => answers.before,
                 (Record::Naming(_) | Record::Done(_) | Record::Failed(_) | Record::Other(_), _) => {
                     None
                 }

@@ -124,6 +124,28 @@ pub(crate) fn staged(target: &Path) -> Vec<PathBuf> {
     found
 }
 
+/// Returns the name of the job that a later run would go on with.
+pub(crate) fn unfinished(target: &Path) -> Option<String> {
+    let job = std::fs::read_link(target.join(".inhaul/current")).ok()?;
+    Some(job.into_os_string().into_string().unwrap())
+}
+
+/// Fails unless all that is staged are numbered files of the job that a later run would go on with.
+#[track_caller]
+pub(crate) fn left_for_later(target: &Path) {
+    let job = unfinished(target);
+    for path in staged(target) {
+        let parts: Vec<&str> = path.iter().map(|part| part.to_str().unwrap()).collect();
+        let is_number = |name: &str| name.bytes().all(|byte| byte.is_ascii_digit());
+        let is_ours = match parts.as_slice() {
+            [of, "stage"] | [of, "stage", _] => Some(*of) == job.as_deref(),
+            [of, "stage", _, number] => Some(*of) == job.as_deref() && is_number(number),
+            _ => false,
+        };
+        assert!(is_ours, "{} is left", path.display());
+    }
+}
+
 fn xattrs(path: &Path) -> Vec<(Vec<u8>, Vec<u8>)> {
     let mut names = vec![0; 4096];
     let Ok(len) = rustix::fs::llistxattr(path, names.as_mut_slice()) else {
