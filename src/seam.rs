@@ -7,7 +7,6 @@
 //!   counted from 1.
 //! - `INHAUL_TEST_SYNC_BLOCKS=N` syncs large files every N blocks, `INHAUL_TEST_BATCH_FILES=N` commits
 //!   batches of N files.
-//! - `INHAUL_TEST_TRACE=FILE` adds the name of each point that is passed to FILE, a line each.
 //! - `INHAUL_TEST_BUG=NAME` puts a bug in. Inside of one process, `with_bug` does it for a thread.
 
 /// Every point that can be named, in the order in which a file passes them.
@@ -51,6 +50,7 @@ pub const POINTS: &[&str] = &[
     "verified-appended",
     "mending",
     "mended",
+    "withdrawing",
     "withdrawn",
     "lanes-ended",
     "manifest-writing",
@@ -82,6 +82,7 @@ pub const BUGS: &[&str] = &[
     "blocks-with-gaps",
     "resume-without-check",
     "settle-not-synced",
+    "stage-names-come-again",
     "stage-not-swept",
     "size-and-mtime-skip",
     "source-stamp-ignored",
@@ -97,7 +98,6 @@ pub const BUGS: &[&str] = &[
 /// Marks a point: kills the process here if a test asked for it.
 #[inline]
 pub fn point(name: &'static str) {
-    debug_assert!(POINTS.contains(&name), "{name} is not listed");
     #[cfg(debug_assertions)]
     armed::point(name);
     #[cfg(not(debug_assertions))]
@@ -124,7 +124,6 @@ pub fn setting(name: &'static str) -> Option<u64> {
 #[inline]
 #[must_use]
 pub fn bug(name: &'static str) -> bool {
-    debug_assert!(BUGS.contains(&name), "{name} is not listed");
     #[cfg(debug_assertions)]
     return armed::bug(name);
     #[cfg(not(debug_assertions))]
@@ -142,8 +141,6 @@ pub(crate) fn with_bug<T>(name: &'static str, what: impl FnOnce() -> T) -> T {
 
 #[cfg(debug_assertions)]
 mod armed {
-    use std::fs::File;
-    use std::io::Write;
     use std::sync::OnceLock;
     use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -158,21 +155,8 @@ mod armed {
         target.as_ref()
     }
 
-    /// Where passed points are written down.
-    fn trace() -> Option<&'static File> {
-        static TRACE: OnceLock<Option<File>> = OnceLock::new();
-        let open = || {
-            let path = std::env::var_os("INHAUL_TEST_TRACE")?;
-            File::options().append(true).create(true).open(path).ok()
-        };
-        TRACE.get_or_init(open).as_ref()
-    }
-
     pub(super) fn point(name: &'static str) {
-        if let Some(mut trace) = trace() {
-            // A line that is missing shows in the test that reads it.
-            let _seen_there = trace.write_all(format!("{name}\n").as_bytes());
-        }
+        debug_assert!(super::POINTS.contains(&name), "{name} is not listed");
         let Some((wanted, left)) = target() else {
             return;
         };
@@ -186,6 +170,7 @@ mod armed {
 
     pub(super) fn bug(name: &'static str) -> bool {
         static BUG: OnceLock<Option<String>> = OnceLock::new();
+        debug_assert!(super::BUGS.contains(&name), "{name} is not listed");
         #[cfg(test)]
         if HERE.get().is_some() {
             return HERE.get() == Some(name);

@@ -113,14 +113,14 @@ fn ended_again(row: &Row) -> String {
         LaneState::Failed => "FAILED",
         _ => "done",
     };
-    let mut line = format!("{} {word}: {}", row.name, size(row.done));
-    if let (Some(time), Some(speed)) = (row.ended, row.rate) {
-        push(
-            &mut line,
-            format_args!(", {}, {}", duration(time), rate(speed)),
-        );
-    }
-    line
+    // No rate: it waits for what it is to read.
+    let time = row.ended.map(|time| format!(", {}", duration(time)));
+    format!(
+        "{} {word}: {}{}",
+        row.name,
+        size(row.done),
+        time.unwrap_or_default()
+    )
 }
 
 #[cfg(test)]
@@ -179,7 +179,7 @@ mod tests {
         view.again[0].ended = Some(Duration::from_secs(79));
         assert_eq!(
             plain.due(&view),
-            ["[0:01:20] read back done: 1.24 GB, 1m 19s, 212 MB/s"]
+            ["[0:01:20] read back done: 1.24 GB, 1m 19s"]
         );
     }
 

@@ -43,12 +43,15 @@ enum State {
     There(First),
 }
 
+/// Size, modification time and change time.
+type Times = (u64, (i64, u32), (i64, u32));
+
 #[derive(Debug)]
 struct Known {
     state: State,
-    /// Its state when its first name was met: an inode number can be given to another file while
-    /// we copy.
-    stamp: Seen,
+    /// When its first name was met: an inode number can be given to another file while we copy, and
+    /// a file can get other bytes of which only its change time tells.
+    times: Times,
     names_left: u32,
     lane: usize,
 }
@@ -70,6 +73,8 @@ pub(crate) enum Claim {
 #[derive(Debug, Default)]
 pub(crate) struct LinkTable {
     inodes: Mutex<HashMap<Inode, Known>>,
+    /// What earlier runs copied of an inode, in each state that it had.
+    recalled: Mutex<HashMap<Inode, Vec<(Times, First)>>>,
 }
 
 fn inode(entry: &Entry) -> Inode {
@@ -80,10 +85,7 @@ fn inode(entry: &Entry) -> Inode {
     }
 }
 
-/// Size, modification time and change time.
-type Seen = (u64, (i64, u32), (i64, u32));
-
-fn stamp(entry: &Entry) -> Seen {
+fn times(entry: &Entry) -> Times {
     (entry.stamp.size, entry.stamp.mtime, entry.stamp.ctime)
 }
 
@@ -99,26 +101,22 @@ impl LinkTable {
         let mut inodes = self.lock();
         let full = inodes.len() >= INODES_MAX;
         let Some(known) = inodes.get_mut(&key) else {
+            if let Some(first) = self.recalled(&key, times(&entry)) {
+                return Claim::Link(entry, first);
+            }
             if full {
                 return Claim::CopyAlone(entry);
             }
             let known = Known {
                 state: State::Coming(entry.target_path(), Vec::new()),
-                stamp: stamp(&entry),
+                times: times(&entry),
                 names_left: entry.nlink.saturating_sub(1),
                 lane,
             };
             inodes.insert(key, known);
             return Claim::Copy(entry);
         };
-        if matches!(&known.state, State::There(first) if first.path == entry.target_path()) {
-            // An earlier run's copy of this very name, which is to be replaced: what is met later
-            // joins the new one.
-            known.state = State::Coming(entry.target_path(), Vec::new());
-            known.stamp = stamp(&entry);
-            return Claim::Copy(entry);
-        }
-        if known.stamp != stamp(&entry) {
+        if known.times != times(&entry) {
             return Claim::CopyAlone(entry);
         }
         known.names_left = known.names_left.saturating_sub(1);
@@ -145,7 +143,7 @@ impl LinkTable {
         }
         let known = inodes.entry(inode(entry)).or_insert_with(|| Known {
             state: State::There(first),
-            stamp: stamp(entry),
+            times: times(entry),
             names_left: entry.nlink,
             lane,
         });
@@ -158,19 +156,23 @@ impl LinkTable {
     /// Notes a name that an earlier run copied, before any name of this run is met. `dev` is where
     /// the tree is now; `stamp` is the source's as it was read.
     pub(crate) fn recall(&self, tree: usize, dev: u64, stamp: &journal::Stamp, first: First) {
-        let mut inodes = self.lock();
-        // How many of its names are still to come is not known, so it stays to the end: half of the
-        // room is for inodes that are met now.
-        if inodes.len() >= INODES_MAX / 2 {
+        let mut recalled = self.recalled.lock().unwrap_or_else(PoisonError::into_inner);
+        if recalled.len() >= INODES_MAX {
             return;
         }
         let ino = stamp.ino;
-        inodes.entry(Inode { tree, dev, ino }).or_insert(Known {
-            state: State::There(first),
-            stamp: (stamp.size, stamp.mtime, stamp.ctime),
-            names_left: u32::MAX,
-            lane: 0,
-        });
+        let times = (stamp.size, stamp.mtime, stamp.ctime);
+        let states = recalled.entry(Inode { tree, dev, ino }).or_default();
+        if states.iter().all(|(known, _)| *known != times) {
+            states.push((times, first));
+        }
+    }
+
+    fn recalled(&self, key: &Inode, times: Times) -> Option<First> {
+        let recalled = self.recalled.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut states = recalled.get(key)?.iter();
+        let (_, first) = states.find(|(known, _)| *known == times)?;
+        Some(first.clone())
     }
 
     /// Notes that the first name is durable; returns the names that waited for it. Does nothing

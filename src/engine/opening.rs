@@ -15,9 +15,9 @@ use super::log::Log;
 use super::recipe::{JOB_FILE, Recipe};
 use super::session::Session;
 use super::settle::settle;
-use super::standing::Copied;
+use super::standing::{Copied, found};
 use crate::error::{Error, ErrorKind, Side};
-use crate::journal::{self, Identity, JobHead, Likeness, Loaded, Record, Writer};
+use crate::journal::{self, Identity, JobHead, Likeness, Loaded, Record, Stamp, Writer};
 use crate::manifest::PROBLEMS_FILE;
 use crate::plan::{self, Recognised, Source, TargetPlace, identity};
 use crate::scan::Tree;
@@ -335,20 +335,29 @@ pub(super) fn recall_links(
         return Ok(());
     };
     let mut stager = target.stager("links")?;
-    for done in earlier.iter_done().filter(|done| done.linked) {
-        let Some(tree) = trees.iter().find(|tree| log.number_of(tree) == done.source) else {
-            continue;
-        };
-        let copied = Copied::of(&done);
-        if stager.vacancy(done.target_path).ok() != Some(Vacancy::File(copied.stamp)) {
-            continue;
+    let mut recall = |source, source_stamp: &Stamp, first: First| {
+        let tree = trees.iter().find(|tree| log.number_of(tree) == source);
+        let there = stager.vacancy(&first.path).ok().and_then(Vacancy::stamp);
+        if let Some(tree) = tree.filter(|_| there == first.stamp) {
+            links.recall(tree.index, tree.device, source_stamp, first);
         }
+    };
+    for done in earlier.iter_done().filter(|done| done.linked) {
+        let copied = Copied::of(&done);
         let first = First {
             path: done.target_path.to_vec(),
             digest: Some(copied.digest),
             stamp: Some(copied.stamp),
         };
-        links.recall(tree.index, tree.device, &done.source_stamp, first);
+        recall(done.source, &done.source_stamp, first);
+    }
+    for other in earlier.iter_other().filter(|other| other.linked) {
+        let first = First {
+            path: other.target_path.to_vec(),
+            digest: None,
+            stamp: Some(found(other.target_stamp)),
+        };
+        recall(other.source, &other.source_stamp, first);
     }
     Ok(())
 }

@@ -28,24 +28,23 @@ pub(super) fn settle(
     writer: &mut Writer,
     here: &dyn Fn(u32) -> bool,
 ) -> Result<bool, Error> {
-    let mut namings = earlier.unacknowledged().peekable();
-    if namings.peek().is_none() {
+    let namings: Vec<Naming<'_>> = earlier.unacknowledged().collect();
+    if namings.is_empty() {
         return Ok(false);
     }
     let mut settling = Settling {
         earlier,
         target,
         stager: target.stager("settle")?,
-        paths: Vec::new(),
     };
     let mut learnt = Vec::new();
-    for naming in namings {
-        learnt.extend(settling.settle(&naming, here(naming.source))?);
+    for naming in &namings {
+        learnt.extend(settling.settle(naming, here(naming.source))?);
     }
-    // Names before records, as ever.
-    if !seam::bug("settle-not-synced") {
-        target.settle(&settling.paths)?;
-    }
+    // Names before records, as ever. All of them: a run that was stopped before its sync may have
+    // taken one away, and until that is durable what is behind the name must stay as it is.
+    let paths: Vec<&[u8]> = namings.iter().map(|naming| naming.target_path).collect();
+    target.settle(&paths)?;
     for record in &learnt {
         writer.append(record, Instant::now())?;
     }
@@ -58,7 +57,6 @@ struct Settling<'a> {
     earlier: &'a Loaded,
     target: &'a dyn Target,
     stager: Box<dyn Stager>,
-    paths: Vec<&'a [u8]>,
 }
 
 impl<'a> Settling<'a> {
@@ -75,11 +73,14 @@ impl<'a> Settling<'a> {
             let named_again = naming.target_stamp.ino == stamp.ino;
             return self.settle_done(&done, stamp, named_again);
         }
+        let replaced = self.earlier.other_before(path);
+        if let Some(other) = replaced.filter(|other| found(other.target_stamp) == stamp) {
+            return Ok(Some(Record::Other(other)));
+        }
         if found(naming.target_stamp) != stamp {
             return Ok(None);
         }
-        self.paths.push(path);
-        if before.is_none() && is_here && self.take_back(path, stamp)? {
+        if before.is_none() && replaced.is_none() && is_here && self.take_back(path, stamp)? {
             return Ok(None);
         }
         let target_stamp = naming.target_stamp;
@@ -121,7 +122,6 @@ impl<'a> Settling<'a> {
         if stamp.size != done.target_stamp.size {
             return Ok(None);
         }
-        self.paths.push(path);
         if self.digest_of(path, stamp) == Some(done.digest) {
             let target_stamp = TargetStamp {
                 ino: stamp.ino,

@@ -6,7 +6,7 @@
 
 use super::log::lasting;
 use crate::digest::BlockValue;
-use crate::journal::{self, BlocksView, Done, Loaded};
+use crate::journal::{self, BlocksView, Done, Loaded, Other};
 use crate::scan::Entry;
 use crate::seam;
 use crate::target::{StageId, TargetStamp, Vacancy};
@@ -76,17 +76,11 @@ pub(crate) fn standing(
     if let Some(done) = earlier.done(path).or_else(|| earlier.done_before(path)) {
         return by_done(&done, source, entry, stamp);
     }
-    if let Some(other) = earlier.other(path) {
-        let same = other.source_stamp == lasting(entry.stamp, entry.dir.tree());
-        return if other.source != source || found(other.target_stamp) != stamp {
-            Standing::New
-        } else if same {
-            Standing::Other(stamp)
-        } else if other.source_stamp == journal::Stamp::default() {
-            Standing::Unknown
-        } else {
-            Standing::Changed
-        };
+    if let Some(other) = earlier.other(path).or_else(|| earlier.other_before(path)) {
+        return by_other(&other, source, entry, stamp);
+    }
+    if earlier.left_behind(path).map(found) == Some(stamp) {
+        return Standing::Unknown;
     }
     let looks_copied = (stamp.size, stamp.mtime) == (entry.stamp.size, entry.stamp.mtime);
     if earlier.has_gaps() && looks_copied && earlier.failed(path).is_none() {
@@ -110,6 +104,18 @@ fn by_done(done: &Done<'_>, source: u32, entry: &Entry, stamp: TargetStamp) -> S
     let same_source = done.source_stamp == lasting(entry.stamp, entry.dir.tree());
     if same_source || seam::bug("source-stamp-ignored") {
         Standing::Done(Copied::of(done))
+    } else {
+        Standing::Changed
+    }
+}
+
+fn by_other(other: &Other<'_>, source: u32, entry: &Entry, stamp: TargetStamp) -> Standing {
+    if other.source != source || found(other.target_stamp) != stamp {
+        Standing::New
+    } else if other.source_stamp == lasting(entry.stamp, entry.dir.tree()) {
+        Standing::Other(stamp)
+    } else if other.source_stamp == journal::Stamp::default() {
+        Standing::Unknown
     } else {
         Standing::Changed
     }

@@ -52,7 +52,8 @@ pub(super) struct Counts {
     pub(super) failed: u64,
 }
 
-/// The last said of a path: where, and in the bits that places leave free, how it was verified.
+/// The last said of a path: where, and in the bits that places leave free, how it was verified; of
+/// what was there before, whether that is in doubt.
 #[derive(Debug, Clone, Copy)]
 struct State(u64);
 
@@ -60,6 +61,15 @@ impl State {
     fn new(place: Place, grade: Option<Grade>) -> Self {
         let code = grade.map_or(0, Grade::code);
         Self(place.0 | u64::from(code) << Place::BITS)
+    }
+
+    /// Returns the state of what was there before something else was said of the path.
+    fn before(place: Place, is_in_doubt: bool) -> Self {
+        Self(place.0 | u64::from(is_in_doubt) << Place::BITS)
+    }
+
+    fn is_in_doubt(self) -> bool {
+        self.0 >> Place::BITS != 0
     }
 
     fn place(self) -> Place {
@@ -82,9 +92,9 @@ pub(super) struct Index {
     /// From a path to the [`State`] of it: its last record, [`Record::Blocks`] and
     /// [`Record::Verified`] aside.
     states: Table,
-    /// From a path to the [`Record::Done`] that the last [`Record::Naming`] or [`Record::Failed`] of
-    /// it overtook, or to a record of another kind if it overtook none. Only of paths that were named after they were
-    /// done: hardly any.
+    /// From a path to the [`State`] of what was published there last, if only [`Record::Naming`] and
+    /// [`Record::Failed`] came since, or to a record of another kind if nothing was. Only of paths
+    /// that were named or failed after something was published there: hardly any.
     before: Table,
     runs: Runs,
     /// The last record of each source, by its number.
@@ -166,23 +176,29 @@ impl Index {
         if let Some(old) = old {
             self.unacknowledged.remove(&old.0);
         }
-        match record {
+        let has_failed = match record {
             Record::Naming(_) => {
                 self.unacknowledged.insert(place.0);
+                false
             }
-            Record::Failed(_) => {}
-            _ => return Ok(()),
-        }
-        let before = match (old, old_record) {
-            (Some(old), Some(Record::Done(_))) => old,
-            // What that one overtook may still be there.
-            (_, Some(Record::Naming(_) | Record::Failed(_))) => return Ok(()),
-            // Its own place is that of no Done.
-            _ if self.before.find(hash, is_it).is_some() => place,
+            Record::Failed(_) => true,
             _ => return Ok(()),
         };
-        let before = State::new(before, None).non_zero()?;
-        self.before.put(dir, hash, before, is_it).map(drop)
+        let is_it = |state| is_of(segments, State(state).place(), path);
+        let known = self.before.find(hash, is_it).map(|it| State(it.get()));
+        let before = match (old, old_record) {
+            (Some(old), Some(Record::Done(_) | Record::Other(_))) => State::before(old, has_failed),
+            // What that one overtook may still be there.
+            (_, Some(Record::Naming(_) | Record::Failed(_))) => match known {
+                Some(known) if has_failed => State::before(known.place(), true),
+                _ => return Ok(()),
+            },
+            // Its own place is that of nothing published.
+            _ if known.is_some() => State::before(place, false),
+            _ => return Ok(()),
+        };
+        self.before.put(dir, hash, before.non_zero()?, is_it)?;
+        Ok(())
     }
 
     fn verify(
@@ -194,7 +210,8 @@ impl Index {
         let hash = self.hasher.hash(verified.target_path);
         let is_done = |state| {
             matches!(segments.record(State(state).place()),
-                Some(Record::Done(done)) if done.target_path == verified.target_path)
+                Some(Record::Done(done)) if done.target_path == verified.target_path
+                    && done.target_stamp.ino == verified.target_ino)
         };
         let Some(state) = self.states.find(hash, is_done) else {
             return Ok(());
@@ -229,12 +246,18 @@ impl Index {
         self.find(segments, path)?.grade()
     }
 
-    /// Returns the record that the last [`Record::Naming`] of `path` overtook if that, and nothing
-    /// else, is a [`Record::Done`]. Means something only while that is the last said of it.
-    pub(super) fn before<'a>(&self, segments: &'a Segments, path: &[u8]) -> Option<Record<'a>> {
+    /// Returns the record of what was published under `path` last, if only [`Record::Naming`] and
+    /// [`Record::Failed`] came since, and whether the latter did. Means something only while one of
+    /// them is the last said of it.
+    pub(super) fn before<'a>(
+        &self,
+        segments: &'a Segments,
+        path: &[u8],
+    ) -> Option<(Record<'a>, bool)> {
         let hash = self.hasher.hash(path);
-        let is_it = |place| is_of(segments, Place(place), path);
-        segments.record(Place(self.before.find(hash, is_it)?.get()))
+        let is_it = |state| is_of(segments, State(state).place(), path);
+        let state = State(self.before.find(hash, is_it)?.get());
+        Some((segments.record(state.place())?, state.is_in_doubt()))
     }
 
     /// Returns the blocks recorded for paths, and the hash to look for `path` with.

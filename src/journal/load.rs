@@ -70,7 +70,8 @@ pub fn open_with(
     Ok((load.finish(&end), writer))
 }
 
-/// Loads the journal in the folder `dir` and changes nothing. The caller holds the target's lock.
+/// Loads the journal in the folder `dir` and changes nothing. The caller holds the target's lock
+/// until this returns; what is trusted then is never changed or cut, whoever goes on with it.
 ///
 /// `scratch` is a directory for the index of a long journal, whose file has no name; the folder
 /// itself will do where it can be written to.
@@ -394,14 +395,14 @@ mod tests {
                     first_block: 0,
                     values: &[[7; 32]],
                 });
-                let dir = Record::Other(Other {
+                let other = Record::Other(Other {
                     source,
                     target_path,
                     source_stamp: Stamp::default(),
                     target_stamp: TargetStamp::default(),
                     linked: false,
                 });
-                let last = if n % 3 == 0 { dir } else { failed.clone() };
+                let last = if n % 3 == 0 { other } else { failed.clone() };
                 [failed, blocks, last].into_iter().for_each(&mut *append);
             }
         });
@@ -436,6 +437,7 @@ mod tests {
                 let verified = Record::Verified(Verified {
                     source,
                     target_path,
+                    target_ino: 0,
                     grade: Grade::Near,
                 });
                 let naming = Record::Naming(Naming {

@@ -8,6 +8,7 @@ use super::frame::{Frame, HEADER_LEN};
 use super::index::Index;
 use super::record::{
     Blocks, Done, End, Failed, Grade, JobHead, Naming, Other, Record, Source, Stage, Stamp,
+    TargetStamp,
 };
 use super::runs::Runs;
 use super::segment::{Place, Segments};
@@ -42,7 +43,7 @@ impl Tail {
 ///
 /// Records come straight from the mapped file. Each is checked against its tag whenever it is
 /// looked up, so a medium that answers differently the second time makes a record vanish, not
-/// change. The lock of the target must be held as long as this lives.
+/// change. It lives on without the target's lock: a journal is only ever appended to.
 pub struct Loaded {
     job: JobHead,
     segments: Segments,
@@ -141,15 +142,42 @@ impl Loaded {
         }
     }
 
-    /// Returns the file that may still be there under `target_path` though something else was said
-    /// of it since: the last one that was done, if only namings and failures followed.
+    /// Returns the file that is still there under `target_path` if what [`naming`](Self::naming)
+    /// answers did not come about: the last one that was done, unless something other than a
+    /// further naming came between.
     pub fn done_before(&self, target_path: &[u8]) -> Option<Done<'_>> {
-        match self.index.state(&self.segments, target_path)? {
-            (_, Record::Naming(_) | Record::Failed(_)) => {}
-            _ => return None,
-        }
-        match self.index.before(&self.segments, target_path)? {
+        match self.before(target_path)? {
             Record::Done(done) => Some(done),
+            _ => None,
+        }
+    }
+
+    /// Returns the symlink or special file that is still there under `target_path`, as
+    /// [`done_before`](Self::done_before) does the file.
+    pub fn other_before(&self, target_path: &[u8]) -> Option<Other<'_>> {
+        match self.before(target_path)? {
+            Record::Other(other) => Some(other),
+            _ => None,
+        }
+    }
+
+    fn before(&self, target_path: &[u8]) -> Option<Record<'_>> {
+        self.naming(target_path)?;
+        let (record, is_in_doubt) = self.index.before(&self.segments, target_path)?;
+        (!is_in_doubt).then_some(record)
+    }
+
+    /// Returns what was published under `target_path` last, if all that was said of it since is that
+    /// it failed, or was about to get another file: it is ours if it is there, and nobody says that
+    /// it is right.
+    pub fn left_behind(&self, target_path: &[u8]) -> Option<TargetStamp> {
+        let (_, last) = self.index.state(&self.segments, target_path)?;
+        if !matches!(last, Record::Naming(_) | Record::Failed(_)) {
+            return None;
+        }
+        match self.index.before(&self.segments, target_path)?.0 {
+            Record::Done(done) => Some(done.target_stamp),
+            Record::Other(other) => Some(other.target_stamp),
             _ => None,
         }
     }

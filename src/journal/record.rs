@@ -155,14 +155,16 @@ impl Grade {
     }
 }
 
-/// A file that was read back. Counts for the [`Done`] that is the last said of its path, and says
-/// nothing when something else is.
+/// A file that was read back. Counts for the [`Done`] that is the last said of its path if that is of
+/// the same inode, and says nothing otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Verified<'a> {
     /// Which source it came from.
     pub source: u32,
     /// Its path relative to TARGET; at most [`PATH_LEN_MAX`](super::PATH_LEN_MAX).
     pub target_path: &'a [u8],
+    /// Inode number of the file that was read.
+    pub target_ino: u64,
     /// How it was read.
     pub grade: Grade,
 }
@@ -230,7 +232,8 @@ pub struct Failed<'a> {
     pub reason: &'a str,
 }
 
-/// A symlink or a special file that is durable under its final name.
+/// A symlink or a special file that is durable under its final name; with a source stamp of zeros,
+/// anything of ours that is durable there and is to be replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Other<'a> {
     /// Which source it came from.

@@ -16,13 +16,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
+use super::lock::{lock, trust};
 use super::record::RecordWriter;
 use super::sweep::{clear_stage, each_staged, list, prune_stage, sweep};
 use crate::beneath;
 use crate::error::{Error, ErrorKind, Side};
+use crate::seam;
 
 /// Name of the private folder in a target.
 pub const HOME: &str = ".inhaul";
@@ -190,7 +192,7 @@ impl HomeLock {
         sweep(dir.as_fd(), &job_name)
             .map_err(|errno| fail("sweep what an earlier run left", errno))?;
         // The journal knows staged files by folder and number: no later run may use either again.
-        let run = if goes_on {
+        let run = if goes_on && !seam::bug("stage-names-come-again") {
             format!(".{:016x}", RandomState::new().build_hasher().finish())
         } else {
             String::new()
@@ -460,33 +462,6 @@ fn linked_job(home: BorrowedFd<'_>, link: &str) -> Result<(String, OwnedFd), Err
 fn job_named(home: BorrowedFd<'_>, name: &str) -> Result<(String, OwnedFd), Errno> {
     beneath::check_name(name.as_bytes())?;
     open_dir(home, name).map(|job| (name.to_owned(), job))
-}
-
-/// Refuses a private folder that somebody else made or can write to.
-fn trust(dir: BorrowedFd<'_>, label: &Path) -> Result<(), Error> {
-    let stat = rustix::fs::fstat(dir).map_err(|e| record_error(label, "look at", e))?;
-    let mine = stat.st_uid == rustix::process::geteuid().as_raw();
-    if mine && stat.st_mode & 0o022 == 0 {
-        return Ok(());
-    }
-    let what = "the folder belongs to somebody else, or others may write to it; \
-                what is staged there could be swapped";
-    Err(Error::new(ErrorKind::Refused, Side::Record, label, what))
-}
-
-fn lock(dir: BorrowedFd<'_>, label: &Path) -> Result<OwnedFd, Error> {
-    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let path = label.join("lock");
-    let file = rustix::fs::openat(dir, "lock", flags, Mode::RUSR | Mode::WUSR)
-        .map_err(|errno| record_error(&path, "open the lock", errno))?;
-    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
-        Err(Errno::WOULDBLOCK) => {
-            let what = "another inhaul is writing to this target";
-            Err(Error::new(ErrorKind::Locked, Side::Record, path, what))
-        }
-        Err(errno) => Err(record_error(&path, "lock", errno)),
-    }
 }
 
 /// Makes `YYYYMMDD-HHMMSS-xxxx`: sorts by time, and two runs in one second still differ.

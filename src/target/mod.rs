@@ -11,6 +11,7 @@ mod fs_type;
 mod home;
 mod inode;
 mod local;
+mod lock;
 mod null;
 pub(crate) mod protocol;
 mod publish;
@@ -216,7 +217,7 @@ pub trait Target: Debug + Send + Sync {
     fn syncs_whole(&self) -> bool;
 
     /// Removes a published file whose bytes turned out to be wrong. Does nothing if something else
-    /// has its name by now.
+    /// has its name by now, or it was changed: it has another stamp then.
     ///
     /// # Durability
     /// Durable after [`settle`](Self::settle), the next `publish` or `close`.
@@ -225,7 +226,8 @@ pub trait Target: Debug + Send + Sync {
     /// When the name cannot be removed: then wrong bytes have a final name, and the run must say so.
     fn withdraw(&self, path: &[u8], stamp: TargetStamp) -> Result<(), Error>;
 
-    /// Makes it durable that the names at `paths` were taken away: withdrawn, or taken back.
+    /// Makes durable what became of the names at `paths`: given, withdrawn, or taken back, by this run
+    /// or an earlier one.
     ///
     /// # Errors
     /// `TargetSync`, which is final.
@@ -308,7 +310,7 @@ pub trait Stager: Debug + Send {
     ) -> Result<bool, Error>;
 
     /// Takes a file that got its name but was never acknowledged back to where it was staged.
-    /// Returns false, and changes nothing, unless it has this stamp.
+    /// Returns false, and changes nothing, unless it has this stamp and that place is free.
     ///
     /// # Durability
     /// None before [`Target::settle`]: after a power cut it may have its name again, so nothing of

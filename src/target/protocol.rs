@@ -84,7 +84,7 @@ impl Protocol {
             .collect();
         let named = named.iter().map(|sealed| sealed.target_path.as_slice());
         let synced = self
-            .sync_dirs(steps, named)
+            .sync_dirs(named, &|dir| steps.sync_dir(dir))
             .and_then(|()| self.sync_all(steps));
         if let Err(errno) = synced {
             for (answer, sealed) in answers.iter_mut().zip(batch) {
@@ -105,14 +105,21 @@ impl Protocol {
         batch.iter().map(name).collect()
     }
 
-    /// Makes it durable that the names at `paths` were taken away.
+    /// Makes durable what became of the names at `paths`. A directory that is not there any more has
+    /// none.
     pub(crate) fn settle(&self, steps: &dyn Steps, paths: &[&[u8]]) -> Result<(), Error> {
-        self.sync_dirs(steps, paths.iter().copied())
-            .and_then(|()| self.sync_all(steps))
-            .map_err(|errno| {
-                let what = "make durable what was taken away";
-                Error::target_sync(&self.label, what, errno)
-            })
+        if seam::bug("settle-not-synced") {
+            return Ok(());
+        }
+        self.sync_dirs(paths.iter().copied(), &|dir| match steps.sync_dir(dir) {
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::XDEV) => Ok(()),
+            answer => answer,
+        })
+        .and_then(|()| self.sync_all(steps))
+        .map_err(|errno| {
+            let what = "make durable what was settled";
+            Error::target_sync(&self.label, what, errno)
+        })
     }
 
     /// Asks the witness whether anything was lost since before the first write.
@@ -153,8 +160,8 @@ impl Protocol {
     /// Syncs every directory that got a name, where syncing the whole does not.
     fn sync_dirs<'p>(
         &self,
-        steps: &dyn Steps,
         named: impl Iterator<Item = &'p [u8]>,
+        sync: &dyn Fn(&[u8]) -> Result<(), Errno>,
     ) -> Result<(), Errno> {
         if !self.sync_each || seam::bug("no-dir-sync") {
             return Ok(());
@@ -173,9 +180,7 @@ impl Protocol {
             .chain([&b""[..]])
             .collect();
         for dir in all {
-            steps
-                .sync_dir(dir)
-                .inspect_err(|_| self.lost.store(true, SeqCst))?;
+            sync(dir).inspect_err(|_| self.lost.store(true, SeqCst))?;
         }
         Ok(())
     }

@@ -320,11 +320,17 @@ impl Stager for LocalStager {
                 return Ok(false);
             }
             // The number was its own, and nobody else's since.
-            rustix::fs::renameat(&dir, name, thread?, &number).map(|()| true)
+            let thread = thread?;
+            match rustix::fs::statat(&thread, &number, AtFlags::SYMLINK_NOFOLLOW) {
+                Err(Errno::NOENT) => {}
+                _ => return Ok(false),
+            }
+            rustix::fs::renameat(&dir, name, thread, &number).map(|()| true)
         });
         match moved {
             Ok(moved) => Ok(moved),
-            Err(Errno::NOENT) => Ok(false),
+            // Its folder is gone; or a power cut has left it both names, as some file systems can.
+            Err(Errno::NOENT | Errno::EXIST) => Ok(false),
             Err(errno) => Err(self.error(path, "take back what was never acknowledged", errno)),
         }
     }

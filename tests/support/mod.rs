@@ -12,9 +12,12 @@ pub(crate) mod cgroup;
 pub(crate) mod deep;
 pub(crate) mod dice;
 pub(crate) mod judge;
+pub(crate) mod lab;
+pub(crate) mod marked;
 pub(crate) mod mounts;
 pub(crate) mod odd;
 pub(crate) mod program;
+pub(crate) mod sentinel;
 pub(crate) mod tree;
 
 use std::ffi::OsStr;

@@ -223,12 +223,23 @@ impl Running {
         }
     }
 
-    fn text(&self) -> String {
-        use std::os::unix::fs::FileExt;
-        let mut bytes = vec![0; 1 << 16];
-        let count = self.stderr.read_at(&mut bytes, 0).unwrap_or(0);
-        String::from_utf8_lossy(&bytes[..count]).into_owned()
+    /// Returns the file that it writes its standard output to, for [`so_far`].
+    pub(crate) fn stdout_file(&self) -> File {
+        self.stdout.try_clone().unwrap()
     }
+
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&so_far(&self.stderr)).into_owned()
+    }
+}
+
+/// Returns what is in a file that another process writes, without moving where it writes.
+pub(crate) fn so_far(file: &File) -> Vec<u8> {
+    use std::os::unix::fs::FileExt;
+    let len = file.metadata().unwrap().len();
+    let mut bytes = vec![0; usize::try_from(len).unwrap()];
+    file.read_exact_at(&mut bytes, 0).unwrap();
+    bytes
 }
 
 fn code_of(status: ExitStatus) -> i32 {

@@ -9,14 +9,12 @@ use super::backend::SimBackend;
 use super::crew::{Crew, Queues};
 use super::records;
 use super::target::SimTarget;
-use super::tree::SourceTree;
 use super::world::Shared;
 use crate::buffer::Credits;
 use crate::digest::{Hash, HashPool};
 use crate::engine::context::Context;
 use crate::engine::copy::Pass;
 use crate::engine::feed::{Feed, LaneWaker};
-use crate::engine::job::Existing;
 use crate::engine::lane::{Depth, Lane, Outlets, Parts};
 use crate::engine::ledger::Ledger;
 use crate::engine::limit::Limiter;
@@ -25,9 +23,11 @@ use crate::engine::log::Log;
 use crate::engine::opening::{kept_staged, recall_links};
 use crate::engine::outcomes::Outcomes;
 use crate::engine::session::{Session, Silent};
+use crate::engine::settle::settle;
 use crate::engine::telemetry::{LaneCounters, LaneView, Telemetry};
 use crate::engine::writers::Writers;
 use crate::error::Error;
+use crate::journal::{Loaded, Writer};
 use crate::scan::{Entry, Filter, Finished, Order, Tree, WalkOptions};
 use crate::seam;
 use crate::target::{Policy, Target};
@@ -65,10 +65,7 @@ impl Said {
 
 /// Notes acknowledgements, and checks them.
 #[derive(Debug)]
-struct SimLedger {
-    world: Shared,
-    tree: Arc<SourceTree>,
-}
+struct SimLedger(Shared);
 
 impl Ledger for SimLedger {
     fn committed(
@@ -77,14 +74,7 @@ impl Ledger for SimLedger {
         digest: Option<&Hash>,
         _existing: Option<&[u8]>,
     ) -> Result<(), Error> {
-        let path = entry.target_path();
-        let version = &self.tree.items[&path];
-        let mut world = self.world.lock();
-        if digest != version.digest.as_ref() {
-            let path = String::from_utf8_lossy(&path);
-            world.violated(format!("{path} is listed with a wrong digest: {digest:?}"));
-        }
-        world.acknowledge(&path, version);
+        self.0.lock().acknowledge(entry, digest);
         Ok(())
     }
 }
@@ -114,10 +104,15 @@ fn pass(
     setup: Setup,
     pass: Pass,
 ) -> Result<Option<Said>, Error> {
-    let (source, stop) = {
+    let (source, stop, existing) = {
         let mut here = world.lock();
         here.note(format_args!("-- {pass:?} pass"));
-        (Arc::clone(&here.tree), Arc::clone(&here.stop))
+        here.heard = here.disk.errors;
+        (
+            Arc::clone(&here.tree),
+            Arc::clone(&here.stop),
+            here.existing,
+        )
     };
     let view = LaneView {
         name: "sim".to_owned(),
@@ -129,15 +124,13 @@ fn pass(
         stop,
         observer: Arc::new(Silent),
     };
-    let (loaded, writer) = records::open(world)?;
-    if let Some(loaded) = &loaded {
-        world.lock().check_journal(loaded);
-    }
-    let target = Arc::new(SimTarget::open(world));
+    let (target, loaded, writer) = open(world)?;
     let continues = pass == Pass::First;
+    let kept = kept_staged(loaded.as_ref().filter(|_| continues));
     if !seam::bug("stage-not-swept") {
-        target.sweep(&kept_staged(loaded.as_ref().filter(|_| continues)));
+        target.sweep(&kept);
     }
+    world.lock().check_stage(&kept);
     let log = Arc::new(Log::new(writer, loaded, vec![0], continues));
     let (finisher, finished) = bounded(ROOM);
     let tree = source.open(finisher);
@@ -151,27 +144,25 @@ fn pass(
         links: Some(links),
         hash,
         limit: Limiter::new(None),
-        existing: Existing::Refuse,
+        existing,
         policy: Policy {
             setid: true,
             caps: false,
             owner: false,
         },
-        special: false,
+        special: true,
         copies: true,
         target_identity: None,
         interrupted: false.into(),
         lost: OnceLock::new(),
         log: Some(Arc::clone(&log)),
+        examiner: None,
         sync_blocks: setup.sync_blocks,
         expected: None,
         evidence: None,
         may_try_again: pass == Pass::First,
     };
-    let mut ledger = SimLedger {
-        world: world.clone(),
-        tree: source,
-    };
+    let mut ledger = SimLedger(world.clone());
     let queue = Queue { jobs, finished };
     let counters = &telemetry.lanes[0].counters;
     let entries = listed(world, &context, counters, &tree);
@@ -192,6 +183,26 @@ fn pass(
         return Ok(None);
     }
     end(&context, &target, &log).map(Some)
+}
+
+/// Opens the job, as `opening` does: the journal, the target, what is to be settled first.
+fn open(world: &Shared) -> Result<(Arc<SimTarget>, Option<Loaded>, Writer), Error> {
+    let (mut loaded, mut writer) = records::open(world)?;
+    let target = Arc::new(SimTarget::open(world, loaded.is_some()));
+    if let Some(earlier) = &loaded {
+        let mut here = world.lock();
+        here.check_journal(earlier);
+        here.rot(earlier);
+        drop(here);
+        if settle(earlier, &*target, &mut writer, &|_| true)? {
+            drop((loaded.take(), writer));
+            (loaded, writer) = records::open(world)?;
+        }
+    }
+    if let Some(earlier) = &loaded {
+        world.lock().check_journal(earlier);
+    }
+    Ok((target, loaded, writer))
 }
 
 /// Ends a run, as `copy` does: the witness, then the journal.

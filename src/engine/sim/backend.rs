@@ -67,7 +67,10 @@ impl<'r> SimBackend<'r> {
         let mut crew = crew.lock().unwrap_or_else(PoisonError::into_inner);
         match crew.choose(!self.flights.is_empty()) {
             None => return false,
-            Some(Who::Disk) => done.push(self.complete()),
+            Some(Who::Disk) => {
+                done.push(self.complete());
+                self.world.lock().between_steps();
+            }
             Some(who) => crew.step(who),
         }
         true

@@ -128,7 +128,7 @@ impl<'r> Crew<'r> {
             }
         }
         let mut here = self.world.lock();
-        here.write_back();
+        here.between_steps();
         let is_late = here.rng.chance(50);
         drop(here);
         if is_late {

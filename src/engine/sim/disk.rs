@@ -157,6 +157,18 @@ impl Disk {
         self.pending.push(change);
     }
 
+    /// Gives an inode a name for good, whoever had it: somebody else's doing.
+    pub(super) fn place(&mut self, path: &[u8], ino: Ino) {
+        self.names.insert(path.to_vec(), ino);
+        self.durable.insert(path.to_vec(), ino);
+    }
+
+    /// Takes a name away for good: somebody else's doing.
+    pub(super) fn take(&mut self, path: &[u8]) {
+        self.names.remove(path);
+        self.durable.remove(path);
+    }
+
     /// Makes everything durable; with `lossy`, loses some of the dirty pages for good and commits
     /// no name.
     pub(super) fn sync_all(&mut self, mut lossy: Option<&mut Rng>) {

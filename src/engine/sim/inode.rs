@@ -244,6 +244,17 @@ impl Inode {
         }
     }
 
+    /// Lets a page that was synced long ago be something else.
+    pub(super) fn rot(&mut self, index: usize) {
+        let page = self.durable.page(index).as_ref();
+        let mut page = page.map_or([0; super::content::PAGE], |page| **page);
+        page[0] ^= 1;
+        let page = Some(Arc::new(page));
+        self.now.set_page(index, page.clone());
+        self.durable.set_page(index, page);
+        self.good = None;
+    }
+
     /// Reads past the cache: what is clean comes from the medium.
     pub(super) fn read_medium(&self, offset: u64, buffer: &mut [u8]) -> usize {
         let mut seen = self.now.clone();

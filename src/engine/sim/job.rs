@@ -5,10 +5,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::attempt::{Said, Setup, attempt};
+use super::disk::Path;
 use super::rng::Rng;
-use super::tree::{SourceTree, Trees};
+use super::tree::{SourceTree, Trees, scratch};
 use super::world::{Crash, Odds, Shared, Violation};
 use crate::buffer::{Arena, Credits};
+use crate::engine::job::Existing;
 use crate::engine::lane::Depth;
 
 /// Attempts that may be killed or fail before one has to succeed.
@@ -31,12 +33,21 @@ pub(super) struct Tally {
     pub(super) sum: u64,
 }
 
+/// When a process ends before its time.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Cut {
+    /// At this operation, counted from where it began.
+    pub(super) op: u64,
+    /// Whether it is killed; the power goes otherwise.
+    pub(super) is_kill: bool,
+}
+
 /// How a job is run.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Plan {
     pub(super) seed: u64,
-    /// Cut the power of the first attempt at this operation, and let nothing else go wrong.
-    pub(super) crash_at: Option<u64>,
+    /// Nothing goes wrong but this, in the first attempts one after the other.
+    pub(super) cuts: Option<[Option<Cut>; 2]>,
     /// Which tree; any if not said.
     pub(super) tree: Option<usize>,
     pub(super) traced: bool,
@@ -53,20 +64,39 @@ struct Job {
     rng: Rng,
     credits: Credits,
     plan: Plan,
+    /// Whether somebody changes the source.
+    changes: bool,
+    /// Whether somebody works in the target.
+    meddles: bool,
     tally: Tally,
 }
 
 /// Runs one job.
 pub(super) fn run(trees: &Trees, plan: Plan) -> Result<Tally, Failure> {
     let mut rng = Rng::new(plan.seed.rotate_left(17));
-    let tree = plan.tree.unwrap_or_else(|| rng.below(trees.all.len()));
-    let tree: Arc<SourceTree> = Arc::clone(&trees.all[tree]);
+    let kind = plan.tree.unwrap_or_else(|| rng.below(trees.all.len()));
     let slots = rng.pick(&[3, 4, 8]);
+    let is_calm = plan.cuts.is_some();
+    let changes = rng.chance(250) && !is_calm;
+    let meddles = rng.chance(250) && !is_calm;
+    // Only a source of its own can be changed.
+    let home = changes.then(scratch);
+    let tree = match &home {
+        Some(home) => Arc::new(SourceTree::make(kind, home.path())),
+        None => Arc::clone(&trees.all[kind]),
+    };
+    let world = Shared::new(plan.seed, tree, plan.traced);
+    if meddles {
+        use Existing::{Overwrite, Refuse, Skip};
+        world.lock().existing = rng.pick(&[Refuse, Refuse, Overwrite, Skip]);
+    }
     let mut job = Job {
-        world: Shared::new(plan.seed, tree, plan.traced),
+        world,
         rng,
         credits: Arena::new(slots).unwrap().lend(slots).unwrap(),
         plan,
+        changes,
+        meddles,
         tally: Tally::default(),
     };
     let outcome = catch_unwind(AssertUnwindSafe(|| job.run()));
@@ -93,29 +123,65 @@ fn describe(payload: &(dyn Any + Send)) -> String {
 
 impl Job {
     fn run(&mut self) {
-        let restless = match self.plan.crash_at {
-            Some(_) => 1,
+        let restless = match self.plan.cuts {
+            Some(cuts) => cuts.iter().flatten().count(),
             None => self.rng.below(ATTEMPTS_MAX + 1),
         };
         for number in 0..restless {
-            let (odds, crash_after) = self.luck();
-            if let End::Said(said) = self.attempt(number, odds, crash_after)
+            let (odds, cut) = self.luck(number);
+            if let End::Said(said) = self.attempt(number, odds, cut)
                 && said.success
             {
                 return self.check_whole();
             }
+            self.between_attempts();
         }
         // Write-back errors of the runs before are old news: somebody has heard of them by now.
         self.world.lock().disk.tell_all();
-        let last = self.attempt(restless, Odds::default(), None);
-        match last {
-            End::Said(said) if said.success => self.check_whole(),
-            End::Said(said) => {
-                let what = format!("nothing went wrong, yet it failed: {:?}", said.problems);
-                self.world.lock().violated(what);
+        let mut said = self.last_attempt(restless);
+        let in_the_way = self.world.lock().in_the_way();
+        if !said.success && self.is_all_about(&said, &in_the_way) {
+            self.world.lock().clear_the_way();
+            said = self.last_attempt(restless + 1);
+        }
+        if !said.success {
+            let what = format!("nothing went wrong, yet it failed: {:?}", said.problems);
+            self.world.lock().violated(what);
+        }
+        self.check_whole();
+    }
+
+    /// Lets others do what they do while no run goes on.
+    fn between_attempts(&mut self) {
+        let mut world = self.world.lock();
+        if self.changes && self.rng.chance(300) {
+            for _ in 0..self.rng.between(1, 4) {
+                world.change_source(false);
             }
+        }
+        if self.meddles && self.rng.chance(500) {
+            world.meddle();
+        }
+        world.check_all();
+    }
+
+    /// Runs an attempt that nothing disturbs.
+    fn last_attempt(&mut self, number: usize) -> Said {
+        match self.attempt(number, Odds::default(), None) {
+            End::Said(said) => said,
             End::Crashed => unreachable!("nobody cut the power"),
         }
+    }
+
+    /// Returns whether a run complains of nothing but these names, which are taken.
+    fn is_all_about(&self, said: &Said, taken: &[Path]) -> bool {
+        let tree = Arc::clone(&self.world.lock().tree);
+        let taken: Vec<String> = taken
+            .iter()
+            .map(|path| format!("{}: ", tree.real(path).display()))
+            .collect();
+        let is_taken = |problem: &String| taken.iter().any(|path| problem.starts_with(path));
+        !said.problems.is_empty() && said.problems.iter().all(is_taken)
     }
 
     /// Checks the target of a run that reports success, and what its journal says.
@@ -123,21 +189,14 @@ impl Job {
         let loaded = super::records::read(&self.world);
         let mut world = self.world.lock();
         world.check_journal(&loaded);
-        world.check_whole();
-        let files = world.tree.items.iter();
-        let missing = files
-            .filter(|(_, version)| version.digest.is_some())
-            .find(|(path, _)| loaded.done(path).is_none());
-        if let Some((path, _)) = missing {
-            let what = format!("the journal lacks {}", super::check::show(path));
-            world.violated(what);
-        }
+        world.check_whole(&loaded);
+        world.check_foreign();
     }
 
     /// Draws what goes wrong in an attempt, and when the power goes.
-    fn luck(&mut self) -> (Odds, Option<u64>) {
-        if self.plan.crash_at.is_some() {
-            return (Odds::default(), self.plan.crash_at);
+    fn luck(&mut self, number: usize) -> (Odds, Option<Cut>) {
+        if let Some(cuts) = self.plan.cuts {
+            return (Odds::default(), cuts[number]);
         }
         let rng = &mut self.rng;
         // Few kinds of trouble at a time, each often enough to show what it does.
@@ -154,19 +213,26 @@ impl Job {
             write_back: odds(&[50, 300]),
             write_back_error: odds(&[20]),
             stop: odds(&[5]),
+            change: if self.changes { odds(&[5, 20]) } else { 0 },
+            intrude: if self.meddles { odds(&[5, 20]) } else { 0 },
+            rot: odds(&[500]),
         };
-        let crash = (!rng.chance(200)).then(|| {
+        let cut = (!rng.chance(200)).then(|| {
             let most = rng.pick(&[20, 100, 400, 400]);
-            1 + u64::try_from(rng.below(most)).unwrap()
+            Cut {
+                op: 1 + u64::try_from(rng.below(most)).unwrap(),
+                is_kill: rng.chance(200),
+            }
         });
-        (odds, crash)
+        (odds, cut)
     }
 
-    fn attempt(&mut self, number: usize, odds: Odds, crash_after: Option<u64>) -> End {
+    fn attempt(&mut self, number: usize, odds: Odds, cut: Option<Cut>) -> End {
         self.tally.attempts += 1;
         let mut world = self.world.lock();
         world.odds = odds;
-        world.crash_after(crash_after, self.rng.chance(200));
+        world.attempt += 1;
+        world.crash_after(cut);
         let tree = world.tree.name;
         world.note(format_args!("== attempt {number}, on {tree}: {odds:?}"));
         drop(world);

@@ -10,15 +10,20 @@
 
 mod attempt;
 mod backend;
+mod bugs;
+mod change;
 mod check;
 mod content;
 mod crew;
 mod disk;
 mod inode;
 mod job;
+mod maker;
+mod meddle;
 mod records;
 mod rng;
 mod stager;
+mod sweep;
 mod target;
 mod tests;
 mod tree;

@@ -8,13 +8,20 @@ use std::time::Instant;
 
 use rustix::io::Errno;
 
+use super::check::is_final;
+use super::content::PAGE;
 use super::disk::Path;
 use super::inode::Form;
+use super::target::staged_path;
 use super::world::{Shared, World};
+use crate::digest::BLOCK_LEN;
 use crate::error::{Error, ErrorKind};
 use crate::journal::{
     self, Identity, JOURNAL_FILE, JobHead, Loaded, Medium, Record, Source, Writer,
 };
+
+/// Pages in a block.
+const PAGES: usize = (BLOCK_LEN as usize) / PAGE;
 
 /// Folder of the journal on the simulated disk.
 const FOLDER: &[u8] = b".inhaul/job";
@@ -113,6 +120,29 @@ impl World {
             there.st_ino == stat.st_ino
         });
         path_of(&found.expect("a segment has a name"))
+    }
+
+    /// Lets what is staged rot where that is noticed: in the blocks that were synced last.
+    pub(super) fn rot(&mut self, loaded: &Loaded) {
+        let mut staged: Vec<_> = loaded.staged().collect();
+        staged.sort_by_key(|blocks| blocks.target_path);
+        for blocks in staged {
+            let thread = String::from_utf8_lossy(blocks.stage.thread);
+            let path = staged_path(&thread, blocks.stage.number);
+            let view = loaded.blocks(blocks.target_path);
+            let last = view.and_then(|view| view.slices().last());
+            let (Some(ino), Some((first, values))) = (self.disk.find(&path), last) else {
+                continue;
+            };
+            let has_name = self.disk.names_of(ino).iter().any(|path| is_final(path));
+            if ino == blocks.stage_ino && !has_name && self.fault(|odds| odds.rot, "the medium") {
+                let first = usize::try_from(first).unwrap() * PAGES;
+                let behind = first + values.len() * PAGES;
+                let behind = behind.min(self.disk.inode(ino).now.pages());
+                let page = self.rng.between(first, behind - 1);
+                self.disk.examine(ino).rot(page);
+            }
+        }
     }
 
     /// Makes the real files what the simulated disk has kept.

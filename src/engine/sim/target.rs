@@ -13,6 +13,7 @@ use super::stager::SimStager;
 use super::world::{Held, Shared, World};
 use crate::error::{Error, ErrorKind, Side};
 use crate::scan::{Attributes, as_path};
+use crate::seam;
 use crate::target::protocol::{Protocol, Steps};
 use crate::target::{Applied, Sealed, Stager, Target, TargetStamp};
 
@@ -49,14 +50,21 @@ pub(super) struct SimTarget {
     /// Write-back errors that the two descriptors for syncs have told.
     sync: Mutex<u64>,
     witness: Mutex<u64>,
+    /// What the names of this run's staging folders end with.
+    run: String,
     link_number: AtomicU64,
 }
 
 impl SimTarget {
-    /// Opens the target, as a process does that has just started.
-    pub(super) fn open(world: &Shared) -> Self {
+    /// Opens the target, as a process does that has just started, and with a job that is there.
+    pub(super) fn open(world: &Shared, goes_on: bool) -> Self {
         let mut here = world.lock();
-        let links = format!("{STAGE}/links");
+        let run = match goes_on {
+            true if seam::bug("stage-names-come-again") => String::new(),
+            true => format!(".{:016x}", here.rng.next()),
+            false => String::new(),
+        };
+        let links = format!("{STAGE}/links{run}");
         here.make_folder(links.as_bytes());
         let errors = here.disk.told;
         let target = Self {
@@ -65,9 +73,16 @@ impl SimTarget {
             sync: Mutex::new(errors),
             witness: Mutex::new(errors),
             link_number: AtomicU64::new(here.highest(links.as_bytes()) + 1),
+            run,
         };
         drop(here);
         target
+    }
+
+    /// Returns a path in the stage for a name that is on its way in or out.
+    fn aside(&self) -> Path {
+        let number = self.link_number.fetch_add(1, Relaxed);
+        staged_path(&format!("links{}", self.run), number)
     }
 
     /// Removes what is staged, but for what `keep` holds: thread and number.
@@ -106,7 +121,12 @@ impl World {
         names.iter().filter_map(number).max().unwrap_or(0)
     }
 
-    fn link(&mut self, existing: &[u8], to: &Sealed, number: &AtomicU64) -> Result<(), Errno> {
+    fn link(
+        &mut self,
+        existing: &[u8],
+        to: &Sealed,
+        aside: &dyn Fn() -> Path,
+    ) -> Result<(), Errno> {
         let path = &to.target_path;
         let ino = self.disk.find(existing).ok_or(Errno::NOENT)?;
         match self.disk.find(path) {
@@ -117,8 +137,7 @@ impl World {
             Some(there) if there == ino => return Ok(()),
             Some(_) if !to.replace => return Err(Errno::EXIST),
             Some(_) => {
-                let number = number.fetch_add(1, Relaxed);
-                let staged = staged_path("links", number);
+                let staged = aside();
                 self.op(format_args!("link {} to {}", show(&staged), show(existing)));
                 self.disk.bind(&staged, ino);
                 self.op(format_args!("rename {} to {}", show(&staged), show(path)));
@@ -175,7 +194,7 @@ impl Steps for SimTarget {
                 let staged = staged_path(&world.folder(dir), *number);
                 world.rename_staged(&staged, sealed)
             }
-            Link { existing } => world.link(existing, sealed, &self.link_number),
+            Link { existing } => world.link(existing, sealed, &|| self.aside()),
         }
     }
 
@@ -183,7 +202,9 @@ impl Steps for SimTarget {
         let mut world = self.world.lock();
         world.op(format_args!("syncfs (witness)"));
         let mut heard = self.witness.lock().unwrap();
-        world.sync_all(&mut heard)
+        let answer = world.sync_all(&mut heard);
+        world.heard = world.disk.errors;
+        answer
     }
 }
 
@@ -207,12 +228,13 @@ impl Target for SimTarget {
 
     fn stager(&self, name: &str) -> Result<Box<dyn Stager>, Error> {
         let mut world = self.world.lock();
+        let name = format!("{name}{}", self.run);
         let folder = format!("{STAGE}/{name}");
         world.make_folder(folder.as_bytes());
         let taken = world.highest(folder.as_bytes());
-        let dir = world.hold(Held::Folder(name.into()));
+        let dir = world.hold(Held::Folder(name.as_str().into()));
         drop(world);
-        Ok(Box::new(SimStager::new(&self.world, name, dir, taken)))
+        Ok(Box::new(SimStager::new(&self.world, &name, dir, taken)))
     }
 
     fn publish(&self, batch: &[Sealed]) -> Vec<Result<(), Error>> {
@@ -225,11 +247,24 @@ impl Target for SimTarget {
 
     fn withdraw(&self, path: &[u8], stamp: TargetStamp) -> Result<(), Error> {
         let mut world = self.world.lock();
-        if world.disk.find(path) == Some(stamp.ino) {
-            world.op(format_args!("withdraw {}", show(path)));
-            world.disk.unbind(path);
+        if world.disk.find(path).is_none() {
+            return Ok(());
+        }
+        let aside = self.aside();
+        world.op(format_args!("move {} to {}", show(path), show(&aside)));
+        world.disk.rename(path, &aside);
+        if world.disk.find(&aside) == Some(stamp.ino) {
+            world.op(format_args!("unlink {}", show(&aside)));
+            world.disk.unbind(&aside);
+        } else {
+            world.op(format_args!("move {} back to {}", show(&aside), show(path)));
+            world.disk.rename(&aside, path);
         }
         Ok(())
+    }
+
+    fn settle(&self, paths: &[&[u8]]) -> Result<(), Error> {
+        self.protocol.settle(self, paths)
     }
 
     fn finish_dir(&self, path: &[u8], attributes: &Attributes) -> Result<Applied, Error> {

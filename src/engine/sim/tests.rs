@@ -13,7 +13,7 @@ fn number(name: &str, otherwise: u64) -> u64 {
 }
 
 /// Says how to see a failure again, and what was done in it.
-fn tell(trees: &Trees, plan: Plan, failure: &Failure) -> ! {
+pub(super) fn tell(trees: &Trees, plan: Plan, failure: &Failure) -> ! {
     let again = run(
         trees,
         Plan {
@@ -34,7 +34,7 @@ fn tell(trees: &Trees, plan: Plan, failure: &Failure) -> ! {
 #[test]
 fn what_was_acknowledged_outlives_every_power_cut() {
     let trees = Trees::shared();
-    let (first, count) = (number("SIM_SEED", 1), number("SIM_RUNS", 2000));
+    let (first, count) = (number("SIM_SEED", 1), number("SIM_RUNS", 3000));
     let began = Instant::now();
     let mut all = Tally::default();
     let goes_on = number("SIM_ALL", 0) == 1;

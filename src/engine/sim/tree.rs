@@ -1,21 +1,22 @@
 //! Source trees: real ones, in memory, made once from fixed seeds, and what is in them by heart.
 
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::Metadata;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{FileExt, MetadataExt, symlink};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path as FsPath, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use crossbeam::channel::Sender;
-use rustix::fs::{AtFlags, Mode, OFlags, Timespec, Timestamps};
+use rustix::fs::{Mode, OFlags};
 
 use super::content::Content;
 use super::disk::Path;
 use super::inode::{Form, Meta};
-use super::rng::Rng;
+use super::maker::{KINDS, make};
 use crate::digest::Hash;
+use crate::journal::Stamp;
 use crate::scan::{Finished, Tree};
 
 /// Where every tree lands below TARGET.
@@ -32,18 +33,17 @@ pub(super) struct Version {
     pub(super) digest: Option<Hash>,
     /// Device and inode: names with the same are links to each other.
     pub(super) inode: (u64, u64),
+    /// What the journal has of it.
+    pub(super) stamp: Stamp,
 }
 
 /// A source tree and what is in it, by path below TARGET; directories too.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct SourceTree {
     pub(super) name: &'static str,
     pub(super) dir: PathBuf,
     pub(super) items: BTreeMap<Path, Arc<Version>>,
 }
-
-/// A name, and how to make a tree of that kind.
-type Kind = (&'static str, fn(&mut Maker));
 
 /// All trees of a process, as long as a test uses them.
 #[derive(Debug)]
@@ -75,22 +75,7 @@ impl Trees {
 
     fn new() -> Self {
         let home = scratch();
-        let kinds: [Kind; 7] = [
-            ("few", few),
-            ("small", small),
-            ("large", large),
-            ("links", links),
-            ("sparse", sparse),
-            ("mixed", mixed),
-            ("twins", twins),
-        ];
-        let all = kinds.iter().zip(1..).map(|(&(name, make), seed)| {
-            let dir = home.path().join(name);
-            let mut maker = Maker::new(dir.clone(), seed);
-            make(&mut maker);
-            maker.settle(FsPath::new(""));
-            Arc::new(SourceTree::read(name, dir))
-        });
+        let all = (0..KINDS.len()).map(|kind| Arc::new(SourceTree::make(kind, home.path())));
         Self {
             all: all.collect(),
             _home: home,
@@ -99,10 +84,21 @@ impl Trees {
 }
 
 impl SourceTree {
-    fn read(name: &'static str, dir: PathBuf) -> Self {
+    /// Makes a tree of a kind in a folder.
+    pub(super) fn make(kind: usize, home: &FsPath) -> Self {
+        let (name, _) = KINDS[kind];
+        let dir = home.join(name);
+        make(kind, dir.clone());
         let mut items = BTreeMap::new();
         read_into(&mut items, &dir, LANDING.as_bytes());
         Self { name, dir, items }
+    }
+
+    /// Returns where something really is.
+    pub(super) fn real(&self, path: &[u8]) -> PathBuf {
+        let below = path.strip_prefix(LANDING.as_bytes()).unwrap();
+        let below = below.strip_prefix(b"/").unwrap_or(below);
+        self.dir.join(crate::scan::as_path(below))
     }
 
     /// Opens it as the engine knows a source.
@@ -139,9 +135,28 @@ fn read_into(items: &mut BTreeMap<Path, Arc<Version>>, from: &FsPath, to: &[u8])
     }
 }
 
+/// Returns a number that no version has.
+pub(super) fn next_id() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Relaxed)
+}
+
+fn mtime_of(stat: &Metadata) -> (i64, u32) {
+    (stat.mtime(), u32::try_from(stat.mtime_nsec()).unwrap())
+}
+
+/// Returns what the journal has of something in a source.
+pub(super) fn stamp_of(stat: &Metadata) -> Stamp {
+    Stamp {
+        ino: stat.ino(),
+        size: stat.size(),
+        mtime: mtime_of(stat),
+        ctime: (stat.ctime(), u32::try_from(stat.ctime_nsec()).unwrap()),
+    }
+}
+
 /// Returns what is at a path of a source now.
 pub(super) fn version_of(path: &FsPath) -> Version {
-    static NEXT: AtomicU64 = AtomicU64::new(1);
     let stat = path.symlink_metadata().unwrap();
     let (mut content, mut digest) = (Content::default(), None);
     let form = if stat.is_dir() {
@@ -149,6 +164,8 @@ pub(super) fn version_of(path: &FsPath) -> Version {
     } else if stat.is_symlink() {
         let text = std::fs::read_link(path).unwrap();
         Form::Symlink(text.into_os_string().into_encoded_bytes())
+    } else if !stat.is_file() {
+        Form::Special
     } else {
         let bytes = std::fs::read(path).unwrap();
         content = Content::of(&bytes);
@@ -156,174 +173,15 @@ pub(super) fn version_of(path: &FsPath) -> Version {
         Form::File
     };
     Version {
-        id: NEXT.fetch_add(1, Relaxed),
+        id: next_id(),
         form,
         content: Arc::new(content),
         meta: Meta {
             mode: stat.mode() & 0o7777,
-            mtime: (stat.mtime(), u32::try_from(stat.mtime_nsec()).unwrap()),
+            mtime: mtime_of(&stat),
         },
         digest,
         inode: (stat.dev(), stat.ino()),
+        stamp: stamp_of(&stat),
     }
-}
-
-/// Makes a tree.
-#[derive(Debug)]
-struct Maker {
-    dir: PathBuf,
-    rng: Rng,
-}
-
-impl Maker {
-    fn new(dir: PathBuf, seed: u64) -> Self {
-        std::fs::create_dir(&dir).unwrap();
-        Self {
-            dir,
-            rng: Rng::new(seed),
-        }
-    }
-
-    fn folder(&mut self, path: &str) {
-        std::fs::create_dir(self.dir.join(path)).unwrap();
-    }
-
-    fn bytes(&mut self, len: usize) -> Vec<u8> {
-        let mut bytes = vec![0; len];
-        self.rng.fill(&mut bytes);
-        bytes
-    }
-
-    fn file(&mut self, path: &str, len: usize) {
-        let bytes = self.bytes(len);
-        std::fs::write(self.dir.join(path), bytes).unwrap();
-    }
-
-    /// Makes a file that is a hole but for these runs, as start and length.
-    fn holes(&mut self, path: &str, len: u64, runs: &[(u64, usize)]) {
-        let file = File::create(self.dir.join(path)).unwrap();
-        file.set_len(len).unwrap();
-        for &(start, len) in runs {
-            let bytes = self.bytes(len);
-            file.write_all_at(&bytes, start).unwrap();
-        }
-    }
-
-    fn link(&mut self, from: &str, to: &str) {
-        std::fs::hard_link(self.dir.join(from), self.dir.join(to)).unwrap();
-    }
-
-    fn symlink(&mut self, text: &str, path: &str) {
-        symlink(text, self.dir.join(path)).unwrap();
-    }
-
-    /// Gives everything times and modes of its own, what is in a directory before that.
-    fn settle(&mut self, path: &FsPath) {
-        let full = self.dir.join(path);
-        if full.is_dir() && !full.is_symlink() {
-            let mut names: Vec<_> = std::fs::read_dir(&full)
-                .unwrap()
-                .map(|entry| entry.unwrap().file_name())
-                .collect();
-            names.sort();
-            for name in names {
-                self.settle(&path.join(name));
-            }
-            let mode = Mode::from_raw_mode(0o700 | u32::try_from(self.rng.below(0o100)).unwrap());
-            rustix::fs::chmod(&full, mode).unwrap();
-        } else if !full.is_symlink() {
-            let mode = Mode::from_raw_mode(0o400 | u32::try_from(self.rng.below(0o400)).unwrap());
-            rustix::fs::chmod(&full, mode).unwrap();
-        }
-        set_mtime(
-            &full,
-            1_000_000_000 + self.rng.below(500_000_000),
-            self.rng.below(999_999_999),
-        );
-    }
-}
-
-pub(super) fn set_mtime(path: &FsPath, seconds: usize, nanos: usize) {
-    let time = Timespec {
-        tv_sec: i64::try_from(seconds).unwrap(),
-        tv_nsec: i64::try_from(nanos).unwrap(),
-    };
-    let times = Timestamps {
-        last_access: time,
-        last_modification: time,
-    };
-    rustix::fs::utimensat(rustix::fs::CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW).unwrap();
-}
-
-fn few(maker: &mut Maker) {
-    maker.file("a", 5000);
-    maker.folder("d");
-    maker.file("d/b", 0);
-    maker.file("d/c", 70_000);
-}
-
-fn small(maker: &mut Maker) {
-    let sizes = [0, 1, 511, 4095, 4096, 4097, 8192, 20_000, 65_536, 100_000];
-    for dir in ["x", "y", "x/z"] {
-        maker.folder(dir);
-        for (number, len) in sizes.into_iter().enumerate() {
-            maker.file(&format!("{dir}/{number}"), len);
-        }
-    }
-    maker.file("whole", 1 << 20);
-    maker.symlink("x/5", "to");
-}
-
-fn large(maker: &mut Maker) {
-    maker.file("one", (3 << 20) + 5);
-    maker.file("just", (1 << 20) + 1);
-    maker.folder("d");
-    maker.file("d/even", 2 << 20);
-    maker.file("d/small", 3000);
-}
-
-/// Files that begin alike: what is staged of one passes for what is staged of another.
-fn twins(maker: &mut Maker) {
-    let start = maker.bytes(1 << 20);
-    for name in ["a", "b", "c"] {
-        let end = maker.bytes((1 << 20) + 4097);
-        std::fs::write(maker.dir.join(name), [&start[..], &end].concat()).unwrap();
-    }
-}
-
-fn links(maker: &mut Maker) {
-    maker.folder("d");
-    maker.folder("e");
-    maker.file("a", 9000);
-    maker.link("a", "d/a1");
-    maker.link("a", "e/a2");
-    maker.file("d/big", (1 << 20) + 12_345);
-    maker.link("d/big", "big1");
-    maker.file("e/none", 0);
-    maker.link("e/none", "none1");
-    maker.symlink("nowhere", "d/s");
-    maker.link("d/s", "s1");
-    maker.file("d/alone", 100);
-}
-
-fn sparse(maker: &mut Maker) {
-    maker.holes("all", 2 << 20, &[]);
-    maker.holes("tail", (3 << 20) + 777, &[(4096, 5000), (1 << 20, 300_000)]);
-    maker.holes("end", (2 << 20) + 100, &[((2 << 20) + 50, 50)]);
-    maker.holes("little", 50_000, &[(20_480, 100)]);
-    maker.file("full", 10_000);
-}
-
-fn mixed(maker: &mut Maker) {
-    maker.folder("p");
-    maker.folder("p/q");
-    maker.folder("empty");
-    maker.file("p/large", (2 << 20) + 4096);
-    maker.link("p/large", "p/q/large1");
-    maker.holes("p/q/holes", (1 << 20) + 8192, &[(0, 4096), (1 << 20, 8192)]);
-    for (number, len) in [0, 100, 4096, 33_333, 500_000].into_iter().enumerate() {
-        maker.file(&format!("p/q/{number}"), len);
-    }
-    maker.symlink("../large", "p/q/s");
-    maker.link("p/q/3", "three");
 }

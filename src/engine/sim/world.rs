@@ -8,11 +8,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::io::Errno;
 
+use super::change::Past;
 use super::disk::{Disk, Ino, Path};
 use super::inode::Covered;
+use super::job::Cut;
+use super::meddle::Foreign;
 use super::rng::Rng;
 use super::tree::SourceTree;
 use crate::buffer::View;
+use crate::engine::job::Existing;
 
 /// Unwinds through the engine: the machine is off.
 #[derive(Debug)]
@@ -38,6 +42,12 @@ pub(super) struct Odds {
     pub(super) write_back_error: u32,
     /// That the user asks to stop, at any one step.
     pub(super) stop: u32,
+    /// That somebody changes the source, at any one step.
+    pub(super) change: u32,
+    /// That somebody takes a name in the target, at any one step.
+    pub(super) intrude: u32,
+    /// That what is staged has rotted by the time a run begins.
+    pub(super) rot: u32,
 }
 
 /// What a descriptor that the engine holds stands for.
@@ -70,7 +80,22 @@ impl Write for Log {
 pub(super) struct World {
     pub(super) rng: Rng,
     pub(super) disk: Disk,
+    /// The source as it is now.
     pub(super) tree: Arc<SourceTree>,
+    /// What was in the source, by path below TARGET, oldest first.
+    pub(super) past: BTreeMap<Path, Vec<Past>>,
+    /// Counts the attempts.
+    pub(super) attempt: u64,
+    /// What is in the target and not ours, by path.
+    pub(super) foreign: BTreeMap<Path, Foreign>,
+    /// Names that somebody took from us: nothing is promised of them until they are copied again.
+    pub(super) spoiled: BTreeSet<Path>,
+    /// What is to become of names that are taken.
+    pub(super) existing: Existing,
+    /// The write-back errors that this run knows of: those before it, and those its witness heard.
+    pub(super) heard: u64,
+    /// Whether the journal has lost something for good.
+    pub(super) has_gaps: bool,
     pub(super) odds: Odds,
     /// Where the journal's real files are.
     pub(super) job_dir: tempfile::TempDir,
@@ -106,6 +131,13 @@ impl Shared {
             rng,
             disk: Disk::new(&dirs),
             tree,
+            past: BTreeMap::new(),
+            attempt: 0,
+            foreign: BTreeMap::new(),
+            spoiled: BTreeSet::new(),
+            existing: Existing::Refuse,
+            heard: 0,
+            has_gaps: false,
             odds: Odds::default(),
             held: HashMap::new(),
             flying: BTreeMap::new(),
@@ -131,11 +163,10 @@ impl Shared {
 }
 
 impl World {
-    /// Begins an attempt that ends, if nothing else ends it, at this many operations from now: by
-    /// a power cut, or with `is_kill` by the end of the process alone.
-    pub(super) fn crash_after(&mut self, ops: Option<u64>, is_kill: bool) {
-        self.is_kill = is_kill;
-        self.crash_at = ops.map(|ops| self.ops + ops);
+    /// Begins an attempt that ends, if nothing else ends it, with this.
+    pub(super) fn crash_after(&mut self, cut: Option<Cut>) {
+        self.is_kill = cut.is_some_and(|cut| cut.is_kill);
+        self.crash_at = cut.map(|cut| self.ops + cut.op);
     }
 
     /// Counts an operation, notes it down, and ends the world here if it is time.
@@ -253,8 +284,19 @@ impl World {
         self.disk.inode_mut(ino).tell(heard)
     }
 
+    /// Lets happen what happens by itself between two steps.
+    pub(super) fn between_steps(&mut self) {
+        self.write_back();
+        if self.rng.chance(self.odds.change) {
+            self.change_source(true);
+        }
+        if self.rng.chance(self.odds.intrude) {
+            self.get_in_the_way();
+        }
+    }
+
     /// Lets the kernel write something back by itself.
-    pub(super) fn write_back(&mut self) {
+    fn write_back(&mut self) {
         if !self.rng.chance(self.odds.write_back) {
             return;
         }
