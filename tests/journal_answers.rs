@@ -33,7 +33,7 @@ fn the_last_record_of_a_path_holds() {
     assert_eq!(loaded.done(b"c").unwrap().digest, [4; 32]);
     assert_eq!(loaded.done_bytes(), 1000 + 4000);
     assert!(loaded.other(b"d").is_some());
-    assert!(!loaded.other(b"a").is_some());
+    assert!(loaded.other(b"a").is_none());
     let done_paths: Vec<&[u8]> = loaded.iter_done().map(|done| done.target_path).collect();
     assert_eq!(done_paths, [b"a", b"c"]);
     assert_eq!(loaded.source(0).unwrap().label, b"one again");

@@ -15,7 +15,7 @@ use crate::seam;
 /// How often a block is written anew before its file is given up.
 pub(crate) const REPAIRS_MAX: usize = 2;
 
-/// One file of a target, open for writing: the same inode as its [`Copy`].
+/// One file of a target, open for writing: the same inode as its [`Copy`](struct@Copy).
 #[derive(Debug)]
 pub(crate) struct Mender<'c, 'a> {
     copy: &'c Copy<'a>,

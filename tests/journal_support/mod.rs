@@ -371,11 +371,8 @@ impl<'a> Answers<'a> {
                     answers.grade = answers.grade.max(Some(verified.grade));
                     continue;
                 }
-                (Record::Naming(_) | Record::Failed(_), Some(Record::Done(done))) => Some(*done),
-                (
-                    Record::Naming(_) | Record::Failed(_),
-                    Some(Record::Naming(_) | Record::Failed(_)),
-                ) => answers.before,
+                (Record::Naming(_), Some(Record::Done(done))) => Some(*done),
+                (Record::Naming(_), Some(Record::Naming(_))) => answers.before,
                 (Record::Naming(_) | Record::Done(_) | Record::Failed(_) | Record::Other(_), _) => {
                     None
                 }

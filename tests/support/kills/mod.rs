@@ -98,7 +98,7 @@ impl<'w> Life<'w> {
     }
 
     /// Judges a run that was to be killed; returns whether it was. One that was not has ended well.
-    fn killed(&mut self, ran: Ran, how: &str) -> bool {
+    fn killed(&mut self, ran: &Ran, how: &str) -> bool {
         if ran.code == KILLED {
             self.tell(format!("killed {how}"));
             self.check();
@@ -124,7 +124,7 @@ impl<'w> Life<'w> {
         let mut all = vec![("INHAUL_TEST_KILL", OsStr::new(&at))];
         all.extend(env);
         let ran = Running::start(self.command(&all)).finish();
-        self.killed(ran, &format!("at {at}"))
+        self.killed(&ran, &format!("at {at}"))
     }
 
     /// Runs it for so long; returns whether it had to be killed then.
@@ -133,7 +133,7 @@ impl<'w> Life<'w> {
         std::thread::sleep(delay);
         running.signal(rustix::process::Signal::KILL);
         let ran = running.finish();
-        self.killed(ran, &format!("after {delay:?}"))
+        self.killed(&ran, &format!("after {delay:?}"))
     }
 
     /// Runs it to its end.
@@ -177,13 +177,12 @@ impl<'w> Life<'w> {
             if self.over {
                 return;
             }
-            let _killed = match dice.below(3) {
-                0 => self.kill_after(Duration::from_micros(dice.below(80_000))),
-                _ => {
-                    let points = inhaul::seam::POINTS;
-                    let point = points[dice.index(points.len())];
-                    self.kill_at(point, 1 + dice.below(6))
-                }
+            let _killed = if dice.below(3) == 0 {
+                self.kill_after(Duration::from_micros(dice.below(80_000)))
+            } else {
+                let points = inhaul::seam::POINTS;
+                let point = points[dice.index(points.len())];
+                self.kill_at(point, 1 + dice.below(6))
             };
         }
     }
