@@ -44,6 +44,8 @@ pub enum ErrorKind {
     Escape,
     /// Bytes read do not have the recorded digest.
     DigestMismatch,
+    /// A file is copied, but what was asked for to prove it could not be done.
+    Unverified,
     /// A recorded file is not there.
     Missing,
     /// A manifest or record does not parse.
@@ -93,6 +95,7 @@ impl ErrorKind {
             | Self::Metadata
             | Self::Escape
             | Self::DigestMismatch
+            | Self::Unverified
             | Self::Missing => Reach::File,
             Self::SourceLost | Self::Panic => Reach::Lane,
             Self::TargetSync => Reach::Target,
@@ -123,6 +126,7 @@ impl ErrorKind {
             Self::Metadata => "metadata",
             Self::Escape => "escape",
             Self::DigestMismatch => "digest-mismatch",
+            Self::Unverified => "unverified",
             Self::Missing => "missing",
             Self::RecordCorrupt => "record-corrupt",
             Self::RecordWrite => "record-write",

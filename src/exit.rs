@@ -14,7 +14,7 @@ pub enum Exit {
     Failure,
     /// The command line asks for something impossible.
     Usage,
-    /// Went to the end, but some files are not copied.
+    /// Went to the end, but some files are not copied, or not verified as asked.
     Incomplete,
     /// Bytes differ from their record, or a source changed while it was read.
     Mismatch,
@@ -72,7 +72,9 @@ impl Exit {
             Self::Success => "everything is done, and every file is durable",
             Self::Failure => "failed: a sync or a record failed, or a bug; see the message",
             Self::Usage => "the command line is wrong, or asks for what this kernel lacks",
-            Self::Incomplete => "went to the end, but NOT everything is copied; see the list",
+            Self::Incomplete => {
+                "went to the end, but NOT everything is copied or verified; see list"
+            }
             Self::Mismatch => "bytes differ from their record, or a source changed while read",
             Self::Refused => "refused before anything was written (no space, unsafe target)",
             Self::Locked => "another run holds the target; try again later",
@@ -171,6 +173,7 @@ mod tests {
             (K::Metadata, 3),
             (K::Escape, 3),
             (K::DigestMismatch, 4),
+            (K::Unverified, 3),
             (K::Missing, 3),
             (K::RecordCorrupt, 1),
             (K::RecordWrite, 1),

@@ -244,14 +244,12 @@ fn code_7_is_for_a_target_another_run_holds() {
     let target = scratch.join("target");
     let mut first = Running::start(inhaul(&[&"copy", &SLOWLY, &source, &target]));
     first_file(&target.join("source"));
-    run(&[&"copy", &"--existing=skip", &source, &target])
-        .expect(7)
-        .says("another");
+    run(&[&"copy", &source, &target]).expect(7).says("another");
     assert!(first.alive());
     first.signal(Signal::TERM);
     first.finish().expect(75);
     // The lock went with its holder.
-    run(&[&"copy", &"--existing=skip", &source, &target]).expect(0);
+    run(&[&"copy", &source, &target]).expect(0);
 }
 
 #[test]
@@ -278,7 +276,7 @@ fn code_75_is_for_a_stop_that_can_be_gone_on_from() {
             slow.wait(STOP).is_some(),
             "still running {STOP:?} after {signal:?}"
         );
-        slow.finish().expect(75).says("--existing skip");
+        slow.finish().expect(75).says("to go on: the same command");
 
         let whole = walk(&source);
         let part = walk(&copy);
@@ -293,11 +291,10 @@ fn code_75_is_for_a_stop_that_can_be_gone_on_from() {
         b3sum_agrees(&target, files(&part));
         assert_eq!(report(&target)["stopped"], true);
         assert_eq!(report(&target)["exit_code"], 75);
-        nothing_staged(&target);
 
-        run(&[&"copy", &"--existing", &"skip", &source, &target]).expect(0);
+        run(&[&"copy", &source, &target]).expect(0);
         rsync_agrees(&source, &copy);
-        assert_eq!(report(&target)["totals"]["existing"], files(&part));
+        assert_eq!(report(&target)["totals"]["kept"], files(&part));
         nothing_staged(&target);
     }
 }
@@ -332,13 +329,7 @@ fn links_are_still_links_after_a_stop() {
     });
     slow.signal(Signal::TERM);
     slow.finish().expect(75);
-    run(&[
-        &"copy",
-        &"--existing=skip",
-        &source,
-        &scratch.join("target"),
-    ])
-    .expect(0);
+    run(&[&"copy", &source, &scratch.join("target")]).expect(0);
     rsync_agrees(&source, &copy);
 }
 
@@ -368,7 +359,7 @@ fn code_130_is_for_a_second_signal() {
             assert_eq!(Some(&node), whole.get(&path), "{}", path.escape_ascii());
         }
     }
-    // The next run sweeps what this one left.
-    run(&[&"copy", &"--existing=skip", &source, &target]).expect(0);
+    // The next run goes on with what this one left, or sweeps it.
+    run(&[&"copy", &source, &target]).expect(0);
     nothing_staged(&target);
 }

@@ -7,7 +7,9 @@
 use inhaul::cli::plan::{DryLane, DryRun, dry_run};
 use inhaul::cli::render::report;
 use inhaul::cli::text::Paint;
-use inhaul::engine::report::{LaneReport, MountReport, Problem, Report, SCHEMA, Totals};
+use inhaul::engine::report::{
+    Evidence, LaneReport, MountReport, Problem, Repair, Report, SCHEMA, Totals,
+};
 
 const PLAIN: Paint = Paint(false);
 
@@ -33,6 +35,9 @@ fn lane(drive: &str, state: &str, totals: Totals, limited_by: &str) -> LaneRepor
         seconds: 5820.0,
         limited_by: limited_by.to_owned(),
         waited_seconds: [4800.0, 0.25, 61.0, 0.0],
+        evidence: Evidence::default(),
+        safe_to_release: true,
+        verdict: "everything copied, hashed and durable; not read back".to_owned(),
         io: "io_uring+registered".to_owned(),
         buffers: 64,
     }
@@ -86,6 +91,12 @@ fn good() -> Report {
         privileges_cleared: 0,
         owners_not_kept: 0,
         buffer_bytes: 512 << 20,
+        resumed: false,
+        evidence: Evidence {
+            hashed: 14_204,
+            ..Evidence::default()
+        },
+        repairs: Vec::new(),
         problems: Vec::new(),
         problem_count: 0,
         skipped: Vec::new(),
@@ -120,6 +131,8 @@ fn bad() -> Report {
     bad.skipped_count = 1;
     bad.lanes[0].state = String::from("failed");
     bad.lanes[0].totals.problems = 2041;
+    bad.lanes[0].safe_to_release = false;
+    bad.lanes[0].verdict = String::from("2041 things not copied whole");
     bad.privileges_cleared = 2;
     bad.owners_not_kept = 14_204;
     bad.names_outside_b3sum = 1;
@@ -149,7 +162,83 @@ fn a_copy_with_problems() {
     golden("report-problems.txt", &report(&bad(), false, PLAIN));
 }
 
+/// A copy that was gone on with and read back, with a block that had to be mended.
+fn read_back() -> Report {
+    let mut report = good();
+    report.resumed = true;
+    report.totals.kept = 12_345;
+    report.totals.kept_bytes = 1_200_000_000_000;
+    report.totals.changed = 3;
+    report.evidence = Evidence {
+        read_back: 26_540,
+        read_back_near: 9,
+        ..Evidence::default()
+    };
+    for lane in &mut report.lanes {
+        "everything copied, durable and read back (the target drive's own cache is not ruled out)"
+            .clone_into(&mut lane.verdict);
+    }
+    report.repairs = vec![
+        Repair {
+            path: "d1/\u{fffd}.mov".to_owned(),
+            path_hex: Some("64312fff2e6d6f76".to_owned()),
+            blocks: vec![3],
+        },
+        Repair {
+            path: "d2/b.mov".to_owned(),
+            path_hex: None,
+            blocks: (10..30).collect(),
+        },
+    ];
+    report
+}
+
 #[test]
+fn a_copy_that_was_read_back() {
+    golden("report-read-back.txt", &report(&read_back(), false, PLAIN));
+    let mut odd = read_back();
+    odd.totals.kept = 0;
+    odd.evidence.cached = 1;
+    odd.evidence.hashed = 2;
+    odd.evidence.source_read_twice = 7;
+    odd.repairs = (0..22)
+        .map(|i| Repair {
+            path: format!("d1/{i}"),
+            path_hex: None,
+            blocks: vec![0, 1],
+        })
+        .collect();
+    odd.lanes[1].safe_to_release = false;
+    odd.lanes[1].verdict = String::from("1 file could not be read back from the medium");
+    golden("report-read-back-odd.txt", &report(&odd, false, PLAIN));
+    let told = report(&odd, true, PLAIN);
+    assert!(
+        !told.contains("erified"),
+        "a copy hashes and reads back: {told}"
+    );
+}
+
+#[test]
+fn a_copy_that_could_not_be_read_back() {
+    let mut odd = good();
+    odd.exit_code = 3;
+    odd.evidence = Evidence {
+        read_back: 14_203,
+        cached: 1,
+        ..Evidence::default()
+    };
+    odd.problems = vec![problem("/tank/in", "unverified", "from memory")];
+    odd.problem_count = 1;
+    for lane in &mut odd.lanes {
+        "everything copied, durable and read back from the medium".clone_into(&mut lane.verdict);
+    }
+    odd.lanes[1].safe_to_release = false;
+    odd.lanes[1].verdict = String::from("1 file could not be read back from the medium");
+    golden("report-unverified.txt", &report(&odd, false, PLAIN));
+}
+
+#[test]
+#[expect(clippy::too_many_lines, reason = "one line for each ending")]
 fn verdicts() {
     let first = |change: &dyn Fn(&mut Report)| {
         let mut changed = good();
@@ -159,6 +248,41 @@ fn verdicts() {
     };
     let lines = [
         first(&|_| {}),
+        first(&|r| {
+            r.evidence = Evidence {
+                read_back: 14_204,
+                ..Evidence::default()
+            };
+        }),
+        first(&|r| {
+            r.evidence = Evidence {
+                read_back: 14_204,
+                source_read_twice: 14_204,
+                ..Evidence::default()
+            };
+        }),
+        first(&|r| {
+            r.evidence = Evidence {
+                read_back: 14_200,
+                read_back_near: 4,
+                source_read_twice: 14_204,
+                ..Evidence::default()
+            };
+        }),
+        first(&|r| {
+            r.evidence = Evidence {
+                read_back: 14_200,
+                cached: 4,
+                ..Evidence::default()
+            };
+        }),
+        first(&|r| {
+            r.evidence = Evidence {
+                cached: 14_204,
+                ..Evidence::default()
+            };
+        }),
+        first(&|r| *r = read_back()),
         first(&|r| {
             r.totals = totals(1, 0, 0, 0.0);
             r.seconds = 0.004;
@@ -189,6 +313,19 @@ fn verdicts() {
             ];
             r.problem_count = 2;
         }),
+        first(&|r| {
+            r.exit_code = 3;
+            r.problems = vec![problem("/tank/in", "unverified", "4 files")];
+            r.problem_count = 1;
+        }),
+        first(&|r| {
+            r.exit_code = 3;
+            r.problems = vec![
+                problem("/tank/in", "unverified", "4 files"),
+                problem("a", "source-read", "EIO"),
+            ];
+            r.problem_count = 2;
+        }),
         first(&|r| r.exit_code = 1),
         first(&|r| r.command = "hash".to_owned()),
         first(&|r| {
@@ -197,6 +334,15 @@ fn verdicts() {
             r.problem_count = 1;
         }),
         first(&|r| r.command = "verify".to_owned()),
+        first(&|r| {
+            r.command = "verify".to_owned();
+            r.mounts.clear();
+        }),
+        first(&|r| {
+            *r = read_back();
+            r.command = "verify".to_owned();
+            r.mounts.clear();
+        }),
         first(&|r| {
             r.command = "verify".to_owned();
             r.exit_code = 4;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{CommandFactory, FromArgMatches};
 use inhaul::cli::args::{Cli, Command};
-use inhaul::cli::resolve::{DisplaySettings, Misuse, Progress, Surroundings, Task, rules};
+use inhaul::cli::resolve::{Changes, DisplaySettings, Misuse, Progress, Surroundings, Task, rules};
 use inhaul::cli::{Rejected, parse};
 use inhaul::engine::job::{CopyJob, EngineSettings, Existing, IoChoice, Preserve, Verify};
 use inhaul::scan::Rule;
@@ -199,6 +199,50 @@ fn progress_goes_where_it_can_be_seen() {
 }
 
 #[test]
+fn resume_changes_nothing_unasked() {
+    match task("resume") {
+        Ok(Task::Resume { job, changes, .. }) => {
+            assert_eq!(job, None);
+            assert_eq!(changes, Changes::default());
+        }
+        other => panic!("{other:?}"),
+    }
+    let line = "resume /tank/in --verify both --io blocking --memory 64M --bwlimit 0 -v";
+    match task(line) {
+        Ok(Task::Resume {
+            job,
+            changes,
+            display,
+        }) => {
+            assert_eq!(job.as_deref(), Some(Path::new("/tank/in")));
+            let expected = Changes {
+                verify: Some(Verify::Both),
+                io: Some(IoChoice::Blocking),
+                memory: Some(67_108_864),
+                bwlimit: Some(None),
+            };
+            assert_eq!(changes, expected);
+            assert_eq!(display.verbosity, 1);
+
+            let (mut job, ..) = copy("copy s t --bwlimit 1MB --memory 1GB --verify target");
+            let before = job.clone();
+            Changes::default().apply(&mut job);
+            assert_eq!((job.verify, &job.engine), (before.verify, &before.engine));
+            changes.apply(&mut job);
+            assert_eq!(job.verify, Verify::Both);
+            let engine = EngineSettings {
+                io: IoChoice::Blocking,
+                memory: 67_108_864,
+                bwlimit: None,
+                hash_threads: None,
+            };
+            assert_eq!(job.engine, engine);
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
 fn hash_and_verify_have_their_own_jobs() {
     match task("hash a b --memory 64M --exclude *.tmp") {
         Ok(Task::Hash { job, .. }) => {
@@ -343,6 +387,12 @@ fn what_makes_no_sense_says_what_to_do() {
             "standard input ('-') is named for more than one list",
             "put all lists but one into files",
         ),
+        ("resume --memory 1M", "--memory 1M is 1.05 MB", "512MiB"),
+        (
+            "resume t --bwlimit 100",
+            "--bwlimit 100",
+            "write a number and a unit",
+        ),
         (
             "verify /t --job ../x",
             "--job ../x",
@@ -391,11 +441,21 @@ fn what_does_not_parse_is_code_2() {
         "hash",
         "verify",
         "verify a b",
+        "resume a b",
+        "resume --existing skip a",
+        "resume --exclude x a",
         "completions tcsh9",
     ] {
         assert_eq!(clap_code(line), 2, "{line}");
     }
-    for line in ["--help", "-h", "--version", "copy --help", "verify -h"] {
+    for line in [
+        "--help",
+        "-h",
+        "--version",
+        "copy --help",
+        "resume --help",
+        "verify -h",
+    ] {
         assert_eq!(clap_code(line), 0, "{line}");
     }
 }
@@ -407,7 +467,7 @@ fn the_definition_is_consistent() {
 
 #[test]
 fn long_help_states_every_exit_code_and_rule() {
-    for command in ["", "copy", "hash", "verify"] {
+    for command in ["", "copy", "resume", "hash", "verify"] {
         let line = format!("{command} --help");
         let text = match task(&line) {
             Err(Rejected::Clap(error)) => error.render().to_string(),

@@ -106,8 +106,13 @@ fn what_a_stopped_run_recorded_survives_a_power_cut() {
         let there = check_named(&walk(&source), &target.join("source"));
         assert!((20..120).contains(&there), "{there} files");
         b3sum_agrees(target.path(), there);
-        run(&[&"copy", &"--existing=skip", &source, &target.path()]).expect(0);
+        // The same command goes on: nothing that is there is read again, or in its way.
+        run(&[&"copy", &source, &target.path()]).expect(0);
         rsync_agrees(&source, &target.join("source"));
+        let report = report(target.path());
+        assert_eq!(report["totals"]["kept"], there);
+        assert_eq!(report["totals"]["files"], 120 - there);
+        b3sum_agrees(target.path(), 120);
     }
 }
 
@@ -135,13 +140,18 @@ fn a_killed_run_leaves_no_name_on_half_a_file() {
         if copy.exists() {
             check_named(&walk(&source), &copy);
         }
-        run(&[&"copy", &"--existing=skip", &source, &target.path()]).expect(0);
+        run(&[&"copy", &source, &target.path()]).expect(0);
         rsync_agrees(&source, &copy);
+        b3sum_agrees(target.path(), 120);
         for job in std::fs::read_dir(target.join(".inhaul")).unwrap() {
             assert!(
                 !job.unwrap().path().join("stage").exists(),
                 "what was staged is still there"
             );
         }
+        // It is finished, so the next run is a new job, and refuses what is there.
+        assert!(!target.join(".inhaul/current").is_symlink());
+        run(&[&"copy", &source, &target.path()]).expect(3);
+        rsync_agrees(&source, &copy);
     }
 }

@@ -71,7 +71,10 @@ fn a_target_that_fills_up_on_the_way() {
         }
         let ran = slow.finish();
         let text = ran.out() + &ran.err();
-        assert_eq!(ran.code, 3, "{fs:?}: {text}");
+        // Without room for the records, nothing more is acknowledged.
+        let no_records = fs == Fs::Btrfs && text.contains("record-write");
+        let code = if no_records { 1 } else { 3 };
+        assert_eq!(ran.code, code, "{fs:?}: {text}");
         assert!(text.contains("target-full"), "{fs:?}: {text}");
         let there = check_whole(&source, &copy);
         assert!((2..30).contains(&there), "{fs:?}: {there} files");
@@ -81,8 +84,9 @@ fn a_target_that_fills_up_on_the_way() {
         std::fs::remove_file(target.join("fill")).unwrap();
         // Room comes back with the next commit, not with the call.
         tool("sync", &["-f".as_ref(), target.path().as_os_str()]);
-        run(&[&"copy", &"--existing=skip", &source, &target.path()]).expect(0);
+        run(&[&"copy", &source, &target.path()]).expect(0);
         rsync_agrees(&source, &copy);
+        b3sum_agrees(target.path(), 30);
     }
 }
 

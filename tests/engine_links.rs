@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use inhaul::engine::job::{EngineSettings, Existing, IoChoice};
 use ports::copying::{BACKENDS, Copying, contents, copy, copy_all, job};
-use ports::looking::{files, same, staged, tree};
+use ports::looking::{files, left_for_later, same, staged, tree};
 use ports::{painted, scratch};
 
 const NAMES: [&str; 5] = ["a", "b", "sub/c", "sub/deeper/d", "z"];
@@ -278,10 +278,11 @@ fn a_stop_between_names_leaves_whole_names_and_can_go_on() {
         .store(true, std::sync::atomic::Ordering::Relaxed);
     let (report, watch) = copying.end();
     assert_eq!((report.exit_code, watch.told()), (75, Vec::new()));
-    assert!(staged(&target).is_empty());
-    job.existing = Existing::Skip;
+    left_for_later(&target);
     job.engine.bwlimit = None;
-    copy_all(&job);
+    let again = copy_all(&job);
+    assert!(again.resumed && again.job == report.job);
+    assert!(staged(&target).is_empty());
     let left: BTreeSet<_> = files(&target).into_iter().collect();
     assert_eq!(left, files(&source).into_iter().collect());
     are_one(&source, &target, &NAMES);

@@ -1,5 +1,6 @@
-//! A run that is asked to stop, at any moment: it ends in order, what is visible is whole, nothing
-//! is left staged, and the next run goes on to the same tree as a run that was never stopped.
+//! A run that is asked to stop, at any moment: it ends in order, what is visible is whole, what is
+//! left staged is there to be gone on with, and the same job once more goes on to the same tree as a
+//! run that was never stopped.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -13,7 +14,7 @@ use std::time::Duration;
 use inhaul::engine::job::{CopyJob, Existing, IoChoice};
 use inhaul::engine::report::Report;
 use ports::copying::{BACKENDS, Copying, contents, copy_all, job, least_memory};
-use ports::looking::{Tree, files, same, staged, tree};
+use ports::looking::{Tree, files, left_for_later, same, staged, tree, unfinished};
 use ports::{Dice, Fs, Place, painted, scratch};
 
 /// Small and large files, sparse ones, symlinks, links, empty things; about 20 MiB.
@@ -77,9 +78,10 @@ fn is_whole(source: &Tree, target: &Path) {
             assert_eq!(seen, meant, "{}", path.escape_ascii());
         }
     }
-    assert!(staged(target).is_empty(), "{:?}", staged(target));
+    left_for_later(target);
 }
 
+/// Stops a copy and checks how it ended.
 fn stopped_after(job: &CopyJob, delay: Duration) -> Report {
     let copying = Copying::start(job);
     std::thread::sleep(delay);
@@ -88,7 +90,22 @@ fn stopped_after(job: &CopyJob, delay: Duration) -> Report {
     assert_eq!(watch.told(), [], "a stop is no problem of any file");
     assert!([0, 75].contains(&report.exit_code), "{}", report.exit_code);
     assert_eq!(report.stopped, report.exit_code == 75);
+    is_open_or_finished(&report, &job.target);
     report
+}
+
+/// Fails unless a job that ended with 0 is finished, and any other is there to be gone on with.
+fn is_open_or_finished(report: &Report, target: &Path) {
+    let current = std::fs::read_link(target.join(".inhaul/current")).ok();
+    let is_open = unfinished(target).contains(&report.job);
+    if report.exit_code == 0 {
+        assert_eq!((is_open, current), (false, None));
+        let staged = staged(target);
+        let mut left = staged.iter().filter(|path| path.starts_with(&report.job));
+        assert_eq!(left.next(), None);
+    } else {
+        assert_eq!((is_open, current), (true, Some(report.job.clone().into())));
+    }
 }
 
 fn seen(target: &Path) -> BTreeSet<PathBuf> {
@@ -96,13 +113,25 @@ fn seen(target: &Path) -> BTreeSet<PathBuf> {
 }
 
 fn stop_and_go_on(source: &Path, target: &Path, io: IoChoice, memory: u64, seed: u64) {
-    let before = tree(source);
-    let mut dice = Dice(seed);
     let mut job = job(&[contents(source)], target);
     job.engine.io = io;
     job.engine.memory = memory;
+    let jobs = stop_until_through(&job, &job, seed);
+    assert!(jobs.iter().all(|name| *name == jobs[0]), "{jobs:?}");
+    assert!(unfinished(target).is_empty());
+}
+
+/// Stops a copy again and again until it is through, as `later` from the second run on. Returns the
+/// names of the jobs.
+fn stop_until_through(job: &CopyJob, later: &CopyJob, seed: u64) -> Vec<String> {
+    let (source, target) = (&job.sources[0], &job.target);
+    let before = tree(source);
+    let mut dice = Dice(seed);
+    let mut job = job.clone();
     job.engine.bwlimit = Some(48 << 20);
     let mut there = BTreeSet::new();
+    let mut jobs = Vec::new();
+    let mut is_through = false;
     // Stopped until it is through: each run does more than the one before.
     for _ in 0..40 {
         let report = stopped_after(&job, Duration::from_millis(dice.below(220)));
@@ -110,19 +139,30 @@ fn stop_and_go_on(source: &Path, target: &Path, io: IoChoice, memory: u64, seed:
         let now = seen(target);
         assert!(there.is_subset(&now), "what was there is gone");
         there = now;
-        job.existing = Existing::Skip;
-        if report.exit_code == 0 {
+        assert!(report.totals.existing == 0 || later.existing == Existing::Skip);
+        jobs.push(report.job);
+        job = CopyJob {
+            engine: job.engine,
+            ..later.clone()
+        };
+        is_through = report.exit_code == 0;
+        if is_through {
             break;
         }
     }
     job.engine.bwlimit = None;
-    copy_all(&job);
+    if !is_through {
+        let report = copy_all(&job);
+        is_open_or_finished(&report, target);
+        jobs.push(report.job);
+    }
     same(&before, &tree(target));
     is_whole(&before, target);
     // The manifest covers what all the runs copied.
     let (listed, seen) = (listed(target), seen(target));
     let unlisted: Vec<_> = seen.symmetric_difference(&listed).collect();
     assert!(unlisted.is_empty(), "{unlisted:?}");
+    jobs
 }
 
 /// Returns the names in the newest manifest, each checked against its digest.
@@ -161,6 +201,30 @@ fn stopped_at_any_moment_from_ext4_to_xfs() {
     let (source, target) = (from.dir("source"), to.dir("target"));
     plant(&source);
     stop_and_go_on(&source, &target, BACKENDS[0], least_memory(1), 3);
+}
+
+// With other options it is another job: what the first one copied is left alone, and listed.
+#[test]
+fn stopped_and_begun_anew_leaving_alone_what_is_there() {
+    let dir = scratch();
+    let (source, target) = (dir.path().join("source"), dir.path().join("target"));
+    plant(&source);
+    let job = job(&[contents(&source)], &target);
+    let mut later = job.clone();
+    later.existing = Existing::Skip;
+    later.preserve.special = true;
+    let jobs = stop_until_through(&job, &later, 4);
+    if let Some(second) = jobs.get(1) {
+        assert_ne!(second, &jobs[0]);
+        assert!(jobs.iter().skip(1).all(|name| name == second), "{jobs:?}");
+        // The first is still there to be gone on with, and finds nothing that is in its way.
+        assert_eq!(unfinished(&target), [jobs[0].clone()]);
+        let mut first = job.clone();
+        first.resume = Some(jobs[0].clone());
+        first.existing = Existing::Skip;
+        copy_all(&first);
+        assert!(unfinished(&target).is_empty() && staged(&target).is_empty());
+    }
 }
 
 #[test]

@@ -46,6 +46,14 @@ pub enum Command {
         after_long_help = help::copy()
     )]
     Copy(Box<CopyArgs>),
+    /// Go on with a copy that was cut short
+    ///
+    /// Does what is left of a copy that was stopped, killed or lost its power, with the options it
+    /// was begun with. What it finished and what has not changed since is not copied again; a large
+    /// file goes on inside. Its sources are looked for where they are mounted now. Giving the same
+    /// copy command again does the same.
+    #[command(after_help = help::RESUME_SHORT, after_long_help = help::resume())]
+    Resume(ResumeArgs),
     /// Print the BLAKE3 digest of every file, reading drives in parallel
     ///
     /// Prints one line for each file on standard output, in the form that `b3sum -c` reads.
@@ -149,6 +157,42 @@ pub struct CopyArgs {
     pub display: DisplayArgs,
 }
 
+/// `inhaul resume`.
+#[derive(Debug, Args)]
+pub struct ResumeArgs {
+    /// The TARGET of the copy, the folder of its job, or the job's name
+    ///
+    /// Without it, the copy into the working directory is meant, or else the only one that this
+    /// user has not finished and whose TARGET is there.
+    #[arg(value_name = "JOB", value_hint = ValueHint::AnyPath)]
+    pub job: Option<PathBuf>,
+
+    /// What to read again once it is copied [default: as it was begun]
+    #[arg(long, value_name = "WHAT", value_enum)]
+    pub verify: Option<ReadAgainArg>,
+
+    /// How to read and write [default: as it was begun]
+    #[arg(
+        long,
+        value_name = "HOW",
+        value_enum,
+        help_heading = "Speed and memory"
+    )]
+    pub io: Option<IoArg>,
+
+    /// Memory for buffers, over all drives [default: as it was begun]
+    #[arg(long, value_name = "SIZE", help_heading = "Speed and memory")]
+    pub memory: Option<String>,
+
+    /// Read no more than this a second over all drives; 0 for no limit [default: as it was begun]
+    #[arg(long, value_name = "RATE", help_heading = "Speed and memory")]
+    pub bwlimit: Option<String>,
+
+    /// What is shown.
+    #[command(flatten)]
+    pub display: DisplayArgs,
+}
+
 /// `inhaul hash`.
 #[derive(Debug, Args)]
 pub struct HashArgs {
@@ -183,6 +227,17 @@ pub struct VerifyArgs {
     /// Which job to verify: the name of its folder in TARGET/.inhaul [default: the newest]
     #[arg(long, value_name = "NAME")]
     pub job: Option<OsString>,
+
+    /// Write blocks that are not as recorded anew, from the sources given with --from
+    ///
+    /// Each block of 1 MiB that differs, or cannot be read, is read again from its source, compared
+    /// with its record, written, synced and read back. Nothing else is written.
+    #[arg(long, requires = "from")]
+    pub repair: bool,
+
+    /// A SOURCE of the copy to repair from, as it is mounted now; repeatable
+    #[arg(long, value_name = "SOURCE", requires = "repair", value_hint = ValueHint::AnyPath)]
+    pub from: Vec<PathBuf>,
 
     /// Speed and memory.
     #[command(flatten)]

@@ -23,19 +23,21 @@ pub struct Line {
     pub tone: Tone,
 }
 
-/// Returns the lines to show: lanes, a line for those that do not fit, the total.
+/// Returns the lines to show: lanes, those that read again, a line for all that do not fit, the
+/// total.
 ///
 /// At most `size.rows - 1` lines, because the cursor rests below them; none when there is no room.
 pub fn layout(view: &View, size: Size) -> Vec<Line> {
     let room = size.rows.saturating_sub(1);
-    let lanes = view.lanes.len();
+    let all: Vec<&Row> = view.lanes.iter().chain(&view.again).collect();
+    let lanes = all.len();
     let shown = if lanes < room {
         lanes
     } else {
         room.saturating_sub(2)
     };
-    let chosen = choose(&view.lanes, shown);
-    let mut rows: Vec<&Row> = chosen.iter().filter_map(|i| view.lanes.get(*i)).collect();
+    let chosen = choose(&all, shown);
+    let mut rows: Vec<&Row> = chosen.iter().filter_map(|i| all.get(*i).copied()).collect();
     rows.push(&view.total);
     let mut fields: Vec<Fields> = rows.iter().map(|row| Fields::of(row)).collect();
     if let Some(total) = fields.last_mut() {
@@ -55,7 +57,7 @@ pub fn layout(view: &View, size: Size) -> Vec<Line> {
     }
     if shown < lanes && room > 1 {
         let hidden = (0..lanes).filter(|i| !chosen.contains(i));
-        let states = states(hidden.filter_map(|i| view.lanes.get(i)));
+        let states = states(hidden.filter_map(|i| all.get(i).copied()));
         let more = format!("... and {} more: {states}", lanes - shown);
         lines.insert(
             lines.len() - 1,
@@ -71,7 +73,7 @@ pub fn layout(view: &View, size: Size) -> Vec<Line> {
 
 /// Returns the lanes to show: failed ones first, then those that will take longest, each group in
 /// lane order so that lines do not change places all the time.
-fn choose(lanes: &[Row], shown: usize) -> Vec<usize> {
+fn choose(lanes: &[&Row], shown: usize) -> Vec<usize> {
     if shown >= lanes.len() {
         return (0..lanes.len()).collect();
     }
@@ -82,7 +84,7 @@ fn choose(lanes: &[Row], shown: usize) -> Vec<usize> {
         LaneState::Waiting => 3,
         LaneState::Done => 4,
     };
-    let mut order: Vec<(usize, &Row)> = lanes.iter().enumerate().collect();
+    let mut order: Vec<(usize, &Row)> = lanes.iter().copied().enumerate().collect();
     order.sort_by(|(i, a), (j, b)| {
         let unknown_is_longest = |row: &Row| row.left.map_or(u64::MAX, |left| left.as_secs());
         class(a)
@@ -141,6 +143,7 @@ mod tests {
             elapsed: Duration::from_secs(60),
             lanes,
             total,
+            again: Vec::new(),
         }
     }
 
@@ -188,6 +191,34 @@ mod tests {
             "\
 sdb     31%  1.24 TB of ~4.00 TB   200 MB/s  ETA 3h 07m   running  /mnt/sdb
 total    4%  50.0 GB of ~1.10 TB   200 MB/s  ETA 3h 07m   running  1 running; 12 files"
+        );
+    }
+
+    #[test]
+    fn reading_back_has_a_line_of_its_own() {
+        let done = |name| row(name, LaneState::Done, 1000, Total::Exact(1000));
+        let mut view = view(vec![done("sdb")]);
+        view.total = Row {
+            sources: String::new(),
+            ..done("total")
+        };
+        view.again = vec![Row {
+            sources: "/tank/in".to_owned(),
+            ..row("read back", LaneState::Running, 500, Total::Exact(1000))
+        }];
+        let lines = layout(
+            &view,
+            Size {
+                rows: 24,
+                columns: 100,
+            },
+        );
+        assert_eq!(
+            text(&lines),
+            "\
+sdb        100%  1.00 kB of 1.00 kB   200 MB/s               done     /mnt/sdb
+read back   50%    500 B of 1.00 kB   200 MB/s  ETA 3h 07m   running  /tank/in
+total      100%  1.00 kB of 1.00 kB   200 MB/s               done     1 done; 12 files"
         );
     }
 

@@ -1,25 +1,30 @@
 //! One function for each command: begin, show, end, exit code.
 
 use std::io::ErrorKind as IoErrorKind;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use super::console::Console;
 use super::display::Display;
-use super::man;
+use super::escape::lossy;
+use super::message::render_misuse;
 use super::output::Output;
-use super::signals;
+use super::registry::Registry;
+use super::resolve::Changes;
+use super::units::counted;
+use super::{man, resume, signals};
 use crate::engine::job::{CopyJob, HashJob, VerifyJob};
-use crate::engine::report::Report;
-use crate::engine::{self, Session};
-use crate::error::{Error, Reach};
+use crate::engine::report::{Problem, Report};
+use crate::engine::{self, Revived, Session};
+use crate::error::{Error, ErrorKind, Reach};
 use crate::exit::{Exit, exit_of, worst};
 
 /// Copies, or shows what would be copied.
 pub fn run_copy(job: &CopyJob, dry_run: bool, display: &Display) -> Exit {
-    let session = session(display, "copy", Some(&job.target));
     if dry_run {
+        let session = session(display, "copy", Some(&job.target));
         return match engine::dry_run(job, &session) {
             Ok(plan) => {
                 display.dry_run(&plan);
@@ -28,10 +33,62 @@ pub fn run_copy(job: &CopyJob, dry_run: bool, display: &Display) -> Exit {
             Err(error) => failed(display, &error, "copy", Some(&job.target), false),
         };
     }
-    match engine::copy(job, &session) {
-        Ok(report) => finished(display, &report),
-        Err(error) => failed(display, &error, "copy", Some(&job.target), true),
+    copy(job, "copy", display)
+}
+
+/// Goes on with a copy: finds it, its options and its sources, and copies.
+pub fn run_resume(meant: Option<&Path>, changes: &Changes, display: &Display) -> Exit {
+    let place = match resume::locate(meant, &Registry::of_user()) {
+        Ok(place) => place,
+        Err(misuse) => {
+            let screen = display.screen();
+            screen.print(&render_misuse(&misuse, screen.paint()));
+            return Exit::Usage;
+        }
+    };
+    let revived = engine::revive(&place.target, place.job.as_deref());
+    let Revived { mut job, missing } = match revived {
+        Ok(revived) => revived,
+        Err(error) => return failed(display, &error, "resume", Some(&place.target), false),
+    };
+    changes.apply(&mut job);
+    for path in &missing {
+        let (path, path_hex) = lossy(path.as_os_str().as_bytes());
+        display.problem(&Problem {
+            path,
+            path_hex,
+            kind: ErrorKind::SourceVanished.word().to_owned(),
+            reason: "this source of the job is not here; the others are gone on with".to_owned(),
+        });
     }
+    let exit = copy(&job, "resume", display);
+    if missing.is_empty() {
+        return exit;
+    }
+    let count = u64::try_from(missing.len()).unwrap_or(u64::MAX);
+    let many = counted(count, "source was", "sources were");
+    display.remark(&format!(
+        "the job is NOT finished: {many} not here; mount what is missing and resume again"
+    ));
+    worst(exit, Exit::Incomplete)
+}
+
+/// Copies, and keeps the registry of unfinished copies true.
+fn copy(job: &CopyJob, command: &'static str, display: &Display) -> Exit {
+    let registry = Registry::of_user();
+    let stop = stop_on_signals(display);
+    // What it does is a copy, whichever command it is.
+    let console = console(display, "copy", Some(&job.target), &stop).noting(registry.clone());
+    let session = Session {
+        stop,
+        observer: Arc::new(console),
+    };
+    let exit = match engine::copy(job, &session) {
+        Ok(report) => finished(display, &report),
+        Err(error) => failed(display, &error, command, Some(&job.target), true),
+    };
+    registry.settle(&job.target);
+    exit
 }
 
 /// Prints digests.
@@ -83,12 +140,21 @@ fn delivered(output: &Output, reader_gone: Exit) -> Exit {
 
 fn session(display: &Display, command: &'static str, target: Option<&Path>) -> Session {
     let stop = stop_on_signals(display);
-    let target = target.map(Path::to_owned);
-    let console = Console::new(display.clone(), command, target, Arc::clone(&stop));
+    let console = console(display, command, target, &stop);
     Session {
         stop,
         observer: Arc::new(console),
     }
+}
+
+fn console(
+    display: &Display,
+    command: &'static str,
+    target: Option<&Path>,
+    stop: &Arc<AtomicBool>,
+) -> Console {
+    let target = target.map(Path::to_owned);
+    Console::new(display.clone(), command, target, Arc::clone(stop))
 }
 
 /// Returns a flag that the first signal sets; the engine looks at it and ends in order.

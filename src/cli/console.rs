@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::display::{Display, Watch};
+use super::registry::Registry;
 use crate::engine::Observer;
 use crate::engine::report::{LaneReport, Problem};
 use crate::engine::telemetry::Telemetry;
@@ -17,6 +18,8 @@ pub struct Console {
     command: &'static str,
     target: Option<PathBuf>,
     stop: Arc<AtomicBool>,
+    /// Where a copy is noted as begun, if it is to be.
+    registry: Option<Registry>,
     watch: Mutex<Option<Watch>>,
 }
 
@@ -35,7 +38,17 @@ impl Console {
             command,
             target,
             stop,
+            registry: None,
             watch: Mutex::default(),
+        }
+    }
+
+    /// Returns it noting in a registry that its copy has begun.
+    #[must_use]
+    pub fn noting(self, registry: Registry) -> Self {
+        Self {
+            registry: Some(registry),
+            ..self
         }
     }
 
@@ -50,6 +63,9 @@ impl Console {
 impl Observer for Console {
     fn started(&self, telemetry: &Arc<Telemetry>) {
         let target = self.target.as_deref();
+        if let (Some(registry), Some(target)) = (&self.registry, target) {
+            registry.begun(target);
+        }
         let watch = self
             .display
             .watch(self.command, target, Arc::clone(telemetry));

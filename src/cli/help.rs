@@ -20,6 +20,13 @@ Example:
 
 'inhaul copy --help' explains each option, the rules and the exit codes.";
 
+/// Under `inhaul resume -h`.
+pub const RESUME_SHORT: &str = "\
+Example:
+  inhaul resume /tank/in
+
+'inhaul resume --help' explains each option, the rules and the exit codes.";
+
 /// Under `inhaul hash -h`.
 pub const HASH_SHORT: &str = "\
 Example:
@@ -39,7 +46,7 @@ Examples:
   inhaul copy /mnt/d1 /mnt/d2 /tank/in            two drives at once
   inhaul copy /mnt/d* /tank/in                    as many as there are
   inhaul copy -n /mnt/d* /tank/in                 would it fit? writes nothing
-  inhaul copy --existing skip /mnt/d* /tank/in    go on after a stop
+  inhaul resume /tank/in                          go on after a stop
   inhaul verify /tank/in                          read all again and compare
   inhaul hash /mnt/d1 > d1.b3                     digests alone";
 
@@ -70,13 +77,23 @@ const RECORDS: &str = "\
 Records:
   TARGET/.inhaul/JOB/manifest.b3     digests, for 'b3sum -c' run in TARGET
   TARGET/.inhaul/JOB/report.json     what was copied, and what was not and why
+  TARGET/.inhaul/JOB/job.json        what was asked for; 'resume' reads it
   JOB is named after the time it began.";
 
 const SIGNALS: &str = "\
 Stopping:
   Ctrl-C (or SIGTERM, or SIGHUP) stops in order: what is in flight is made
   durable and recorded, and the exit code is 75. A second one stops at once.
-  To go on, run the same command with --existing skip.";
+  To go on, run 'inhaul resume TARGET', or the same command again.";
+
+const RESUMING: &str = "\
+Resuming:
+  JOB is a TARGET (its unfinished job is meant), a folder in TARGET/.inhaul,
+  or the name of one that this user began. A source is known by its file
+  system, not by its path: under another mount point it keeps its place in
+  the target. One that is not there is reported, the others go on, and the
+  exit code is 3. Which copies are unfinished is noted in
+  $XDG_STATE_HOME/inhaul/jobs, by default below ~/.local/state.";
 
 const NO_DELETE: &str = "\
 Not here:
@@ -132,6 +149,25 @@ pub fn copy() -> String {
     ])
 }
 
+/// Returns the long help of `resume`.
+pub fn resume() -> String {
+    let examples = "\
+Examples:
+  inhaul resume                          the one that is unfinished
+  inhaul resume /tank/in                 the one that copies there
+  inhaul resume --verify target JOB      JOB as in 'ls /tank/in/.inhaul'";
+    let codes: Vec<Exit> = Exit::ALL.into_iter().filter(|e| *e != Exit::Pipe).collect();
+    sections(&[
+        examples,
+        RESUMING,
+        SIZES,
+        RECORDS,
+        SIGNALS,
+        JSON,
+        &exit_codes(&codes),
+    ])
+}
+
 /// Returns the long help of `hash`.
 pub fn hash() -> String {
     let examples = "\
@@ -147,6 +183,7 @@ pub fn verify() -> String {
 Examples:
   inhaul verify /tank/in
   inhaul verify --job JOB /tank/in       JOB as in 'ls /tank/in/.inhaul'
+  inhaul verify --repair --from /mnt/d1 /tank/in
   cd /tank/in && b3sum -c .inhaul/JOB/manifest.b3";
     let codes: Vec<Exit> = Exit::ALL.into_iter().filter(|e| *e != Exit::Pipe).collect();
     sections(&[examples, SIZES, JSON, &exit_codes(&codes)])
@@ -161,6 +198,7 @@ pub fn manual() -> String {
         SIZES,
         RECORDS,
         SIGNALS,
+        RESUMING,
         JSON,
         &exit_codes(&Exit::ALL),
         NO_DELETE,
@@ -189,10 +227,11 @@ mod tests {
 
     #[test]
     fn every_line_fits_a_small_terminal() {
-        let all = [root(), copy(), hash(), verify(), manual()].join("\n");
+        let all = [root(), copy(), resume(), hash(), verify(), manual()].join("\n");
         let fixed = [
             SHORT_HINT,
             COPY_SHORT,
+            RESUME_SHORT,
             HASH_SHORT,
             VERIFY_SHORT,
             MAN,
@@ -222,6 +261,7 @@ mod tests {
         ] {
             assert!(text.contains(line), "{line}");
             assert!(copy().contains(line), "{line}");
+            assert!(resume().contains(line), "{line}");
             assert!(verify().contains(line), "{line}");
         }
     }

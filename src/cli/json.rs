@@ -89,6 +89,9 @@ struct ProgressBody<'a> {
     seconds: f64,
     total: RowBody<'a>,
     lanes: Vec<RowBody<'a>>,
+    /// Lanes that read again what was copied.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    again: Vec<RowBody<'a>>,
 }
 
 #[derive(Serialize)]
@@ -199,6 +202,7 @@ fn progress(view: &View) -> ProgressBody<'_> {
         seconds: view.elapsed.as_secs_f64(),
         total: row(&view.total),
         lanes: view.lanes.iter().map(row).collect(),
+        again: view.again.iter().map(row).collect(),
     }
 }
 
@@ -230,6 +234,7 @@ fn path_body(bytes: &[u8]) -> PathBody {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::report::{Evidence, Totals};
     use crate::engine::telemetry::{LaneCounters, LaneView};
     use crate::error::{ErrorKind, Side};
     use std::ffi::OsStr;
@@ -275,6 +280,42 @@ mod tests {
     }
 
     #[test]
+    fn a_drive_says_whether_it_may_go() {
+        let lane = LaneReport {
+            drive: "sdb".to_owned(),
+            model: None,
+            serial: Some("VG0X".to_owned()),
+            rotational: None,
+            sources: vec!["/mnt/d1".to_owned()],
+            state: "done".to_owned(),
+            totals: Totals::default(),
+            seconds: 1.5,
+            limited_by: "source".to_owned(),
+            waited_seconds: [0.5, 0.0, 0.0, 0.0],
+            evidence: Evidence {
+                read_back: 7,
+                ..Evidence::default()
+            },
+            safe_to_release: true,
+            verdict: "read back".to_owned(),
+            io: "blocking".to_owned(),
+            buffers: 3,
+        };
+        assert_eq!(
+            text(&Event::Drive(&lane)),
+            "{\"schema\":1,\"type\":\"drive\",\"drive\":\"sdb\",\"model\":null,\
+             \"serial\":\"VG0X\",\"rotational\":null,\"sources\":[\"/mnt/d1\"],\
+             \"state\":\"done\",\"totals\":{\"files\":0,\"bytes\":0,\"others\":0,\"dirs\":0,\
+             \"existing\":0,\"existing_bytes\":0,\"kept\":0,\"kept_bytes\":0,\"changed\":0,\
+             \"problems\":0,\"bytes_per_second\":0.0},\"seconds\":1.5,\"limited_by\":\"source\",\
+             \"waited_seconds\":[0.5,0.0,0.0,0.0],\"evidence\":{\"hashed\":0,\"read_back\":7,\
+             \"read_back_near\":0,\"cached\":0,\"source_read_twice\":0},\
+             \"safe_to_release\":true,\"verdict\":\"read back\",\"io\":\"blocking\",\
+             \"buffers\":3}\n"
+        );
+    }
+
+    #[test]
     fn start_and_progress_name_the_lanes() {
         let telemetry = Telemetry::new(vec![LaneView {
             name: "sdb".to_owned(),
@@ -308,5 +349,15 @@ mod tests {
                  \"total\":{{\"drive\":\"total\",{total},\"lanes\":[{{\"drive\":\"sdb\",{row}]}}\n"
             )
         );
+        let back = Telemetry::new(vec![LaneView {
+            name: "read back".to_owned(),
+            sources: Vec::new(),
+            counters: LaneCounters::default(),
+        }]);
+        telemetry.add_again(&std::sync::Arc::new(back));
+        let view = tracker.look(&telemetry, std::time::Duration::from_millis(1600));
+        let text = text(&Event::Progress(&view));
+        let again = format!("],\"again\":[{{\"drive\":\"read back\",{row}]}}\n");
+        assert!(text.ends_with(&again), "{text}");
     }
 }

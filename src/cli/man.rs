@@ -108,6 +108,7 @@ mod tests {
         for part in [
             ".TH INHAUL 1 \"\" \"inhaul ",
             ".SH \"INHAUL COPY\"",
+            ".SH \"INHAUL RESUME\"",
             ".SH \"INHAUL HASH\"",
             ".SH \"INHAUL VERIFY\"",
             ".SH \"INHAUL MAN\"",
@@ -117,6 +118,7 @@ mod tests {
             "\\&75   stopped in order",
             "\\-\\-existing",
             ".SH \"TRAILING SLASH\"",
+            ".SH \"RESUMING\"",
         ] {
             assert!(page.contains(part), "{part}");
         }
@@ -137,7 +139,7 @@ mod tests {
             Shell::PowerShell,
         ] {
             let script = String::from_utf8(completions(shell)).unwrap();
-            for word in ["copy", "verify", "existing", "bwlimit"] {
+            for word in ["copy", "resume", "verify", "existing", "bwlimit"] {
                 assert!(script.contains(word), "{shell}: {word}");
             }
             if matches!(shell, Shell::Bash | Shell::Zsh | Shell::Fish) {

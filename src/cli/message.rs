@@ -10,7 +10,7 @@ use crate::error::{Error, ErrorKind};
 /// What the advice depends on besides the failure.
 #[derive(Debug, Clone, Copy)]
 pub struct Context<'a> {
-    /// `copy`, `hash` or `verify`.
+    /// `copy`, `resume`, `hash` or `verify`.
     pub command: &'a str,
     /// The target as typed, if there is one.
     pub target: Option<&'a Path>,
@@ -74,6 +74,7 @@ fn headline(kind: ErrorKind) -> &'static str {
         ErrorKind::Metadata => "metadata could not be kept",
         ErrorKind::Escape => "the path leads out of its root",
         ErrorKind::DigestMismatch => "the bytes are NOT those that were recorded",
+        ErrorKind::Unverified => "copied, but not verified as asked",
         ErrorKind::Missing => "a recorded file is not there",
         ErrorKind::RecordCorrupt => "a record cannot be understood",
         ErrorKind::RecordWrite => "a record could not be written",
@@ -91,23 +92,20 @@ fn kept(kind: ErrorKind, context: &Context<'_>) -> &'static str {
         kind,
         ErrorKind::Usage | ErrorKind::Unsupported | ErrorKind::Refused | ErrorKind::Locked
     );
-    if context.command != "copy" {
+    if !matches!(context.command, "copy" | "resume") {
         "nothing was changed; this command only reads"
     } else if before_writing || !context.began {
         "nothing was written"
     } else if kind == ErrorKind::TargetSync {
-        "files reported as durable before this are; what came later is unknown"
+        "files acknowledged before this are durable; everything else counts as not copied"
     } else {
-        "files that were finished are durable; nothing half-written has its final name"
+        "files that were finished are durable and recorded; nothing half-written has its final name"
     }
 }
 
 fn next(kind: ErrorKind, context: &Context<'_>) -> String {
     let target = context.target.map_or("TARGET".to_owned(), shell_word);
-    let again = match context.command {
-        "copy" => "run the same command with --existing skip",
-        _ => "run the same command again",
-    };
+    let again = "run the same command again";
     match kind {
         ErrorKind::SourceRead => format!(
             "{again}; if it fails again, look for drive errors with 'dmesg' and 'smartctl -a'"
@@ -136,8 +134,8 @@ fn next(kind: ErrorKind, context: &Context<'_>) -> String {
         }
         ErrorKind::TargetFull => format!("make room ('df -h {target}'), then {again}"),
         ErrorKind::TargetSync => format!(
-            "look for storage errors with 'dmesg', put them right, then\n\
-             inhaul verify {target}\nand {again}"
+            "look for storage errors with 'dmesg', put them right, then {again};\n\
+             with --verify target, what is there is read back, too"
         ),
         ErrorKind::Metadata => {
             "run as root, or use a target whose file system has owners and attributes".to_owned()
@@ -146,12 +144,21 @@ fn next(kind: ErrorKind, context: &Context<'_>) -> String {
              directory was; something else may be writing there"
             .to_owned(),
         ErrorKind::DigestMismatch => "keep the source drive; check memory, cables and storage, \
-             then copy this file again with --existing overwrite"
+             then copy this file again, with --existing overwrite if it is in the target"
             .to_owned(),
-        ErrorKind::Missing => format!("if it should be there, copy it again: {again}"),
-        ErrorKind::RecordCorrupt => {
-            format!("choose another record with --job; 'ls {target}/.inhaul' lists them")
+        ErrorKind::Unverified => format!(
+            "it is copied and durable; after a remount, 'inhaul verify {target}' reads it again"
+        ),
+        ErrorKind::Missing if context.command == "resume" => {
+            "give the copy command again: it copies what is missing".to_owned()
         }
+        ErrorKind::Missing => format!("if it should be there, copy it again: {again}"),
+        ErrorKind::RecordCorrupt => match context.command {
+            "copy" | "resume" => {
+                format!("look at {target}/.inhaul and its drive; other jobs there are not affected")
+            }
+            _ => format!("choose another record with --job; 'ls {target}/.inhaul' lists them"),
+        },
         ErrorKind::RecordWrite => {
             format!("check room and permissions of {target}/.inhaul, then {again}")
         }
@@ -167,7 +174,7 @@ fn next(kind: ErrorKind, context: &Context<'_>) -> String {
         }
         .to_owned(),
         ErrorKind::Locked => "wait until the other run has ended, then run again".to_owned(),
-        ErrorKind::Stopped => format!("to go on, {again}"),
+        ErrorKind::Stopped => format!("to go on, {again}, or: inhaul resume {target}"),
         ErrorKind::Panic => {
             "please report this with the text above; the other drives are not affected".to_owned()
         }
@@ -209,10 +216,9 @@ mod tests {
             "\
 error: the target could not make data durable: /tank/in
   why:  sync: Input/output error (os error 5)
-  kept: files reported as durable before this are; what came later is unknown
-  next: look for storage errors with 'dmesg', put them right, then
-        inhaul verify '/tank/my in'
-        and run the same command with --existing skip"
+  kept: files acknowledged before this are durable; everything else counts as not copied
+  next: look for storage errors with 'dmesg', put them right, then run the same command again;
+        with --verify target, what is there is read back, too"
         );
     }
 
@@ -234,6 +240,7 @@ error: the target could not make data durable: /tank/in
             K::Metadata,
             K::Escape,
             K::DigestMismatch,
+            K::Unverified,
             K::Missing,
             K::RecordCorrupt,
             K::RecordWrite,
@@ -273,6 +280,13 @@ error: the target could not make data durable: /tank/in
             ..context(Path::new("/tank/in"))
         };
         assert!(render_error(&error, &reading).contains("nothing was changed"));
+        let resuming = Context {
+            command: "resume",
+            began: false,
+            ..context(Path::new("/tank/in"))
+        };
+        let text = render_error(&error, &resuming);
+        assert!(text.contains("kept: nothing was written"), "{text}");
     }
 
     #[test]

@@ -10,6 +10,7 @@ pub mod commands;
 pub mod console;
 pub mod display;
 pub mod escape;
+mod evidence;
 mod fields;
 pub mod help;
 pub mod json;
@@ -19,8 +20,10 @@ pub mod output;
 pub mod plain;
 pub mod plan;
 pub mod progress;
+pub mod registry;
 pub mod render;
 pub mod resolve;
+pub mod resume;
 pub mod screen;
 pub mod signals;
 pub mod text;
@@ -65,6 +68,11 @@ fn run(args: impl Iterator<Item = OsString>) -> Exit {
             display,
         } => commands::run_copy(&job, dry_run, &display::Display::new(display)),
         Task::Hash { job, display } => commands::run_hash(&job, &display::Display::new(display)),
+        Task::Resume {
+            job,
+            changes,
+            display,
+        } => commands::run_resume(job.as_deref(), &changes, &display::Display::new(display)),
         Task::Verify { job, display } => {
             commands::run_verify(&job, &display::Display::new(display))
         }

@@ -15,14 +15,16 @@ pub const EVERY: Duration = Duration::from_secs(30);
 #[derive(Debug, Default)]
 pub struct Plain {
     reported: Vec<bool>,
+    reported_again: Vec<bool>,
     last: Duration,
 }
 
 impl Plain {
     /// Returns the lines that are due at this moment: each drive once when it has ended, and a line
-    /// on all of them every 30 s.
+    /// on all of them every 30 s; when they have all ended, on those that read again.
     pub fn due(&mut self, view: &View) -> Vec<String> {
         self.reported.resize(view.lanes.len(), false);
+        self.reported_again.resize(view.again.len(), false);
         let mut lines = Vec::new();
         for (row, reported) in view.lanes.iter().zip(&mut self.reported) {
             if row.is_over() && !*reported {
@@ -30,9 +32,21 @@ impl Plain {
                 lines.push(format!("{} {}", clock(view.elapsed), ended(row)));
             }
         }
-        if view.elapsed.saturating_sub(self.last) >= EVERY && !view.total.is_over() {
-            self.last = view.elapsed;
-            lines.push(format!("{} {}", clock(view.elapsed), all(view)));
+        for (row, reported) in view.again.iter().zip(&mut self.reported_again) {
+            if row.is_over() && !*reported {
+                *reported = true;
+                lines.push(format!("{} {}", clock(view.elapsed), ended_again(row)));
+            }
+        }
+        if view.elapsed.saturating_sub(self.last) >= EVERY {
+            if !view.total.is_over() {
+                self.last = view.elapsed;
+                lines.push(format!("{} {}", clock(view.elapsed), all(view)));
+            } else if let Some(row) = view.again.iter().find(|row| !row.is_over()) {
+                self.last = view.elapsed;
+                let part = parts(row, String::new());
+                lines.push(format!("{} {}: {part}", clock(view.elapsed), row.name));
+            }
         }
         lines
     }
@@ -50,14 +64,17 @@ fn clock(elapsed: Duration) -> String {
 }
 
 fn all(view: &View) -> String {
-    let row = &view.total;
+    parts(&view.total, total_note(view))
+}
+
+fn parts(row: &Row, note: String) -> String {
     let percent = row.percent().map(|percent| format!("{percent}%"));
     let parts = [
         bytes(row).trim_start().to_owned(),
         percent.unwrap_or_default(),
         row.rate.map(rate).unwrap_or_default(),
         left(row),
-        total_note(view),
+        note,
     ];
     let parts: Vec<String> = parts.into_iter().filter(|part| !part.is_empty()).collect();
     parts.join(", ")
@@ -88,6 +105,22 @@ fn ended(row: &Row) -> String {
         push(&mut line, format_args!(" ({})", row.sources));
     }
     line
+}
+
+/// Says that a lane that read again has ended.
+fn ended_again(row: &Row) -> String {
+    let word = match row.state {
+        LaneState::Failed => "FAILED",
+        _ => "done",
+    };
+    // No rate: it waits for what it is to read.
+    let time = row.ended.map(|time| format!(", {}", duration(time)));
+    format!(
+        "{} {word}: {}{}",
+        row.name,
+        size(row.done),
+        time.unwrap_or_default()
+    )
 }
 
 #[cfg(test)]
@@ -121,7 +154,33 @@ mod tests {
             elapsed: Duration::from_secs(seconds),
             lanes: vec![lane],
             total,
+            again: Vec::new(),
         }
+    }
+
+    #[test]
+    fn reading_back_goes_on_in_the_log() {
+        let mut plain = Plain::default();
+        let mut view = view(60, row(LaneState::Done, Some(50)));
+        view.again = vec![Row {
+            name: "read back".to_owned(),
+            ..row(LaneState::Running, None)
+        }];
+        assert_eq!(
+            plain.due(&view),
+            [
+                "[0:01:00] sdb done: 1.20 GB in 14,203 files, 50s, 212 MB/s, 2 problems (/mnt/d1)",
+                "[0:01:00] read back: 1.24 GB of 4.00 GB, 31%, 212 MB/s, ETA 10m 00s"
+            ]
+        );
+        view.elapsed = Duration::from_secs(80);
+        assert_eq!(plain.due(&view), Vec::<String>::new());
+        view.again[0].state = LaneState::Done;
+        view.again[0].ended = Some(Duration::from_secs(79));
+        assert_eq!(
+            plain.due(&view),
+            ["[0:01:20] read back done: 1.24 GB, 1m 19s"]
+        );
     }
 
     #[test]

@@ -59,7 +59,8 @@ pub fn dry_run(plan: &DryRun, paint: Paint) -> String {
         push(
             &mut text,
             format_args!(
-                "{} in the target already; see --existing\n",
+                "{} in the target already; --existing decides, unless an unfinished copy put them \
+                 there\n",
                 counted(plan.existing, "file is", "files are")
             ),
         );

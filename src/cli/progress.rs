@@ -105,6 +105,8 @@ pub struct View {
     pub lanes: Vec<Row>,
     /// All of them together; its name is `total`.
     pub total: Row,
+    /// Lanes that read again what was copied; not in the total.
+    pub again: Vec<Row>,
 }
 
 /// Bytes read at some moments of the last half minute.
@@ -143,29 +145,48 @@ impl Meter {
 pub struct Tracker {
     lanes: Vec<Meter>,
     total: Meter,
+    again: Vec<Meter>,
 }
 
 impl Tracker {
     /// Reads all counters; `now` is the time since the run began and never goes back.
     pub fn look(&mut self, telemetry: &Telemetry, now: Duration) -> View {
-        self.lanes
-            .resize_with(telemetry.lanes.len(), Meter::default);
-        let mut read_in_all: u64 = 0;
-        let mut rows = Vec::with_capacity(telemetry.lanes.len());
-        for (lane, meter) in telemetry.lanes.iter().zip(&mut self.lanes) {
-            let read = lane.counters.bytes_read.load(Relaxed);
-            read_in_all = read_in_all.saturating_add(read);
-            meter.add(now, read);
-            rows.push(row(lane, read, meter));
-        }
+        let (lanes, read_in_all) = rows(telemetry.lanes.iter(), &mut self.lanes, now);
         self.total.add(now, read_in_all);
-        let total = sum(&rows, now, read_in_all, &self.total);
+        let total = sum(&lanes, now, read_in_all, &self.total);
+        let groups = telemetry.again();
+        let further = groups.iter().flat_map(|group| &group.lanes);
+        let (again, _) = rows(further, &mut self.again, now);
         View {
             elapsed: now,
-            lanes: rows,
+            lanes,
             total,
+            again,
         }
     }
+}
+
+/// Returns a row for each lane, and the bytes they have read in all. Each keeps its meter.
+fn rows<'a>(
+    lanes: impl Iterator<Item = &'a LaneView>,
+    meters: &mut Vec<Meter>,
+    now: Duration,
+) -> (Vec<Row>, u64) {
+    let mut read_in_all: u64 = 0;
+    let mut rows = Vec::new();
+    for (number, lane) in lanes.enumerate() {
+        if meters.len() <= number {
+            meters.push(Meter::default());
+        }
+        let Some(meter) = meters.get_mut(number) else {
+            break;
+        };
+        let read = lane.counters.bytes_read.load(Relaxed);
+        read_in_all = read_in_all.saturating_add(read);
+        meter.add(now, read);
+        rows.push(row(lane, read, meter));
+    }
+    (rows, read_in_all)
 }
 
 fn row(lane: &LaneView, read: u64, meter: &Meter) -> Row {
@@ -337,6 +358,26 @@ mod tests {
         assert_eq!(view.lanes[0].left, Some(Duration::from_secs(122)));
         assert_eq!(view.lanes[0].percent(), Some(11));
         assert_eq!(view.lanes[0].sources, "/mnt/sda");
+    }
+
+    #[test]
+    fn lanes_that_read_again_are_shown_and_not_summed() {
+        let all = telemetry(&["sda"]);
+        let back = std::sync::Arc::new(telemetry(&["read back"]));
+        let counters = &back.lanes[0].counters;
+        counters.set_state(LaneState::Running);
+        counters.bytes_expected.store(5000, Relaxed);
+        let mut tracker = Tracker::default();
+        assert_eq!(tracker.look(&all, at(0)).again, Vec::new());
+        all.add_again(&back);
+        tracker.look(&all, at(1000));
+        counters.bytes_read.store(2000, Relaxed);
+        let view = tracker.look(&all, at(2000));
+        assert_eq!(view.again.len(), 1);
+        assert_eq!(view.again[0].name, "read back");
+        assert_eq!(view.again[0].rate, Some(2000));
+        assert_eq!(view.again[0].percent(), Some(40));
+        assert_eq!((view.total.done, view.total.rate), (0, Some(0)));
     }
 
     #[test]

@@ -1,12 +1,15 @@
-//! The end of a run told to people: the verdict first, then drives, then everything not done.
+//! The end of a run told to people: what came of it first, then drives, then everything not done,
+//! and last which drives may go.
 
 use std::path::Path;
 
 use super::escape::{escape, exact};
+use super::evidence;
 use super::message::shell_word;
 use super::text::{Paint, Tone, columns, pad, pad_front, push};
 use super::units::{count, counted, duration, rate, seconds, size, whole};
-use crate::engine::report::{LaneReport, Problem, Report};
+use crate::engine::report::{LaneReport, Problem, Report, Totals};
+use crate::error::ErrorKind;
 use crate::exit::Exit;
 
 /// How many problems, and how many skipped things, are shown; the report has the rest.
@@ -35,6 +38,7 @@ pub fn report(report: &Report, verbose: bool, paint: Paint) -> String {
         text.push_str(&table(&rows.collect::<Vec<_>>(), &[]));
     }
     let folder = folder(report);
+    text.push_str(&evidence::mended(report, paint, folder.as_deref()));
     text.push_str(&list(
         &heading(
             paint,
@@ -54,6 +58,7 @@ pub fn report(report: &Report, verbose: bool, paint: Paint) -> String {
         folder.as_deref(),
     ));
     text.push_str(&notes(report));
+    text.push_str(&evidence::verdicts(report, paint));
     text.push_str(&next(report, folder.as_deref()));
     text
 }
@@ -65,6 +70,7 @@ pub(super) fn heading(paint: Paint, text: &str) -> String {
 
 fn not_done(report: &Report) -> &'static str {
     match report.command.as_str() {
+        "copy" if is_all_but_verified(report) => "NOT verified as asked",
         "verify" => "NOT as recorded",
         "hash" => "NOT hashed",
         _ => "NOT copied whole",
@@ -73,6 +79,8 @@ fn not_done(report: &Report) -> &'static str {
 
 fn verdict_tone(report: &Report) -> Tone {
     match Exit::from_code(report.exit_code) {
+        Some(Exit::Success) if !report.repairs.is_empty() => Tone::Notice,
+        Some(Exit::Success) if report.command == "copy" => evidence::sure(report).1,
         Some(Exit::Success) => Tone::Good,
         Some(Exit::Stopped) => Tone::Notice,
         _ => Tone::Bad,
@@ -82,9 +90,14 @@ fn verdict_tone(report: &Report) -> Tone {
 /// Returns the first line: what was done, or first of all what was not.
 fn verdict(report: &Report) -> String {
     let (did, sure) = match report.command.as_str() {
-        "verify" => ("verified", "all as recorded"),
-        "hash" => ("hashed", ""),
-        _ => ("copied", "all durable"),
+        "verify" if is_buffered(report) => (
+            "compared",
+            "all as recorded, but read through the page cache: that says nothing of the medium"
+                .to_owned(),
+        ),
+        "verify" => ("verified", "all as recorded".to_owned()),
+        "hash" => ("hashed", String::new()),
+        _ => ("copied", evidence::sure(report).0),
     };
     let totals = &report.totals;
     let amount = format!(
@@ -97,15 +110,20 @@ fn verdict(report: &Report) -> String {
         duration(seconds(report.seconds)),
         rate(whole(totals.bytes_per_second))
     );
-    let failed = report.problem_count.saturating_sub(metadata_only(report));
+    let failed = report
+        .problem_count
+        .saturating_sub(metadata_only(report) + unverified(report));
     let good = match report.command.as_str() {
         "copy" => format!("{amount} copied and durable {pace}"),
         _ => format!("{amount} {did} {pace}"),
     };
     if report.exit_code == Exit::Success.code() {
-        return match sure {
+        return match sure.as_str() {
             "" => format!("{did} {amount} {pace}"),
-            sure => format!("{did} {amount} {pace}; {sure}"),
+            sure => format!(
+                "{did} {amount} {pace}; {sure}{}",
+                evidence::count_mended(report)
+            ),
         };
     }
     let (is, are) = match report.command.as_str() {
@@ -127,17 +145,39 @@ fn verdict(report: &Report) -> String {
             "items lost some metadata",
         ));
     }
+    if unverified(report) > 0 {
+        bad.push("NOT verified as asked".to_owned());
+    }
     if bad.is_empty() {
         bad.push(format!("FAILED with exit code {}", report.exit_code));
     }
     format!("{}; {good}", bad.join(", "))
 }
 
+/// Returns whether the target was read through the page cache.
+fn is_buffered(report: &Report) -> bool {
+    let mut mounts = report.mounts.iter();
+    mounts.any(|mount| mount.side == "target" && mount.access == "buffered")
+}
+
 /// Returns how many of the problems are certain to be about metadata alone.
 fn metadata_only(report: &Report) -> u64 {
-    let word = crate::error::ErrorKind::Metadata.word();
-    let known = report.problems.iter().filter(|p| p.kind == word).count();
-    u64::try_from(known).unwrap_or(u64::MAX)
+    of_kind(report, ErrorKind::Metadata)
+}
+
+/// Returns how many of the problems are about what was not verified, and copied all the same.
+fn unverified(report: &Report) -> u64 {
+    of_kind(report, ErrorKind::Unverified)
+}
+
+fn of_kind(report: &Report, kind: ErrorKind) -> u64 {
+    let known = report.problems.iter().filter(|p| p.kind == kind.word());
+    u64::try_from(known.count()).unwrap_or(u64::MAX)
+}
+
+/// Returns whether everything is copied, and only not verified as was asked.
+fn is_all_but_verified(report: &Report) -> bool {
+    !report.stopped && unverified(report) > 0 && unverified(report) == report.problem_count
 }
 
 fn drives(report: &Report, verbose: bool, paint: Paint) -> String {
@@ -281,17 +321,41 @@ pub fn problem_line(problem: &Problem) -> String {
     )
 }
 
+/// Says what an earlier run spared this one. The bytes are also those of files it had begun.
+fn kept(totals: &Totals) -> String {
+    let bytes = size(totals.kept_bytes);
+    if totals.kept == 0 {
+        return format!("{bytes} of files that an earlier run began were not copied again");
+    }
+    format!(
+        "{} copied by an earlier run and unchanged; {bytes} not copied again",
+        counted(totals.kept, "file", "files")
+    )
+}
+
 fn notes(report: &Report) -> String {
     let files = |number| counted(number, "file", "files");
-    let notes = [
+    let totals = &report.totals;
+    let mut notes = vec![
+        (totals.kept + totals.kept_bytes, kept(totals)),
         (
-            report.totals.existing,
+            totals.changed,
             format!(
-                "{} ({}) in the target already, left alone",
-                files(report.totals.existing),
-                size(report.totals.existing_bytes)
+                "{} copied again: changed in the source since an earlier run",
+                files(totals.changed)
             ),
         ),
+        (
+            totals.existing,
+            format!(
+                "{} ({}) in the target already, left alone and not compared",
+                files(totals.existing),
+                size(totals.existing_bytes)
+            ),
+        ),
+    ];
+    notes.extend(evidence::remarks(report).into_iter().map(|text| (1, text)));
+    notes.extend([
         (
             report.privileges_cleared,
             format!(
@@ -314,7 +378,7 @@ fn notes(report: &Report) -> String {
                 counted(report.names_outside_b3sum, "name", "names")
             ),
         ),
-    ];
+    ]);
     let mut text = String::new();
     for (number, note) in notes {
         if number > 0 {
@@ -337,8 +401,16 @@ fn next(report: &Report, folder: Option<&str>) -> String {
                 &mut text,
                 format_args!("to check it again: inhaul verify {target}\n"),
             );
+        } else if is_all_but_verified(report) {
+            push(
+                &mut text,
+                format_args!("to verify it after a remount: inhaul verify {target}\n"),
+            );
         } else {
-            text.push_str("to go on: the same command with --existing skip\n");
+            push(
+                &mut text,
+                format_args!("to go on: the same command, or: inhaul resume {target}\n"),
+            );
         }
     }
     text

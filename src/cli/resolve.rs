@@ -12,7 +12,7 @@ use clap::ArgMatches;
 
 use super::args::{
     Cli, ColorArg, Command, CopyArgs, DisplayArgs, EngineArgs, ExistingArg, FilterArgs, HashArgs,
-    IoArg, PreserveArg, ProgressArg, ReadAgainArg, VerifyArgs,
+    IoArg, PreserveArg, ProgressArg, ReadAgainArg, ResumeArgs, VerifyArgs,
 };
 use super::escape::{escape, escape_path};
 use super::units::{SizeError, parse_rate, parse_size, size};
@@ -58,6 +58,15 @@ pub enum Task {
         /// What is shown.
         display: DisplaySettings,
     },
+    /// `resume`.
+    Resume {
+        /// Which job, as it was typed.
+        job: Option<PathBuf>,
+        /// What is to be otherwise than it was begun.
+        changes: Changes,
+        /// What is shown.
+        display: DisplaySettings,
+    },
     /// `hash`.
     Hash {
         /// The job.
@@ -76,6 +85,30 @@ pub enum Task {
     Man,
     /// `completions`.
     Completions(clap_complete::Shell),
+}
+
+/// What of a job may change while it is gone on with: nothing that decides what is copied.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// What is read again.
+    pub verify: Option<Verify>,
+    /// Which backend.
+    pub io: Option<IoChoice>,
+    /// Memory, in bytes.
+    pub memory: Option<u64>,
+    /// Bytes a second, or no limit.
+    pub bwlimit: Option<Option<u64>>,
+}
+
+impl Changes {
+    /// Makes them to a job.
+    pub fn apply(&self, job: &mut CopyJob) {
+        job.verify = self.verify.unwrap_or(job.verify);
+        let engine = &mut job.engine;
+        engine.io = self.io.unwrap_or(engine.io);
+        engine.memory = self.memory.unwrap_or(engine.memory);
+        engine.bwlimit = self.bwlimit.unwrap_or(engine.bwlimit);
+    }
 }
 
 /// How progress is shown.
@@ -133,6 +166,7 @@ pub fn resolve(
     let matches = matches.subcommand().map_or(matches, |(_, inner)| inner);
     match cli.command {
         Command::Copy(args) => copy(*args, matches, world),
+        Command::Resume(args) => resume(args, world),
         Command::Hash(args) => hash(args, matches, world),
         Command::Verify(args) => verify(args, world),
         Command::Man => Ok(Task::Man),
@@ -208,6 +242,19 @@ fn read_again(arg: ReadAgainArg) -> Verify {
     }
 }
 
+fn resume(args: ResumeArgs, world: &Surroundings<'_>) -> Result<Task, Misuse> {
+    Ok(Task::Resume {
+        job: args.job,
+        changes: Changes {
+            verify: args.verify.map(read_again),
+            io: args.io.map(io),
+            memory: args.memory.as_deref().map(memory).transpose()?,
+            bwlimit: args.bwlimit.as_deref().map(bwlimit).transpose()?,
+        },
+        display: display(&args.display, world),
+    })
+}
+
 fn hash(
     args: HashArgs,
     matches: &ArgMatches,
@@ -230,7 +277,7 @@ fn verify(args: VerifyArgs, world: &Surroundings<'_>) -> Result<Task, Misuse> {
         job: VerifyJob {
             target: args.target,
             job: args.job.map(|name| job_name(&name)).transpose()?,
-            repair_from: Vec::new(),
+            repair_from: args.from,
             engine: engine(&args.engine)?,
         },
         display: display(&args.display, world),
@@ -252,36 +299,44 @@ fn job_name(name: &OsStr) -> Result<String, Misuse> {
 }
 
 fn engine(args: &EngineArgs) -> Result<EngineSettings, Misuse> {
-    let not_a_size = |option: &str, text: &str, SizeError(why): SizeError| {
-        Misuse::new(
-            format!("{option} {}", escape(text.as_bytes())),
-            escape(why.as_bytes()),
-            "write a number and a unit: 512MiB or 512M (2^20), 1.5GB (10^9)",
-        )
-    };
-    let memory =
-        parse_size(&args.memory).map_err(|why| not_a_size("--memory", &args.memory, why))?;
+    Ok(EngineSettings {
+        io: io(args.io),
+        memory: memory(&args.memory)?,
+        bwlimit: args.bwlimit.as_deref().map_or(Ok(None), bwlimit)?,
+        ..EngineSettings::default()
+    })
+}
+
+fn io(arg: IoArg) -> IoChoice {
+    match arg {
+        IoArg::Auto => IoChoice::Auto,
+        IoArg::Uring => IoChoice::Uring,
+        IoArg::Blocking => IoChoice::Blocking,
+    }
+}
+
+fn memory(text: &str) -> Result<u64, Misuse> {
+    let memory = parse_size(text).map_err(|why| not_a_size("--memory", text, &why))?;
     if memory < MEMORY_MIN {
         return Err(Misuse::new(
-            format!("--memory {} is {}", args.memory, size(memory)),
+            format!("--memory {text} is {}", size(memory)),
             "this is less than 16MiB, too little to keep even one drive busy",
             "leave --memory out for 512MiB, or give more",
         ));
     }
-    let bwlimit = match &args.bwlimit {
-        Some(text) => parse_rate(text).map_err(|why| not_a_size("--bwlimit", text, why))?,
-        None => None,
-    };
-    Ok(EngineSettings {
-        io: match args.io {
-            IoArg::Auto => IoChoice::Auto,
-            IoArg::Uring => IoChoice::Uring,
-            IoArg::Blocking => IoChoice::Blocking,
-        },
-        memory,
-        bwlimit,
-        ..EngineSettings::default()
-    })
+    Ok(memory)
+}
+
+fn bwlimit(text: &str) -> Result<Option<u64>, Misuse> {
+    parse_rate(text).map_err(|why| not_a_size("--bwlimit", text, &why))
+}
+
+fn not_a_size(option: &str, text: &str, SizeError(why): &SizeError) -> Misuse {
+    Misuse::new(
+        format!("{option} {}", escape(text.as_bytes())),
+        escape(why.as_bytes()),
+        "write a number and a unit: 512MiB or 512M (2^20), 1.5GB (10^9)",
+    )
 }
 
 fn display(args: &DisplayArgs, world: &Surroundings<'_>) -> DisplaySettings {

@@ -119,7 +119,7 @@ impl<'r> Committer<'r> {
             deadline = (!batch.is_empty()).then(Instant::now);
         }
         if let Some(log) = &self.context.log {
-            log.set_ended();
+            log.pace().set_ended();
         }
     }
 
@@ -140,12 +140,17 @@ impl<'r> Committer<'r> {
     pub(crate) fn commit(&mut self, batch: Vec<Commit>) -> Vec<Commit> {
         let (items, sealed): (Vec<Item>, Vec<Sealed>) =
             batch.into_iter().map(|c| (c.item, c.sealed)).unzip();
+        let flushed = self
+            .context
+            .log
+            .as_ref()
+            .map_or(0, |log| log.pace().written());
         let mut answers = match self.announce(&items, &sealed) {
             Ok(()) => self.context.target.publish(&sealed),
             Err(error) => items.iter().map(|_| Err(unrecorded(&error))).collect(),
         };
         debug_assert_eq!(answers.len(), items.len(), "one answer for each file");
-        if let Err(error) = self.record(&items, &sealed, &answers) {
+        if let Err(error) = self.record(&items, &sealed, &answers, flushed) {
             for answer in answers.iter_mut().filter(|answer| answer.is_ok()) {
                 *answer = Err(unrecorded(&error));
             }
@@ -170,13 +175,17 @@ impl<'r> Committer<'r> {
         links
     }
 
-    /// Tells the journal what is about to get its name.
+    /// Tells the journal what is about to get its name. A further name of a file that no run of ours
+    /// copied is not ours to take away, so it is not told of.
     fn announce(&self, items: &[Item], sealed: &[Sealed]) -> Result<(), Error> {
         let Some(log) = &self.context.log else {
             return Ok(());
         };
-        let entries = items.iter().map(|item| &item.entry);
-        log.naming(entries.zip(sealed), !self.context.target.syncs_whole())
+        let ours = items.iter().zip(sealed).filter_map(|(item, sealed)| {
+            let is_ours = item.entry.kind != Kind::File || item.what.digest().is_some();
+            is_ours.then_some((&item.entry, sealed))
+        });
+        log.naming(ours, !self.context.target.syncs_whole())
     }
 
     /// Tells the journal what is durable under its name, and makes that durable in turn.
@@ -185,6 +194,7 @@ impl<'r> Committer<'r> {
         items: &[Item],
         sealed: &[Sealed],
         answers: &[Result<(), Error>],
+        flushed: u64,
     ) -> Result<(), Error> {
         let Some(log) = &self.context.log else {
             return Ok(());
@@ -211,7 +221,8 @@ impl<'r> Committer<'r> {
         if seam::bug("ack-before-journal") {
             return Ok(());
         }
-        log.commit(bytes)
+        let synced = answers.iter().any(Result::is_ok);
+        log.acknowledge(bytes, synced.then_some(flushed))
     }
 
     fn acknowledge(&self, item: &Item, sealed: &Sealed, links: &mut Vec<Commit>) {

@@ -108,6 +108,10 @@ pub fn copy(job: &CopyJob, session: &Session) -> Result<Report, Error> {
     })
 }
 
+#[expect(
+    clippy::too_many_lines,
+    reason = "what a run is made of, in the order in which it begins and ends"
+)]
 /// Runs one pass; `None` when a sync failed and there is to be another.
 fn pass(
     job: &CopyJob,
@@ -140,6 +144,11 @@ fn pass(
     };
     let goes_on = opening.goes_on();
     let whole_job = opening.has_all_sources();
+    if goes_on && !whole_job {
+        session
+            .observer
+            .note("some sources of the unfinished job are not given here; it stays open for them");
+    }
     let (target, log) = open(job, opening, place, settings, &lanes, pass)?;
     let (target, log) = (Arc::new(target), Arc::new(log));
     let home = target.home();
@@ -155,11 +164,10 @@ fn pass(
     let spool = Spool::new(home.job_dir()?, PROBLEMS_FILE);
     let context = Context {
         target: Arc::clone(&target) as Arc<dyn Target>,
-        outcomes: Arc::new(Outcomes::new(
-            session.clone(),
-            Arc::clone(&telemetry),
-            Some(spool),
-        )),
+        outcomes: Arc::new(
+            Outcomes::new(session.clone(), Arc::clone(&telemetry), Some(spool))
+                .with_lanes(lanes_of_sources(&lanes)),
+        ),
         links: Some(links),
         existing: job.existing,
         policy,
@@ -180,9 +188,10 @@ fn pass(
         window_bytes: budget.window_bytes,
         registered_writes: target.fs().registered_writes(),
     };
-    let again = match reads_back {
-        true => SourceAgain::all(&lanes, &|tree| log.number_of(tree))?,
-        false => Vec::new(),
+    let again = if reads_back {
+        SourceAgain::all(&lanes, &|tree| log.number_of(tree))?
+    } else {
+        Vec::new()
     };
     let setups = lanes
         .into_iter()
@@ -193,15 +202,17 @@ fn pass(
         choice: job.engine.io,
         slots_per_lane: budget.slots_per_lane,
     };
-    let read_back = match reads_back {
-        true => Some(ReadBack::new(
+    let read_back = if reads_back {
+        Some(ReadBack::new(
             session,
             &job.engine,
             &target,
             &job.target,
             &log,
-        )?),
-        false => None,
+            &telemetry,
+        )?)
+    } else {
+        None
     };
     session.observer.started(&telemetry);
     let (sender, finished) = finished;
@@ -218,9 +229,13 @@ fn pass(
             &mut ledger,
             finished,
         );
-        log.set_ended();
-        if let Some(back) = read_back.as_ref().filter(|_| context.lost.get().is_some()) {
-            back.cancel();
+        log.pace().set_ended();
+        if let Some(back) = &read_back {
+            if ran.is_err() || context.lost.get().is_some() {
+                back.cancel();
+            } else {
+                back.tell_rest();
+            }
         }
         // Whatever it did not get to is looked at by itself, so its end says nothing more.
         let _looked_at_later = reader.map(thread::ScopedJoinHandle::join);
@@ -252,6 +267,8 @@ fn pass(
         buffer_bytes: (budget.slots_per_lane * crate::buffer::SLOT_LEN * facts.len()) as u64,
         goes_on,
         evidence: proof.evidence,
+        by_lane: proof.by_lane,
+        cut_short: proof.cut_short,
         repairs: proof.repairs,
         verified: job.verify,
         ..Heading::default()
@@ -261,10 +278,11 @@ fn pass(
         target: &target,
         log: &log,
         withdrawn: &proof.withdrawn,
+        whole_job,
     };
     seal(&mut heading, sealing, ledger);
     let report = report(heading, &context, &telemetry, &facts, &ends, started);
-    let written = write_report(sealing, &report, whole_job);
+    let written = write_report(sealing, &report);
     session.observer.ended();
     written?;
     Ok(Some(report))
@@ -302,17 +320,32 @@ fn prove(
         return Proof::default();
     }
     let proved = judge.recorded().and_then(|loaded| {
-        let unproven = read_back.map(ReadBack::unproven).unwrap_or_default();
-        let mut proof = judge.judge(&loaded, &unproven)?;
-        if job.verify == Verify::Both && !context.halted() {
-            proof.evidence.source_read_twice = second_read(job, judge, loaded, settings)?;
+        let findings = read_back.map(ReadBack::findings).unwrap_or_default();
+        let mut proof = judge.judge(&loaded, &findings)?;
+        if job.verify == Verify::Both {
+            if context.halted() {
+                proof.cut_short = true;
+            } else {
+                second_read(job, judge, loaded, settings, &mut proof)?;
+            }
         }
+        proof.say_unverified(job, context);
         Ok(proof)
     });
     proved.unwrap_or_else(|error| {
-        context.outcomes.problem(0, &error);
+        context.outcomes.problem_of_run(&error);
         Proof::default()
     })
+}
+
+/// Returns the lane of each SOURCE.
+fn lanes_of_sources(lanes: &[LanePlan]) -> Vec<usize> {
+    let mut of: Vec<(usize, usize)> = (0..)
+        .zip(lanes)
+        .flat_map(|(lane, plan)| plan.trees.iter().map(move |tree| (tree.index, lane)))
+        .collect();
+    of.sort_unstable();
+    of.into_iter().map(|(_, lane)| lane).collect()
 }
 
 fn trees_of(lanes: &[LanePlan]) -> Vec<Arc<Tree>> {

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::copy::Pass;
-use super::job::{CopyJob, Existing};
+use super::job::CopyJob;
 use super::links::{First, LinkTable};
 use super::log::Log;
 use super::recipe::{JOB_FILE, Recipe};
@@ -74,32 +74,43 @@ pub(super) fn look(
     let Some(lock) = HomeLock::take_existing(root, &job.target)? else {
         return Ok(opening);
     };
-    let found = lock.unfinished(job.resume.as_deref())?;
-    let label = lock.label().to_owned();
+    let found = match job.resume.as_deref() {
+        Some(name) => lock.unfinished(Some(name))?.into_iter().collect(),
+        None => lock.all_unfinished(),
+    };
+    let home = lock.label().to_owned();
     opening.lock = Some(lock);
-    let Some(found) = found else {
+    if found.is_empty() {
         return Ok(opening);
-    };
-    let label = label.join(&found.name);
-    let opened = load(found, &label, job, session)?;
-    let Some(begun) = opened else {
-        return Ok(opening);
-    };
+    }
     let target = target_identity(root, &job.target, topology)?;
-    match opening.numbers_in(&begun, &target, sources, session) {
-        Ok(numbers) => {
-            opening.numbers = numbers;
-            opening.begun = Some(begun);
-        }
-        Err(why) if job.resume.is_some() => {
-            let what = format!("this job cannot be gone on with: {why}");
-            return Err(Error::new(ErrorKind::Refused, Side::Record, label, &what));
-        }
-        Err(why) => {
-            let name = &begun.job.name;
-            session
-                .observer
-                .note(&format!("a new job: {name} was not finished, but {why}"));
+    for found in found {
+        let label = home.join(&found.name);
+        let Some(begun) = load(found, &label, job, session)? else {
+            continue;
+        };
+        match opening.numbers_in(&begun, &target, sources, session) {
+            Ok(numbers) => {
+                if begun.loaded.has_gaps() {
+                    session.observer.note(
+                        "the journal of this job is not whole (a power cut does that): files it \
+                         lost sight of are read and hashed again",
+                    );
+                }
+                opening.numbers = numbers;
+                opening.begun = Some(begun);
+                return Ok(opening);
+            }
+            Err(why) if job.resume.is_some() => {
+                let what = format!("this job cannot be gone on with: {why}");
+                return Err(Error::new(ErrorKind::Refused, Side::Record, label, &what));
+            }
+            Err(why) => {
+                let name = &begun.job.name;
+                session.observer.note(&format!(
+                    "job {name} is not finished and stays so: {why} ('inhaul resume {name}')"
+                ));
+            }
         }
     }
     Ok(opening)
@@ -115,12 +126,6 @@ fn load(
     match journal::open(found.dir.as_fd(), label) {
         Ok((loaded, writer)) => {
             seam::point("journal-opened");
-            if loaded.has_gaps() {
-                session.observer.note(
-                    "the journal of this job is not whole (a power cut does that): files it lost \
-                     sight of are read, hashed and copied again",
-                );
-            }
             Ok(Some(Begun {
                 job: found,
                 loaded,
@@ -162,7 +167,12 @@ impl Opening {
         if head.options != self.options {
             return Err("its options were others".to_owned());
         }
-        if let Likeness::Different(what) = head.target.compare(target) {
+        // A target may have grown since; nobody makes a target out of an image of another.
+        let mut known = head.target.clone();
+        if known.fs_uuid.is_some() && known.fs_uuid == target.fs_uuid {
+            known.size = target.size;
+        }
+        if let Likeness::Different(what) = known.compare(target) {
             return Err(format!("{what} of the target was another"));
         }
         let recorded: Vec<journal::Source> = begun.loaded.sources().collect();
@@ -230,9 +240,10 @@ impl Opening {
             Some(writer) => writer,
             None => begin(job, &target, self.options)?,
         };
-        let replaces = job.existing == Existing::Overwrite;
         if let Some(earlier) = &loaded
-            && settle(earlier, &target, &mut writer, replaces)?
+            && settle(earlier, &target, &mut writer, &|source| {
+                self.numbers.contains(&source)
+            })?
         {
             drop((loaded.take(), writer));
             let (again, goes_on) = journal::open(home.job(), &home.job_label())?;

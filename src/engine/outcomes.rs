@@ -19,6 +19,10 @@ use crate::target::{Applied, ReadOutcome};
 pub(crate) struct Outcomes {
     session: Session,
     telemetry: Arc<Telemetry>,
+    /// The lane of each SOURCE; empty where there is one lane.
+    lanes: Vec<usize>,
+    /// Problems that are no drive's in particular.
+    of_run: AtomicU64,
     /// The complete list beside the report; `None` when nothing is written.
     spool: Option<Spool>,
     problems: Mutex<Kept>,
@@ -77,6 +81,8 @@ impl Outcomes {
         Self {
             session,
             telemetry,
+            lanes: Vec::new(),
+            of_run: AtomicU64::new(0),
             spool,
             problems: Mutex::default(),
             skipped: Mutex::default(),
@@ -87,6 +93,22 @@ impl Outcomes {
         }
     }
 
+    /// Says which lane each SOURCE is read by, in the order of the SOURCEs.
+    #[must_use]
+    pub(crate) fn with_lanes(self, lanes: Vec<usize>) -> Self {
+        Self { lanes, ..self }
+    }
+
+    /// Returns the lane of a SOURCE.
+    pub(crate) fn lane_of(&self, source: usize) -> usize {
+        self.lanes.get(source).copied().unwrap_or(0)
+    }
+
+    /// Returns the counters of all lanes.
+    pub(crate) fn telemetry(&self) -> &Telemetry {
+        &self.telemetry
+    }
+
     /// Returns the counters of a lane.
     pub(crate) fn lane(&self, lane: usize) -> Option<&LaneCounters> {
         self.telemetry.lanes.get(lane).map(|view| &view.counters)
@@ -94,20 +116,37 @@ impl Outcomes {
 
     /// Notes a problem that is not about one file's bytes.
     pub(crate) fn problem(&self, lane: usize, error: &Error) {
-        self.record(lane, error, error.path(), 0);
+        self.record(Some(lane), error, error.path(), 0);
+    }
+
+    /// Notes a problem that is no drive's in particular: none can be called safe then.
+    pub(crate) fn problem_of_run(&self, error: &Error) {
+        self.of_run.fetch_add(1, Relaxed);
+        self.record(None, error, error.path(), 0);
+    }
+
+    /// Returns whether there is such a problem.
+    pub(crate) fn has_problem_of_run(&self) -> bool {
+        self.of_run.load(Relaxed) > 0
+    }
+
+    /// Notes what was not done to prove that files are right. It is no drive's problem: the verdict
+    /// on each drive says what is not proved of its files.
+    pub(crate) fn unverified(&self, error: &Error) {
+        self.record(None, error, error.path(), 0);
     }
 
     /// Notes that an entry was not copied, and why. The path shown is the source's.
     pub(crate) fn entry_failed(&self, lane: usize, entry: &Entry, error: &Error) {
-        self.record(lane, error, &entry.display_path(), entry.stamp.size);
+        self.record(Some(lane), error, &entry.display_path(), entry.stamp.size);
     }
 
-    fn record(&self, lane: usize, error: &Error, path: &Path, bytes: u64) {
+    fn record(&self, lane: Option<usize>, error: &Error, path: &Path, bytes: u64) {
         self.kinds
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .insert(error.kind());
-        if let Some(counters) = self.lane(lane) {
+        if let Some(counters) = lane.and_then(|lane| self.lane(lane)) {
             counters.problems.fetch_add(1, Relaxed);
             counters.bytes_failed.fetch_add(bytes, Relaxed);
         }
@@ -143,7 +182,7 @@ impl Outcomes {
             let what = "copied, but its extended attributes could not be read";
             let path = entry.display_path();
             let error = Error::new(ErrorKind::Metadata, Side::Source, &path, what).because(errno);
-            self.record(lane, &error, &path, 0);
+            self.record(Some(lane), &error, &path, 0);
         }
     }
 
@@ -161,7 +200,7 @@ impl Outcomes {
                 &format!("copied, but without its {}", loss.what),
             )
             .because(loss.errno);
-            self.record(lane, &error, path, 0);
+            self.record(Some(lane), &error, path, 0);
         }
     }
 

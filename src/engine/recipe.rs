@@ -88,9 +88,10 @@ impl Recipe {
     /// Returns the BLAKE3 of the options that decide what is copied and how: the same for every
     /// command that can go on with what another began.
     ///
-    /// The filter, the list of files, `--existing` and `--preserve` count. Where the sources and the
-    /// target are called does not: they are known by what they are. Nor do memory, limit and
-    /// backend, and verifying can be asked for later.
+    /// The filter, the list of files and `--preserve` count. Where the sources and the target are
+    /// called does not: they are known by what they are. Nor do memory, limit and backend, nor
+    /// `--existing`, which is about files that are not the job's; and verifying can be asked for
+    /// later.
     pub fn hash(&self) -> [u8; 32] {
         let mut hasher = blake3::Hasher::new();
         self.canonical(&mut |bytes| {
@@ -108,7 +109,7 @@ impl Recipe {
             target: _,
             filter,
             files_from,
-            existing,
+            existing: _,
             preserve:
                 Preserve {
                     setid,
@@ -119,14 +120,7 @@ impl Recipe {
             resume: _,
             engine: _,
         } = &self.job;
-        let existing = match existing {
-            Existing::Refuse => "refuse",
-            Existing::Skip => "skip",
-            Existing::Overwrite => "overwrite",
-        };
-        let head = format!(
-            "inhaul copy 1\nexisting {existing}\nsetid {setid}\ncaps {caps}\nspecial {special}\n"
-        );
+        let head = format!("inhaul copy 1\nsetid {setid}\ncaps {caps}\nspecial {special}\n");
         put(head.as_bytes());
         let mut value = |word: &str, bytes: &[u8]| {
             put(format!("{word} {} ", bytes.len()).as_bytes());

@@ -80,6 +80,18 @@ pub struct Evidence {
     pub source_read_twice: u64,
 }
 
+impl Evidence {
+    /// Returns how many files there are.
+    pub(crate) fn files(&self) -> u64 {
+        self.hashed + self.read_back + self.read_back_near + self.cached
+    }
+
+    /// Returns how many of them were not read a second time from their sources.
+    pub(crate) fn read_once(&self) -> u64 {
+        self.files().saturating_sub(self.source_read_twice)
+    }
+}
+
 /// A file that was mended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Repair {
@@ -115,7 +127,7 @@ pub struct Totals {
     pub changed: u64,
     /// Things not copied.
     pub problems: u64,
-    /// Bytes a second over the whole run.
+    /// Bytes a second over the whole run: of those above that it read itself.
     pub bytes_per_second: f64,
 }
 
@@ -142,10 +154,12 @@ pub struct LaneReport {
     pub limited_by: String,
     /// Seconds waited for each of `source`, `hash`, `target`, `limit`.
     pub waited_seconds: [f64; 4],
-    /// Whether the drive may be released: everything on it that was asked for is copied, durable
-    /// and, if asked for, verified.
+    /// What is known of its files, as far as the run asked; see [`Report::evidence`].
+    pub evidence: Evidence,
+    /// `copy`: whether the drive may be released: everything on it that was asked for is copied,
+    /// durable and, if asked for, read back. `false` for the other commands.
     pub safe_to_release: bool,
-    /// Why (not), for people.
+    /// Why (not), for people; empty for the other commands.
     pub verdict: String,
     /// Backend used: `io_uring`, `io_uring+registered` or `blocking`.
     pub io: String,

@@ -204,22 +204,25 @@ pub(crate) fn run(
 /// A shared thread that panicked may have dropped work: the run must not look whole.
 fn joined(context: &Context, end: &std::thread::Result<()>) {
     if end.is_err() {
-        report_panic(context, 0, "a thread shared by all drives");
+        report_panic(context, None, "a thread shared by all drives");
     }
 }
 
 fn fill(mut feed: Feed<'_>, filler: Filler<'_>) {
     let (context, lane) = (feed.context, feed.lane);
     if catch_unwind(AssertUnwindSafe(|| filler(&mut feed))).is_err() {
-        report_panic(context, lane, "the scan of this drive");
+        report_panic(context, Some(lane), "the scan of this drive");
     }
 }
 
-fn report_panic(context: &Context, lane: usize, what: &str) {
-    let name = format!("lane {lane}");
+fn report_panic(context: &Context, lane: Option<usize>, what: &str) {
+    let name = lane.map_or("all lanes".to_owned(), |lane| format!("lane {lane}"));
     let what = format!("{what} hit a bug in inhaul and ended; what it had not copied is missing");
     let error = Error::new(ErrorKind::Panic, Side::Source, name, &what);
-    context.outcomes.problem(lane, &error);
+    match lane {
+        Some(lane) => context.outcomes.problem(lane, &error),
+        None => context.outcomes.problem_of_run(&error),
+    }
 }
 
 /// Sets the final attributes of directories, children before parents, until every tree is gone.
@@ -236,10 +239,11 @@ pub(super) fn finish_dir(context: &Context, dir: &Finished) {
         context.interrupted.store(true, Relaxed);
         return;
     }
+    let lane = context.outcomes.lane_of(dir.source);
     let shown = as_path(&dir.target_path);
     match context.target.finish_dir(&dir.target_path, &dir.attributes) {
-        Ok(applied) => context.outcomes.applied(0, &shown, &applied),
-        Err(error) => context.outcomes.problem(0, &error),
+        Ok(applied) => context.outcomes.applied(lane, &shown, &applied),
+        Err(error) => context.outcomes.problem(lane, &error),
     }
 }
 
@@ -278,7 +282,7 @@ impl LaneThread<'_> {
             }
             Err(_) => {
                 end.error = Some("a bug in inhaul ended it".to_owned());
-                report_panic(context, number, "this drive's lane");
+                report_panic(context, Some(number), "this drive's lane");
                 counters.set_state(LaneState::Failed);
             }
         }

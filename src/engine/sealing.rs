@@ -22,6 +22,8 @@ pub(super) struct Sealing<'r> {
     pub(super) context: &'r Context,
     pub(super) target: &'r LocalTarget,
     pub(super) log: &'r Log,
+    /// Whether all sources of the job are here.
+    pub(super) whole_job: bool,
     /// Files that turned out to be wrong and are not in the target any more.
     pub(super) withdrawn: &'r HashSet<Vec<u8>>,
 }
@@ -42,14 +44,14 @@ pub(super) fn seal(heading: &mut Heading, sealing: Sealing<'_>, ledger: Listing)
             heading.names_outside_b3sum = counts.outside_b3sum;
         }
         Err(error) => {
-            context.outcomes.problem(0, &error);
+            context.outcomes.problem_of_run(&error);
             heading.fatal = Some(error.kind());
         }
     }
     // A later run goes on with what is staged, unless nothing is left to do.
-    let keep = context.halted() || !context.outcomes.kinds().is_empty();
+    let keep = context.halted() || !context.outcomes.kinds().is_empty() || !sealing.whole_job;
     if let Err(error) = target.close(keep) {
-        context.outcomes.problem(0, &error);
+        context.outcomes.problem_of_run(&error);
         heading.fatal = Some(error.kind());
     }
 }
@@ -130,19 +132,16 @@ fn add_earlier(context: &Context, ledger: Listing, target: &LocalTarget) -> Resu
     Ok(sorter)
 }
 
-/// Writes the report. `whole_job`: all sources of the job were here, so that it can be finished.
+/// Writes the report, and finishes the job if everything of it is done.
 ///
 /// # Errors
 /// `RecordWrite`.
-pub(super) fn write_report(
-    sealing: Sealing<'_>,
-    report: &Report,
-    whole_job: bool,
-) -> Result<(), Error> {
+pub(super) fn write_report(sealing: Sealing<'_>, report: &Report) -> Result<(), Error> {
     let Sealing {
         context,
         target,
         log,
+        whole_job,
         ..
     } = sealing;
     let is_complete = report.exit_code == Exit::Success.code() && whole_job;

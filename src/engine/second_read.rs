@@ -1,9 +1,10 @@
 //! Sources again: kept at hand while they are copied, to mend from and to read a second time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use crossbeam::channel::bounded;
 
@@ -11,12 +12,13 @@ use super::context::Context;
 use super::feed::Feed;
 use super::job::CopyJob;
 use super::ledger::{Comparing, Ledger};
-use super::proof::Judge;
+use super::log::lasting;
+use super::proof::{Judge, Proof};
 use super::run::{LaneSetup, RunSettings, run};
 use super::setup::reading_context;
 use super::telemetry::{LaneCounters, LaneView, Telemetry};
 use crate::digest::Hash;
-use crate::error::{Error, Side};
+use crate::error::{Error, ErrorKind, Side};
 use crate::journal::Loaded;
 use crate::plan::LanePlan;
 use crate::scan::{Entry, Order, Tree, WalkOptions};
@@ -37,9 +39,12 @@ pub(super) struct SourceAgain {
     pub(super) only: Option<Vec<u8>>,
     pub(super) landing: Vec<u8>,
     index: usize,
+    /// Name of its drive.
+    drive: String,
     label: PathBuf,
     device: u64,
     direct: bool,
+    keeps_inodes: bool,
     rotational: Option<bool>,
 }
 
@@ -64,9 +69,11 @@ impl SourceAgain {
                     only: tree.only.clone(),
                     landing: tree.landing.clone(),
                     index: tree.index,
+                    drive: plan.name.clone(),
                     label: tree.label.clone(),
                     device: tree.device,
                     direct: tree.direct,
+                    keeps_inodes: tree.keeps_inodes,
                     rotational: plan.rotational,
                 });
             }
@@ -85,7 +92,7 @@ impl SourceAgain {
 }
 
 /// Reads every source a second time, each drive by its own lane, and compares with what the journal
-/// says of the first; returns how many files were the same. What differs is reported.
+/// says of the first; counts in `proof` how many files were the same. What differs is reported.
 ///
 /// # Errors
 /// When it cannot begin.
@@ -94,17 +101,22 @@ pub(super) fn second_read(
     judge: Judge<'_>,
     loaded: Loaded,
     settings: RunSettings,
-) -> Result<u64, Error> {
+    proof: &mut Proof,
+) -> Result<(), Error> {
     let mut lanes: BTreeMap<usize, Vec<&SourceAgain>> = BTreeMap::new();
     for source in judge.sources {
         lanes.entry(source.lane).or_default().push(source);
     }
     let views = lanes.values().map(|sources| LaneView {
-        name: "second read".to_owned(),
+        name: match sources.first() {
+            Some(source) => format!("{} again", source.drive),
+            None => "again".to_owned(),
+        },
         sources: sources.iter().map(|source| source.label.clone()).collect(),
         counters: LaneCounters::default(),
     });
     let telemetry = Arc::new(Telemetry::new(views.collect()));
+    judge.context.outcomes.telemetry().add_again(&telemetry);
     let session = &judge.context.session;
     let context = Context {
         outcomes: Arc::clone(&judge.context.outcomes),
@@ -128,7 +140,7 @@ pub(super) fn second_read(
                 device: source.device,
                 direct: source.direct,
                 trusts_holes: false, // every byte is read
-                keeps_inodes: true,
+                keeps_inodes: source.keeps_inodes,
                 finished: sender.clone(),
             }));
         }
@@ -149,7 +161,8 @@ pub(super) fn second_read(
     drop(sender);
     let mut ledger = Counting {
         comparing: Comparing { side: Side::Source },
-        same: 0,
+        expected: context.expected.as_ref(),
+        same: HashMap::new(),
     };
     run(
         &context,
@@ -159,25 +172,42 @@ pub(super) fn second_read(
         &mut ledger,
         finished,
     )?;
-    Ok(ledger.same)
+    proof.cut_short |= context.interrupted.load(Relaxed);
+    for (source, same) in ledger.same {
+        let lane = judge.context.outcomes.lane_of(source);
+        proof.evidence.source_read_twice += same;
+        proof.by_lane.entry(lane).or_default().source_read_twice += same;
+    }
+    Ok(())
 }
 
-/// Compares, and counts what is the same.
+/// Compares, and counts what is the same of each SOURCE.
 #[derive(Debug)]
-struct Counting {
+struct Counting<'r> {
     comparing: Comparing,
-    same: u64,
+    expected: Option<&'r Loaded>,
+    same: HashMap<usize, u64>,
 }
 
-impl Ledger for Counting {
+impl Ledger for Counting<'_> {
     fn committed(
         &mut self,
         entry: &Entry,
         digest: Option<&Hash>,
         existing: Option<&[u8]>,
     ) -> Result<(), Error> {
-        self.comparing.committed(entry, digest, existing)?;
-        self.same += 1;
+        if let Err(error) = self.comparing.committed(entry, digest, existing) {
+            let done = self.expected.and_then(|all| all.done(&entry.target_path()));
+            let now = lasting(entry.stamp, entry.dir.tree());
+            if done.is_none_or(|done| done.source_stamp == now) {
+                return Err(error);
+            }
+            // Whoever changed it says nothing against the drive.
+            let what = "changed since it was copied";
+            let kind = ErrorKind::SourceChanged;
+            return Err(Error::new(kind, Side::Source, error.path(), what));
+        }
+        *self.same.entry(entry.dir.tree().index).or_default() += 1;
         Ok(())
     }
 }

@@ -1,28 +1,25 @@
 //! Names that an earlier run gave and never acknowledged: settled before anything else is done.
 //!
-//! Such a file is whole, but the journal has no digest of it, and after a kill the name itself may
-//! not be durable. Left there, a later run would have to know every name that was ever about to be
-//! given. So each goes: a large file whose blocks are recorded back to where it was staged, to be
-//! gone on with; everything else altogether, to be copied again. Of what there can be, one batch
-//! bounds it.
-//!
-//! One that took the place of another file stays, for with it both would be gone. It is recorded as
-//! ours to replace, once its name is durable.
+//! Such a file is whole, for its bytes were durable before it got its name; but the journal has no
+//! digest of it, and after a kill the name itself may not be durable. A large file whose blocks are
+//! recorded goes back to where it was staged, to be gone on with. Everything else is read and
+//! acknowledged as it is, of a source in a state that is not known: then it is there whatever
+//! becomes of its source, and is replaced as soon as that is read again. One batch bounds it.
 
 use std::time::Instant;
 
 use super::log::recorded;
 use super::standing::{found, staged};
 use crate::error::Error;
-use crate::journal::{self, Loaded, Naming, Other, Record, Writer};
+use crate::journal::{Done, Loaded, Naming, Other, Record, Stamp, Writer};
 use crate::seam;
-use crate::target::{Stager, Target, TargetStamp, Vacancy};
+use crate::target::{self, Stager, Target, Vacancy};
 
-/// Settles what an earlier run left in between. `replaces`: whether this job replaces what is not
-/// its own. Returns whether the journal has learnt something: then it is to be loaded again.
+/// Settles what an earlier run left in between; `here` says whether a source is one of this run's.
+/// Returns whether the journal has learnt something: then it is to be loaded again.
 ///
 /// # Durability
-/// What was settled stays so after a power cut, when this returns.
+/// What was found, and what was taken away, stays so after a power cut, when this returns.
 ///
 /// # Errors
 /// `TargetSync` and what keeps a name from being taken away; `RecordWrite`.
@@ -30,37 +27,23 @@ pub(super) fn settle(
     earlier: &Loaded,
     target: &dyn Target,
     writer: &mut Writer,
-    replaces: bool,
+    here: &dyn Fn(u32) -> bool,
 ) -> Result<bool, Error> {
     let namings: Vec<Naming<'_>> = earlier.unacknowledged().collect();
     if namings.is_empty() {
-        seam::point("settled");
         return Ok(false);
     }
-    let mut stager = target.stager("settle")?;
-    let mut learnt: Vec<Record<'_>> = Vec::new();
+    let mut settling = Settling {
+        earlier,
+        target,
+        stager: target.stager("settle")?,
+    };
+    let mut learnt = Vec::new();
     for naming in &namings {
-        let path = naming.target_path;
-        // Where a folder on the way is gone, or something else by now, the file is too.
-        let there = stager.vacancy(path).unwrap_or(Vacancy::Free);
-        let Some(now) = there.stamp() else { continue };
-        let is = |stamp| is_it(there, found(stamp), target.syncs_whole());
-        let replaced = earlier.left_behind(path);
-        if replaced.is_some_and(is) {
-            // It was about to be replaced, and was not: it is done as it was before.
-            let done = earlier.done_before(path).map(Record::Done);
-            let other = earlier.other_before(path).map(Record::Other);
-            learnt.push(done.or(other).unwrap_or(ours(naming, now)));
-        } else if is(naming.target_stamp) {
-            if replaced.is_some() || replaces || earlier.has_gaps() {
-                learnt.push(ours(naming, now));
-            } else {
-                take_away(earlier, naming, target, stager.as_mut())?;
-            }
-        }
+        learnt.extend(settling.settle(naming, here(naming.source))?);
     }
-    // Even if nothing was there any more: a run that was stopped before its sync may have taken it
-    // away, and until that is durable what is behind the name must stay as it is.
+    // Names before records, as ever. All of them: a run that was stopped before its sync may have
+    // taken one away, and until that is durable what is behind the name must stay as it is.
     let paths: Vec<&[u8]> = namings.iter().map(|naming| naming.target_path).collect();
     target.settle(&paths)?;
     for record in &learnt {
@@ -71,41 +54,123 @@ pub(super) fn settle(
     Ok(!learnt.is_empty())
 }
 
-/// Returns whether what is there has this stamp. Where files are synced one by one, what is no file is
-/// not: its time may not have outlived a power cut.
-fn is_it(there: Vacancy, stamp: TargetStamp, syncs_whole: bool) -> bool {
+struct Settling<'a> {
+    earlier: &'a Loaded,
+    target: &'a dyn Target,
+    stager: Box<dyn Stager>,
+}
+
+impl<'a> Settling<'a> {
+    /// Settles one name; returns what the journal has to learn.
+    fn settle(&mut self, naming: &Naming<'a>, is_here: bool) -> Result<Option<Record<'a>>, Error> {
+        let path = naming.target_path;
+        // A folder on the way may be gone, or something else by now: so is the file.
+        let there = self.stager.vacancy(path).unwrap_or(Vacancy::Free);
+        let Some(stamp) = there.stamp() else {
+            return Ok(None);
+        };
+        let before = self.earlier.done_before(path);
+        if let Some(done) = before.filter(|done| done.target_stamp.ino == stamp.ino) {
+            let named_again = naming.target_stamp.ino == stamp.ino;
+            return self.settle_done(&done, stamp, named_again);
+        }
+        let is = |known| is_it(there, found(known), self.target.syncs_whole());
+        let replaced = self.earlier.other_before(path);
+        if let Some(other) = replaced.filter(|other| is(other.target_stamp)) {
+            let target_stamp = recorded(stamp);
+            return Ok(Some(Record::Other(Other {
+                target_stamp,
+                ..other
+            })));
+        }
+        if !is(naming.target_stamp) {
+            return Ok(None);
+        }
+        if before.is_none() && replaced.is_none() && is_here && self.take_back(path, stamp)? {
+            return Ok(None);
+        }
+        let target_stamp = recorded(stamp);
+        if !matches!(there, Vacancy::File(_)) {
+            return Ok(Some(Record::Other(Other {
+                source: naming.source,
+                target_path: path,
+                source_stamp: Stamp::default(),
+                target_stamp,
+                linked: false,
+            })));
+        }
+        let digest = self.digest_of(path, stamp);
+        Ok(digest.map(|digest| {
+            Record::Done(Done {
+                source: naming.source,
+                target_path: path,
+                digest,
+                source_stamp: Stamp::default(),
+                target_stamp,
+                linked: false,
+            })
+        }))
+    }
+
+    /// Settles the name of a file that was done before: about to be replaced, which it was not; or
+    /// about to be mended or withdrawn, and then its bytes say what it is.
+    fn settle_done(
+        &mut self,
+        done: &Done<'a>,
+        stamp: target::TargetStamp,
+        named_again: bool,
+    ) -> Result<Option<Record<'a>>, Error> {
+        let path = done.target_path;
+        if !named_again {
+            let same = found(done.target_stamp) == stamp;
+            return Ok(same.then_some(Record::Done(*done)));
+        }
+        if stamp.size != done.target_stamp.size {
+            return Ok(None);
+        }
+        if self.digest_of(path, stamp) == Some(done.digest) {
+            let target_stamp = recorded(stamp);
+            return Ok(Some(Record::Done(Done {
+                target_stamp,
+                ..*done
+            })));
+        }
+        self.target.withdraw(path, stamp)?;
+        Ok(None)
+    }
+
+    /// Takes a large file whose blocks are recorded back to where it was staged.
+    fn take_back(&mut self, path: &[u8], stamp: target::TargetStamp) -> Result<bool, Error> {
+        let id = self.earlier.blocks(path).and_then(|view| staged(&view));
+        let Some(id) = id.filter(|id| id.ino == stamp.ino) else {
+            return Ok(false);
+        };
+        let taken = self.stager.take_back(path, stamp, &id)?;
+        seam::point("taken-back");
+        Ok(taken)
+    }
+
+    /// Returns the digest of what has a name; `None` when it is another file by now, or the medium
+    /// does not give it.
+    fn digest_of(&mut self, path: &[u8], stamp: target::TargetStamp) -> Option<[u8; 32]> {
+        let mut hasher = blake3::Hasher::new();
+        let mut put = |bytes: &[u8]| {
+            hasher.update(bytes);
+        };
+        // What cannot be read stays as it is: it is neither done nor taken away.
+        let read = self.stager.read_published(path, stamp, &mut put);
+        let is_it = read.unwrap_or(false);
+        is_it.then(|| *hasher.finalize().as_bytes())
+    }
+}
+
+/// Returns whether what is there has this stamp. Where files are synced one by one, what is no file
+/// is not: its time may not have outlived a power cut.
+fn is_it(there: Vacancy, stamp: target::TargetStamp, syncs_whole: bool) -> bool {
     match there {
         Vacancy::Symlink(now) | Vacancy::Other(now) if !syncs_whole => {
             (now.ino, now.size) == (stamp.ino, stamp.size)
         }
         there => there.stamp() == Some(stamp),
     }
-}
-
-/// Returns a record of something that is ours to replace: no source has this stamp.
-fn ours<'a>(naming: &Naming<'a>, now: TargetStamp) -> Record<'a> {
-    Record::Other(Other {
-        source: naming.source,
-        target_path: naming.target_path,
-        source_stamp: journal::Stamp::default(),
-        target_stamp: recorded(now),
-        linked: false,
-    })
-}
-
-fn take_away(
-    earlier: &Loaded,
-    naming: &Naming<'_>,
-    target: &dyn Target,
-    stager: &mut dyn Stager,
-) -> Result<(), Error> {
-    let (path, stamp) = (naming.target_path, found(naming.target_stamp));
-    let id = earlier.blocks(path).and_then(|view| staged(&view));
-    if let Some(id) = id.filter(|id| id.ino == stamp.ino)
-        && stager.take_back(path, stamp, &id)?
-    {
-        seam::point("taken-back");
-        return Ok(());
-    }
-    target.withdraw(path, stamp)
 }

@@ -22,9 +22,10 @@ pub(crate) enum Standing {
     Other(TargetStamp),
     /// It was done, and its source has changed since: what is there is ours to replace.
     Changed,
-    /// What is there is ours, or looks like it where records were lost, and nothing says that it is
-    /// right: it is read from the source, hashed and written again.
-    Unrecorded,
+    /// It is ours, but which state of its source it is of is not known: ours to replace.
+    Unknown,
+    /// It looks as if an earlier run had copied it, and the record that would say so is lost.
+    Unrecorded(TargetStamp),
 }
 
 /// A file that was copied.
@@ -79,11 +80,12 @@ pub(crate) fn standing(
         return by_other(&other, source, entry, stamp);
     }
     if earlier.left_behind(path).map(found) == Some(stamp) {
-        return Standing::Unrecorded;
+        return Standing::Unknown;
     }
     let looks_copied = (stamp.size, stamp.mtime) == (entry.stamp.size, entry.stamp.mtime);
     if earlier.has_gaps() && looks_copied && earlier.failed(path).is_none() {
-        return Standing::Unrecorded;
+        // Whether it is ours, its bytes have to say.
+        return Standing::Unrecorded(stamp);
     }
     Standing::New
 }
@@ -92,8 +94,14 @@ fn by_done(done: &Done<'_>, source: u32, entry: &Entry, stamp: TargetStamp) -> S
     if found(done.target_stamp) != stamp && !seam::bug("target-stamp-ignored") {
         return Standing::New;
     }
-    let same_source =
-        done.source == source && done.source_stamp == lasting(entry.stamp, entry.dir.tree());
+    // Another source has this name: what is there is that one's, and not for us to replace.
+    if done.source != source {
+        return Standing::New;
+    }
+    if done.source_stamp == journal::Stamp::default() {
+        return Standing::Unknown;
+    }
+    let same_source = done.source_stamp == lasting(entry.stamp, entry.dir.tree());
     if same_source || seam::bug("source-stamp-ignored") {
         Standing::Done(Copied::of(done))
     } else {
@@ -102,13 +110,14 @@ fn by_done(done: &Done<'_>, source: u32, entry: &Entry, stamp: TargetStamp) -> S
 }
 
 fn by_other(other: &Other<'_>, source: u32, entry: &Entry, stamp: TargetStamp) -> Standing {
-    let same_source =
-        other.source == source && other.source_stamp == lasting(entry.stamp, entry.dir.tree());
-    match found(other.target_stamp) == stamp {
-        false => Standing::New,
-        true if same_source => Standing::Other(stamp),
-        true if other.source_stamp == journal::Stamp::default() => Standing::Unrecorded,
-        true => Standing::Changed,
+    if other.source != source || found(other.target_stamp) != stamp {
+        Standing::New
+    } else if other.source_stamp == lasting(entry.stamp, entry.dir.tree()) {
+        Standing::Other(stamp)
+    } else if other.source_stamp == journal::Stamp::default() {
+        Standing::Unknown
+    } else {
+        Standing::Changed
     }
 }
 

@@ -1,5 +1,6 @@
 //! From counters to the report.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::SystemTime;
 
@@ -8,6 +9,7 @@ use super::job::Verify;
 use super::report::{Evidence, LaneReport, MountReport, Repair, Report, SCHEMA, Totals};
 use super::run::LaneEnd;
 use super::telemetry::{LaneCounters, LaneView, Telemetry, Waited};
+use super::verdict::{Whole, verdict};
 use crate::exit::exit_for;
 use crate::plan::LanePlan;
 use crate::topology::Location;
@@ -54,6 +56,10 @@ pub(crate) struct Heading {
     pub(crate) goes_on: bool,
     /// What is known of the files.
     pub(crate) evidence: Evidence,
+    /// What is known of each lane's files.
+    pub(crate) by_lane: HashMap<usize, Evidence>,
+    /// Whether reading again was cut short by a stop.
+    pub(crate) cut_short: bool,
     /// What was mended.
     pub(crate) repairs: Vec<Repair>,
     /// Whether more was asked for than copying.
@@ -74,26 +80,39 @@ pub(crate) fn report(
     let seconds = telemetry.started.elapsed().as_secs_f64();
     let mut totals = Totals::default();
     let mut lanes = Vec::new();
-    for ((view, facts), end) in telemetry.lanes.iter().zip(facts).zip(ends) {
+    let hashed_alone = heading.command == "copy" && heading.verified == Verify::None;
+    let whole = Whole {
+        verify: heading.verified,
+        failed: heading.fatal.is_some() || context.lost.get().is_some(),
+        shared_problem: context.outcomes.has_problem_of_run(),
+        cut_short: heading.cut_short,
+    };
+    let known = telemetry.lanes.iter().zip(facts).zip(ends);
+    for (number, ((view, facts), end)) in known.enumerate() {
         let mut lane = lane_report(view, facts, end, seconds, context);
         if heading.command == "copy" {
-            (lane.safe_to_release, lane.verdict) = verdict(&lane, &heading, context);
+            lane.evidence = heading.by_lane.get(&number).copied().unwrap_or_default();
+            if hashed_alone {
+                lane.evidence.hashed = lane.totals.files + lane.totals.kept;
+            }
+            (lane.safe_to_release, lane.verdict) = verdict(&lane, whole);
         }
         add(&mut totals, &lane.totals);
         context.session.observer.drive(&lane);
         lanes.push(lane);
     }
     let mut evidence = heading.evidence;
-    if heading.command == "copy" && heading.verified == Verify::None {
+    if hashed_alone {
         evidence.hashed = totals.files + totals.kept;
     }
-    totals.bytes_per_second = rate(totals.bytes, seconds);
+    let lanes_moved = telemetry.lanes.iter().map(|view| moved(&view.counters));
+    totals.bytes_per_second = rate(lanes_moved.sum(), seconds);
     let outcomes = &context.outcomes;
     let (problems, problem_count) = outcomes.problems();
     let (skipped, skipped_count) = outcomes.left_out();
     totals.problems = problem_count;
     // A stop that came when nothing was left to do is none.
-    let stopped = context.interrupted.load(Relaxed);
+    let stopped = context.interrupted.load(Relaxed) || heading.cut_short;
     let exit = exit_for(stopped, heading.fatal, outcomes.kinds());
     Report {
         schema: SCHEMA,
@@ -156,7 +175,7 @@ fn lane_report(
             .iter()
             .map(|path| path.to_string_lossy().into_owned())
             .collect(),
-        state: if context.halted() && end.error.is_none() {
+        state: if is_cut_short(context) && end.error.is_none() {
             "stopped".to_owned()
         } else {
             counters.state().word().to_owned()
@@ -172,10 +191,11 @@ fn lane_report(
             kept_bytes: get(&counters.bytes_kept),
             changed: get(&counters.files_changed),
             problems: get(&counters.problems),
-            bytes_per_second: rate(get(&counters.bytes_done), seconds),
+            bytes_per_second: rate(moved(counters), seconds),
         },
         seconds,
         limited_by: limited_by.to_owned(),
+        evidence: Evidence::default(),
         safe_to_release: false,
         verdict: String::new(),
         waited_seconds: waited,
@@ -184,55 +204,17 @@ fn lane_report(
     }
 }
 
-/// Says whether a drive may be released, and why (not).
-fn verdict(lane: &LaneReport, heading: &Heading, context: &Context) -> (bool, String) {
-    let no = |why: String| (false, why);
-    let totals = &lane.totals;
-    if heading.fatal.is_some() || context.lost.get().is_some() {
-        return no("the target or its records failed".to_owned());
-    }
-    if totals.problems > 0 {
-        let things = if totals.problems == 1 {
-            "thing"
-        } else {
-            "things"
-        };
-        return no(format!("{} {things} not copied whole", totals.problems));
-    }
-    if context.interrupted.load(Relaxed) || lane.state == "stopped" {
-        return no("stopped before the end; run again to go on".to_owned());
-    }
-    if lane.state == "failed" {
-        return no("its lane ended early".to_owned());
-    }
-    if totals.existing > 0 {
-        let files = totals.existing;
-        return no(format!(
-            "{files} files were there already and were not compared"
-        ));
-    }
-    let evidence = &heading.evidence;
-    if heading.verified != Verify::None && evidence.hashed + evidence.cached > 0 {
-        let files = evidence.hashed + evidence.cached;
-        return no(format!(
-            "{files} files could not be read back from the medium"
-        ));
-    }
-    let how = match heading.verified {
-        Verify::None => "everything copied, hashed and durable; not read back",
-        Verify::Target if evidence.read_back_near > 0 => {
-            "everything copied, durable and read back (the drive's own cache is not ruled out)"
-        }
-        Verify::Target => "everything copied, durable and read back from the medium",
-        Verify::Both if evidence.read_back_near > 0 => {
-            "everything copied, durable, read back (the drive's own cache is not ruled out), and \
-             the source read twice"
-        }
-        Verify::Both => {
-            "everything copied, durable, read back from the medium, and the source read twice"
-        }
-    };
-    (true, how.to_owned())
+/// Returns whether lanes left something undone: a stop that came when nothing was left to do is
+/// none.
+fn is_cut_short(context: &Context) -> bool {
+    context.interrupted.load(Relaxed) || context.lost.get().is_some()
+}
+
+/// Returns the bytes of finished files that this run read: not those that an earlier one had copied
+/// of files it began.
+fn moved(counters: &LaneCounters) -> u64 {
+    let done = counters.bytes_done.load(Relaxed);
+    done.min(counters.bytes_read.load(Relaxed))
 }
 
 fn add(sum: &mut Totals, part: &Totals) {

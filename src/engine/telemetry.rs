@@ -1,6 +1,7 @@
 //! Counters the engine keeps and the display reads. Written with relaxed atomics, never waited on.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// What a lane is doing.
@@ -153,6 +154,7 @@ pub struct Telemetry {
     pub started: Instant,
     /// One for each lane, in lane order.
     pub lanes: Vec<LaneView>,
+    again: Mutex<Vec<Arc<Telemetry>>>,
 }
 
 impl Telemetry {
@@ -161,6 +163,19 @@ impl Telemetry {
         Self {
             started: Instant::now(),
             lanes,
+            again: Mutex::default(),
         }
+    }
+
+    /// Adds lanes that read again what these copied: they are shown, and count for nothing.
+    pub fn add_again(&self, lanes: &Arc<Self>) {
+        let mut again = self.again.lock().unwrap_or_else(PoisonError::into_inner);
+        again.push(Arc::clone(lanes));
+    }
+
+    /// Returns the lanes that read again, in the order they came.
+    pub fn again(&self) -> Vec<Arc<Self>> {
+        let again = self.again.lock().unwrap_or_else(PoisonError::into_inner);
+        again.clone()
     }
 }

@@ -16,6 +16,7 @@ use super::record::{JobHead, Record};
 use super::segment::Folder;
 use super::{GROUP_AGE_MAX, GROUP_BYTES_MAX, GROUP_FILES_MAX};
 use crate::error::{Error, ErrorKind, Side};
+use crate::seam;
 
 /// How much is gathered before it is written, synced or not, in bytes.
 const BUFFER_LEN: usize = 1 << 20;
@@ -207,6 +208,7 @@ impl Writer {
             return Ok(());
         }
         self.write()?;
+        seam::point("journal-written");
         if let Err(error) = self.medium.sync() {
             return Err(self.fail("sync", error));
         }

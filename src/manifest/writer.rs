@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::fs::File;
+use std::hash::BuildHasher;
 use std::io::{self, BufWriter, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -132,10 +133,10 @@ impl ManifestWriter {
 ///
 /// # Errors
 /// [`ErrorKind::RecordWrite`].
-pub fn write_sorted(
+pub fn write_sorted<S: BuildHasher>(
     sorter: Sorter,
     dir: BorrowedFd<'_>,
-    except: &HashSet<Vec<u8>>,
+    except: &HashSet<Vec<u8>, S>,
 ) -> Result<Counts, Error> {
     let write = || {
         let mut writer = ManifestWriter::replace(dir)?;

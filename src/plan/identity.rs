@@ -6,6 +6,7 @@ use rustix::io::Errno;
 
 use crate::beneath;
 use crate::journal::{Identity, WORD_LEN_MAX};
+use crate::target::keeps_inodes;
 use crate::topology::{Location, Mount, Transport, fs_uuid, subvolume};
 
 /// Returns the identity of the directory `dir`, which lies at `location`; `O_PATH` will do.
@@ -18,6 +19,9 @@ use crate::topology::{Location, Mount, Transport, fs_uuid, subvolume};
 /// - The serial number counts when exactly one drive is beneath; a loop device has none.
 /// - The size is 0 where the file system has no device of its own: over a network, in a pool or in
 ///   memory, what it gives as its size changes with use.
+///
+/// - The inode of the directory is 0 where it does not outlive a remount, on FAT and exFAT, but for
+///   the root of the file system: there folders are told apart by their names.
 ///
 /// So a loop image and a copy of it, each mounted by itself, are the same: nothing in a file system
 /// tells it from a copy made block by block. Between two drives their serial numbers do.
@@ -54,8 +58,20 @@ pub fn identity(dir: BorrowedFd<'_>, location: &Location) -> Result<Identity, Er
         fs_type: shortened(&mount.fs).to_owned(),
         serial: serial.filter(word),
         size,
-        root_ino: rustix::fs::fstat(dir)?.st_ino,
+        root_ino: lasting(rustix::fs::fstat(dir)?.st_ino, &mount.fs),
     })
+}
+
+/// The inode number of the root of FAT and exFAT (MSDOS_ROOT_INO, EXFAT_ROOT_INO): a fixed one,
+/// where all others are handed out as they are met.
+const FAT_ROOT_INO: u64 = 1;
+
+fn lasting(ino: u64, fs: &str) -> u64 {
+    if keeps_inodes(fs) || ino == FAT_ROOT_INO {
+        ino
+    } else {
+        0
+    }
 }
 
 fn has_subvolumes(mount: &Mount) -> bool {
@@ -157,6 +173,14 @@ mod tests {
             assert_eq!(size(line), 0, "{line}");
         }
         assert_ne!(size("30 1 8:1 / /a rw - ext4 /dev/sda1 rw\n"), 0);
+    }
+
+    #[test]
+    fn on_fat_only_the_root_keeps_its_number() {
+        let numbers = |fs| [1, 2, 77].map(|ino| lasting(ino, fs));
+        assert_eq!(numbers("ext4"), [1, 2, 77]);
+        assert_eq!(numbers("vfat"), [1, 0, 0]);
+        assert_eq!(numbers("exfat"), [1, 0, 0]);
     }
 
     #[test]

@@ -185,6 +185,31 @@ fn files_are_told_apart_by_their_names() {
 }
 
 #[test]
+fn folders_without_a_number_are_told_apart_by_name() {
+    let card = drive("A", None, 0);
+    let job = [
+        recorded(0, "/mnt/card/DCIM", "DCIM", card.clone()),
+        recorded(1, "/mnt/card/CLIP/", "", card.clone()),
+        recorded(2, "/mnt/card/XDROOT/1.mov", "", card.clone()),
+    ];
+    let given = [
+        ("/media/x/./CLIP/", &card),
+        ("/media/x/XDROOT/1.mov", &card),
+        ("/media/x/DCIM", &card),
+    ];
+    let found = answer(&job, &given);
+    assert_eq!(found, Ok(at(&[(1, ""), (2, ""), (0, "DCIM")])));
+    for stranger in ["/media/x/OTHER", "/media/x/OTHER/", "/media/x/CLIP/1.mov"] {
+        assert!(answer(&job, &[(stranger, &card)]).is_err(), "{stranger}");
+    }
+    assert!(answer(&job, &[("1.mov", &card)]).is_err());
+    // A path that does not tell the name is good if it is the same path.
+    let job = [recorded(0, "1.mov", "", card.clone())];
+    assert_eq!(answer(&job, &[("1.mov", &card)]), Ok(at(&[(0, "")])));
+    assert!(answer(&job, &[("/x/1.mov", &card)]).is_err());
+}
+
+#[test]
 fn contents_and_a_folder_are_not_the_same() {
     let a = drive("A", None, 2);
     let job = [recorded(0, "/mnt/d1", "d1", a.clone())];

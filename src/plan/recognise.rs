@@ -46,7 +46,8 @@ pub fn source_identity(source: &Source, topology: &Topology) -> Result<Identity,
 ///
 /// A source is the recorded one when both are the contents of a folder, a folder, or a file of one
 /// name, and their identities are alike ([`Likeness::Same`]); where nothing unique is known
-/// ([`Likeness::Unknown`]), they must be called the same, too. Where more than one fits, the serial
+/// ([`Likeness::Unknown`]), they must be called the same, too, and where folders have no number that
+/// lasts, on FAT and exFAT, their folders must have one name. Where more than one fits, the serial
 /// number of the drive decides, then what it is called; where neither does, nothing is guessed.
 ///
 /// Sources of the job that are not given are no hindrance. A given one that fits none is new, but
@@ -102,6 +103,16 @@ pub(super) fn last_component(path: &[u8]) -> &[u8] {
     path.rsplit(|&byte| byte == b'/').next().unwrap_or(path)
 }
 
+/// Returns the name of the folder a source is or, for a file, is in, as far as its path tells.
+fn folder_name<'a>(path: &'a [u8], shape: Shape<'_>) -> Option<&'a [u8]> {
+    let names = path.rsplit(|&byte| byte == b'/');
+    let mut names = names.filter(|name| !matches!(*name, b"" | b"."));
+    if let Shape::File(_) = shape {
+        names.next();
+    }
+    names.next().filter(|name| *name != b"..")
+}
+
 /// A given source, as far as it matters here; without a descriptor, so that tests can make it up.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Given<'a> {
@@ -114,12 +125,20 @@ pub(super) struct Given<'a> {
 impl Given<'_> {
     /// Returns whether it can be this recorded source.
     fn fits(&self, recorded: &journal::Source) -> bool {
+        let is_numbered = recorded.identity.root_ino != 0;
         self.shape == shape(recorded)
+            && (is_numbered || recorded.label == self.label || self.has_folder_of(recorded))
             && match recorded.identity.compare(self.identity) {
                 Likeness::Same => true,
                 Likeness::Unknown => recorded.label == self.label,
                 Likeness::Different(_) => false,
             }
+    }
+
+    /// Returns whether the folder of both has the same name.
+    fn has_folder_of(&self, recorded: &journal::Source) -> bool {
+        let name = folder_name(self.label, self.shape);
+        name.is_some() && name == folder_name(&recorded.label, shape(recorded))
     }
 
     /// Returns the name it takes in TARGET; `None` for contents, which take many.

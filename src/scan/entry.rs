@@ -86,6 +86,8 @@ pub struct Tree {
 /// A directory with nothing left to do: its attributes can now be set for good.
 #[derive(Debug)]
 pub struct Finished {
+    /// Which SOURCE it is of, counted from 0.
+    pub source: usize,
     /// Path relative to TARGET; empty for TARGET itself.
     pub target_path: Vec<u8>,
     /// What to set.
@@ -189,6 +191,7 @@ impl Drop for Dir {
             let target_path = self.target_path();
             // A closed channel means the run is over and nobody is left to care.
             drop(self.tree.finished.send(Finished {
+                source: self.tree.index,
                 target_path,
                 attributes,
             }));
@@ -197,7 +200,7 @@ impl Drop for Dir {
 }
 
 /// Something found in a directory.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Entry {
     /// The directory it is in.
     pub dir: Arc<Dir>,

@@ -5,6 +5,7 @@
 //!   lock                     held while a run writes here
 //!   latest -> JOB            the newest job that wrote a manifest
 //!   current -> JOB           the job that was begun last, until it is finished
+//!   JOB/unfinished           there until everything of the job is done
 //!   JOB/manifest.b3  manifest.nul  report.json  problems.ndjson
 //!   JOB/stage/NAME/NUMBER    files that have no name yet
 //! ```
@@ -15,9 +16,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
+use super::lock::{lock, trust};
 use super::record::RecordWriter;
 use super::sweep::{clear_stage, each_staged, list, prune_stage, sweep};
 use crate::beneath;
@@ -29,6 +31,10 @@ pub const HOME: &str = ".inhaul";
 pub(super) const STAGE: &str = "stage";
 const LATEST: &str = "latest";
 const CURRENT: &str = "current";
+/// Stands in the folder of a job from its beginning until it is finished.
+const UNFINISHED: &str = "unfinished";
+/// Most unfinished jobs that are looked at.
+const UNFINISHED_MAX: usize = 64;
 
 /// The private folder, locked, with one job's folder in it.
 #[derive(Debug)]
@@ -131,6 +137,32 @@ impl HomeLock {
         Ok(found.map(|(name, dir)| JobDir { name, dir }))
     }
 
+    /// Returns the jobs that were begun and not finished, the one begun last first.
+    pub fn all_unfinished(&self) -> Vec<JobDir> {
+        let current = linked_job(self.dir.as_fd(), CURRENT).ok();
+        let first = current.as_ref().map(|(name, _)| name.clone());
+        let mut names: Vec<Vec<u8>> = list(self.dir.as_fd())
+            .unwrap_or_default()
+            .into_iter()
+            .filter(|(_, kind)| *kind == FileType::Directory)
+            .map(|(name, _)| name)
+            .collect();
+        // A name begins with the time.
+        names.sort_unstable_by(|a, b| b.cmp(a));
+        let others = names.iter().filter_map(|name| {
+            let name = std::str::from_utf8(name).ok()?;
+            let (name, dir) = job_named(self.dir.as_fd(), name).ok()?;
+            let other = first.as_ref() != Some(&name) && is_unfinished(dir.as_fd());
+            other.then_some((name, dir))
+        });
+        current
+            .into_iter()
+            .chain(others)
+            .take(UNFINISHED_MAX)
+            .map(|(name, dir)| JobDir { name, dir })
+            .collect()
+    }
+
     /// Returns the private folder as messages name it.
     pub fn label(&self) -> &Path {
         &self.label
@@ -149,6 +181,9 @@ impl HomeLock {
             Some(job) => (job.name, job.dir),
             None => make_job(dir.as_fd()).map_err(|e| fail("make the job folder", e))?,
         };
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        rustix::fs::openat(&job, UNFINISHED, flags, Mode::RUSR | Mode::WUSR)
+            .map_err(|errno| fail("mark the job as unfinished", errno))?;
         match rustix::fs::mkdirat(&job, STAGE, Mode::RWXU) {
             Ok(()) | Err(Errno::EXIST) => {}
             Err(errno) => return Err(fail("make the stage", errno)),
@@ -157,10 +192,10 @@ impl HomeLock {
         sweep(dir.as_fd(), &job_name)
             .map_err(|errno| fail("sweep what an earlier run left", errno))?;
         // The journal knows staged files by folder and number: no later run may use either again.
-        let run = match goes_on {
-            true if seam::bug("stage-names-come-again") => String::new(),
-            true => format!(".{:016x}", RandomState::new().build_hasher().finish()),
-            false => String::new(),
+        let run = if goes_on && !seam::bug("stage-names-come-again") {
+            format!(".{:016x}", RandomState::new().build_hasher().finish())
+        } else {
+            String::new()
         };
         let home = Home {
             goes_on,
@@ -205,9 +240,19 @@ impl Home {
     /// # Errors
     /// `RecordWrite`.
     pub fn finish(&self) -> Result<(), Error> {
-        rustix::fs::unlinkat(&self.dir, CURRENT, AtFlags::empty())
-            .and_then(|()| rustix::fs::fsync(&self.dir))
-            .map_err(|errno| record_error(&self.label, "note that the job is finished", errno))
+        let gone = |answer| match answer {
+            Err(Errno::NOENT) => Ok(()),
+            answer => answer,
+        };
+        gone(rustix::fs::unlinkat(
+            &self.job,
+            UNFINISHED,
+            AtFlags::empty(),
+        ))
+        .and_then(|()| rustix::fs::fsync(&self.job))
+        .and_then(|()| gone(rustix::fs::unlinkat(&self.dir, CURRENT, AtFlags::empty())))
+        .and_then(|()| rustix::fs::fsync(&self.dir))
+        .map_err(|errno| record_error(&self.label, "note that the job is finished", errno))
     }
 
     /// Returns the name of this run's job.
@@ -394,6 +439,19 @@ impl Home {
         };
         found.map_err(|errno| missing(&what(), errno))
     }
+
+    /// Returns the name and folder of the job that was begun last and is not finished; `None` also
+    /// when that cannot be told. Takes no lock: it may be finished meanwhile.
+    pub fn find_current(target: BorrowedFd<'_>) -> Option<JobDir> {
+        let dir = open_dir(target, HOME).ok()?;
+        let (name, dir) = linked_job(dir.as_fd(), CURRENT).ok()?;
+        Some(JobDir { name, dir })
+    }
+}
+
+/// Returns whether a job was begun and not finished.
+pub(super) fn is_unfinished(job: BorrowedFd<'_>) -> bool {
+    rustix::fs::statat(job, UNFINISHED, AtFlags::SYMLINK_NOFOLLOW).is_ok()
 }
 
 fn linked_job(home: BorrowedFd<'_>, link: &str) -> Result<(String, OwnedFd), Errno> {
@@ -404,33 +462,6 @@ fn linked_job(home: BorrowedFd<'_>, link: &str) -> Result<(String, OwnedFd), Err
 fn job_named(home: BorrowedFd<'_>, name: &str) -> Result<(String, OwnedFd), Errno> {
     beneath::check_name(name.as_bytes())?;
     open_dir(home, name).map(|job| (name.to_owned(), job))
-}
-
-/// Refuses a private folder that somebody else made or can write to.
-fn trust(dir: BorrowedFd<'_>, label: &Path) -> Result<(), Error> {
-    let stat = rustix::fs::fstat(dir).map_err(|e| record_error(label, "look at", e))?;
-    let mine = stat.st_uid == rustix::process::geteuid().as_raw();
-    if mine && stat.st_mode & 0o022 == 0 {
-        return Ok(());
-    }
-    let what = "the folder belongs to somebody else, or others may write to it; \
-                what is staged there could be swapped";
-    Err(Error::new(ErrorKind::Refused, Side::Record, label, what))
-}
-
-fn lock(dir: BorrowedFd<'_>, label: &Path) -> Result<OwnedFd, Error> {
-    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let path = label.join("lock");
-    let file = rustix::fs::openat(dir, "lock", flags, Mode::RUSR | Mode::WUSR)
-        .map_err(|errno| record_error(&path, "open the lock", errno))?;
-    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
-        Err(Errno::WOULDBLOCK) => {
-            let what = "another inhaul is writing to this target";
-            Err(Error::new(ErrorKind::Locked, Side::Record, path, what))
-        }
-        Err(errno) => Err(record_error(&path, "lock", errno)),
-    }
 }
 
 /// Makes `YYYYMMDD-HHMMSS-xxxx`: sorts by time, and two runs in one second still differ.

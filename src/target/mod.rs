@@ -11,6 +11,7 @@ mod fs_type;
 mod home;
 mod inode;
 mod local;
+mod lock;
 mod null;
 pub(crate) mod protocol;
 mod publish;
@@ -142,13 +143,14 @@ pub(crate) enum Form {
 }
 
 impl Sealed {
-    /// Returns something that has its name already, made durable by an earlier run.
-    pub fn kept(target_path: Vec<u8>) -> Self {
+    /// Returns something that has its name already, given by an earlier run; `stamp` is what it is
+    /// recognised by.
+    pub fn kept(target_path: Vec<u8>, stamp: Option<TargetStamp>) -> Self {
         Self {
             form: Form::Nothing,
             target_path,
             replace: false,
-            stamp: None,
+            stamp,
         }
     }
 
@@ -215,7 +217,7 @@ pub trait Target: Debug + Send + Sync {
     fn syncs_whole(&self) -> bool;
 
     /// Removes a published file whose bytes turned out to be wrong. Does nothing if something else
-    /// has its name by now.
+    /// has its name by now, or it was changed: it has another stamp then.
     ///
     /// # Durability
     /// Durable after [`settle`](Self::settle), the next `publish` or `close`.
@@ -294,6 +296,18 @@ pub trait Stager: Debug + Send {
         offset: u64,
         buffer: &mut [u8],
     ) -> Result<usize, Error>;
+
+    /// Reads a published file and gives its bytes to `put`, in order. Returns false, perhaps after
+    /// some bytes, unless it has this stamp before and after.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    fn read_published(
+        &mut self,
+        path: &[u8],
+        stamp: TargetStamp,
+        put: &mut dyn FnMut(&[u8]),
+    ) -> Result<bool, Error>;
 
     /// Takes a file that got its name but was never acknowledged back to where it was staged.
     /// Returns false, and changes nothing, unless it has this stamp and that place is free.

@@ -105,6 +105,15 @@ impl Stager for NullTarget {
         Ok(0)
     }
 
+    fn read_published(
+        &mut self,
+        _path: &[u8],
+        _stamp: TargetStamp,
+        _put: &mut dyn FnMut(&[u8]),
+    ) -> Result<bool, Error> {
+        Ok(false)
+    }
+
     fn take_back(
         &mut self,
         _path: &[u8],

@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, FallocateFlags, FileType, Mode, OFlags, RenameFlags};
+use rustix::fs::{AtFlags, FallocateFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::attributes::{self, Applied, Policy};
@@ -18,6 +18,9 @@ use crate::scan::{Attributes, Kind, as_path};
 
 /// Alignment used for O_DIRECT: covers drives with 512-byte and 4,096-byte logical blocks.
 const DIRECT_ALIGN: usize = crate::buffer::ALIGN;
+
+/// How much of a published file is read at a time, in bytes.
+const READ_LEN: usize = 256 << 10;
 
 /// One thread's way into a local target.
 #[derive(Debug)]
@@ -133,7 +136,8 @@ impl LocalStager {
         };
         let (file, direct) = match opened {
             Ok(opened) => opened,
-            Err(Errno::NOENT) => return Ok(None),
+            // Its final mode may keep even its owner out: it is copied from the start then.
+            Err(Errno::NOENT | Errno::ACCESS | Errno::PERM) => return Ok(None),
             Err(errno) => return Err(errno),
         };
         let stat = rustix::fs::fstat(&file)?;
@@ -275,6 +279,36 @@ impl Stager for LocalStager {
         Ok(filled)
     }
 
+    fn read_published(
+        &mut self,
+        path: &[u8],
+        stamp: TargetStamp,
+        put: &mut dyn FnMut(&[u8]),
+    ) -> Result<bool, Error> {
+        let (dir, name) = split(path);
+        let read = self.dirs.get(dir).and_then(|dir| {
+            let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
+            let flags = flags | OFlags::CLOEXEC;
+            let file = rustix::fs::openat(&dir, OsStr::from_bytes(name), flags, Mode::empty())?;
+            let is_it = || rustix::fs::fstat(&file).map(|stat| stamp_of(&stat) == stamp);
+            if !is_it()? {
+                return Ok(false);
+            }
+            // Clean pages may be what was written, not what is there.
+            let advice = rustix::fs::Advice::DontNeed;
+            let _best_effort = rustix::fs::fadvise(&file, 0, None, advice);
+            let mut buffer = vec![0; READ_LEN];
+            loop {
+                let count = rustix::io::retry_on_intr(|| rustix::io::read(&file, &mut buffer))?;
+                if count == 0 {
+                    return is_it();
+                }
+                put(buffer.get(..count).unwrap_or_default());
+            }
+        });
+        read.map_err(|errno| self.error(path, "read what has its name", errno))
+    }
+
     fn take_back(&mut self, path: &[u8], stamp: TargetStamp, id: &StageId) -> Result<bool, Error> {
         let (dir, name) = split(path);
         let number = id.number.to_string();
@@ -285,8 +319,13 @@ impl Stager for LocalStager {
             if stamp_of(&stat) != stamp || stat.st_ino != id.ino {
                 return Ok(false);
             }
-            let flags = RenameFlags::NOREPLACE;
-            rustix::fs::renameat_with(&dir, name, thread?, &number, flags).map(|()| true)
+            // The number was its own, and nobody else's since.
+            let thread = thread?;
+            match rustix::fs::statat(&thread, &number, AtFlags::SYMLINK_NOFOLLOW) {
+                Err(Errno::NOENT) => {}
+                _ => return Ok(false),
+            }
+            rustix::fs::renameat(&dir, name, thread, &number).map(|()| true)
         });
         match moved {
             Ok(moved) => Ok(moved),

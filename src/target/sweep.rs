@@ -5,15 +5,19 @@ use std::os::fd::{AsFd, BorrowedFd};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::home::{HOME, STAGE, open_dir};
+use super::home::{HOME, STAGE, is_unfinished, open_dir};
 
-/// Removes what all jobs but `mine` left staged. We hold the lock, so nobody is using it.
+/// Removes what all finished jobs but `mine` left staged. We hold the lock, so nobody is using it.
+/// What an unfinished one staged is kept: it may be gone on with.
 pub(super) fn sweep(home: BorrowedFd<'_>, mine: &str) -> Result<(), Errno> {
     for (name, kind) in list(home)? {
         if kind == FileType::Directory && name != mine.as_bytes() {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let opened = rustix::fs::openat(home, name.as_slice(), flags, Mode::empty());
             let Ok(job) = opened else { continue };
+            if is_unfinished(job.as_fd()) {
+                continue;
+            }
             match clear_stage(job.as_fd()) {
                 // Whatever inhaul did not put there stays, and is in nobody's way.
                 Ok(()) | Err(Errno::NOENT | Errno::NOTEMPTY) => {}

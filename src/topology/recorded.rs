@@ -317,7 +317,14 @@ fn sysfs_and_udev_know_file_systems_by_their_uuid() {
     let known = |uuid: &str| Some(uuid.to_owned());
     assert_eq!(
         found,
-        [known("4A21-77F0"), known("aaaa-bbbb"), None, None, None]
+        [
+            known("4A21-77F0"),
+            known("aaaa-bbbb"),
+            None,
+            None,
+            None,
+            known("cccc-dddd"),
+        ]
     );
 }
 

@@ -10,10 +10,14 @@
 
 pub(crate) mod cgroup;
 pub(crate) mod deep;
+pub(crate) mod dice;
 pub(crate) mod judge;
+pub(crate) mod lab;
+pub(crate) mod marked;
 pub(crate) mod mounts;
 pub(crate) mod odd;
 pub(crate) mod program;
+pub(crate) mod sentinel;
 pub(crate) mod tree;
 
 use std::ffi::OsStr;
@@ -30,10 +34,15 @@ pub(crate) struct Scratch(TempDir);
 impl Scratch {
     /// Returns a new one that any user may enter.
     pub(crate) fn new() -> Self {
+        Self::within(&std::env::temp_dir())
+    }
+
+    /// Returns a new one in this directory.
+    pub(crate) fn within(place: &Path) -> Self {
         use std::os::unix::fs::PermissionsExt;
         let dir = tempfile::Builder::new()
             .prefix("inhaul-")
-            .tempdir()
+            .tempdir_in(place)
             .unwrap();
         std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o755)).unwrap();
         Self(dir)

@@ -55,41 +55,65 @@ impl Mounted {
     pub(crate) fn image(scratch: &Scratch, name: &str, fs: Fs, mib: u64) -> Self {
         let image = scratch.join(format!("{name}.img"));
         File::create(&image).unwrap().set_len(mib << 20).unwrap();
-        Self::attached(scratch, name, fs, image, |device| fs.make(device))
+        Self::make(&scratch.join(name), &image, fs, "noatime")
+    }
+
+    /// Makes a file system on `file` and mounts it at `point`.
+    pub(crate) fn make(point: &Path, file: &Path, fs: Fs, options: &str) -> Self {
+        let device = Attached::new(file);
+        fs.make(&device.0);
+        Self::attached(point, file, &device, fs, options).unwrap()
+    }
+
+    /// Mounts what an image holds, which may have been taken from a file system in use. Fails if
+    /// the kernel will not have it.
+    pub(crate) fn open(point: &Path, file: &Path, fs: Fs) -> Result<Self, String> {
+        let options = match fs {
+            // The original may be mounted as well.
+            Fs::Xfs => "noatime,nouuid",
+            Fs::Ext4 | Fs::Btrfs => "noatime",
+        };
+        Self::attached(point, file, &Attached::new(file), fs, options)
     }
 
     /// Mounts an image that is there already as `name` in the scratch.
     pub(crate) fn again(scratch: &Scratch, name: &str, fs: Fs, image: &Path) -> Self {
-        Self::attached(scratch, name, fs, image.to_owned(), |_| {})
+        Self::open(&scratch.join(name), image, fs).unwrap()
     }
 
     /// Unmounts it, as [`again`](Self::again) mounts its image, and by another loop device.
     pub(crate) fn moved(self, scratch: &Scratch, name: &str, fs: Fs) -> Self {
-        let mut left = Some(self);
-        let image = left.as_ref().unwrap().image_path().to_owned();
+        let image = self.image_path().to_owned();
         // Attached while the other is, so the device is another one.
-        Self::attached(scratch, name, fs, image, |_| drop(left.take()))
+        let device = Attached::new(&image);
+        drop(self);
+        Self::attached(&scratch.join(name), &image, &device, fs, "noatime").unwrap()
     }
 
     fn attached(
-        scratch: &Scratch,
-        name: &str,
+        point: &Path,
+        file: &Path,
+        device: &Attached,
         fs: Fs,
-        image: PathBuf,
-        prepare: impl FnOnce(&str),
-    ) -> Self {
-        let shown = tool(
-            "losetup",
-            &["--find".as_ref(), "--show".as_ref(), image.as_os_str()],
-        );
-        let device = String::from_utf8(shown).unwrap().trim().to_owned();
-        let guard = Attached(&device);
-        prepare(&device);
-        let mut mounted = Self::mount(scratch, name, fs.name(), &device, "noatime");
+        options: &str,
+    ) -> Result<Self, String> {
+        std::fs::create_dir_all(point).unwrap();
+        let mut command = Command::new("mount");
+        command
+            .args(["-t", fs.name(), "-o", options, &device.0])
+            .arg(point)
+            .stdin(Stdio::null());
+        let output = command.output().unwrap();
+        if !output.status.success() {
+            let told = String::from_utf8_lossy(&output.stderr);
+            return Err(format!("{command:?}: {told}"));
+        }
         // Once mounted, detaching only marks the device: it goes with the mount.
-        drop(guard);
-        mounted.image = Some((image, device));
-        mounted
+        Ok(Self {
+            point: point.to_owned(),
+            image: Some((file.to_owned(), device.0.clone())),
+            kind: fs.name(),
+        })
     }
 
     /// Mounts a tmpfs of at most `mib` MiB.
@@ -182,28 +206,41 @@ impl Mounted {
 
 impl Drop for Mounted {
     fn drop(&mut self) {
-        // A process that another test is just starting may hold our descriptors for a moment.
-        for _ in 0..40 {
-            if quietly("umount", &[&self.point]) {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        quietly("umount", &[Path::new("-l"), &self.point]);
+        unmount(&self.point);
     }
 }
 
-/// A loop device; detached when dropped, or when it is no longer in use.
-struct Attached<'a>(&'a str);
+/// Unmounts, waiting a while for the last user; then it goes once nobody uses it any more.
+pub(crate) fn unmount(point: &Path) {
+    // A process that another test is just starting may hold our descriptors for a moment.
+    for _ in 0..40 {
+        if quietly("umount", &[point]) {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    quietly("umount", &[Path::new("-l"), point]);
+}
 
-impl Drop for Attached<'_> {
+/// A loop device; detached when dropped, or when it is no longer in use.
+struct Attached(String);
+
+impl Attached {
+    fn new(file: &Path) -> Self {
+        let args = ["--find".as_ref(), "--show".as_ref(), file.as_os_str()];
+        let shown = tool("losetup", &args);
+        Self(String::from_utf8(shown).unwrap().trim().to_owned())
+    }
+}
+
+impl Drop for Attached {
     fn drop(&mut self) {
-        quietly("losetup", &["-d", self.0]);
+        quietly("losetup", &["-d", &self.0]);
     }
 }
 
 /// Runs a tool; whether it succeeded.
-fn quietly<S: AsRef<std::ffi::OsStr>>(name: &str, args: &[S]) -> bool {
+pub(crate) fn quietly<S: AsRef<std::ffi::OsStr>>(name: &str, args: &[S]) -> bool {
     let mut command = Command::new(name);
     command
         .args(args)

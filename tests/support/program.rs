@@ -16,6 +16,9 @@ const HANG: Duration = Duration::from_secs(180);
 /// The path of the program.
 pub(crate) const INHAUL: &str = env!("CARGO_BIN_EXE_inhaul");
 
+/// A state folder that cannot be.
+pub(crate) const NO_STATE: &str = "/dev/null/state";
+
 /// What a run gave.
 #[derive(Debug)]
 pub(crate) struct Ran {
@@ -81,6 +84,8 @@ pub(crate) fn inhaul(args: &[&dyn AsRef<OsStr>]) -> Command {
     let mut command = Command::new(INHAUL);
     command.args(args.iter().map(AsRef::as_ref));
     command.env_remove("CLICOLOR_FORCE");
+    // No test leaves a note of its copies with whoever runs it.
+    command.env("XDG_STATE_HOME", NO_STATE);
     command
 }
 
@@ -100,6 +105,11 @@ pub(crate) fn under<S: AsRef<OsStr>>(prefix: &[S], command: &Command) -> Command
     if let Some(dir) = command.get_current_dir() {
         outer.current_dir(dir);
     }
+    outer.envs(
+        command
+            .get_envs()
+            .filter_map(|(name, value)| Some((name, value?))),
+    );
     outer.env_remove("CLICOLOR_FORCE");
     outer
 }
@@ -213,12 +223,23 @@ impl Running {
         }
     }
 
-    fn text(&self) -> String {
-        use std::os::unix::fs::FileExt;
-        let mut bytes = vec![0; 1 << 16];
-        let count = self.stderr.read_at(&mut bytes, 0).unwrap_or(0);
-        String::from_utf8_lossy(&bytes[..count]).into_owned()
+    /// Returns the file that it writes its standard output to, for [`so_far`].
+    pub(crate) fn stdout_file(&self) -> File {
+        self.stdout.try_clone().unwrap()
     }
+
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&so_far(&self.stderr)).into_owned()
+    }
+}
+
+/// Returns what is in a file that another process writes, without moving where it writes.
+pub(crate) fn so_far(file: &File) -> Vec<u8> {
+    use std::os::unix::fs::FileExt;
+    let len = file.metadata().unwrap().len();
+    let mut bytes = vec![0; usize::try_from(len).unwrap()];
+    file.read_exact_at(&mut bytes, 0).unwrap();
+    bytes
 }
 
 fn code_of(status: ExitStatus) -> i32 {

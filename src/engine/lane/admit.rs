@@ -6,13 +6,14 @@ use rustix::io::Errno;
 
 use super::Lane;
 use crate::digest::Hash;
+use crate::engine::commit::{Commit, Item, What};
 use crate::engine::job::Existing;
 use crate::engine::links::First;
 use crate::engine::standing::{Copied, Standing};
 use crate::error::{Error, ErrorKind, Side};
 use crate::scan::{Entry, Kind};
 use crate::seam;
-use crate::target::{TargetStamp, Vacancy};
+use crate::target::{Sealed, TargetStamp, Vacancy};
 
 impl Lane<'_> {
     /// Decides by what earlier runs recorded, and by what is at its name in the target:
@@ -48,7 +49,8 @@ impl Lane<'_> {
                 self.know(entry, path, None, stamp);
                 Ok(None)
             }
-            Standing::Unrecorded => Ok(Some(true)),
+            Standing::Unknown => Ok(Some(true)),
+            Standing::Unrecorded(stamp) => self.admit_unrecorded(entry, path, vacancy, stamp),
         }
     }
 
@@ -80,6 +82,55 @@ impl Lane<'_> {
                 Ok(None)
             }
         }
+    }
+
+    /// Decides for a name that an earlier run may have given, when the record of it is lost: it is
+    /// ours if its bytes are the source's, and is acknowledged then.
+    fn admit_unrecorded(
+        &mut self,
+        entry: &Entry,
+        path: Vec<u8>,
+        vacancy: Vacancy,
+        stamp: TargetStamp,
+    ) -> Result<Option<bool>, Error> {
+        match entry.kind {
+            Kind::File => {}
+            Kind::Symlink => {
+                let there = self.stager.read_link(&path)?;
+                if there != self.symlink_text(entry)? {
+                    return self.admit_new(entry, path, vacancy);
+                }
+                self.counters.others_done.fetch_add(1, Relaxed);
+                self.know(entry, path, None, stamp);
+                return Ok(None);
+            }
+            // It has no bytes to lose.
+            Kind::Fifo | Kind::Socket | Kind::CharDevice | Kind::BlockDevice => {
+                return Ok(Some(true));
+            }
+        }
+        let here = self.digest_of_source(entry)?;
+        let mut hasher = blake3::Hasher::new();
+        let mut put = |bytes: &[u8]| {
+            hasher.update(bytes);
+        };
+        let is_it = self.stager.read_published(&path, stamp, &mut put)?;
+        if !is_it || hasher.finalize() != here {
+            return self.admit_new(entry, path, vacancy);
+        }
+        let commit = Commit {
+            item: Item {
+                lane: self.number,
+                entry: entry.clone(),
+                what: What::File(here),
+                bytes: entry.stamp.size,
+                tail: None,
+            },
+            sealed: Sealed::kept(path, Some(stamp)),
+        };
+        // The committer outlives every lane.
+        drop(self.outlets.commits.send(commit));
+        Ok(None)
     }
 
     /// Counts a file that an earlier run copied, and remembers it for its further names.

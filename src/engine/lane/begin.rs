@@ -13,6 +13,7 @@ use super::transfer::{Plan, Transfer};
 use super::{DIRS_KEPT, Lane, Purpose, SmallRead};
 use crate::beneath::{self, DirCache, OpenedSource};
 use crate::buffer::{Lease, SLOT_LEN};
+use crate::digest::Hash;
 use crate::engine::commit;
 use crate::engine::links::Claim;
 use crate::engine::writers::{Body, Small};
@@ -163,6 +164,26 @@ impl Lane<'_> {
         Ok(opened)
     }
 
+    /// Reads a source file whole, here and now, and returns its digest.
+    pub(super) fn digest_of_source(&mut self, entry: &Entry) -> Result<Hash, Error> {
+        use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+        let opened = self.open(entry)?;
+        let fail = |errno| Error::source(entry.display_path(), "read", errno);
+        // Not into a buffer of ours, so not aligned either.
+        let flags = fcntl_getfl(&opened.file).map_err(fail)?;
+        fcntl_setfl(&opened.file, flags - OFlags::DIRECT).map_err(fail)?;
+        let mut hasher = blake3::Hasher::new();
+        let mut buffer = vec![0; SLOT_LEN / 4];
+        loop {
+            let count = rustix::io::retry_on_intr(|| rustix::io::read(&opened.file, &mut buffer))
+                .map_err(fail)?;
+            if count == 0 {
+                return Ok(hasher.finalize());
+            }
+            hasher.update(buffer.get(..count).unwrap_or_default());
+        }
+    }
+
     fn begin_small(&mut self, entry: Entry, opened: OpenedSource, replace: bool) {
         let before = opened.stamp();
         let len = usize::try_from(before.size).unwrap_or(SLOT_LEN);
@@ -282,11 +303,17 @@ impl Lane<'_> {
     }
 
     fn read_symlink(&mut self, entry: &Entry) -> Result<(Body, Attributes), Error> {
-        let (dir, name) = self.source_dir(entry)?;
-        let text = rustix::fs::readlinkat(&dir, name.as_slice(), Vec::new())
-            .map_err(|errno| Error::source(entry.display_path(), "read the symlink", errno))?;
+        let text = self.symlink_text(entry)?;
         let stat = self.stat_entry(entry)?;
-        Ok((Body::Text(text.into_bytes()), attributes::from_stat(&stat)))
+        Ok((Body::Text(text), attributes::from_stat(&stat)))
+    }
+
+    /// Returns the text of a symlink in a source.
+    pub(super) fn symlink_text(&mut self, entry: &Entry) -> Result<Vec<u8>, Error> {
+        let (dir, name) = self.source_dir(entry)?;
+        rustix::fs::readlinkat(&dir, name.as_slice(), Vec::new())
+            .map(std::ffi::CString::into_bytes)
+            .map_err(|errno| Error::source(entry.display_path(), "read the symlink", errno))
     }
 
     fn stat_entry(&mut self, entry: &Entry) -> Result<rustix::fs::Statx, Error> {

@@ -15,7 +15,6 @@ use crate::digest::{Hash, HashPool};
 use crate::engine::context::Context;
 use crate::engine::copy::Pass;
 use crate::engine::feed::{Feed, LaneWaker};
-use crate::engine::job::Existing;
 use crate::engine::lane::{Depth, Lane, Outlets, Parts};
 use crate::engine::ledger::Ledger;
 use crate::engine::limit::Limiter;
@@ -194,9 +193,8 @@ fn open(world: &Shared) -> Result<(Arc<SimTarget>, Option<Loaded>, Writer), Erro
         let mut here = world.lock();
         here.check_journal(earlier);
         here.rot(earlier);
-        let replaces = here.existing == Existing::Overwrite;
         drop(here);
-        if settle(earlier, &*target, &mut writer, replaces)? {
+        if settle(earlier, &*target, &mut writer, &|_| true)? {
             drop((loaded.take(), writer));
             (loaded, writer) = records::open(world)?;
         }

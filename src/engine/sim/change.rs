@@ -149,7 +149,7 @@ impl World {
                 }
                 set_mode(&new, old.meta.mode);
                 set_time(&new, old.meta.mtime);
-                std::fs::rename(new, &real).unwrap();
+                rustix::fs::rename(&new, &real).unwrap();
             }
             Change::Symlink => {
                 std::fs::remove_file(&real).unwrap();

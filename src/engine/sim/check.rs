@@ -71,9 +71,7 @@ impl World {
         let mut why = Some("nothing has this name in the source".to_owned());
         for version in versions {
             why = self.disk.examine(ino).differs(version);
-            if why.is_none() {
-                return None;
-            }
+            why.as_ref()?;
         }
         why
     }
@@ -225,14 +223,14 @@ impl World {
 
     /// Checks that nothing is staged when a run begins but what it goes on with.
     pub(super) fn check_stage(&mut self, kept: &HashSet<(String, u64)>) {
-        let staged = self.disk.names().keys().filter(|path| is_staged(path));
-        let stray = staged.cloned().find(|path| {
+        let mut staged = self.disk.names().keys().filter(|path| is_staged(path));
+        let stray = staged.find(|path| {
             let folder = parent(path);
             let thread = show(&folder[parent(folder).len() + 1..]);
             let number = show(&path[folder.len() + 1..]).parse().unwrap();
             !kept.contains(&(thread, number))
         });
-        if let Some(path) = stray {
+        if let Some(path) = stray.cloned() {
             self.violated(format!("nobody goes on with {}", show(&path)));
         }
     }

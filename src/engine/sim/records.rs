@@ -14,14 +14,13 @@ use super::disk::Path;
 use super::inode::Form;
 use super::target::staged_path;
 use super::world::{Shared, World};
-use crate::digest::BLOCK_LEN;
 use crate::error::{Error, ErrorKind};
 use crate::journal::{
     self, BlocksView, Identity, JOURNAL_FILE, JobHead, Loaded, Medium, Record, Source, Writer,
 };
 
 /// Pages in a block.
-const PAGES: usize = (BLOCK_LEN as usize) / PAGE;
+const PAGES: usize = crate::buffer::SLOT_LEN / PAGE;
 
 /// Folder of the journal on the simulated disk.
 const FOLDER: &[u8] = b".inhaul/job";

@@ -1,0 +1,113 @@
+//! What can be wrong with a drive.
+
+use std::fmt;
+use std::ops::Range;
+use std::time::Duration;
+
+/// A write as it arrives at the drive.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Write<'a> {
+    /// How many writes came before it.
+    pub(crate) number: u64,
+    /// Where it goes, in bytes.
+    pub(crate) offset: u64,
+    /// What is to be stored.
+    pub(crate) data: &'a [u8],
+}
+
+/// What becomes of a write.
+#[derive(Debug, Clone)]
+pub(crate) enum Fate {
+    /// It is stored.
+    Stored,
+    /// It fails with EIO; nothing is stored.
+    Failed,
+    /// It is acknowledged, and these parts of it come to harm.
+    Harmed(Vec<Harm>),
+}
+
+/// A part of a write that is not stored as it should be.
+#[derive(Debug, Clone)]
+pub(crate) struct Harm {
+    /// Which bytes of the payload.
+    pub(crate) part: Range<usize>,
+    /// What happens to them.
+    pub(crate) how: How,
+}
+
+/// What happens to a part of a write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum How {
+    /// One bit of the first byte is stored wrong.
+    Flipped,
+    /// Never stored: the medium keeps what it had.
+    Lost,
+    /// Stored at this offset instead.
+    Misplaced(u64),
+}
+
+/// What a drive did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    /// Reads.
+    pub(crate) reads: u64,
+    /// Writes.
+    pub(crate) writes: u64,
+    /// Cache flushes.
+    pub(crate) flushes: u64,
+    /// Requests that failed because they were to.
+    pub(crate) failed: u64,
+    /// Parts of writes that came to harm.
+    pub(crate) harmed: u64,
+}
+
+/// A write that arrived, in the trace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Traced {
+    /// Where it went, in bytes.
+    pub(crate) offset: u64,
+    /// Its length in bytes.
+    pub(crate) len: u64,
+    /// What it began with.
+    pub(crate) first: [u8; 16],
+    /// Flushes before it.
+    pub(crate) flushes: u64,
+}
+
+/// Decides about each write as it arrives.
+pub(crate) type Judge = Box<dyn FnMut(&Write<'_>) -> Fate + Send>;
+
+/// The faults of a drive at the moment; none to begin with.
+#[derive(Default)]
+pub(super) struct Faults {
+    pub(super) unreadable: Vec<Range<u64>>,
+    pub(super) unwritable: Vec<Range<u64>>,
+    pub(super) misread: Vec<Range<u64>>,
+    /// Which flushes fail, by their number.
+    pub(super) flushes: Range<u64>,
+    /// Flushes are acknowledged, and nothing happens.
+    pub(super) is_deaf: bool,
+    pub(super) delay: Duration,
+    pub(super) judge: Option<Judge>,
+}
+
+impl fmt::Debug for Faults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Faults")
+            .field("unreadable", &self.unreadable)
+            .field("unwritable", &self.unwritable)
+            .field("misread", &self.misread)
+            .field("flushes", &self.flushes)
+            .field("is_deaf", &self.is_deaf)
+            .field("delay", &self.delay)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Returns whether any of the ranges has a byte of `len` bytes from `offset` on.
+pub(super) fn touch(ranges: &[Range<u64>], offset: u64, len: u64) -> bool {
+    let end = offset + len;
+    ranges
+        .iter()
+        .any(|range| range.start < end && offset < range.end)
+}
