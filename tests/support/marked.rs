@@ -26,7 +26,8 @@ impl Mark {
     fn bytes(self) -> [u8; MARK_LEN] {
         let mut bytes = [0; MARK_LEN];
         bytes[..8].copy_from_slice(&MAGIC);
-        bytes[8..12].copy_from_slice(&self.file.to_le_bytes());
+        // Counted from 1: a page cut off behind the magic goes on with zeros, and is nobody's.
+        bytes[8..12].copy_from_slice(&(self.file + 1).to_le_bytes());
         bytes[12..].copy_from_slice(&self.page.to_le_bytes());
         bytes
     }
@@ -35,10 +36,9 @@ impl Mark {
     pub(crate) fn of(page: &[u8]) -> Option<Self> {
         let mark = page.get(..MARK_LEN)?;
         let number = |at: usize| u32::from_le_bytes(mark[at..at + 4].try_into().unwrap());
-        mark.starts_with(&MAGIC).then(|| Self {
-            file: number(8),
-            page: number(12),
-        })
+        let file = number(8).checked_sub(1)?;
+        let page = number(12);
+        mark.starts_with(&MAGIC).then_some(Self { file, page })
     }
 
     /// Returns the block of 1 MiB that the page is in.

@@ -312,11 +312,17 @@ impl Lane<'_> {
     }
 
     fn read_symlink(&mut self, entry: &Entry) -> Result<(Body, Attributes), Error> {
-        let (dir, name) = self.source_dir(entry)?;
-        let text = rustix::fs::readlinkat(&dir, name.as_slice(), Vec::new())
-            .map_err(|errno| Error::source(entry.display_path(), "read the symlink", errno))?;
+        let text = self.symlink_text(entry)?;
         let stat = self.stat_entry(entry)?;
-        Ok((Body::Text(text.into_bytes()), attributes::from_stat(&stat)))
+        Ok((Body::Text(text), attributes::from_stat(&stat)))
+    }
+
+    /// Returns the text of a symlink in a source.
+    pub(super) fn symlink_text(&mut self, entry: &Entry) -> Result<Vec<u8>, Error> {
+        let (dir, name) = self.source_dir(entry)?;
+        rustix::fs::readlinkat(&dir, name.as_slice(), Vec::new())
+            .map(std::ffi::CString::into_bytes)
+            .map_err(|errno| Error::source(entry.display_path(), "read the symlink", errno))
     }
 
     fn stat_entry(&mut self, entry: &Entry) -> Result<rustix::fs::Statx, Error> {

@@ -143,6 +143,7 @@ impl World {
                 self.kept.insert(done.source_stamp.ino);
             }
         }
+        self.check_blocks(loaded);
         let acked = self.acked.iter();
         let lost = acked.filter(|(path, id)| {
             // What has changed since may be on its way again.

@@ -30,7 +30,12 @@ pub(crate) enum Load {
     Mixed,
     /// Large files, and few small ones.
     Large,
+    /// One large file.
+    One,
 }
+
+/// Length of the file of [`Load::One`].
+pub(crate) const ONE_MIB: u64 = 12;
 
 impl World {
     /// Makes the sources: the first in the place, the second on another drive where it is mounted.
@@ -40,6 +45,7 @@ impl World {
         match load {
             Load::Mixed => mixed(&sources),
             Load::Large => large(&sources),
+            Load::One => one(&sources),
         }
         let mut reference = Tree::new();
         for source in &sources {
@@ -143,4 +149,10 @@ fn large([first, second]: &[PathBuf; 2]) {
     }
     create_dir_all(second).unwrap();
     paint(&second.join("d"), 7, 3 << 20);
+}
+
+fn one([first, second]: &[PathBuf; 2]) {
+    create_dir_all(first.join("foreign")).unwrap();
+    paint(&first.join("large"), 5, ONE_MIB << 20);
+    create_dir_all(second).unwrap();
 }
