@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::place::Place;
 use crate::support::Scratch;
+use crate::support::extents::{blocks, flip};
 use crate::support::judge::{Tree, files, walk};
 use crate::support::tree::{age, paint, sparse};
 
@@ -80,6 +81,12 @@ impl World {
     /// Returns the sources.
     pub(crate) fn sources(&self) -> impl Iterator<Item = &PathBuf> {
         self.sources.iter()
+    }
+
+    /// Flips a bit of a file of the first source, on the medium, near its beginning.
+    pub(crate) fn flip(&self, name: &str) {
+        let block = *blocks(&self.place.join(name)).first().unwrap();
+        flip(self.place.device(), block * 4096 + 100);
     }
 
     /// Returns a target that nobody has used.
