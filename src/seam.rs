@@ -5,6 +5,7 @@
 //!
 //! - `INHAUL_TEST_KILL=NAME:N` kills the process with SIGKILL the N-th time it passes point NAME,
 //!   counted from 1.
+//! - `INHAUL_TEST_TRACE=FILE` writes each point that is passed to FILE, a line each.
 //! - `INHAUL_TEST_SYNC_BLOCKS=N` syncs large files every N blocks, `INHAUL_TEST_BATCH_FILES=N` commits
 //!   batches of N files.
 //! - `INHAUL_TEST_BUG=NAME` puts a bug in. Inside of one process, `with_bug` does it for a thread.
@@ -141,6 +142,7 @@ pub(crate) fn with_bug<T>(name: &'static str, what: impl FnOnce() -> T) -> T {
 
 #[cfg(debug_assertions)]
 mod armed {
+    use std::io::Write;
     use std::sync::OnceLock;
     use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -155,8 +157,23 @@ mod armed {
         target.as_ref()
     }
 
+    /// Writes down each point that is passed, a line each, if a test asked for it.
+    fn trace(name: &str) {
+        static TRACE: OnceLock<Option<std::fs::File>> = OnceLock::new();
+        let file = TRACE.get_or_init(|| {
+            let path = std::env::var_os("INHAUL_TEST_TRACE")?;
+            let mut options = std::fs::File::options();
+            options.append(true).create(true).open(path).ok()
+        });
+        if let Some(mut file) = file.as_ref() {
+            // One write, so that the lines of two threads do not mix. A line less fails the test.
+            let _counted = file.write_all(format!("{name}\n").as_bytes());
+        }
+    }
+
     pub(super) fn point(name: &'static str) {
         debug_assert!(super::POINTS.contains(&name), "{name} is not listed");
+        trace(name);
         let Some((wanted, left)) = target() else {
             return;
         };

@@ -131,7 +131,9 @@ fn a_uuid_is_the_one_in_the_superblock() {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes
+        .iter()
+        .fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
 
 #[test]
@@ -243,7 +245,7 @@ fn a_source_is_found_where_its_drive_is_now() {
 
         // The file is gone, a folder has another name, and then the drive is not there at all.
         std::fs::remove_file(moved.join("a/b/c/clip.mov")).unwrap();
-        std::fs::rename(moved.join("a"), moved.join("d")).unwrap();
+        rustix::fs::rename(moved.join("a"), moved.join("d")).unwrap();
         let left = found(&sources);
         assert_eq!(left[..2], all(&now[..2]));
         assert_eq!(left[2..], [const { None }; 5]);

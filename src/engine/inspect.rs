@@ -4,6 +4,7 @@
 //! Every read goes past the page cache where the file system can do that, and what clean pages there
 //! are is dropped before: an answer from memory would only say what was meant to be written.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::OnceLock;
@@ -106,6 +107,10 @@ pub(crate) enum Found {
 #[derive(Debug)]
 pub(crate) struct Copy<'a> {
     file: OwnedFd,
+    /// The same through the page cache: to see whether it is in there. `None` when it cannot be had.
+    probe: Option<OwnedFd>,
+    /// Set when something was in the page cache although it was to be dropped.
+    met_cached: Cell<bool>,
     /// Its path below the target.
     pub(super) path: &'a [u8],
     pub(super) size: u64,
@@ -150,8 +155,12 @@ impl<'a> Copy<'a> {
             Errno::LOOP | Errno::XDEV => changed(path),
             errno => unverified(path, "it cannot be opened to read it back").because(errno),
         })?;
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let probe = beneath::open(target, path, flags, Mode::empty()).ok();
         let copy = Self {
             file,
+            met_cached: Cell::new(probe.is_none()),
+            probe,
             path,
             size: done.target_stamp.size,
             stamp: strict.then(|| stamp_of(done)),
@@ -183,6 +192,27 @@ impl<'a> Copy<'a> {
         match self.stamp {
             Some(stamp) if self.stamp_now()? != stamp => Err(changed(self.path)),
             _ => Ok(()),
+        }
+    }
+
+    /// Returns whether nothing that was read so far was in the page cache before.
+    pub(crate) fn was_uncached(&self) -> bool {
+        !self.met_cached.get()
+    }
+
+    /// Drops a block from the page cache, and notes if it stays there: a buffered read that must not
+    /// wait answers EAGAIN for a page that is not there (preadv2(2)).
+    fn drop_cached(&self, index: u64) {
+        let Some(probe) = &self.probe else { return };
+        let offset = index * BLOCK_LEN;
+        let len = std::num::NonZeroU64::new(BLOCK_LEN);
+        let _best_effort = rustix::fs::fadvise(probe, offset, len, Advice::DontNeed);
+        let mut byte = [0];
+        let buffer = &mut [rustix::io::IoSliceMut::new(&mut byte)];
+        let flags = rustix::io::ReadWriteFlags::NOWAIT;
+        let answer = rustix::io::preadv2(probe, buffer, offset, flags);
+        if !matches!(answer, Err(Errno::AGAIN)) {
+            self.met_cached.set(true);
         }
     }
 
@@ -254,6 +284,7 @@ impl<'a> Copy<'a> {
 
     /// Reads a block; `None` when the medium does not give it.
     fn read(&self, index: u64, lease: &mut Lease) -> Result<Option<usize>, Error> {
+        self.drop_cached(index);
         match read_block(&self.file, index, self.size, lease) {
             Ok(Some(len)) => Ok(Some(len)),
             Ok(None) => Err(changed(self.path)),

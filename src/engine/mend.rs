@@ -28,8 +28,8 @@ impl<'c, 'a> Mender<'c, 'a> {
         Self { copy, file }
     }
 
-    /// Writes these blocks anew from `source`, and reads them back. Its length never changes on the
-    /// way, and its times are as before whatever becomes of it.
+    /// Writes these blocks anew from `source`, and reads them back. Its length changes for an instant
+    /// at most, by less than a page, and its times are as before whatever becomes of it.
     ///
     /// # Durability
     /// What it wrote is synced.
@@ -174,9 +174,31 @@ fn write_block(file: &OwnedFd, index: u64, bytes: &[u8]) -> Result<(), Errno> {
         }
         Ok(())
     };
-    let answer = write();
+    let mut answer = write();
+    if is_partial && answer == Err(Errno::IO) {
+        answer = write_last_page(file, index, bytes);
+    }
     if is_partial {
         rustix::fs::fcntl_setfl(file, flags)?;
     }
     answer
+}
+
+/// Writes the last bytes of a file as a whole page, and cuts what is behind them off again: a page
+/// that cannot be read cannot be filled up from what is there.
+fn write_last_page(file: &OwnedFd, index: u64, bytes: &[u8]) -> Result<(), Errno> {
+    let start = bytes.len() / ALIGN * ALIGN;
+    let rest = bytes.get(start..).unwrap_or_default();
+    let mut page = [0; ALIGN];
+    if let Some(front) = page.get_mut(..rest.len()) {
+        front.copy_from_slice(rest);
+    }
+    let at = index * BLOCK_LEN + start as u64;
+    let count = rustix::io::retry_on_intr(|| rustix::io::pwrite(file.as_fd(), &page, at))?;
+    rustix::fs::ftruncate(file, at + rest.len() as u64)?;
+    if count == ALIGN {
+        Ok(())
+    } else {
+        Err(Errno::IO)
+    }
 }

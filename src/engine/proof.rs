@@ -254,13 +254,14 @@ impl Judge<'_> {
             path_hex,
             blocks: bad,
         });
+        let from_medium = self.is_from_medium(&copy, done, look);
         Seen::Right { from_medium }
     }
 
     /// Returns whether what was read of a file came from the medium.
     fn is_from_medium(&self, copy: &Copy<'_>, done: &Done<'_>, look: &Look<'_>) -> bool {
         let is_direct = copy.is_direct() && trusts_direct(self.target.fs());
-        is_direct && !look.findings.unproven.contains(done.target_path)
+        is_direct && !look.findings.unproven.contains(done.target_path) || copy.was_uncached()
     }
 
     /// Writes blocks of a file anew from its source.

@@ -15,6 +15,9 @@ use crate::journal::{Done, Loaded, Naming, Other, Record, Stamp, Writer};
 use crate::seam;
 use crate::target::{self, Stager, Target, Vacancy};
 
+/// What a file that is being mended may be longer by, for an instant.
+const PAGE: u64 = crate::buffer::ALIGN as u64;
+
 /// Settles what an earlier run left in between; `here` says whether a source is one of this run's.
 /// Returns whether the journal has learnt something: then it is to be loaded again.
 ///
@@ -125,7 +128,9 @@ impl<'a> Settling<'a> {
             let same = found(done.target_stamp) == stamp;
             return Ok(same.then_some(Record::Done(*done)));
         }
-        if stamp.size != done.target_stamp.size {
+        let size = done.target_stamp.size;
+        // Mending writes whole pages where it has to, and cuts the last one again.
+        if stamp.size != size && stamp.size != size.next_multiple_of(PAGE) {
             return Ok(None);
         }
         if self.digest_of(path, stamp) == Some(done.digest) {

@@ -108,7 +108,8 @@ impl Loaded {
         self.index.counts().done_bytes
     }
 
-    /// Returns how many of those files are [`linked`](Done::linked).
+    /// Returns how many of those files, and of the symlinks and special files that are done, are
+    /// [`linked`](Done::linked).
     pub fn linked_count(&self) -> u64 {
         self.index.counts().linked
     }
