@@ -50,6 +50,7 @@ pub const POINTS: &[&str] = &[
     "verified-appended",
     "mending",
     "mended",
+    "withdrawing",
     "withdrawn",
     "lanes-ended",
     "manifest-writing",

@@ -238,6 +238,7 @@ fn a_copy_that_could_not_be_read_back() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one line for each ending")]
 fn verdicts() {
     let first = |change: &dyn Fn(&mut Report)| {
         let mut changed = good();

@@ -122,11 +122,14 @@ fn jobs(target: &Path) -> usize {
     kinds.filter(std::fs::FileType::is_dir).count()
 }
 
+/// Where to run from, and what to say which job is meant with.
+type Way = fn(&Path, &str) -> (PathBuf, Option<PathBuf>);
+
 #[test]
 fn a_job_is_meant_in_many_ways() {
     let bench = Bench::new();
     let (a, b) = (bench.scratch.join("a"), bench.scratch.join("b"));
-    let ways: [fn(&Path, &str) -> (PathBuf, Option<PathBuf>); 8] = [
+    let ways: [Way; 8] = [
         // The working directory, and what is typed.
         |target, _| (PathBuf::from("/"), Some(target.to_owned())),
         |target, job| ("/".into(), Some(target.join(".inhaul").join(job))),
@@ -297,14 +300,14 @@ error: there is nothing to go on with
     assert_eq!((jobs(&one), jobs(&two)), (1, 1));
 
     // One is away: then the other is meant.
-    std::fs::rename(&two, bench.scratch.join("away")).unwrap();
+    rustix::fs::rename(&two, bench.scratch.join("away")).unwrap();
     bench.run(&[&"resume"]).expect(0);
     assert_eq!(current(&one), None);
     let ran = bench.run(&[&"resume"]).expect(2);
     ran.says("no copy is unfinished whose target is there")
         .says(&format!("{second}  '{}'  (not there now)", two.display()));
     // It comes back, and was finished by somebody else meanwhile.
-    std::fs::rename(bench.scratch.join("away"), &two).unwrap();
+    rustix::fs::rename(bench.scratch.join("away"), &two).unwrap();
     std::fs::remove_file(two.join(".inhaul/current")).unwrap();
     bench
         .run(&[&"resume"])

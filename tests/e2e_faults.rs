@@ -14,6 +14,7 @@ use std::path::Path;
 use std::process::Command;
 
 use rustix::fs::{CWD, FallocateFlags, FileType, Mode};
+use support::extents::{blocks, flip};
 use support::judge::{b3sum_agrees, files, rsync_agrees, same_bytes, same_trees, walk};
 use support::mounts::{Fs, Mounted};
 use support::program::{Running, contents, inhaul, listed, report, run};
@@ -134,21 +135,6 @@ fn a_source_with_bad_blocks() {
         same_trees(&rest, &walk(&target));
         b3sum_agrees(&target, 51);
     }
-}
-
-/// Returns the first and last physical block of each extent of a file, in blocks of 4096 bytes.
-fn blocks(file: &Path) -> Vec<u64> {
-    let text = tool(
-        "filefrag",
-        &["-v".as_ref(), "-b4096".as_ref(), file.as_os_str()],
-    );
-    let text = String::from_utf8(text).unwrap();
-    text.lines()
-        .filter(|line| line.contains(".."))
-        .filter_map(|line| line.split(':').nth(2))
-        .flat_map(|range| range.split(".."))
-        .map(|number| number.trim().parse().unwrap())
-        .collect()
 }
 
 #[test]
@@ -342,22 +328,4 @@ fn verify_reads_the_medium_and_not_the_cache() {
             flip(target.device(), place);
         }
     }
-}
-
-/// Flips a bit of a device, below any file system on it.
-fn flip(device: &str, place: u64) {
-    use std::os::unix::fs::{FileExt, OpenOptionsExt};
-    let aligned = place & !4095;
-    let mut options = std::fs::OpenOptions::new();
-    options.read(true).write(true).custom_flags(libc_o_sync());
-    let file = options.open(device).unwrap();
-    let mut block = vec![0; 4096];
-    file.read_exact_at(&mut block, aligned).unwrap();
-    block[usize::try_from(place - aligned).unwrap()] ^= 1;
-    file.write_all_at(&block, aligned).unwrap();
-    file.sync_all().unwrap();
-}
-
-fn libc_o_sync() -> i32 {
-    i32::try_from(rustix::fs::OFlags::SYNC.bits()).unwrap()
 }

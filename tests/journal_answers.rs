@@ -33,7 +33,7 @@ fn the_last_record_of_a_path_holds() {
     assert_eq!(loaded.done(b"c").unwrap().digest, [4; 32]);
     assert_eq!(loaded.done_bytes(), 1000 + 4000);
     assert!(loaded.other(b"d").is_some());
-    assert!(!loaded.other(b"a").is_some());
+    assert!(loaded.other(b"a").is_none());
     let done_paths: Vec<&[u8]> = loaded.iter_done().map(|done| done.target_path).collect();
     assert_eq!(done_paths, [b"a", b"c"]);
     assert_eq!(loaded.source(0).unwrap().label, b"one again");
@@ -62,21 +62,26 @@ fn the_last_record_of_a_path_holds() {
 /// done, that of the one before a name, the number of the file named, and how it was read back.
 type StateCase<'a> = (&'a str, [Option<u8>; 3], Option<Grade>);
 
-/// `done N`, `name N`, `near`, `medium`, `fail`, `dir`; `other` is a different path in its states.
+/// `done N`, `name N`, `near`, `medium`, `stale` (of another inode), `fail`, `dir`; `other` is a different path in its states.
 fn records_of(words: &str) -> Vec<Owned> {
     let number = |word: &str| word.as_bytes()[5] - b'0';
+    let last_done = std::cell::Cell::new(0);
     let records = words.split(", ").flat_map(|word| match word {
-        "near" => vec![verified("f", Grade::Near)],
-        "medium" => vec![verified("f", Grade::Medium)],
+        "near" => vec![verified("f", last_done.get(), Grade::Near)],
+        "medium" => vec![verified("f", last_done.get(), Grade::Medium)],
+        "stale" => vec![verified("f", 100, Grade::Medium)],
         "fail" => vec![failed("f", "bad sector")],
         "dir" => vec![other("f")],
         "other" => vec![
             failed("g", "bad sector"),
             done("g", 9),
-            verified("g", Grade::Medium),
+            verified("g", 9, Grade::Medium),
         ],
         word if word.starts_with("name") => vec![naming("f", number(word))],
-        word => vec![done("f", number(word))],
+        word => {
+            last_done.set(number(word));
+            vec![done("f", number(word))]
+        }
     });
     records.collect()
 }
@@ -84,7 +89,7 @@ fn records_of(words: &str) -> Vec<Owned> {
 #[test]
 fn what_is_named_read_back_and_done_overtakes_as_the_rule_says() {
     use Grade::{Medium, Near};
-    let cases: [StateCase<'_>; 23] = [
+    let cases: [StateCase<'_>; 24] = [
         ("name 1", [None, None, Some(1)], None),
         ("name 1, done 1", [Some(1), None, None], None),
         ("done 1, name 2", [None, Some(1), Some(2)], None),
@@ -119,6 +124,7 @@ fn what_is_named_read_back_and_done_overtakes_as_the_rule_says() {
         ("done 1, medium, name 2", [None, Some(1), Some(2)], None),
         ("done 1, name 2, medium", [None, Some(1), Some(2)], None),
         ("fail, medium, done 1", [Some(1), None, None], None),
+        ("done 1, stale", [Some(1), None, None], None),
         ("done 1, other", [Some(1), None, None], None),
     ];
     for (words, [is_done, before, named], grade) in cases {
@@ -157,7 +163,7 @@ fn only_files_that_are_done_count_as_linked() {
         naming("a", 5),
         done("a", 3),
         failed("c", "x"),
-        verified("a", Grade::Near),
+        verified("a", 3, Grade::Near),
         naming("a", 5),
     ] {
         append_all(&mut writer, &[record]);

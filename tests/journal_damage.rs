@@ -259,7 +259,7 @@ fn a_record_that_changes_after_loading_vanishes() {
         done("b", 2),
         naming("b", 3),
         naming("c", 4),
-        verified("a", Grade::Near),
+        verified("a", 1, Grade::Near),
         blocks("f", 1, 0, &[5; 4]),
     ];
     let (_, frames) = journal(&records);

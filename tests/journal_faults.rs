@@ -340,7 +340,7 @@ fn the_heap_stays_below_its_bound_at_any_count() {
         writer.append(&record.get(), now).unwrap();
         // Some are read back, and some named again after that.
         if (2..6).contains(&(n % 100)) {
-            let read_back = verified(&name, Grade::Medium);
+            let read_back = verified(&name, byte, Grade::Medium);
             writer.append(&read_back.get(), now).unwrap();
         }
         if n % 100 == 2 {

@@ -207,7 +207,7 @@ fn it_goes_over_to_the_segment_that_goes_on_from_its_own() {
     let (_, mut writer) = folder.open().unwrap();
     let start = writer.position();
     assert_eq!(start.segment, 2);
-    let more = [naming("m", 1), done("m", 1), verified("m", Grade::Near)];
+    let more = [naming("m", 1), done("m", 1), verified("m", 1, Grade::Near)];
     let in_second = positions(&mut writer, &more);
     assert_eq!(in_second[0], start);
     for from in 0..=14 {

@@ -80,7 +80,11 @@ fn what() -> impl Strategy<Value = What> {
             }
         ),
         target().prop_map(|(ino, size, mtime)| What::Naming(TargetStamp { ino, size, mtime })),
-        prop_oneof![Just(Grade::Near), Just(Grade::Medium)].prop_map(What::Verified),
+        (
+            any::<u64>(),
+            prop_oneof![Just(Grade::Near), Just(Grade::Medium)]
+        )
+            .prop_map(|(ino, grade)| What::Verified(ino, grade)),
         (text(200), text(600)).prop_map(|(kind, reason)| What::Failed(kind, reason)),
         Just(What::Other),
         any::<(bool, u8)>().prop_map(|(complete, code)| What::End(complete, code)),
@@ -143,7 +147,7 @@ fn a_journal_made_by_hand_from_the_layout_is_read() {
         let len = u32::try_from(bytes.len()).unwrap();
         [&len.to_le_bytes(), bytes].concat()
     }
-    let mut bytes = b"inhaulj\n\x02\0\0\0\x01\0\0\0sixteen bytes!!!".to_vec();
+    let mut bytes = b"inhaulj\n\x03\0\0\0\x01\0\0\0sixteen bytes!!!".to_vec();
     let mut tag = *blake3::hash(&bytes).as_bytes().first_chunk().unwrap();
     let job = [
         short(b"20260101-000000-abcd"),
@@ -177,7 +181,8 @@ fn a_journal_made_by_hand_from_the_layout_is_read() {
     ];
     frame(&mut bytes, &mut tag, 9, 3, &name.concat());
     for (seq, grade) in [(4, 1), (5, 2)] {
-        let read_back = [&1_u32.to_le_bytes()[..], &short(b"a/b"), &[grade]];
+        let ino = 54_u64.to_le_bytes();
+        let read_back = [&1_u32.to_le_bytes()[..], &short(b"a/b"), &ino, &[grade]];
         frame(&mut bytes, &mut tag, 10, seq, &read_back.concat());
     }
     frame(&mut bytes, &mut tag, 8, 6, &[1, 0]);
@@ -190,8 +195,8 @@ fn a_journal_made_by_hand_from_the_layout_is_read() {
         done("a/b", 4),
         end(true, 0),
         naming("a/b", 4),
-        verified("a/b", Grade::Near),
-        verified("a/b", Grade::Medium),
+        verified("a/b", 4, Grade::Near),
+        verified("a/b", 4, Grade::Medium),
         end(true, 0),
     ];
     assert_holds(&loaded, &records);
@@ -275,7 +280,7 @@ fn what_is_too_long_is_refused_and_harms_nothing() {
         source(SOURCES_MAX - 1, "x"),
     ];
     append_all(&mut writer, &longest);
-    for mut record in [naming("", 1), verified("", Grade::Near)] {
+    for mut record in [naming("", 1), verified("", 1, Grade::Near)] {
         record.path = vec![b'x'; PATH_LEN_MAX + 1];
         let error = writer.append(&record.get(), now).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::RecordWrite);
@@ -322,14 +327,14 @@ fn a_group_is_due_after_256_files_or_1_gib_or_1_second() {
     // Neither by names nor by what was read back, but these grow old too.
     for _ in 0..300 {
         writer.append(&naming("x", 200).get(), start).unwrap();
-        let read_back = verified("x", Grade::Medium);
+        let read_back = verified("x", 1, Grade::Medium);
         writer.append(&read_back.get(), start).unwrap();
     }
     assert!(!writer.is_due(later(999)));
     assert!(writer.is_due(later(1000)));
     writer.commit().unwrap();
     writer
-        .append(&verified("x", Grade::Near).get(), start)
+        .append(&verified("x", 1, Grade::Near).get(), start)
         .unwrap();
     assert_eq!(writer.deadline(), Some(later(1000)));
     writer.commit().unwrap();

@@ -325,10 +325,10 @@ pub fn problem_line(problem: &Problem) -> String {
 fn kept(totals: &Totals) -> String {
     let bytes = size(totals.kept_bytes);
     if totals.kept == 0 {
-        return format!("{bytes} of files that an earlier run began were not read again");
+        return format!("{bytes} of files that an earlier run began were not copied again");
     }
     format!(
-        "{} copied by an earlier run and unchanged; {bytes} not read again",
+        "{} copied by an earlier run and unchanged; {bytes} not copied again",
         counted(totals.kept, "file", "files")
     )
 }

@@ -119,7 +119,7 @@ impl<'r> Committer<'r> {
             deadline = (!batch.is_empty()).then(Instant::now);
         }
         if let Some(log) = &self.context.log {
-            log.set_ended();
+            log.pace().set_ended();
         }
     }
 
@@ -140,12 +140,17 @@ impl<'r> Committer<'r> {
     pub(crate) fn commit(&mut self, batch: Vec<Commit>) -> Vec<Commit> {
         let (items, sealed): (Vec<Item>, Vec<Sealed>) =
             batch.into_iter().map(|c| (c.item, c.sealed)).unzip();
+        let flushed = self
+            .context
+            .log
+            .as_ref()
+            .map_or(0, |log| log.pace().written());
         let mut answers = match self.announce(&items, &sealed) {
             Ok(()) => self.context.target.publish(&sealed),
             Err(error) => items.iter().map(|_| Err(unrecorded(&error))).collect(),
         };
         debug_assert_eq!(answers.len(), items.len(), "one answer for each file");
-        if let Err(error) = self.record(&items, &sealed, &answers) {
+        if let Err(error) = self.record(&items, &sealed, &answers, flushed) {
             for answer in answers.iter_mut().filter(|answer| answer.is_ok()) {
                 *answer = Err(unrecorded(&error));
             }
@@ -189,6 +194,7 @@ impl<'r> Committer<'r> {
         items: &[Item],
         sealed: &[Sealed],
         answers: &[Result<(), Error>],
+        flushed: u64,
     ) -> Result<(), Error> {
         let Some(log) = &self.context.log else {
             return Ok(());
@@ -215,7 +221,8 @@ impl<'r> Committer<'r> {
         if seam::bug("ack-before-journal") {
             return Ok(());
         }
-        log.commit(bytes)
+        let synced = answers.iter().any(Result::is_ok);
+        log.acknowledge(bytes, synced.then_some(flushed))
     }
 
     fn acknowledge(&self, item: &Item, sealed: &Sealed, links: &mut Vec<Commit>) {

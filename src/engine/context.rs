@@ -83,6 +83,9 @@ impl Context {
     /// Reports that an entry was not copied. A failed sync, and a journal that cannot be written,
     /// end the run: nothing more could be acknowledged.
     pub(crate) fn entry_failed(&self, lane: usize, entry: &Entry, error: &Error) {
+        if let Some(evidence) = &self.evidence {
+            evidence.add_wrong(entry.target_path());
+        }
         let closer = self.examiner.as_ref().filter(|_| entry.recorded.is_some());
         if let Some(examiner) = closer
             && matches!(

@@ -229,11 +229,12 @@ fn pass(
             &mut ledger,
             finished,
         );
-        log.set_ended();
+        log.pace().set_ended();
         if let Some(back) = &read_back {
-            match context.lost.get() {
-                Some(_) => back.cancel(),
-                None => back.tell_rest(),
+            if ran.is_err() || context.lost.get().is_some() {
+                back.cancel();
+            } else {
+                back.tell_rest();
             }
         }
         // Whatever it did not get to is looked at by itself, so its end says nothing more.
@@ -319,8 +320,8 @@ fn prove(
         return Proof::default();
     }
     let proved = judge.recorded().and_then(|loaded| {
-        let unproven = read_back.map(ReadBack::unproven).unwrap_or_default();
-        let mut proof = judge.judge(&loaded, &unproven)?;
+        let findings = read_back.map(ReadBack::findings).unwrap_or_default();
+        let mut proof = judge.judge(&loaded, &findings)?;
         if job.verify == Verify::Both {
             if context.halted() {
                 proof.cut_short = true;

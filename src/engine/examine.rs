@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::{OFlags, StatVfsMountFlags};
 
-use super::mend::{Copy, Expected, blocks_named, open_direct};
+use super::inspect::{BlockNames, Copy, Expected, Found, blocks_named, open_direct};
 use super::outcomes::shown;
 use super::proof::one_buffer;
 use super::report::Repair;
@@ -27,12 +27,14 @@ pub(crate) struct Examiner {
     target: OwnedFd,
     label: PathBuf,
     loaded: Loaded,
+    names: BlockNames,
     /// Where blocks are read again from; empty when nothing is mended.
     sources: Vec<(u32, Source)>,
     lease: Mutex<Lease>,
     repairs: Mutex<Vec<Repair>>,
     session: Session,
-    /// Held as long as the journal is read; `None` where nobody can write.
+    /// Held while files are mended; not needed to look: the journal is only ever appended to, and
+    /// what is trusted of it is never cut.
     _lock: Option<HomeLock>,
 }
 
@@ -77,11 +79,12 @@ impl Examiner {
             target,
             label: label.to_owned(),
             loaded,
+            names: BlockNames::default(),
             sources,
             lease: Mutex::new(one_buffer()?),
             repairs: Mutex::default(),
             session: session.clone(),
-            _lock: lock,
+            _lock: lock.filter(|_| is_to_mend),
         }))
     }
 
@@ -95,18 +98,19 @@ impl Examiner {
         let worse = |what: &str| Error::new(error.kind(), error.side(), &shown_path, what);
         let plain = || worse(&error.reason());
         let done = self.loaded.done(path).ok_or_else(plain)?;
-        let expected = Expected::of(&done, &self.loaded).ok_or_else(plain)?;
+        let expected = Expected::of(&done, &self.loaded, &self.names);
         let is_to_mend = !self.sources.is_empty();
-        let copy = Copy::open(self.target.as_fd(), &done, expected, is_to_mend)
-            .map_err(|why| worse(&format!("{}; {}", error.reason(), why.reason())))?;
+        let besides = |why: Error| worse(&format!("{}; {}", error.reason(), why.reason()));
+        let copy = Copy::open(self.target.as_fd(), &done, expected, is_to_mend).map_err(besides)?;
         let mut lease = self.lease.lock().unwrap_or_else(PoisonError::into_inner);
-        let bad = copy.bad_blocks(&mut lease);
-        if bad.is_empty() {
-            return Err(worse(&format!(
-                "{}; read once more, it is right",
-                error.reason()
-            )));
-        }
+        let bad = match copy.look(&mut lease).map_err(besides)? {
+            Found::Right => {
+                let what = format!("{}; read once more, it is right", error.reason());
+                return Err(worse(&what));
+            }
+            Found::Somewhere => return Err(plain()),
+            Found::Blocks(bad) => bad,
+        };
         let named = blocks_named(&bad, done.target_stamp.size);
         let source = self
             .sources
@@ -123,7 +127,11 @@ impl Examiner {
         let below = below(source, path);
         let file = open_direct(source.root.as_fd(), &below, OFlags::RDONLY)
             .map_err(|errno| Error::source(source.label.join(as_path(&below)), "open", errno))?;
-        copy.mend(&file, &bad, &mut lease)?;
+        let mender = copy.writable(self.target.as_fd()).map_err(|why| {
+            let reason = error.reason();
+            worse(&format!("{named}: {reason}; not mended: {}", why.reason()))
+        })?;
+        mender.mend(&file, &bad, &mut lease)?;
         let line = format!(
             "{}: {named}: not as recorded; read again from the source, written anew and found right",
             shown_path.display()

@@ -9,9 +9,10 @@
 //! not know of.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use super::pace::Pace;
 use super::standing::{Partial, Standing};
 use crate::digest::{BlockValue, Hash};
 use crate::error::Error;
@@ -37,19 +38,7 @@ pub(crate) struct Log {
     /// Whether half copied files are gone on with.
     continues: bool,
     has_failed: AtomicBool,
-    progress: Mutex<Progress>,
-    moved: Condvar,
-}
-
-/// How far acknowledging has come: what the read-back follows.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Progress {
-    /// The end of what is committed.
-    pub(crate) position: Position,
-    /// Bytes of files acknowledged by this run.
-    pub(crate) bytes: u64,
-    /// Whether nothing more will be.
-    pub(crate) ended: bool,
+    pace: Pace,
 }
 
 /// Which part of a staged file is durable, or what its last blocks were.
@@ -70,20 +59,24 @@ impl Log {
         sources: Vec<u32>,
         continues: bool,
     ) -> Self {
-        let progress = Progress {
-            position: writer.position(),
-            bytes: 0,
-            ended: false,
-        };
         Self {
+            pace: Pace::new(writer.position()),
             writer: Mutex::new(writer),
             earlier,
             sources,
             continues,
             has_failed: AtomicBool::new(false),
-            progress: Mutex::new(progress),
-            moved: Condvar::new(),
         }
+    }
+
+    /// Returns how far writing and acknowledging have come.
+    pub(crate) fn pace(&self) -> &Pace {
+        &self.pace
+    }
+
+    /// Returns how far it is durable.
+    pub(crate) fn position(&self) -> Position {
+        self.lock().position()
     }
 
     /// Returns what earlier runs of the job left.
@@ -215,7 +208,7 @@ impl Log {
     pub(crate) fn blocks(&self, entry: &Entry, path: &[u8], part: &Part<'_>) -> Result<(), Error> {
         self.append_blocks(entry, path, part)?;
         seam::point("blocks-appended");
-        self.commit(0)?;
+        self.commit()?;
         seam::point("blocks-committed");
         Ok(())
     }
@@ -256,10 +249,17 @@ impl Log {
     }
 
     /// Adds that a file was read back and found right.
-    pub(crate) fn verified(&self, source: u32, path: &[u8], grade: Grade) -> Result<(), Error> {
+    pub(crate) fn verified(
+        &self,
+        source: u32,
+        path: &[u8],
+        target_ino: u64,
+        grade: Grade,
+    ) -> Result<(), Error> {
         let record = Record::Verified(Verified {
             source,
             target_path: path,
+            target_ino,
             grade,
         });
         self.append(&record)?;
@@ -267,7 +267,36 @@ impl Log {
         Ok(())
     }
 
-    /// Adds that the file of `source` at `path` turned out to be wrong.
+    /// Says that files that are done are about to be written to, or taken away.
+    ///
+    /// # Durability
+    /// Durable when this returns: after a stop, the next run reads them and decides.
+    pub(crate) fn doubted(&self, files: &[Done<'_>]) -> Result<(), Error> {
+        for done in files {
+            self.append(&Record::Naming(Naming {
+                source: done.source,
+                target_path: done.target_path,
+                target_stamp: done.target_stamp,
+            }))?;
+        }
+        self.commit()
+    }
+
+    /// Says that files in doubt are as they were when they were done.
+    ///
+    /// # Durability
+    /// Durable when this returns.
+    pub(crate) fn done_again(&self, files: &[Done<'_>]) -> Result<(), Error> {
+        for done in files {
+            self.append(&Record::Done(*done))?;
+        }
+        self.commit()
+    }
+
+    /// Adds that the file of `source` at `path` turned out to be wrong, and was taken away.
+    ///
+    /// # Durability
+    /// Durable when this returns.
     pub(crate) fn found_wrong(&self, source: u32, path: &[u8], error: &Error) -> Result<(), Error> {
         self.append(&Record::Failed(Failed {
             source,
@@ -275,7 +304,7 @@ impl Log {
             kind: error.kind().word(),
             reason: &error.reason(),
         }))?;
-        self.commit(0)
+        self.commit()
     }
 
     /// Adds how the run ended, and makes everything durable.
@@ -284,14 +313,18 @@ impl Log {
             complete,
             exit_code,
         }))?;
-        self.commit(0)
+        self.commit()
     }
 
-    /// Makes everything appended so far durable; `bytes` of files are acknowledged with it.
+    /// Makes everything appended so far durable.
     ///
     /// # Durability
     /// `Ok` means that it survives a power cut.
-    pub(crate) fn commit(&self, bytes: u64) -> Result<(), Error> {
+    pub(crate) fn commit(&self) -> Result<(), Error> {
+        self.commit_up_to().map(drop)
+    }
+
+    fn commit_up_to(&self) -> Result<Position, Error> {
         let mut writer = self.lock();
         seam::point("journal-writing");
         let answer = if seam::bug("journal-not-synced") {
@@ -301,12 +334,17 @@ impl Log {
         };
         self.check(answer)?;
         seam::point("journal-synced");
-        let position = writer.position();
-        drop(writer);
-        let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
-        progress.position = position;
-        progress.bytes += bytes;
-        self.moved.notify_all();
+        Ok(writer.position())
+    }
+
+    /// Makes everything appended so far durable, which acknowledges a batch of files with `bytes`
+    /// bytes. `flushed` is what [`written`](Pace::written) was when its sync began, if that succeeded.
+    ///
+    /// # Durability
+    /// `Ok` means that it survives a power cut.
+    pub(crate) fn acknowledge(&self, bytes: u64, flushed: Option<u64>) -> Result<(), Error> {
+        let position = self.commit_up_to()?;
+        self.pace.acknowledge(position, bytes, flushed);
         Ok(())
     }
 
@@ -317,7 +355,7 @@ impl Log {
             (writer.is_due(now), writer.deadline())
         };
         if due && !self.has_failed() {
-            self.commit(0)?;
+            self.commit()?;
             return Ok(None);
         }
         Ok(deadline.filter(|_| !self.has_failed()))
@@ -326,30 +364,6 @@ impl Log {
     /// Returns whether the journal cannot be written any more.
     pub(crate) fn has_failed(&self) -> bool {
         self.has_failed.load(Relaxed)
-    }
-
-    /// Says that nothing more will be acknowledged.
-    pub(crate) fn set_ended(&self) {
-        let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
-        progress.ended = true;
-        self.moved.notify_all();
-    }
-
-    /// Returns how far acknowledging has come.
-    pub(crate) fn progress(&self) -> Progress {
-        *self.progress.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Waits until `enough` says so or nothing more will come, or a tenth of a second.
-    pub(crate) fn wait(&self, enough: impl Fn(&Progress) -> bool) -> Progress {
-        let tenth = std::time::Duration::from_millis(100);
-        let progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
-        let waiting = |progress: &mut Progress| !progress.ended && !enough(progress);
-        let (progress, _) = self
-            .moved
-            .wait_timeout_while(progress, tenth, waiting)
-            .unwrap_or_else(PoisonError::into_inner);
-        *progress
     }
 
     fn append(&self, record: &Record<'_>) -> Result<(), Error> {

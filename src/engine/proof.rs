@@ -8,10 +8,11 @@ use std::os::unix::ffi::OsStrExt;
 use rustix::fs::OFlags;
 
 use super::context::Context;
+use super::inspect::{BlockNames, Copy, Expected, Found, blocks_named, open_direct, stamp_of};
 use super::job::{CopyJob, Verify};
 use super::log::Log;
-use super::mend::{Copy, Expected, blocks_named, open_direct, stamp_of};
 use super::outcomes::shown;
+use super::readback::{Findings, trusts_direct};
 use super::report::{Evidence, Repair};
 use super::second_read::SourceAgain;
 use super::standing::Copied;
@@ -19,7 +20,8 @@ use crate::buffer::{Arena, Lease};
 use crate::error::{Error, ErrorKind, Side};
 use crate::journal::{self, Done, Grade, Loaded};
 use crate::scan::as_path;
-use crate::target::LocalTarget;
+use crate::seam;
+use crate::target::{LocalTarget, TargetStamp};
 
 /// List of all files of a job, with what is known of each.
 const EVIDENCE_FILE: &str = "evidence.ndjson";
@@ -111,7 +113,7 @@ impl Judge<'_> {
     /// # Errors
     /// `RecordWrite` and `RecordCorrupt` when it cannot be read back.
     pub(super) fn recorded(&self) -> Result<Loaded, Error> {
-        self.log.commit(0)?;
+        self.log.commit()?;
         let home = self.target.home();
         let dir = home.job_dir()?;
         journal::read(dir.as_fd(), &home.job_label(), dir.as_fd())
@@ -122,24 +124,32 @@ impl Judge<'_> {
     ///
     /// # Errors
     /// What keeps the journal from being read, or the list from being written.
-    pub(super) fn judge(
-        &self,
-        loaded: &Loaded,
-        unproven: &HashSet<Vec<u8>>,
-    ) -> Result<Proof, Error> {
+    pub(super) fn judge(&self, loaded: &Loaded, findings: &Findings) -> Result<Proof, Error> {
         let mut proof = Proof::default();
-        let mut lease = one_buffer()?;
+        let mut look = Look {
+            loaded,
+            names: BlockNames::default(),
+            lease: one_buffer()?,
+            findings,
+        };
         let mut list = self.target.home().begin_record(EVIDENCE_FILE)?;
         for done in loaded.iter_done() {
+            let is_wrong = findings.wrong.contains(done.target_path);
             let known = match loaded.verified(done.target_path) {
                 Some(Grade::Medium) => Some(Known::Medium),
                 Some(Grade::Near) => Some(Known::Near),
-                None if unproven.contains(done.target_path) => Some(Known::Cached),
+                None if !is_wrong && findings.unproven.contains(done.target_path) => {
+                    Some(Known::Cached)
+                }
                 None if self.context.halted() => {
                     proof.cut_short = true;
+                    if is_wrong {
+                        let what = "read back wrong, and stopped before it was looked at closer";
+                        self.wrong(&done, &mismatch(&done, what));
+                    }
                     Some(Known::Hashed)
                 }
-                None => self.look_at(&done, loaded, &mut lease, &mut proof),
+                None => self.look_at(&done, &mut look, &mut proof),
             };
             let Some(known) = known else { continue };
             *known.count(&mut proof.evidence) += 1;
@@ -153,33 +163,51 @@ impl Judge<'_> {
     }
 
     /// Looks at a file by itself; `None` when it is not in the target any more.
-    fn look_at(
-        &self,
-        done: &Done<'_>,
-        loaded: &Loaded,
-        lease: &mut Lease,
-        proof: &mut Proof,
-    ) -> Option<Known> {
-        let answer = self.mend(done, loaded, lease, proof);
-        let answer = answer.and_then(|()| {
-            self.log
-                .verified(done.source, done.target_path, Grade::Near)
-        });
-        let error = match answer {
-            Ok(()) => return Some(Known::Near),
-            Err(error) => error,
-        };
-        self.wrong(done, &error);
-        proof.withdrawn.insert(done.target_path.to_vec());
-        let stamp = stamp_of(done);
-        let withdrawn = self
-            .log
-            .found_wrong(done.source, done.target_path, &error)
-            .and_then(|()| self.context.target.withdraw(done.target_path, stamp));
-        if let Err(error) = withdrawn {
-            self.wrong(done, &error);
+    fn look_at(&self, done: &Done<'_>, look: &mut Look<'_>, proof: &mut Proof) -> Option<Known> {
+        match self.seen(done, look, proof) {
+            Seen::Right { from_medium: false } => Some(Known::Cached),
+            Seen::Right { from_medium: true } => {
+                let (source, path, ino) = (done.source, done.target_path, done.target_stamp.ino);
+                match self.log.verified(source, path, ino, Grade::Near) {
+                    Ok(()) => Some(Known::Near),
+                    Err(error) => {
+                        self.wrong(done, &error);
+                        Some(Known::Hashed)
+                    }
+                }
+            }
+            Seen::Nothing(error) if error.kind() == ErrorKind::Missing => {
+                self.wrong(done, &error);
+                proof.withdrawn.insert(done.target_path.to_vec());
+                None
+            }
+            Seen::Nothing(error) => {
+                self.context.outcomes.unverified(&error);
+                Some(Known::Hashed)
+            }
+            Seen::Wrong { error, stamp } => {
+                self.wrong(done, &error);
+                proof.withdrawn.insert(done.target_path.to_vec());
+                if let Err(error) = self.withdraw(done, stamp, &error) {
+                    self.wrong(done, &error);
+                }
+                None
+            }
         }
-        None
+    }
+
+    /// Takes a file out of the target that has this stamp there, and is wrong.
+    ///
+    /// Until the end it is neither done nor failed by the journal, but named: if it is cut off in
+    /// between, the next run reads it, and takes it away.
+    fn withdraw(&self, done: &Done<'_>, stamp: TargetStamp, error: &Error) -> Result<(), Error> {
+        let path = done.target_path;
+        self.log.doubted(std::slice::from_ref(done))?;
+        seam::point("withdrawing");
+        let target = &self.context.target;
+        target.withdraw(path, stamp)?;
+        target.settle(&[path])?;
+        self.log.found_wrong(done.source, path, error)
     }
 
     fn wrong(&self, done: &Done<'_>, error: &Error) {
@@ -189,32 +217,32 @@ impl Judge<'_> {
         }
     }
 
-    fn mend(
-        &self,
-        done: &Done<'_>,
-        loaded: &Loaded,
-        lease: &mut Lease,
-        proof: &mut Proof,
-    ) -> Result<(), Error> {
+    fn seen(&self, done: &Done<'_>, look: &mut Look<'_>, proof: &mut Proof) -> Seen {
         let path = done.target_path;
-        let expected = Expected::of(done, loaded).ok_or_else(|| {
-            let what = "it could not be read back, and its blocks are not recorded";
-            Error::new(ErrorKind::DigestMismatch, Side::Target, as_path(path), what)
-        })?;
-        let copy = Copy::open(self.target.root(), done, expected, true)?;
-        let bad = copy.bad_blocks(lease);
-        if bad.is_empty() {
-            return Ok(());
+        let expected = Expected::of(done, look.loaded, &look.names);
+        let opened = Copy::open(self.target.root(), done, expected, true);
+        let found = opened.and_then(|copy| copy.look(&mut look.lease).map(|found| (copy, found)));
+        let (copy, found) = match found {
+            Ok(found) => found,
+            Err(error) => return Seen::Nothing(error),
+        };
+        let from_medium = self.is_from_medium(&copy, done, look);
+        let stamp = stamp_of(done);
+        let bad = match found {
+            Found::Right => return Seen::Right { from_medium },
+            Found::Somewhere => {
+                let what = "its bytes differ, and it cannot be mended: its blocks are not recorded";
+                let error = mismatch(done, what);
+                return Seen::Wrong { error, stamp };
+            }
+            Found::Blocks(bad) => bad,
+        };
+        if let Err(error) = self.mend(done, look, &copy, &bad) {
+            // (It may have been written to: then this is how it is recognised.)
+            let stamp = copy.stamp_now().unwrap_or(stamp);
+            return Seen::Wrong { error, stamp };
         }
         let named = blocks_named(&bad, done.target_stamp.size);
-        let Some(source) = self.source_of(done) else {
-            let what = format!("{named}: wrong in the target, and its source is not here");
-            let kind = ErrorKind::DigestMismatch;
-            return Err(Error::new(kind, Side::Target, as_path(path), &what));
-        };
-        let source = open_direct(source.root.as_fd(), &source.below(path), OFlags::RDONLY)
-            .map_err(|errno| Error::source(as_path(path), "open it again to mend", errno))?;
-        copy.mend(&source, &bad, lease)?;
         self.context.session.observer.note(&format!(
             "{}: {named}: wrong when read back; read again from the source, written anew and \
              found right",
@@ -226,7 +254,45 @@ impl Judge<'_> {
             path_hex,
             blocks: bad,
         });
-        Ok(())
+        Seen::Right { from_medium }
+    }
+
+    /// Returns whether what was read of a file came from the medium.
+    fn is_from_medium(&self, copy: &Copy<'_>, done: &Done<'_>, look: &Look<'_>) -> bool {
+        let is_direct = copy.is_direct() && trusts_direct(self.target.fs());
+        is_direct && !look.findings.unproven.contains(done.target_path)
+    }
+
+    /// Writes blocks of a file anew from its source.
+    fn mend(
+        &self,
+        done: &Done<'_>,
+        look: &mut Look<'_>,
+        copy: &Copy<'_>,
+        bad: &[u64],
+    ) -> Result<(), Error> {
+        let path = done.target_path;
+        let named = blocks_named(bad, done.target_stamp.size);
+        let Some(source) = self.source_of(done) else {
+            let what = format!("{named}: wrong in the target, and its source is not here");
+            return Err(mismatch(done, &what));
+        };
+        let source = open_direct(source.root.as_fd(), &source.below(path), OFlags::RDONLY)
+            .map_err(|errno| Error::source(as_path(path), "open it again to mend", errno))?;
+        let mender = copy.writable(self.target.root()).map_err(|error| {
+            let what = format!("{named}: wrong in the target, and not mended ({error})");
+            mismatch(done, &what)
+        })?;
+        let names: Vec<Done<'_>> = if done.linked {
+            let all = look.loaded.iter_done();
+            all.filter(|other| other.target_stamp == done.target_stamp)
+                .collect()
+        } else {
+            vec![*done]
+        };
+        self.log.doubted(&names)?;
+        mender.mend(&source, bad, &mut look.lease)?;
+        self.log.done_again(&names)
     }
 
     fn source_of(&self, done: &Done<'_>) -> Option<&SourceAgain> {
@@ -238,6 +304,29 @@ impl Judge<'_> {
     fn lane_of(&self, done: &Done<'_>) -> Option<usize> {
         self.source_of(done).map(|source| source.lane)
     }
+}
+
+/// What looking at files takes.
+struct Look<'l> {
+    loaded: &'l Loaded,
+    names: BlockNames,
+    lease: Lease,
+    findings: &'l Findings,
+}
+
+/// What looking at a file came to.
+enum Seen {
+    /// It is right, or is now.
+    Right { from_medium: bool },
+    /// Nothing is known of its bytes.
+    Nothing(Error),
+    /// The medium gave other bytes, or none, and they could not be mended. It has this stamp.
+    Wrong { error: Error, stamp: TargetStamp },
+}
+
+fn mismatch(done: &Done<'_>, what: &str) -> Error {
+    let kind = ErrorKind::DigestMismatch;
+    Error::new(kind, Side::Target, as_path(done.target_path), what)
 }
 
 /// Returns a buffer of one block.

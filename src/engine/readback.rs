@@ -1,10 +1,11 @@
 //! Reading back: what was acknowledged is read from the target's medium, while later files are
 //! still being copied, and compared with the digest taken on the way.
 //!
-//! One lane of its own follows the journal. A file's turn comes when at least [`DISTANCE`] bytes
-//! more were acknowledged: by then no drive's own cache holds it. At the end of the run what is left
-//! is read in the same order, so that the reads before it take the place of the writes behind it;
-//! only a run that copied less than that in all cannot keep the distance, and says so.
+//! One lane of its own follows the journal. A file's turn comes when so many bytes more were really
+//! written that no drive's own cache holds it: links, holes and what was kept count for nothing. At
+//! the end of the run what is left is read in the same order, and what was read before a file takes
+//! the place of what was not written behind it. Only where both together fall short of
+//! [`DISTANCE`] can the distance not be kept, and that is said of the file.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
@@ -20,6 +21,7 @@ use super::feed::Feed;
 use super::job::EngineSettings;
 use super::ledger::Ledger;
 use super::log::Log;
+use super::pace::Turn;
 use super::run::{LaneSetup, RunSettings, run};
 use super::session::{Session, Silent};
 use super::setup::reading_context;
@@ -27,8 +29,8 @@ use super::telemetry::{LaneCounters, LaneView, Telemetry};
 use super::verify;
 use crate::beneath::DirCache;
 use crate::digest::Hash;
-use crate::error::Error;
-use crate::journal::{Done, Follower, Grade, Position, Record};
+use crate::error::{Error, ErrorKind};
+use crate::journal::{Done, Follower, Grade, Position, Record, TargetStamp};
 use crate::manifest;
 use crate::scan::{Dir, Entry, Finished, Tree};
 use crate::seam;
@@ -37,10 +39,13 @@ use crate::target::{FsType, LocalTarget};
 /// Bytes that are written or read between the write of a file and its being read back: more than
 /// twice the largest cache of a drive, 512 MiB by the makers' data sheets.
 const DISTANCE: u64 = 1 << 30;
-/// Held back beyond that, so that what is left at the end is never just short of it.
-const MARGIN: u64 = 64 << 20;
+/// Held back beyond that, so that what is left at the end is not just short of it: a batch that is
+/// acknowledged together, and what is on its way to being read.
+const MARGIN: u64 = 3 << 29;
 /// Files looked up and handed to the lane together.
 const BATCH: usize = 256;
+/// Bytes after which they are handed over earlier: what is on its way does not count as read yet.
+const BATCH_BYTES: u64 = 64 << 20;
 
 /// A file to be read back.
 #[derive(Debug)]
@@ -49,6 +54,8 @@ struct Due {
     path: Vec<u8>,
     digest: Hash,
     size: u64,
+    stamp: TargetStamp,
+    linked: bool,
 }
 
 impl Due {
@@ -58,32 +65,62 @@ impl Due {
             path: done.target_path.to_vec(),
             digest: Hash::from_bytes(done.digest),
             size: done.source_stamp.size,
+            stamp: done.target_stamp,
+            linked: done.linked,
         }
     }
 }
 
-/// Files whose read did not come from the medium: what it gave proves nothing.
+/// What is known of a file that the lane has.
+#[derive(Debug, Clone, Copy)]
+struct Waiting {
+    source: u32,
+    /// What it was published as.
+    stamp: TargetStamp,
+    grade: Grade,
+}
+
+/// What reading back found of files that it did not find right.
+#[derive(Debug, Default, Clone)]
+pub(super) struct Findings {
+    /// Files whose read did not, or may not have come from the medium: what it gave proves nothing.
+    pub(super) unproven: HashSet<Vec<u8>>,
+    /// Files that gave other bytes, or an error.
+    pub(super) wrong: HashSet<Vec<u8>>,
+}
+
+/// Notes what reading back finds.
 #[derive(Debug)]
 pub(crate) struct Evidence {
     /// The file system that is read.
     fs: FsType,
-    unproven: Mutex<HashSet<Vec<u8>>>,
+    findings: Mutex<Findings>,
+}
+
+/// Returns whether O_DIRECT is all it takes to read from the medium: elsewhere some files are read
+/// through the page cache all the same (btrfs: compressed and inline ones).
+pub(super) fn trusts_direct(fs: FsType) -> bool {
+    matches!(fs, FsType::Ext4 | FsType::Xfs)
 }
 
 impl Evidence {
-    /// Returns whether O_DIRECT is all it takes: elsewhere some files are read through the page
-    /// cache all the same (btrfs: compressed and inline ones).
+    /// Returns whether O_DIRECT is all it takes to read from the medium.
     pub(crate) fn trusts_direct(&self) -> bool {
-        matches!(self.fs, FsType::Ext4 | FsType::Xfs)
+        trusts_direct(self.fs)
     }
 
     /// Notes that a file was, or may have been, read from the page cache.
     pub(crate) fn add_unproven(&self, path: Vec<u8>) {
-        self.lock().insert(path);
+        self.lock().unproven.insert(path);
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashSet<Vec<u8>>> {
-        self.unproven.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Notes that a file gave other bytes, or an error: it is looked at closer.
+    pub(crate) fn add_wrong(&self, path: Vec<u8>) {
+        self.lock().wrong.insert(path);
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Findings> {
+        self.findings.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -102,7 +139,7 @@ pub(super) struct ReadBack {
     start: Position,
     /// Bytes of files that earlier runs acknowledged and did not read back.
     earlier_bytes: u64,
-    waiting: Mutex<HashMap<Vec<u8>, (u32, Grade)>>,
+    waiting: Mutex<HashMap<Vec<u8>, Waiting>>,
     cancelled: AtomicBool,
 }
 
@@ -139,7 +176,7 @@ impl ReadBack {
         let root = rustix::io::fcntl_dupfd_cloexec(target.root(), 0).map_err(cannot)?;
         let evidence = Evidence {
             fs: target.fs(),
-            unproven: Mutex::default(),
+            findings: Mutex::default(),
         };
         let context = Context {
             evidence: Some(evidence),
@@ -155,7 +192,7 @@ impl ReadBack {
             device: target.identity().0,
             job_dir: target.home().job_dir()?,
             job_label: target.home().job_label(),
-            start: log.progress().position,
+            start: log.position(),
             earlier_bytes: not_read_back(log).map(|done| done.source_stamp.size).sum(),
             waiting: Mutex::default(),
             cancelled: AtomicBool::new(false),
@@ -165,6 +202,8 @@ impl ReadBack {
     /// Gives up: what is still to be read back stays so.
     pub(super) fn cancel(&self) {
         self.cancelled.store(true, Relaxed);
+        // The lane stops by it, too, whatever it was given already.
+        let _stopped_before = self.context.lost.set(ErrorKind::Stopped);
     }
 
     /// Reads back until nothing more will be acknowledged.
@@ -192,15 +231,15 @@ impl ReadBack {
         .map(drop)
     }
 
-    /// Returns whether some files were not read from the medium, though everything was tried.
-    pub(super) fn unproven(&self) -> HashSet<Vec<u8>> {
+    /// Returns what was found of files that were not found right.
+    pub(super) fn findings(&self) -> Findings {
         match &self.context.evidence {
             Some(evidence) => evidence.lock().clone(),
-            None => HashSet::new(),
+            None => Findings::default(),
         }
     }
 
-    fn waiting(&self) -> std::sync::MutexGuard<'_, HashMap<Vec<u8>, (u32, Grade)>> {
+    fn waiting(&self) -> std::sync::MutexGuard<'_, HashMap<Vec<u8>, Waiting>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -233,8 +272,11 @@ impl ReadBack {
             dirs: DirCache::new(Arc::clone(&self.root), 64),
             top: Dir::root(tree),
             entries: Vec::new(),
+            bytes: 0,
+            handed: 0,
+            near_bytes: 0,
+            read_at_end: None,
         };
-        self.read_earlier(&mut batch);
         if let Err(error) = self.follow(&mut batch) {
             self.context.outcomes.problem(0, &error);
         }
@@ -247,7 +289,7 @@ impl ReadBack {
         let Some(counters) = self.context.outcomes.lane(0).filter(|_| !self.stopped()) else {
             return;
         };
-        let all = self.earlier_bytes + self.log.progress().bytes;
+        let all = self.earlier_bytes + self.log.pace().bytes_acknowledged();
         counters.bytes_expected.store(all, Relaxed);
         let rest = all.saturating_sub(counters.bytes_done.load(Relaxed));
         if rest > 0 {
@@ -259,62 +301,38 @@ impl ReadBack {
         }
     }
 
-    /// Reads what earlier runs acknowledged and did not read back: it lies furthest behind.
-    fn read_earlier(&self, batch: &mut Batch<'_, '_, '_>) {
-        let grade = grade_of_tail(self.earlier_bytes);
-        for done in not_read_back(&self.log) {
-            if self.stopped() {
-                return;
-            }
-            batch.add(Due::of(&done), grade);
-        }
-        batch.deliver();
-    }
-
     /// Follows the journal to its end.
     fn follow(&self, batch: &mut Batch<'_, '_, '_>) -> Result<(), Error> {
         let mut follower = Follower::new(self.job_dir.as_fd(), &self.job_label, self.start)?;
-        // Bytes of files that had their turn, and the file whose turn is next.
-        let mut taken: u64 = 0;
-        let mut next: Option<Due> = None;
-        let mut tail = None;
+        // The first batch is what earlier runs acknowledged and did not read back.
+        let mut is_first = true;
         while !self.stopped() {
-            let wanted = taken + next.as_ref().map_or(0, |due| due.size) + DISTANCE + MARGIN;
-            let progress = self.log.wait(|progress| progress.bytes >= wanted);
-            if progress.ended {
-                tail.get_or_insert_with(|| grade_of_tail(progress.bytes.saturating_sub(taken)));
-            }
-            let grade = tail.unwrap_or(Grade::Medium);
-            let limit = match tail {
-                Some(_) => u64::MAX,
-                None => progress.bytes.saturating_sub(DISTANCE + MARGIN),
+            let (acknowledged, behind) = match self.log.pace().take_turn(DISTANCE + MARGIN) {
+                Turn::Of(acknowledged, behind) => (acknowledged, behind),
+                Turn::NotYet => continue,
+                Turn::Never => break,
             };
-            let is_due = |due: &Due, taken: u64| taken.saturating_add(due.size) <= limit;
-            if let Some(due) = next.take() {
-                if !is_due(&due, taken) {
-                    next = Some(due);
-                    continue;
-                }
-                taken += due.size;
-                batch.add(due, grade);
+            if behind < DISTANCE + MARGIN {
+                batch.end_of_writes();
             }
-            follower.next(progress.position, &mut |record| {
-                let Record::Done(done) = record else {
-                    return ControlFlow::Continue(());
-                };
-                let due = Due::of(&done);
-                if !is_due(&due, taken) || self.stopped() {
-                    next = Some(due);
+            if std::mem::take(&mut is_first) {
+                for done in not_read_back(&self.log) {
+                    if self.stopped() {
+                        break;
+                    }
+                    batch.add(Due::of(&done), behind);
+                }
+            }
+            follower.next(acknowledged.position, &mut |record| {
+                if self.stopped() {
                     return ControlFlow::Break(());
                 }
-                taken += due.size;
-                batch.add(due, grade);
+                if let Record::Done(done) = record {
+                    batch.add(Due::of(&done), behind);
+                }
                 ControlFlow::Continue(())
             })?;
             batch.deliver();
-            if tail.is_some() && next.is_none() {
-                return Ok(());
-            }
         }
         Ok(())
     }
@@ -328,16 +346,6 @@ fn not_read_back(log: &Log) -> impl Iterator<Item = Done<'_>> {
     })
 }
 
-/// Returns how far from its write each file of a tail of so many bytes is read: whatever was not
-/// written behind it is read before it.
-fn grade_of_tail(bytes: u64) -> Grade {
-    if bytes >= DISTANCE + MARGIN / 2 {
-        Grade::Medium
-    } else {
-        Grade::Near
-    }
-}
-
 /// Files on their way to the lane.
 struct Batch<'b, 'f, 'r> {
     back: &'b ReadBack,
@@ -345,28 +353,84 @@ struct Batch<'b, 'f, 'r> {
     dirs: DirCache,
     top: Arc<Dir>,
     entries: Vec<Entry>,
+    /// Bytes in those.
+    bytes: u64,
+    /// Bytes handed over so far.
+    handed: u64,
+    /// Those of them that need not come from the medium: holes, and what has several names, of which
+    /// the second may come from the memory of the drive.
+    near_bytes: u64,
+    /// What had been read when nothing more was written; `None` before.
+    read_at_end: Option<u64>,
 }
 
 impl Batch<'_, '_, '_> {
-    fn add(&mut self, due: Due, grade: Grade) {
+    /// Hands a file over, behind which so many bytes were written.
+    fn add(&mut self, due: Due, behind: u64) {
         let record = manifest::Record {
             path: due.path.clone(),
             digest: due.digest,
         };
         let label = &self.back.label;
         // What cannot be looked at is not verified, and looked at by itself in the end.
-        let Ok(entry) = verify::entry(&self.top, record, &mut self.dirs, label) else {
+        let looked = verify::entry_and_stat(&self.top, record, &mut self.dirs, label);
+        let Ok((entry, stat)) = looked else {
             return;
         };
-        self.back.waiting().insert(due.path, (due.source, grade));
+        if TargetStamp::from(entry.stamp) != due.stamp {
+            return; // another file by now, or changed
+        }
+        let on_medium = if due.linked {
+            0
+        } else {
+            stat.stx_blocks.saturating_mul(512).min(due.size)
+        };
+        // Of a file that is longer than the distance, each byte has the others in between.
+        let read = self.read_in_between();
+        let distance = behind.saturating_add(read).saturating_add(on_medium);
+        let waiting = Waiting {
+            source: due.source,
+            stamp: due.stamp,
+            grade: if distance >= DISTANCE {
+                Grade::Medium
+            } else {
+                Grade::Near
+            },
+        };
+        self.near_bytes += due.size - on_medium;
+        self.handed += due.size;
+        self.bytes += due.size;
+        self.back.waiting().insert(due.path, waiting);
         self.feed.count(due.size);
         self.entries.push(entry);
-        if self.entries.len() >= BATCH {
+        if self.entries.len() >= BATCH || self.bytes >= BATCH_BYTES {
             self.deliver();
         }
     }
 
+    /// Notes that nothing more is written.
+    fn end_of_writes(&mut self) {
+        if self.read_at_end.is_none() {
+            let read = self.feed.counters.bytes_read.load(Relaxed);
+            self.read_at_end = Some(read);
+            // Of what was handed over and is not read yet, any may be such.
+            let on_the_way = self.handed.saturating_sub(read);
+            self.near_bytes = self.near_bytes.min(on_the_way);
+        }
+    }
+
+    /// Returns how much was read from the medium for sure since the last write: of what was handed
+    /// over before the file that is next.
+    fn read_in_between(&self) -> u64 {
+        let Some(at_end) = self.read_at_end else {
+            return 0;
+        };
+        let read = self.feed.counters.bytes_read.load(Relaxed);
+        read.saturating_sub(at_end).saturating_sub(self.near_bytes)
+    }
+
     fn deliver(&mut self) {
+        self.bytes = 0;
         let entries = std::mem::take(&mut self.entries);
         // A lane that wants no more is stopping, which the next look at the stop flag finds out.
         let _stopping = self.feed.deliver(entries);
@@ -387,17 +451,26 @@ impl Ledger for Comparing<'_> {
         _existing: Option<&[u8]>,
     ) -> Result<(), Error> {
         let path = entry.target_path();
-        let Some((source, grade)) = self.back.waiting().remove(&path) else {
+        let (Some(waiting), Some(evidence)) = (
+            self.back.waiting().remove(&path),
+            &self.back.context.evidence,
+        ) else {
             return Ok(());
         };
         seam::point("read-back");
-        let is_proof = match &self.back.context.evidence {
-            Some(evidence) => !evidence.lock().contains(&path),
-            None => false,
-        };
         let is_right = entry.recorded.as_ref() == digest || seam::bug("read-back-not-compared");
-        if is_right && is_proof {
-            self.back.log.verified(source, &path, grade)?;
+        if !is_right {
+            evidence.add_wrong(path);
+            return Ok(());
+        }
+        let is_it = TargetStamp::from(entry.stamp) == waiting.stamp;
+        if is_it && !evidence.lock().unproven.contains(&path) {
+            let Waiting {
+                source,
+                stamp,
+                grade,
+            } = waiting;
+            self.back.log.verified(source, &path, stamp.ino, grade)?;
         }
         Ok(())
     }

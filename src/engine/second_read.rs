@@ -12,12 +12,13 @@ use super::context::Context;
 use super::feed::Feed;
 use super::job::CopyJob;
 use super::ledger::{Comparing, Ledger};
+use super::log::lasting;
 use super::proof::{Judge, Proof};
 use super::run::{LaneSetup, RunSettings, run};
 use super::setup::reading_context;
 use super::telemetry::{LaneCounters, LaneView, Telemetry};
 use crate::digest::Hash;
-use crate::error::{Error, Side};
+use crate::error::{Error, ErrorKind, Side};
 use crate::journal::Loaded;
 use crate::plan::LanePlan;
 use crate::scan::{Entry, Order, Tree, WalkOptions};
@@ -43,6 +44,7 @@ pub(super) struct SourceAgain {
     label: PathBuf,
     device: u64,
     direct: bool,
+    keeps_inodes: bool,
     rotational: Option<bool>,
 }
 
@@ -71,6 +73,7 @@ impl SourceAgain {
                     label: tree.label.clone(),
                     device: tree.device,
                     direct: tree.direct,
+                    keeps_inodes: tree.keeps_inodes,
                     rotational: plan.rotational,
                 });
             }
@@ -137,7 +140,7 @@ pub(super) fn second_read(
                 device: source.device,
                 direct: source.direct,
                 trusts_holes: false, // every byte is read
-                keeps_inodes: true,
+                keeps_inodes: source.keeps_inodes,
                 finished: sender.clone(),
             }));
         }
@@ -158,6 +161,7 @@ pub(super) fn second_read(
     drop(sender);
     let mut ledger = Counting {
         comparing: Comparing { side: Side::Source },
+        expected: context.expected.as_ref(),
         same: HashMap::new(),
     };
     run(
@@ -179,19 +183,30 @@ pub(super) fn second_read(
 
 /// Compares, and counts what is the same of each SOURCE.
 #[derive(Debug)]
-struct Counting {
+struct Counting<'r> {
     comparing: Comparing,
+    expected: Option<&'r Loaded>,
     same: HashMap<usize, u64>,
 }
 
-impl Ledger for Counting {
+impl Ledger for Counting<'_> {
     fn committed(
         &mut self,
         entry: &Entry,
         digest: Option<&Hash>,
         existing: Option<&[u8]>,
     ) -> Result<(), Error> {
-        self.comparing.committed(entry, digest, existing)?;
+        if let Err(error) = self.comparing.committed(entry, digest, existing) {
+            let done = self.expected.and_then(|all| all.done(&entry.target_path()));
+            let now = lasting(entry.stamp, entry.dir.tree());
+            if done.is_none_or(|done| done.source_stamp == now) {
+                return Err(error);
+            }
+            // Whoever changed it says nothing against the drive.
+            let what = "changed since it was copied";
+            let kind = ErrorKind::SourceChanged;
+            return Err(Error::new(kind, Side::Source, error.path(), what));
+        }
         *self.same.entry(entry.dir.tree().index).or_default() += 1;
         Ok(())
     }

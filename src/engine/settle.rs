@@ -8,9 +8,10 @@
 
 use std::time::Instant;
 
+use super::log::recorded;
 use super::standing::{found, staged};
 use crate::error::Error;
-use crate::journal::{Done, Loaded, Naming, Other, Record, Stamp, TargetStamp, Writer};
+use crate::journal::{Done, Loaded, Naming, Other, Record, Stamp, Writer};
 use crate::seam;
 use crate::target::{self, Stager, Target, Vacancy};
 
@@ -73,17 +74,22 @@ impl<'a> Settling<'a> {
             let named_again = naming.target_stamp.ino == stamp.ino;
             return self.settle_done(&done, stamp, named_again);
         }
+        let is = |known| is_it(there, found(known), self.target.syncs_whole());
         let replaced = self.earlier.other_before(path);
-        if let Some(other) = replaced.filter(|other| found(other.target_stamp) == stamp) {
-            return Ok(Some(Record::Other(other)));
+        if let Some(other) = replaced.filter(|other| is(other.target_stamp)) {
+            let target_stamp = recorded(stamp);
+            return Ok(Some(Record::Other(Other {
+                target_stamp,
+                ..other
+            })));
         }
-        if found(naming.target_stamp) != stamp {
+        if !is(naming.target_stamp) {
             return Ok(None);
         }
         if before.is_none() && replaced.is_none() && is_here && self.take_back(path, stamp)? {
             return Ok(None);
         }
-        let target_stamp = naming.target_stamp;
+        let target_stamp = recorded(stamp);
         if !matches!(there, Vacancy::File(_)) {
             return Ok(Some(Record::Other(Other {
                 source: naming.source,
@@ -123,11 +129,7 @@ impl<'a> Settling<'a> {
             return Ok(None);
         }
         if self.digest_of(path, stamp) == Some(done.digest) {
-            let target_stamp = TargetStamp {
-                ino: stamp.ino,
-                size: stamp.size,
-                mtime: stamp.mtime,
-            };
+            let target_stamp = recorded(stamp);
             return Ok(Some(Record::Done(Done {
                 target_stamp,
                 ..*done
@@ -159,5 +161,16 @@ impl<'a> Settling<'a> {
         let read = self.stager.read_published(path, stamp, &mut put);
         let is_it = read.unwrap_or(false);
         is_it.then(|| *hasher.finalize().as_bytes())
+    }
+}
+
+/// Returns whether what is there has this stamp. Where files are synced one by one, what is no file
+/// is not: its time may not have outlived a power cut.
+fn is_it(there: Vacancy, stamp: target::TargetStamp, syncs_whole: bool) -> bool {
+    match there {
+        Vacancy::Symlink(now) | Vacancy::Other(now) if !syncs_whole => {
+            (now.ino, now.size) == (stamp.ino, stamp.size)
+        }
+        there => there.stamp() == Some(stamp),
     }
 }

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::SystemTime;
 
 use crossbeam::channel::bounded;
-use rustix::fs::{AtFlags, Mode, OFlags, StatxFlags};
+use rustix::fs::{AtFlags, Mode, OFlags, Statx, StatxFlags};
 
 use super::context::Context;
 use super::examine::Examiner;
@@ -229,12 +229,21 @@ fn deliver(feed: &mut Feed<'_>, batch: &mut Vec<Entry>) -> ControlFlow<()> {
     feed.deliver(batch)
 }
 
-pub(super) fn entry(
+fn entry(
     top: &Arc<Dir>,
     record: Record,
     dirs: &mut DirCache,
     label: &Path,
 ) -> Result<Entry, Error> {
+    entry_and_stat(top, record, dirs, label).map(|(entry, _)| entry)
+}
+
+pub(super) fn entry_and_stat(
+    top: &Arc<Dir>,
+    record: Record,
+    dirs: &mut DirCache,
+    label: &Path,
+) -> Result<(Entry, Statx), Error> {
     let path = record.path.as_slice();
     let (dir, name) = match path.iter().rposition(|&byte| byte == b'/') {
         Some(slash) => (path.get(..slash).unwrap_or_default(), path.get(slash + 1..)),
@@ -256,7 +265,7 @@ pub(super) fn entry(
         Error::new(kind, Side::Target, label.join(as_path(path)), what).because(errno)
     })?;
     let stamp: FileStamp = beneath::stamp_of(&stat);
-    Ok(Entry {
+    let entry = Entry {
         dir: Arc::clone(top),
         name: record.path.into_boxed_slice(),
         kind: Kind::File,
@@ -265,5 +274,6 @@ pub(super) fn entry(
         nlink: 1,
         position: stamp.ino,
         recorded: Some(record.digest),
-    })
+    };
+    Ok((entry, stat))
 }

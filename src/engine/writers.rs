@@ -174,6 +174,10 @@ impl<'r> Writer<'r> {
                     self.stager.discard(staged);
                     return Err(error);
                 }
+                // (Of one with holes, who knows.)
+                if let Some(log) = self.context.log.as_ref().filter(|_| !outline.sparse) {
+                    log.pace().count_written(size);
+                }
                 seam::point("small-written");
                 // The buffer goes back to its lane before the slower part.
                 drop(view);

@@ -182,6 +182,7 @@ impl Put<'_> {
             Record::Verified(verified) => {
                 self.source(verified.source)?;
                 self.path(verified.target_path)?;
+                self.u64(verified.target_ino);
                 self.0.push(verified.grade.code());
                 Ok(VERIFIED)
             }
@@ -361,6 +362,7 @@ impl<'a> Take<'a> {
             VERIFIED => Record::Verified(Verified {
                 source: self.source()?,
                 target_path: self.bytes(PATH_LEN_MAX)?,
+                target_ino: self.u64()?,
                 grade: Grade::of(self.array::<1>()?[0])?,
             }),
             BLOCKS => Record::Blocks(self.blocks()?),

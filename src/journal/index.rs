@@ -210,7 +210,8 @@ impl Index {
         let hash = self.hasher.hash(verified.target_path);
         let is_done = |state| {
             matches!(segments.record(State(state).place()),
-                Some(Record::Done(done)) if done.target_path == verified.target_path)
+                Some(Record::Done(done)) if done.target_path == verified.target_path
+                    && done.target_stamp.ino == verified.target_ino)
         };
         let Some(state) = self.states.find(hash, is_done) else {
             return Ok(());

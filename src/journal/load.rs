@@ -70,7 +70,8 @@ pub fn open_with(
     Ok((load.finish(&end), writer))
 }
 
-/// Loads the journal in the folder `dir` and changes nothing. The caller holds the target's lock.
+/// Loads the journal in the folder `dir` and changes nothing. The caller holds the target's lock
+/// until this returns; what is trusted then is never changed or cut, whoever goes on with it.
 ///
 /// `scratch` is a directory for the index of a long journal, whose file has no name; the folder
 /// itself will do where it can be written to.
@@ -436,6 +437,7 @@ mod tests {
                 let verified = Record::Verified(Verified {
                     source,
                     target_path,
+                    target_ino: 0,
                     grade: Grade::Near,
                 });
                 let naming = Record::Naming(Naming {

@@ -43,7 +43,7 @@ impl Tail {
 ///
 /// Records come straight from the mapped file. Each is checked against its tag whenever it is
 /// looked up, so a medium that answers differently the second time makes a record vanish, not
-/// change. The lock of the target must be held as long as this lives.
+/// change. It lives on without the target's lock: a journal is only ever appended to.
 pub struct Loaded {
     job: JobHead,
     segments: Segments,

@@ -47,8 +47,9 @@
 //!
 //! # What holds of a path
 //!
-//! Its last record: `Naming`, `Done`, `Other` or `Failed`. A `Verified` adds to the `Done` before it;
-//! a `Naming` or `Failed` remembers the `Done` or `Other` it overtook; `Blocks` go beside all of these.
+//! Its last record: `Naming`, `Done`, `Other` or `Failed`. A `Verified` adds to the `Done` before it
+//! if that is of the same inode; a `Naming` or `Failed` remembers the `Done` or `Other` it overtook;
+//! `Blocks` go beside all of these.
 //!
 //! # While it grows
 //!
@@ -94,7 +95,7 @@ pub use writer::{Position, Writer, create, create_with};
 pub const JOURNAL_FILE: &str = "journal";
 
 /// Version of the format, in every header.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// Longest path, in bytes: the deepest a scan goes (2,048 names of 255 bytes) and as much again.
 pub const PATH_LEN_MAX: usize = 1 << 20;

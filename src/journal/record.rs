@@ -155,14 +155,16 @@ impl Grade {
     }
 }
 
-/// A file that was read back. Counts for the [`Done`] that is the last said of its path, and says
-/// nothing when something else is.
+/// A file that was read back. Counts for the [`Done`] that is the last said of its path if that is of
+/// the same inode, and says nothing otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Verified<'a> {
     /// Which source it came from.
     pub source: u32,
     /// Its path relative to TARGET; at most [`PATH_LEN_MAX`](super::PATH_LEN_MAX).
     pub target_path: &'a [u8],
+    /// Inode number of the file that was read.
+    pub target_ino: u64,
     /// How it was read.
     pub grade: Grade,
 }

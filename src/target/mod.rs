@@ -217,7 +217,7 @@ pub trait Target: Debug + Send + Sync {
     fn syncs_whole(&self) -> bool;
 
     /// Removes a published file whose bytes turned out to be wrong. Does nothing if something else
-    /// has its name by now.
+    /// has its name by now, or it was changed: it has another stamp then.
     ///
     /// # Durability
     /// Durable after [`settle`](Self::settle), the next `publish` or `close`.

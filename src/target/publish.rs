@@ -62,22 +62,39 @@ impl Publisher {
     pub(super) fn withdraw(&self, path: &[u8], stamp: TargetStamp) -> Result<(), Error> {
         let label = self.parts.label.join(as_path(path));
         let fail = |errno| Error::target(&label, "remove the copy that is wrong", errno);
-        let (dir, name) = self.parent(path).map_err(fail)?;
-        let number = self.link_number.fetch_add(1, Relaxed).to_string();
+        let has_stamp = |dir: &OwnedFd, name: &[u8]| {
+            rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)
+                .map(|stat| super::stage::stamp_of(&stat) == stamp)
+        };
+        let (dir, name) = match self.parent(path) {
+            Ok(parent) => parent,
+            Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
+            Err(errno) => return Err(fail(errno)),
+        };
+        match has_stamp(&dir, name) {
+            Ok(true) => {}
+            Ok(false) | Err(Errno::NOENT) => return Ok(()),
+            Err(errno) => return Err(fail(errno)),
+        }
+        // Not a number: no sweep takes it, should it turn out to be somebody else's.
+        let number = self.link_number.fetch_add(1, Relaxed);
+        let aside = format!("{ASIDE}{number}");
         let stage = &self.parts.links;
-        match rustix::fs::renameat(&dir, name, stage, &number) {
+        match rename_free(dir.as_fd(), name, stage.as_fd(), aside.as_bytes()) {
             Ok(()) => {}
             Err(Errno::NOENT) => return Ok(()),
             Err(errno) => return Err(fail(errno)),
         }
-        let there = rustix::fs::statat(stage, &number, AtFlags::SYMLINK_NOFOLLOW).map_err(fail)?;
-        if super::stage::stamp_of(&there).ino == stamp.ino {
+        if matches!(has_stamp(stage, aside.as_bytes()), Ok(true)) {
+            rustix::fs::unlinkat(stage, &aside, AtFlags::empty()).map_err(fail)?;
             seam::point("withdrawn");
-            rustix::fs::unlinkat(stage, &number, AtFlags::empty()).map_err(fail)
-        } else {
-            let back = RenameFlags::NOREPLACE;
-            rustix::fs::renameat_with(stage, &number, &dir, name, back).map_err(fail)
+            return Ok(());
         }
+        let back = rename_free(stage.as_fd(), aside.as_bytes(), dir.as_fd(), name);
+        back.map_err(|errno| {
+            let what = format!("give back what had its name, and is {aside} in the stage now");
+            Error::target(&label, &what, errno)
+        })
     }
 
     /// Makes it durable that names were taken away.
@@ -95,14 +112,7 @@ impl Publisher {
         if to.replace {
             return rustix::fs::renameat(stage, number, &dir, name);
         }
-        match rustix::fs::renameat_with(stage, number, &dir, name, RenameFlags::NOREPLACE) {
-            // Some file systems know no flags. A second name is refused if taken, too.
-            Err(Errno::INVAL | Errno::NOSYS) => {
-                rustix::fs::linkat(stage, number, &dir, name, AtFlags::empty())?;
-                rustix::fs::unlinkat(stage, number, AtFlags::empty())
-            }
-            answer => answer,
-        }
+        rename_free(stage, number.as_bytes(), dir.as_fd(), name)
     }
 
     fn link(&self, existing: &[u8], to: &Sealed) -> Result<(), Errno> {
@@ -164,6 +174,26 @@ impl Steps for Publisher {
 
     fn ask_witness(&self) -> Result<(), Errno> {
         rustix::fs::syncfs(&self.parts.witness)
+    }
+}
+
+/// Begins the name of what is moved aside to be looked at.
+const ASIDE: &str = "aside.";
+
+/// Renames unless the new name is taken.
+fn rename_free(
+    from_dir: BorrowedFd<'_>,
+    from: &[u8],
+    dir: BorrowedFd<'_>,
+    name: &[u8],
+) -> Result<(), Errno> {
+    match rustix::fs::renameat_with(from_dir, from, dir, name, RenameFlags::NOREPLACE) {
+        // Some file systems know no flags. A second name is refused if taken, too.
+        Err(Errno::INVAL | Errno::NOSYS) => {
+            rustix::fs::linkat(from_dir, from, dir, name, AtFlags::empty())?;
+            rustix::fs::unlinkat(from_dir, from, AtFlags::empty())
+        }
+        answer => answer,
     }
 }
 

@@ -126,7 +126,8 @@ pub(crate) enum What {
     Source(Identity, Vec<u8>, Vec<u8>),
     Naming(TargetStamp),
     Done([u8; 32], Stamp, TargetStamp, bool),
-    Verified(Grade),
+    /// Of the file with this inode number.
+    Verified(u64, Grade),
     Blocks {
         thread: Vec<u8>,
         number: u64,
@@ -155,9 +156,10 @@ impl Owned {
                 target_path,
                 target_stamp: *target_stamp,
             }),
-            What::Verified(grade) => Record::Verified(Verified {
+            What::Verified(target_ino, grade) => Record::Verified(Verified {
                 source,
                 target_path,
+                target_ino: *target_ino,
                 grade: *grade,
             }),
             What::Done(digest, source_stamp, target_stamp, linked) => Record::Done(Done {
@@ -293,9 +295,10 @@ pub(crate) fn naming(path: &str, n: u8) -> Owned {
     }
 }
 
-pub(crate) fn verified(path: &str, grade: Grade) -> Owned {
+/// Says that what [`done`] says of `path` with this number was read back.
+pub(crate) fn verified(path: &str, n: u8, grade: Grade) -> Owned {
     Owned {
-        what: What::Verified(grade),
+        what: What::Verified(50 + u64::from(n), grade),
         source: 1,
         path: path.into(),
     }
@@ -307,6 +310,8 @@ pub(crate) fn sample(count: usize) -> Vec<Owned> {
     (0..count)
         .map(|n| {
             let byte = u8::try_from(n % 251).unwrap();
+            // The number of the record ten before.
+            let last = u8::try_from((n + 251 - 10) % 251).unwrap();
             match n % 13 {
                 0 => source(u32::from(byte), "drive"),
                 3 => failed(&path(n), "read: Input/output error"),
@@ -317,8 +322,8 @@ pub(crate) fn sample(count: usize) -> Vec<Owned> {
                 9 if n.is_multiple_of(2) => end(false, 75),
                 // Of a file done a few records ago.
                 11 => naming(&path(n - 7), byte),
-                12 if n.is_multiple_of(2) => verified(&path(n - 10), Grade::Near),
-                12 => verified(&path(n - 10), Grade::Medium),
+                12 if n.is_multiple_of(2) => verified(&path(n - 10), last, Grade::Near),
+                12 => verified(&path(n - 10), last, Grade::Medium),
                 _ => done(&path(n), byte),
             }
         })
@@ -360,15 +365,14 @@ impl<'a> Answers<'a> {
         let mut answers = Self::default();
         for record in records.iter().filter(|record| record.path == path) {
             let before = match (record.get(), &answers.state) {
-                (Record::Verified(verified), Some(Record::Done(_))) => {
+                (Record::Verified(verified), Some(Record::Done(done)))
+                    if done.target_stamp.ino == verified.target_ino =>
+                {
                     answers.grade = answers.grade.max(Some(verified.grade));
                     continue;
                 }
-                (Record::Naming(_) | Record::Failed(_), Some(Record::Done(done))) => Some(*done),
-                (
-                    Record::Naming(_) | Record::Failed(_),
-                    Some(Record::Naming(_) | Record::Failed(_)),
-                ) => answers.before,
+                (Record::Naming(_), Some(Record::Done(done))) => Some(*done),
+                (Record::Naming(_), Some(Record::Naming(_))) => answers.before,
                 (Record::Naming(_) | Record::Done(_) | Record::Failed(_) | Record::Other(_), _) => {
                     None
                 }

@@ -11,6 +11,7 @@
 pub(crate) mod cgroup;
 pub(crate) mod deep;
 pub(crate) mod dice;
+pub(crate) mod extents;
 pub(crate) mod judge;
 pub(crate) mod lab;
 pub(crate) mod marked;

@@ -93,8 +93,21 @@ impl Lane<'_> {
         vacancy: Vacancy,
         stamp: TargetStamp,
     ) -> Result<Option<bool>, Error> {
-        if entry.kind != Kind::File {
-            return self.admit_new(entry, path, vacancy);
+        match entry.kind {
+            Kind::File => {}
+            Kind::Symlink => {
+                let there = self.stager.read_link(&path)?;
+                if there != self.symlink_text(entry)? {
+                    return self.admit_new(entry, path, vacancy);
+                }
+                self.counters.others_done.fetch_add(1, Relaxed);
+                self.know(entry, path, None, stamp);
+                return Ok(None);
+            }
+            // It has no bytes to lose.
+            Kind::Fifo | Kind::Socket | Kind::CharDevice | Kind::BlockDevice => {
+                return Ok(Some(true));
+            }
         }
         let here = self.digest_of_source(entry)?;
         let mut hasher = blake3::Hasher::new();

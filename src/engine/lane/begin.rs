@@ -19,7 +19,7 @@ use crate::engine::links::Claim;
 use crate::engine::writers::{Body, Small};
 use crate::error::{Error, ErrorKind, Side};
 use crate::io::Op;
-use crate::scan::{Attributes, Entry, Kind};
+use crate::scan::{Attributes, Entry, FileStamp, Kind};
 use crate::seam;
 use crate::target::{Outline, attributes};
 
@@ -145,16 +145,7 @@ impl Lane<'_> {
         let opened = beneath::open_source(dir.as_fd(), &name, entry.dir.tree().direct)
             .map_err(|errno| open_error(entry, errno))?;
         let now = opened.stamp();
-        if (now.dev, now.ino) != (entry.stamp.dev, entry.stamp.ino) {
-            let what = "another file took its name since it was listed";
-            let path = entry.display_path();
-            return Err(Error::new(
-                ErrorKind::SourceChanged,
-                Side::Source,
-                path,
-                what,
-            ));
-        }
+        is_the_same(entry, now)?;
         if entry.recorded.is_some() {
             // Some file systems answer O_DIRECT from the page cache (btrfs, for compressed and
             // inline extents): what is to be proved about the medium must not come from there.
@@ -312,18 +303,27 @@ impl Lane<'_> {
     }
 
     fn read_symlink(&mut self, entry: &Entry) -> Result<(Body, Attributes), Error> {
-        let (dir, name) = self.source_dir(entry)?;
-        let text = rustix::fs::readlinkat(&dir, name.as_slice(), Vec::new())
-            .map_err(|errno| Error::source(entry.display_path(), "read the symlink", errno))?;
+        let text = self.symlink_text(entry)?;
         let stat = self.stat_entry(entry)?;
-        Ok((Body::Text(text.into_bytes()), attributes::from_stat(&stat)))
+        Ok((Body::Text(text), attributes::from_stat(&stat)))
+    }
+
+    /// Returns the text of a symlink in a source.
+    pub(super) fn symlink_text(&mut self, entry: &Entry) -> Result<Vec<u8>, Error> {
+        let (dir, name) = self.source_dir(entry)?;
+        rustix::fs::readlinkat(&dir, name.as_slice(), Vec::new())
+            .map(std::ffi::CString::into_bytes)
+            .map_err(|errno| Error::source(entry.display_path(), "read the symlink", errno))
     }
 
     fn stat_entry(&mut self, entry: &Entry) -> Result<rustix::fs::Statx, Error> {
         let (dir, name) = self.source_dir(entry)?;
         let flags = AtFlags::SYMLINK_NOFOLLOW;
-        rustix::fs::statx(&dir, name.as_slice(), flags, StatxFlags::BASIC_STATS)
-            .map_err(|errno| Error::source(entry.display_path(), "look at it", errno))
+        let stat = rustix::fs::statx(&dir, name.as_slice(), flags, StatxFlags::BASIC_STATS)
+            .map_err(|errno| Error::source(entry.display_path(), "look at it", errno))?;
+        // Other names of the listed inode may be made links to what is copied under this one.
+        is_the_same(entry, beneath::stamp_of(&stat))?;
+        Ok(stat)
     }
 
     /// Returns whether a small file can begin now: a buffer, depth and the rate limit.
@@ -375,6 +375,21 @@ fn is_uncached(dir: BorrowedFd<'_>, name: &[u8], size: u64) -> bool {
         let answer = rustix::io::preadv2(&probe.file, buffer, at, flags);
         matches!(answer, Err(Errno::AGAIN)) || size == 0
     })
+}
+
+/// Returns an error if this is not the inode that was listed.
+fn is_the_same(entry: &Entry, now: FileStamp) -> Result<(), Error> {
+    if (now.dev, now.ino) == (entry.stamp.dev, entry.stamp.ino) {
+        return Ok(());
+    }
+    let what = "another file took its name since it was listed";
+    let path = entry.display_path();
+    Err(Error::new(
+        ErrorKind::SourceChanged,
+        Side::Source,
+        path,
+        what,
+    ))
 }
 
 fn open_error(entry: &Entry, errno: Errno) -> Error {

@@ -164,6 +164,9 @@ impl Lane<'_> {
             transfer.fail(Error::target(transfer.entry.display_path(), "write", errno));
             return;
         }
+        if let Some(log) = &self.context.log {
+            log.pace().count_written(len as u64);
+        }
         seam::point("block-written");
         self.write_back(number, len);
         self.sync(number, false);

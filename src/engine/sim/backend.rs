@@ -86,6 +86,7 @@ impl<'r> SimBackend<'r> {
             covered,
         } = self.flights.swap_remove(next);
         world.flying.remove(&key);
+        world.reading.remove(&key);
         let fd = &request.file;
         let result = match &mut request.op {
             Op::Read { offset, lease } => world.read(fd, *offset, lease.as_mut_slice()),
@@ -192,7 +193,11 @@ impl Backend for SimBackend<'_> {
                 }
             }
             Op::Sync => covered = Some(world.disk.inode(world.file(&request.file)).cover()),
-            Op::Read { .. } | Op::WriteBack { .. } => {}
+            Op::Read { .. } => {
+                let ino = rustix::fs::fstat(&request.file).unwrap().st_ino;
+                world.reading.insert(key, ino);
+            }
+            Op::WriteBack { .. } => {}
         }
         drop(world);
         self.flights.push(Flight {

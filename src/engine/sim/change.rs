@@ -2,6 +2,7 @@
 //!
 //! Each change is one step. The change time tells it, and often nothing else does.
 
+use std::collections::BTreeSet;
 use std::fs::{File, Permissions};
 use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
 use std::path::Path as FsPath;
@@ -65,7 +66,12 @@ impl World {
         use Change::{Add, Bytes, BytesAndTime, Length, Mode, Remove, Swap, SwapAlike, Time};
         let items = self.tree.items.iter();
         let things = items.filter(|(_, version)| version.form != Form::Dir);
-        let things: Vec<Path> = things.map(|(path, _)| path.clone()).collect();
+        let mut things: Vec<Path> = things.map(|(path, _)| path.clone()).collect();
+        if is_running && self.rng.coin() {
+            let tree = Arc::clone(&self.tree);
+            let reading: BTreeSet<u64> = self.reading.values().copied().collect();
+            things.retain(|path| reading.contains(&tree.items[path].inode.1));
+        }
         if things.is_empty() {
             return;
         }
@@ -143,7 +149,7 @@ impl World {
                 }
                 set_mode(&new, old.meta.mode);
                 set_time(&new, old.meta.mtime);
-                std::fs::rename(new, &real).unwrap();
+                rustix::fs::rename(&new, &real).unwrap();
             }
             Change::Symlink => {
                 std::fs::remove_file(&real).unwrap();

@@ -12,11 +12,20 @@ use super::tree::Version;
 use super::world::World;
 use crate::digest::Hash;
 use crate::engine::job::Existing;
-use crate::journal::Loaded;
+use crate::journal::{Loaded, Stamp};
 use crate::scan::Entry;
 
 /// Folder of everything that is not a copy.
 pub(super) const HOME: &[u8] = b".inhaul";
+
+/// What was acknowledged under a name.
+#[derive(Debug)]
+pub(super) struct Acked {
+    /// Which version, or an older one that is the same.
+    version: u64,
+    /// The stamp that was recorded.
+    stamp: Stamp,
+}
 
 pub(super) fn show(path: &[u8]) -> String {
     String::from_utf8_lossy(path).into_owned()
@@ -62,9 +71,7 @@ impl World {
         let mut why = Some("nothing has this name in the source".to_owned());
         for version in versions {
             why = self.disk.examine(ino).differs(version);
-            if why.is_none() {
-                return None;
-            }
+            why.as_ref()?;
         }
         why
     }
@@ -96,7 +103,11 @@ impl World {
         let Some(version) = listed.or_else(|| alike.next()) else {
             self.violated(format!("{} is listed with a wrong digest", show(&path)));
         };
-        self.acked.insert(path.clone(), version.id);
+        let acked = Acked {
+            version: version.id,
+            stamp: entry.stamp.into(),
+        };
+        self.acked.insert(path.clone(), acked);
         self.spoiled.remove(&path);
         self.foreign.remove(&path);
         self.check_acked(&path);
@@ -104,7 +115,7 @@ impl World {
 
     /// Checks that what was acknowledged is there for good, or something newer.
     fn check_acked(&mut self, path: &[u8]) {
-        let acked = self.acked[path];
+        let acked = self.acked[path].version;
         let mut versions = self.versions(path);
         versions.retain(|version| version.id >= acked);
         self.check_kept(path, &versions);
@@ -143,10 +154,12 @@ impl World {
                 self.kept.insert(done.source_stamp.ino);
             }
         }
+        self.check_blocks(loaded);
         let acked = self.acked.iter();
-        let lost = acked.filter(|(path, id)| {
+        let lost = acked.filter(|(path, acked)| {
             // What has changed since may be on its way again.
-            let current = self.tree.items.get(*path).filter(|it| it.id == **id);
+            let current = self.tree.items.get(*path);
+            let current = current.filter(|it| it.stamp == acked.stamp);
             let is_file = current.is_some_and(|version| version.form == Form::File);
             is_file && loaded.done(path).is_none()
         });
@@ -210,14 +223,14 @@ impl World {
 
     /// Checks that nothing is staged when a run begins but what it goes on with.
     pub(super) fn check_stage(&mut self, kept: &HashSet<(String, u64)>) {
-        let staged = self.disk.names().keys().filter(|path| is_staged(path));
-        let stray = staged.cloned().find(|path| {
+        let mut staged = self.disk.names().keys().filter(|path| is_staged(path));
+        let stray = staged.find(|path| {
             let folder = parent(path);
             let thread = show(&folder[parent(folder).len() + 1..]);
             let number = show(&path[folder.len() + 1..]).parse().unwrap();
             !kept.contains(&(thread, number))
         });
-        if let Some(path) = stray {
+        if let Some(path) = stray.cloned() {
             self.violated(format!("nobody goes on with {}", show(&path)));
         }
     }

@@ -53,6 +53,7 @@ pub(super) struct Inode {
     pub(super) likely: Option<Arc<Content>>,
     /// The version it was last found to be, whatever a power cut leaves; nothing changed since.
     good: Option<u64>,
+    has_rotted: bool,
 }
 
 impl Inode {
@@ -74,6 +75,7 @@ impl Inode {
             told: 0,
             likely: None,
             good: None,
+            has_rotted: false,
         }
     }
 
@@ -169,6 +171,8 @@ impl Inode {
         }
         if covered.size == Some(self.now.size()) {
             self.sync_size();
+        } else if let Some(size) = covered.size.filter(|size| *size > self.durable.size()) {
+            self.durable.set_size_alone(size);
         }
         self.good = None;
     }
@@ -253,6 +257,18 @@ impl Inode {
         self.now.set_page(index, page.clone());
         self.durable.set_page(index, page);
         self.good = None;
+        self.has_rotted = true;
+    }
+
+    /// Returns the first of the first `count` pages that is not for good what it should be; rot
+    /// does not count.
+    pub(super) fn lacks(&self, wanted: &Content, count: usize) -> Option<usize> {
+        let bad = |&index: &usize| {
+            let [now, durable] = [&self.now, &self.durable].map(|it| it.page(index));
+            let wanted = wanted.page(index);
+            !same_page(now, wanted) || !same_page(durable, wanted)
+        };
+        (0..count).find(bad).filter(|_| !self.has_rotted)
     }
 
     /// Reads past the cache: what is clean comes from the medium.

@@ -213,9 +213,14 @@ impl Job {
             write_back: odds(&[50, 300]),
             write_back_error: odds(&[20]),
             stop: odds(&[5]),
-            change: if self.changes { odds(&[5, 20]) } else { 0 },
-            intrude: if self.meddles { odds(&[5, 20]) } else { 0 },
+            change: 0,
+            intrude: 0,
             rot: odds(&[500]),
+        };
+        let odds = Odds {
+            change: rng.pick(&[0, 5, 20, 50]) * u32::from(self.changes),
+            intrude: rng.pick(&[0, 0, 5, 20]) * u32::from(self.meddles),
+            ..odds
         };
         let cut = (!rng.chance(200)).then(|| {
             let most = rng.pick(&[20, 100, 400, 400]);

@@ -155,7 +155,7 @@ impl World {
                 Existing::Overwrite => !self.versions(&path).is_empty(),
                 _ => foreign.is_alike && self.has_gaps,
             };
-            if outcomes != [Some(ino)] && !(may_go && !outcomes.contains(&None)) {
+            if outcomes != [Some(ino)] && (!may_go || outcomes.contains(&None)) {
                 let what = "is not ours, and was touched";
                 self.violated(format!("{} {what}: {outcomes:?}", show(&path)));
             }

@@ -8,20 +8,19 @@ use std::time::Instant;
 
 use rustix::io::Errno;
 
-use super::check::is_final;
+use super::check::{is_final, show};
 use super::content::PAGE;
 use super::disk::Path;
 use super::inode::Form;
 use super::target::staged_path;
 use super::world::{Shared, World};
-use crate::digest::BLOCK_LEN;
 use crate::error::{Error, ErrorKind};
 use crate::journal::{
-    self, Identity, JOURNAL_FILE, JobHead, Loaded, Medium, Record, Source, Writer,
+    self, BlocksView, Identity, JOURNAL_FILE, JobHead, Loaded, Medium, Record, Source, Writer,
 };
 
 /// Pages in a block.
-const PAGES: usize = (BLOCK_LEN as usize) / PAGE;
+const PAGES: usize = crate::buffer::SLOT_LEN / PAGE;
 
 /// Folder of the journal on the simulated disk.
 const FOLDER: &[u8] = b".inhaul/job";
@@ -122,20 +121,47 @@ impl World {
         path_of(&found.expect("a segment has a name"))
     }
 
-    /// Lets what is staged rot where that is noticed: in the blocks that were synced last.
-    pub(super) fn rot(&mut self, loaded: &Loaded) {
-        let mut staged: Vec<_> = loaded.staged().collect();
-        staged.sort_by_key(|blocks| blocks.target_path);
-        for blocks in staged {
-            let thread = String::from_utf8_lossy(blocks.stage.thread);
-            let path = staged_path(&thread, blocks.stage.number);
-            let view = loaded.blocks(blocks.target_path);
-            let last = view.and_then(|view| view.slices().last());
-            let (Some(ino), Some((first, values))) = (self.disk.find(&path), last) else {
+    /// Returns what is staged, and still there, of files that are not done.
+    fn staged<'l>(&self, loaded: &'l Loaded) -> Vec<(&'l [u8], BlocksView<'l>)> {
+        let paths = loaded.staged().map(|blocks| blocks.target_path);
+        let views = paths.filter_map(|path| Some((path, loaded.blocks(path)?)));
+        let there = views.filter(|(_, view)| {
+            let thread = String::from_utf8_lossy(view.stage.thread);
+            let path = staged_path(&thread, view.stage.number);
+            self.disk.find(&path) == Some(view.stage_ino)
+        });
+        let mut staged: Vec<_> = there.collect();
+        staged.sort_by_key(|(path, _)| *path);
+        staged
+    }
+
+    /// Checks that the blocks that the journal has are there for good.
+    pub(super) fn check_blocks(&mut self, loaded: &Loaded) {
+        for (path, view) in self.staged(loaded) {
+            let mut versions = self.versions(path);
+            versions.retain(|version| version.stamp == view.source_stamp);
+            let Some(version) = versions.pop() else {
                 continue;
             };
+            let count = usize::try_from(view.block_count).unwrap() * PAGES;
+            let count = count.min(version.content.pages());
+            let inode = self.disk.inode(view.stage_ino);
+            if let Some(page) = inode.lacks(&version.content, count) {
+                let what = "is recorded as staged, and is not there for good";
+                self.violated(format!("page {page} of {} {what}", show(path)));
+            }
+        }
+    }
+
+    /// Lets what is staged rot where that is noticed: in the blocks that were synced last.
+    pub(super) fn rot(&mut self, loaded: &Loaded) {
+        for (_, view) in self.staged(loaded) {
+            let ino = view.stage_ino;
             let has_name = self.disk.names_of(ino).iter().any(|path| is_final(path));
-            if ino == blocks.stage_ino && !has_name && self.fault(|odds| odds.rot, "the medium") {
+            if has_name || !self.fault(|odds| odds.rot, "the medium") {
+                continue;
+            }
+            if let Some((first, values)) = view.slices().last() {
                 let first = usize::try_from(first).unwrap() * PAGES;
                 let behind = first + values.len() * PAGES;
                 let behind = behind.min(self.disk.inode(ino).now.pages());

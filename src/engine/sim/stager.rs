@@ -201,6 +201,17 @@ impl Stager for SimStager {
         if found != Some(id.ino) || world.disk.inode(id.ino).form != Form::File {
             return Ok(None);
         }
+        // Under a final name as well: a power cut can leave both.
+        if world
+            .disk
+            .names()
+            .values()
+            .filter(|ino| **ino == id.ino)
+            .count()
+            > 1
+        {
+            return Ok(None);
+        }
         world.op(format_args!(
             "cut {} for {} to {keep}",
             id.number,

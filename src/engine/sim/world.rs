@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rustix::io::Errno;
 
 use super::change::Past;
+use super::check::Acked;
 use super::disk::{Disk, Ino, Path};
 use super::inode::Covered;
 use super::job::Cut;
@@ -108,8 +109,10 @@ pub(super) struct World {
     pub(super) held: HashMap<RawFd, Held>,
     /// Writes on their way: by token, to which file, where, what.
     pub(super) flying: BTreeMap<u64, (Ino, u64, View)>,
+    /// Reads on their way: by token, of which source file.
+    pub(super) reading: BTreeMap<u64, u64>,
     /// What was acknowledged, by path below TARGET.
-    pub(super) acked: BTreeMap<Path, u64>,
+    pub(super) acked: BTreeMap<Path, Acked>,
     ops: u64,
     crash_at: Option<u64>,
     is_kill: bool,
@@ -141,6 +144,7 @@ impl Shared {
             odds: Odds::default(),
             held: HashMap::new(),
             flying: BTreeMap::new(),
+            reading: BTreeMap::new(),
             acked: BTreeMap::new(),
             job_dir: super::tree::scratch(),
             kept: BTreeSet::new(),
@@ -326,6 +330,7 @@ impl World {
     /// Forgets a process that ended.
     pub(super) fn end_process(&mut self) {
         self.flying.clear();
+        self.reading.clear();
         self.held.clear();
         self.stop = Arc::default();
     }

@@ -12,13 +12,17 @@
 )]
 
 pub(crate) mod place;
+pub(crate) mod watch;
 pub(crate) mod world;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
+
+use inhaul::journal::Loaded;
 
 use crate::support::dice::Dice;
 use crate::support::judge::{Node, Tree, b3sum_agrees, rsync_differences, walk};
@@ -94,7 +98,7 @@ impl<'w> Life<'w> {
     }
 
     /// Judges a run that was to be killed; returns whether it was. One that was not has ended well.
-    fn killed(&mut self, ran: Ran, how: &str) -> bool {
+    fn killed(&mut self, ran: &Ran, how: &str) -> bool {
         if ran.code == KILLED {
             self.tell(format!("killed {how}"));
             self.check();
@@ -120,7 +124,7 @@ impl<'w> Life<'w> {
         let mut all = vec![("INHAUL_TEST_KILL", OsStr::new(&at))];
         all.extend(env);
         let ran = Running::start(self.command(&all)).finish();
-        self.killed(ran, &format!("at {at}"))
+        self.killed(&ran, &format!("at {at}"))
     }
 
     /// Runs it for so long; returns whether it had to be killed then.
@@ -129,24 +133,42 @@ impl<'w> Life<'w> {
         std::thread::sleep(delay);
         running.signal(rustix::process::Signal::KILL);
         let ran = running.finish();
-        self.killed(ran, &format!("after {delay:?}"))
+        self.killed(&ran, &format!("after {delay:?}"))
     }
 
-    /// Runs it to its end, counting what it passes.
-    pub(crate) fn trace(&mut self) -> Passes {
-        let trace = self.world.scratch_file("trace");
-        let _none_there = std::fs::remove_file(&trace);
-        let env = [("INHAUL_TEST_TRACE", trace.as_os_str())];
-        let ran = Running::start(self.command(&env)).finish();
+    /// Runs it to its end.
+    pub(crate) fn run(&mut self) {
+        let ran = Running::start(self.command(&[])).finish();
+        self.ended(&ran);
+    }
+
+    fn ended(&mut self, ran: &Ran) {
         self.tell("ran to its end".to_owned());
         let story = &self.story;
         assert_eq!(ran.code, 0, "{story:?}\n{}{}", ran.out(), ran.err());
         self.over = true;
-        let mut passes = Passes::new();
-        for line in std::fs::read_to_string(&trace).unwrap().lines() {
-            *passes.entry(line.to_owned()).or_default() += 1;
-        }
-        passes
+    }
+
+    /// Runs it to its end, counting what it passes.
+    pub(crate) fn trace(&mut self) -> Passes {
+        let trace = Trace::new(self.world);
+        let ran = Running::start(self.command(&[trace.env()])).finish();
+        self.ended(&ran);
+        trace.passes()
+    }
+
+    /// Runs it until it passes a point, counting what it passes.
+    pub(crate) fn trace_to(&mut self, point: &str, pass: u64) -> Passes {
+        let trace = Trace::new(self.world);
+        assert!(self.kill_at_with(point, pass, &[trace.env()]));
+        trace.passes()
+    }
+
+    /// Returns what the journal of the unfinished job says.
+    pub(crate) fn journal(&self) -> Loaded {
+        let job = self.target.join(".inhaul/current");
+        let dir = std::fs::File::open(&job).unwrap();
+        inhaul::journal::read(dir.as_fd(), &job, dir.as_fd()).unwrap()
     }
 
     /// Kills it up to `most` times more, wherever that may be.
@@ -155,13 +177,12 @@ impl<'w> Life<'w> {
             if self.over {
                 return;
             }
-            let _killed = match dice.below(3) {
-                0 => self.kill_after(Duration::from_micros(dice.below(80_000))),
-                _ => {
-                    let points = inhaul::seam::POINTS;
-                    let point = points[dice.index(points.len())];
-                    self.kill_at(point, 1 + dice.below(6))
-                }
+            let _killed = if dice.below(3) == 0 {
+                self.kill_after(Duration::from_micros(dice.below(80_000)))
+            } else {
+                let points = inhaul::seam::POINTS;
+                let point = points[dice.index(points.len())];
+                self.kill_at(point, 1 + dice.below(6))
             };
         }
     }
@@ -253,6 +274,8 @@ impl<'w> Life<'w> {
             assert!(!home.join("current").is_symlink(), "left open\n{story}");
             let job = home.join(report["job"].as_str().unwrap());
             assert!(!job.join("stage").exists(), "left staged\n{story}");
+            let swept = self.target.join(OLD_JOB).join("stage/lane-0/12");
+            assert!(!swept.exists(), "an old job's is still there\n{story}");
             b3sum_agrees(&self.target, self.world.files);
             assert_eq!(report["exit_code"], 0, "{story}");
             assert_eq!(report["problem_count"], 0, "{story}");
@@ -272,6 +295,29 @@ impl Drop for Life<'_> {
             eprintln!("{}: {copied:?}", to.display());
         }
         drop(std::fs::remove_dir_all(&self.target));
+    }
+}
+
+/// Where a run writes down what it passes.
+struct Trace(PathBuf);
+
+impl Trace {
+    fn new(world: &World) -> Self {
+        let path = world.scratch_file("trace");
+        let _none_there = std::fs::remove_file(&path);
+        Self(path)
+    }
+
+    fn env(&self) -> (&'static str, &OsStr) {
+        ("INHAUL_TEST_TRACE", self.0.as_os_str())
+    }
+
+    fn passes(&self) -> Passes {
+        let mut passes = Passes::new();
+        for line in std::fs::read_to_string(&self.0).unwrap().lines() {
+            *passes.entry(line.to_owned()).or_default() += 1;
+        }
+        passes
     }
 }
 

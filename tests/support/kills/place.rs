@@ -45,6 +45,11 @@ impl Place {
         }
     }
 
+    /// Returns the drive that its file system is on.
+    pub(super) fn device(&self) -> &str {
+        self.mounted.as_ref().unwrap().device()
+    }
+
     /// Returns the path of something in it.
     pub(crate) fn join(&self, name: impl AsRef<Path>) -> PathBuf {
         match &self.mounted {

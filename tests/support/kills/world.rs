@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::place::Place;
 use crate::support::Scratch;
+use crate::support::extents::{blocks, flip};
 use crate::support::judge::{Tree, files, walk};
 use crate::support::tree::{age, paint, sparse};
 
@@ -30,7 +31,12 @@ pub(crate) enum Load {
     Mixed,
     /// Large files, and few small ones.
     Large,
+    /// One large file.
+    One,
 }
+
+/// Length of the file of [`Load::One`].
+pub(crate) const ONE_MIB: u64 = 12;
 
 impl World {
     /// Makes the sources: the first in the place, the second on another drive where it is mounted.
@@ -40,6 +46,7 @@ impl World {
         match load {
             Load::Mixed => mixed(&sources),
             Load::Large => large(&sources),
+            Load::One => one(&sources),
         }
         let mut reference = Tree::new();
         for source in &sources {
@@ -74,6 +81,12 @@ impl World {
     /// Returns the sources.
     pub(crate) fn sources(&self) -> impl Iterator<Item = &PathBuf> {
         self.sources.iter()
+    }
+
+    /// Flips a bit of a file of the first source, on the medium, near its beginning.
+    pub(crate) fn flip(&self, name: &str) {
+        let block = *blocks(&self.place.join(name)).first().unwrap();
+        flip(self.place.device(), block * 4096 + 100);
     }
 
     /// Returns a target that nobody has used.
@@ -143,4 +156,10 @@ fn large([first, second]: &[PathBuf; 2]) {
     }
     create_dir_all(second).unwrap();
     paint(&second.join("d"), 7, 3 << 20);
+}
+
+fn one([first, second]: &[PathBuf; 2]) {
+    create_dir_all(first.join("foreign")).unwrap();
+    paint(&first.join("large"), 5, ONE_MIB << 20);
+    create_dir_all(second).unwrap();
 }
