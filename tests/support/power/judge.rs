@@ -19,6 +19,13 @@ impl Bench {
     /// with the copy, unless `only_look`, and says what is wrong with that.
     pub(crate) fn judge(&mut self, image: &Image, only_look: bool) -> Vec<String> {
         self.target = None;
+        // As it was: the judges change it.
+        let kept = std::env::var_os("INHAUL_TEST_KEEP").map(|place| {
+            let name = image.path.file_name().unwrap();
+            let kept = Path::new(&place).join(name);
+            clone_file(&File::open(&image.path).unwrap(), &kept);
+            kept
+        });
         let mut complaints = match Mounted::open(&self.point(), &image.path, self.fs) {
             Ok(target) => {
                 let target = target.path();
@@ -33,15 +40,8 @@ impl Bench {
         for complaint in &mut complaints {
             *complaint = format!("{}: {complaint}", image.story);
         }
-        match std::env::var_os("INHAUL_TEST_KEEP") {
-            Some(place) if !complaints.is_empty() && !only_look => {
-                let name = image.path.file_name().unwrap();
-                clone_file(
-                    &File::open(&image.path).unwrap(),
-                    &Path::new(&place).join(name),
-                );
-            }
-            _ => {}
+        if let Some(kept) = kept.filter(|_| complaints.is_empty()) {
+            std::fs::remove_file(kept).unwrap();
         }
         std::fs::remove_file(&image.path).unwrap();
         complaints

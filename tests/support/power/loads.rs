@@ -105,7 +105,8 @@ fn first_cut(
 ) -> Image {
     bench.begin(None);
     let running = bench.start(Some(workload.limit), env);
-    std::thread::sleep(moments(1, workload.takes, dice)[0]);
+    // Well before its end: there has to be something left.
+    std::thread::sleep(moments(1, workload.takes * 3 / 4, dice)[0]);
     let stops = dice.coin();
     if stops {
         running.signal(Signal::TERM);
