@@ -99,6 +99,7 @@ pub const BUGS: &[&str] = &[
 /// Marks a point: kills the process here if a test asked for it.
 #[inline]
 pub fn point(name: &'static str) {
+    debug_assert!(POINTS.contains(&name), "{name} is not listed");
     #[cfg(debug_assertions)]
     armed::point(name);
     #[cfg(not(debug_assertions))]
@@ -125,6 +126,7 @@ pub fn setting(name: &'static str) -> Option<u64> {
 #[inline]
 #[must_use]
 pub fn bug(name: &'static str) -> bool {
+    debug_assert!(BUGS.contains(&name), "{name} is not listed");
     #[cfg(debug_assertions)]
     return armed::bug(name);
     #[cfg(not(debug_assertions))]
@@ -172,7 +174,6 @@ mod armed {
     }
 
     pub(super) fn point(name: &'static str) {
-        debug_assert!(super::POINTS.contains(&name), "{name} is not listed");
         trace(name);
         let Some((wanted, left)) = target() else {
             return;
@@ -187,7 +188,6 @@ mod armed {
 
     pub(super) fn bug(name: &'static str) -> bool {
         static BUG: OnceLock<Option<String>> = OnceLock::new();
-        debug_assert!(super::BUGS.contains(&name), "{name} is not listed");
         #[cfg(test)]
         if HERE.get().is_some() {
             return HERE.get() == Some(name);

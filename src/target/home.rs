@@ -33,6 +33,8 @@ const LATEST: &str = "latest";
 const CURRENT: &str = "current";
 /// Stands in the folder of a job from its beginning until it is finished.
 const UNFINISHED: &str = "unfinished";
+/// Name of a job's journal.
+const JOURNAL: &str = "journal";
 /// Most unfinished jobs that are looked at.
 const UNFINISHED_MAX: usize = 64;
 
@@ -449,9 +451,11 @@ impl Home {
     }
 }
 
-/// Returns whether a job was begun and not finished.
+/// Returns whether a job was begun and not finished. One that was stopped before it had a journal
+/// cannot be gone on with, and is none.
 pub(super) fn is_unfinished(job: BorrowedFd<'_>) -> bool {
-    rustix::fs::statat(job, UNFINISHED, AtFlags::SYMLINK_NOFOLLOW).is_ok()
+    let is_there = |name| rustix::fs::statat(job, name, AtFlags::SYMLINK_NOFOLLOW).is_ok();
+    is_there(UNFINISHED) && is_there(JOURNAL)
 }
 
 fn linked_job(home: BorrowedFd<'_>, link: &str) -> Result<(String, OwnedFd), Errno> {
