@@ -157,6 +157,10 @@ impl<'a> Copy<'a> {
         })?;
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
         let probe = beneath::open(target, path, flags, Mode::empty()).ok();
+        if let Some(probe) = &probe {
+            // Looking must not bring in what is looked at next.
+            let _best_effort = rustix::fs::fadvise(probe, 0, None, Advice::Random);
+        }
         let copy = Self {
             file,
             met_cached: Cell::new(probe.is_none()),

@@ -9,7 +9,9 @@ use crate::seam;
 const SEEDS_MAX: u64 = 1000;
 
 /// Bugs that cannot show here, and what notices them.
-const ELSEWHERE: [(&str, &str); 4] = [
+const ELSEWHERE: [(&str, &str); 6] = [
+    ("no-witness", "tests of the contract of a target"),
+    ("change-not-noticed", "tests of sources that change"),
     ("read-back-cached", "tests that read back from a medium"),
     (
         "read-back-not-compared",
@@ -60,7 +62,6 @@ noticed! {
     no_sync_before_rename: "no-sync-before-rename",
     no_sync_after_rename: "no-sync-after-rename",
     no_dir_sync: "no-dir-sync",
-    no_witness: "no-witness",
     rename_before_sync: "rename-before-sync",
     sync_tried_again: "sync-tried-again",
     sync_error_ignored: "sync-error-ignored",
@@ -78,7 +79,6 @@ noticed! {
     size_and_mtime_skip: "size-and-mtime-skip",
     source_stamp_ignored: "source-stamp-ignored",
     target_stamp_ignored: "target-stamp-ignored",
-    change_not_noticed: "change-not-noticed",
     replaces_unasked: "replaces-unasked",
 }
 
