@@ -88,7 +88,6 @@ pub const BUGS: &[&str] = &[
     "size-and-mtime-skip",
     "source-stamp-ignored",
     "target-stamp-ignored",
-    "change-not-noticed",
     "read-back-cached",
     "read-back-not-compared",
     "repair-not-verified",

@@ -103,6 +103,9 @@ pub(crate) enum Found {
     Somewhere,
 }
 
+/// How often a page that stays in the page cache is to be dropped.
+const DROPS_MAX: usize = 25;
+
 /// One file of a target, open for reading.
 #[derive(Debug)]
 pub(crate) struct Copy<'a> {
@@ -210,14 +213,19 @@ impl<'a> Copy<'a> {
         let Some(probe) = &self.probe else { return };
         let offset = index * BLOCK_LEN;
         let len = std::num::NonZeroU64::new(BLOCK_LEN);
-        let _best_effort = rustix::fs::fadvise(probe, offset, len, Advice::DontNeed);
-        let mut byte = [0];
-        let buffer = &mut [rustix::io::IoSliceMut::new(&mut byte)];
-        let flags = rustix::io::ReadWriteFlags::NOWAIT;
-        let answer = rustix::io::preadv2(probe, buffer, offset, flags);
-        if !matches!(answer, Err(Errno::AGAIN)) {
-            self.met_cached.set(true);
+        for _ in 0..DROPS_MAX {
+            let _best_effort = rustix::fs::fadvise(probe, offset, len, Advice::DontNeed);
+            let mut byte = [0];
+            let buffer = &mut [rustix::io::IoSliceMut::new(&mut byte)];
+            let flags = rustix::io::ReadWriteFlags::NOWAIT;
+            let answer = rustix::io::preadv2(probe, buffer, offset, flags);
+            if matches!(answer, Err(Errno::AGAIN)) {
+                return;
+            }
+            // A page that was just written may be held for a moment still.
+            std::thread::sleep(std::time::Duration::from_millis(2));
         }
+        self.met_cached.set(true);
     }
 
     /// Returns whether it is read past the page cache.

@@ -25,6 +25,8 @@ use crate::target::{Outline, attributes};
 
 /// Largest file that is read, hashed and written in one piece.
 const SMALL_MAX: u64 = SLOT_LEN as u64;
+/// How often a file whose pages stay in the page cache is looked at: they may be held for a moment.
+const DROPS_MAX: usize = 5;
 /// Reads and buffers are multiples of this, for O_DIRECT on any drive.
 const ALIGN: usize = 4096;
 
@@ -153,7 +155,7 @@ impl Lane<'_> {
             let _best_effort = rustix::fs::fadvise(&opened.file, 0, None, advice);
             if let Some(evidence) = &self.context.evidence
                 && !(opened.direct && evidence.trusts_direct())
-                && !is_uncached(dir.as_fd(), &name, now.size)
+                && !(0..DROPS_MAX).any(|_| is_uncached(dir.as_fd(), &name, now.size))
             {
                 evidence.add_unproven(entry.target_path());
             }
@@ -369,8 +371,9 @@ fn is_uncached(dir: BorrowedFd<'_>, name: &[u8], size: u64) -> bool {
         return false;
     };
     // Looking must not bring in what is looked at next: no read-ahead, and each page once.
-    let random = rustix::fs::Advice::Random;
-    let _best_effort = rustix::fs::fadvise(&probe.file, 0, None, random);
+    for advice in [rustix::fs::Advice::DontNeed, rustix::fs::Advice::Random] {
+        let _best_effort = rustix::fs::fadvise(&probe.file, 0, None, advice);
+    }
     let mut pages = [size.saturating_sub(1), size / 2, 0].map(|at| at / ALIGN as u64);
     let mut last = None;
     pages.sort_unstable_by(|a, b| b.cmp(a));

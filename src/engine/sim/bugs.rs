@@ -9,9 +9,8 @@ use crate::seam;
 const SEEDS_MAX: u64 = 1000;
 
 /// Bugs that cannot show here, and what notices them.
-const ELSEWHERE: [(&str, &str); 6] = [
+const ELSEWHERE: [(&str, &str); 5] = [
     ("no-witness", "tests of the contract of a target"),
-    ("change-not-noticed", "tests of sources that change"),
     ("read-back-cached", "tests that read back from a medium"),
     (
         "read-back-not-compared",
