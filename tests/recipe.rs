@@ -194,9 +194,9 @@ fn digest(text: &[u8]) -> [u8; 32] {
 
 #[test]
 fn the_hash_is_that_of_a_plain_text() {
-    let text = "inhaul copy 1\nexisting refuse\nsetid false\ncaps false\nspecial false\n";
+    let text = "inhaul copy 1\nsetid false\ncaps false\nspecial false\n";
     assert_eq!(Recipe::of(&plain()).hash(), digest(text.as_bytes()));
-    let text = b"inhaul copy 1\nexisting overwrite\nsetid true\ncaps false\nspecial true\n\
+    let text = b"inhaul copy 1\nsetid true\ncaps false\nspecial true\n\
         include 8 keep.tmp\nexclude 2 \xff*\nexclude 5 *.tmp\n\
         list 1 3\npath 3 a/b\npath 1 b\npath 1 \x80\n";
     assert_eq!(Recipe::of(&full()).hash(), digest(text));
@@ -214,8 +214,6 @@ fn what_decides_what_is_copied_makes_another_job() {
     let kept = Rule::Include(b"a".to_vec());
     let hashes = [
         hash(&|_| {}),
-        hash(&|job| job.existing = Existing::Refuse),
-        hash(&|job| job.existing = Existing::Skip),
         hash(&|job| job.preserve.setid = false),
         hash(&|job| job.preserve.caps = true),
         hash(&|job| job.preserve.special = false),
