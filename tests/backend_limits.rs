@@ -22,8 +22,8 @@ fn device(path: &str) -> Arc<OwnedFd> {
 }
 
 #[test]
-fn a_small_limit_of_locked_memory_leaves_the_ring_without_registration() {
-    let name = "a_small_limit_of_locked_memory_leaves_the_ring_without_registration";
+fn a_small_limit_of_locked_memory_leaves_memory_unregistered_and_in_use() {
+    let name = "a_small_limit_of_locked_memory_leaves_memory_unregistered_and_in_use";
     if !is_child() {
         if !rustix::process::geteuid().is_root() {
             eprintln!("SKIPPED: only root can become somebody else");
@@ -39,32 +39,38 @@ fn a_small_limit_of_locked_memory_leaves_the_ring_without_registration() {
         eprintln!("SKIPPED: {why}");
         return;
     }
-    let limit = Some(4 << 20);
-    let limit = Rlimit {
-        current: limit,
-        maximum: limit,
-    };
-    setrlimit(Resource::Memlock, limit).unwrap();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("file");
     std::fs::write(&path, b"bytes").unwrap();
     let file = open(&path, false).unwrap();
-    for (slots, named, refused) in [
-        (8, "io_uring", Some(Errno::NOMEM)),
-        (1, "io_uring+registered", None),
+    // In MiB: enough for half of the slots, for none of them, for all.
+    for (limit, slots, named, first, later) in [
+        (4, 8, "io_uring+registered", None, Some(Errno::NOMEM)),
+        (0, 2, "io_uring", Some(Errno::NOMEM), Some(Errno::NOMEM)),
+        (4, 2, "io_uring+registered", None, None),
     ] {
+        let current = Some(limit << 20);
+        let maximum = Some(4 << 20);
+        setrlimit(Resource::Memlock, Rlimit { current, maximum }).unwrap();
         let credits = credits(slots);
         let mut ring = Uring::new(4, Some(&credits)).unwrap();
-        assert_eq!(ring.unregistered(), refused);
+        assert_eq!(ring.unregistered(), first);
         assert_eq!(ring.name(), named);
-        let read = backend::read(0, &file, 0, backend::lease(&credits, 64));
-        let completion = once(&mut ring, read);
-        assert_eq!(completion.result, Ok(5));
-        match &completion.request.op {
-            Op::Read { lease, .. } => assert_eq!(&lease.as_slice()[..5], b"bytes"),
-            other => panic!("not a read: {other:?}"),
+        let mut leases = Vec::new();
+        for _ in 0..slots {
+            let read = backend::read(0, &file, 0, backend::lease(&credits, 64));
+            let completion = once(&mut ring, read);
+            assert_eq!(completion.result, Ok(5));
+            match completion.request.op {
+                Op::Read { lease, .. } => {
+                    assert_eq!(&lease.as_slice()[..5], b"bytes");
+                    leases.push(lease);
+                }
+                other => panic!("not a read: {other:?}"),
+            }
         }
-        drop(completion);
+        assert_eq!(ring.unregistered(), later);
+        drop(leases);
         drop(ring);
         assert_eq!(credits.free(), slots);
     }

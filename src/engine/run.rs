@@ -11,7 +11,7 @@ use super::commit::{BATCH_FILES, Commit, Committer};
 use super::context::Context;
 use super::feed::{Feed, LaneWaker};
 use super::job::IoChoice;
-use super::lane::{Depth, Lane, Outlets, Parts};
+use super::lane::{Depth, FIRST_BLOCKS, Lane, Outlets, Parts};
 use super::ledger::Ledger;
 use super::telemetry::{LaneCounters, LaneState, Telemetry};
 use super::writers::{Writer, Writers};
@@ -302,6 +302,7 @@ impl LaneThread<'_> {
             (8, 32)
         };
         let depth = Depth {
+            first: FIRST_BLOCKS,
             blocks: blocks.min(slots * 2 / 3).max(2),
             small,
         };

@@ -34,7 +34,7 @@ impl Lane<'_> {
             self.count_read(len as u64);
             return true;
         }
-        if self.reads >= self.depth.blocks {
+        if self.reads >= self.ramp.limit() {
             return false;
         }
         if let Err(delay) = self.context.limit.admit(len as u64, Instant::now()) {
@@ -79,6 +79,7 @@ impl Lane<'_> {
             return;
         }
         seam::point("block-read");
+        self.ramp.block_read(Instant::now());
         self.count_read(len as u64);
         self.hash_and_write(number, index, len, lease);
         // Only now, so that the block is never taken for written between read and write.

@@ -13,6 +13,7 @@ mod begin;
 mod blocks;
 mod durable;
 mod finish;
+mod ramp;
 mod transfer;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -35,6 +36,8 @@ use crate::io::resume::{Step, Transfer as Progress};
 use crate::io::{Backend, Completion, Full, Op, Request, Wait, Wake};
 use crate::scan::{Attributes, Entry, FileStamp};
 use crate::target::Stager;
+pub(crate) use ramp::FIRST as FIRST_BLOCKS;
+use ramp::Ramp;
 pub(crate) use transfer::SYNC_BLOCKS;
 use transfer::Transfer;
 
@@ -49,7 +52,9 @@ const DIRS_KEPT: usize = 32;
 /// How deep a lane keeps its drive's queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Depth {
-    /// Blocks of large files being read at once.
+    /// Blocks of large files being read at once in the beginning.
+    pub(crate) first: usize,
+    /// Most of them, when the drive is fast.
     pub(crate) blocks: usize,
     /// Small files being read at once.
     pub(crate) small: usize,
@@ -108,6 +113,7 @@ pub(crate) struct Lane<'r> {
     outlets: Outlets,
     stager: Box<dyn Stager>,
     depth: Depth,
+    ramp: Ramp,
     backend: Box<dyn Backend + 'r>,
     waker: Arc<dyn Wake>,
     credits: Credits,
@@ -190,6 +196,7 @@ impl<'r> Lane<'r> {
             outlets: parts.outlets,
             stager: parts.stager,
             depth: parts.depth,
+            ramp: Ramp::new(parts.depth.first, parts.depth.blocks),
             backend: parts.backend,
             waker,
             credits: parts.credits,
@@ -437,7 +444,7 @@ impl<'r> Lane<'r> {
     fn blocker(&self) -> Waited {
         if self.held_back.is_some() {
             Waited::Limit
-        } else if self.credits.free() > 0 || self.reads + self.small_reads >= self.depth.blocks {
+        } else if self.credits.free() > 0 || self.reads + self.small_reads >= self.ramp.limit() {
             // Room for more: the drive, or its listing, is what is slow.
             Waited::Source
         } else if self.writes > 0 || self.reads + self.small_reads == 0 && self.pack.is_some() {

@@ -241,9 +241,12 @@ impl Job {
         let tree = world.tree.name;
         world.note(format_args!("== attempt {number}, on {tree}: {odds:?}"));
         drop(world);
+        let blocks = self.rng.between(1, 4);
         let setup = Setup {
             depth: Depth {
-                blocks: self.rng.between(1, 4),
+                // Its rate is none of the seed's.
+                first: blocks,
+                blocks,
                 small: self.rng.pick(&[1, 4, 16]),
             },
             capacity: self.rng.pick(&[1, 3, 128]),

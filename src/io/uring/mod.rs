@@ -14,6 +14,7 @@
 
 mod doorbell;
 mod flights;
+mod registered;
 mod ring;
 
 use std::fmt;
@@ -154,11 +155,11 @@ impl Uring {
         self
     }
 
-    /// Returns why the memory is not registered, if it was to be.
+    /// Returns why some of the memory is not registered, if it was to be.
     ///
     /// `ENOMEM` is the limit of locked memory, which root does not have.
     pub fn unregistered(&self) -> Option<Errno> {
-        self.unregistered
+        self.unregistered.or_else(|| self.ring.refused())
     }
 
     /// Makes a tiny ring, asks what it can do, and takes it down again.

@@ -9,8 +9,8 @@
 //!   If the ring can no longer be asked, the table is leaked.
 //! - **R3** (descriptors) A request in the table keeps its file open; the ring keeps the eventfd
 //!   of its doorbell open for as long as it lives. The poll on it carries no memory.
-//! - **R4** (registered memory) `credits` keeps the registered region mapped for as long as the ring
-//!   lives.
+//! - **R4** (registered memory) `registered` keeps the registered region mapped for as long as the
+//!   ring lives: fields are dropped in order, `uring` first.
 //! - **R5** (one thread) `&mut self` everywhere: one thread at a time touches the queues, and no two
 //!   borrows of a queue exist at once.
 #![expect(
@@ -28,6 +28,7 @@ use rustix::io::Errno;
 
 use super::doorbell::Doorbell;
 use super::flights::{Flight, Flights, Tag};
+use super::registered::Registered;
 use crate::buffer::Credits;
 use crate::io::{Completion, Op, Request, errno};
 
@@ -41,9 +42,6 @@ const RETRIES_MAX: u8 = 16;
 
 /// The longest write-back one entry can ask for: its length has 32 bits.
 const WRITE_BACK_MAX: u64 = (u32::MAX as u64 + 1) - (1 << 20);
-
-/// The largest region the kernel takes as one buffer. Source: io_uring_register(2), 1 GiB.
-const REGION_MAX: usize = 1 << 30;
 
 /// The longest single sleep; a longer wait is several of them. Any value that fits a timespec.
 const SLEEP_MAX: Duration = Duration::from_secs(24 * 3600);
@@ -87,8 +85,8 @@ pub(super) fn build(entries: u32, rungs: &[fn(&mut Builder)]) -> Result<IoUring,
 pub(super) struct Ring {
     uring: IoUring,
     flights: Flights,
-    /// Keeps the registered region mapped; `None` if nothing is registered.
-    credits: Option<Credits>,
+    /// `None` if nothing is registered.
+    registered: Option<Registered>,
     /// Whether writes may use the registered region, too.
     pub(super) fixed_writes: bool,
     doorbell: Arc<Doorbell>,
@@ -107,7 +105,7 @@ impl Ring {
             flights: Flights::new(depth.min(room)),
             answers: Vec::with_capacity(ring.params().cq_entries() as usize),
             uring: ring,
-            credits: None,
+            registered: None,
             fixed_writes: false,
             doorbell,
             deaf: None,
@@ -116,31 +114,24 @@ impl Ring {
         this
     }
 
-    /// Registers the memory of `credits`.
+    /// Registers the memory of `credits`, each slot at its first use.
     ///
     /// # Errors
-    /// `EFBIG` if it is over 1 GiB; `ENOMEM` if it is over the limit of locked memory.
+    /// As [`Registered::new`].
     pub(super) fn register(&mut self, credits: &Credits) -> Result<(), Errno> {
-        let region = credits.region();
-        if region.len() > REGION_MAX {
-            return Err(Errno::FBIG);
-        }
-        let whole = [libc::iovec {
-            iov_base: region.cast(),
-            iov_len: region.len(),
-        }];
-        self.credits = Some(credits.clone());
-        // SAFETY: `register_buffers` needs memory that stays mapped until the ring is gone: R4.
-        let registered = unsafe { self.uring.submitter().register_buffers(&whole) };
-        registered.map_err(|error| {
-            self.credits = None;
-            errno::from_error(&error)
-        })
+        let registered = Registered::new(&self.uring.submitter(), credits)?;
+        self.registered = Some(registered);
+        Ok(())
+    }
+
+    /// Returns why memory that was to be registered is not, if some is not.
+    pub(super) fn refused(&self) -> Option<Errno> {
+        self.registered.as_ref().and_then(Registered::refused)
     }
 
     /// Returns whether the memory is registered.
     pub(super) fn is_registered(&self) -> bool {
-        self.credits.is_some()
+        self.registered.is_some()
     }
 
     /// Sets how many kernel workers may run this thread's requests on regular files at once.
@@ -164,7 +155,8 @@ impl Ring {
         self.flights.capacity()
     }
 
-    /// Takes a request in; the kernel hears of it at the next `enter`.
+    /// Takes a request in; the kernel hears of it at the next `enter`. It is told at once of one
+    /// whose memory was registered for it: that took time, in which the drive did nothing.
     ///
     /// # Errors
     /// Gives it back when the queue is full.
@@ -262,12 +254,23 @@ impl Ring {
         let Some(flight) = self.flights.get_mut(tag) else {
             return false;
         };
-        let region = self.credits.as_ref().map(Credits::region);
-        let entry = entry(flight, region, self.fixed_writes).user_data(tag);
-        let mut queue = self.uring.submission();
+        let (submitter, mut queue, _) = self.uring.split();
+        let mut is_new = false;
+        let mut fixed = |start: *const u8, len: usize| {
+            let place = self.registered.as_mut()?.find(&submitter, start, len)?;
+            is_new |= place.is_new;
+            Some(place.index)
+        };
+        let entry = entry(flight, &mut fixed, self.fixed_writes).user_data(tag);
         // SAFETY: `push` needs the entry's memory and descriptor valid until it is answered: R1 and
         // R3 hold as `entry` takes both from a request in the table, R2 keeps it there.
-        unsafe { queue.push(&entry) }.is_ok()
+        let pushed = unsafe { queue.push(&entry) }.is_ok();
+        drop(queue);
+        if is_new {
+            // If this fails the next `enter` does, too, and says so.
+            let _told_later = submitter.submit();
+        }
+        pushed
     }
 
     /// Arms the poll on the doorbell.
@@ -312,32 +315,38 @@ impl std::fmt::Debug for Ring {
     }
 }
 
-/// Returns the entry for a request, with the registered opcode if its memory lies in `region`.
-fn entry(flight: &mut Flight, region: Option<*mut [u8]>, fixed_writes: bool) -> squeue::Entry {
+/// Where memory is registered, if it is: the index of the buffer.
+type Fixed<'f> = dyn FnMut(*const u8, usize) -> Option<u16> + 'f;
+
+/// Returns the entry for a request, with the registered opcode if its memory is.
+fn entry(flight: &mut Flight, fixed: &mut Fixed<'_>, fixed_writes: bool) -> squeue::Entry {
     let fd = Fd(flight.request.file.as_raw_fd());
     let entry = match &mut flight.request.op {
         Op::Read { offset, lease } => {
             let (start, len) = (lease.as_mut_ptr(), entry_len(lease.len()));
-            if region.is_some_and(|region| holds(region, start, lease.len())) {
-                opcode::ReadFixed::new(fd, start, len, 0)
+            match fixed(start, lease.len()) {
+                Some(index) => opcode::ReadFixed::new(fd, start, len, index)
                     .offset(explicit(*offset))
-                    .build()
-            } else {
-                opcode::Read::new(fd, start, len)
+                    .build(),
+                None => opcode::Read::new(fd, start, len)
                     .offset(explicit(*offset))
-                    .build()
+                    .build(),
             }
         }
         Op::Write { offset, view } => {
             let (start, len) = (view.as_ptr(), entry_len(view.len()));
-            if fixed_writes && region.is_some_and(|region| holds(region, start, view.len())) {
-                opcode::WriteFixed::new(fd, start, len, 0)
-                    .offset(explicit(*offset))
-                    .build()
+            let index = if fixed_writes {
+                fixed(start, view.len())
             } else {
-                opcode::Write::new(fd, start, len)
+                None
+            };
+            match index {
+                Some(index) => opcode::WriteFixed::new(fd, start, len, index)
                     .offset(explicit(*offset))
-                    .build()
+                    .build(),
+                None => opcode::Write::new(fd, start, len)
+                    .offset(explicit(*offset))
+                    .build(),
             }
         }
         Op::WriteBack { offset, len } => {
@@ -368,69 +377,71 @@ fn explicit(offset: u64) -> u64 {
     offset.min(u64::MAX - 1)
 }
 
-/// Returns whether `len` bytes at `start` lie in `region`.
-fn holds(region: *mut [u8], start: *const u8, len: usize) -> bool {
-    start
-        .addr()
-        .checked_sub(region.cast::<u8>().addr())
-        .and_then(|from| from.checked_add(len))
-        .is_some_and(|end| end <= region.len())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::buffer::{Arena, SLOT_LEN};
     use std::os::fd::OwnedFd;
 
-    fn opcode_of(op: Op, region: Option<*mut [u8]>, fixed_writes: bool) -> u32 {
-        let file = std::fs::File::open("/dev/null").unwrap();
-        let mut flight = Flight {
-            request: Request {
-                token: 0,
-                file: Arc::new(OwnedFd::from(file)),
-                op,
-            },
-            retries: 0,
-            covered: 0,
-        };
-        entry(&mut flight, region, fixed_writes).get_opcode()
-    }
-
     #[test]
-    fn only_memory_in_the_region_is_moved_as_registered_and_writes_only_when_allowed() {
-        let mut arena = Arena::new(2).unwrap();
-        let (ours, theirs) = (arena.lend(1).unwrap(), arena.lend(1).unwrap());
-        let region = Some(ours.region());
-        let read = |credits: &Credits, region| {
+    fn registered_memory_is_moved_as_such_and_writes_only_when_allowed() {
+        let mut arena = Arena::new(1).unwrap();
+        let credits = arena.lend(1).unwrap();
+        let opcode_of = |op: Op, index: Option<u16>, fixed_writes: bool| {
+            let file = std::fs::File::open("/dev/null").unwrap();
+            let mut flight = Flight {
+                request: Request {
+                    token: 0,
+                    file: Arc::new(OwnedFd::from(file)),
+                    op,
+                },
+                retries: 0,
+                covered: 0,
+            };
+            let mut fixed = |_: *const u8, _: usize| index;
+            entry(&mut flight, &mut fixed, fixed_writes).get_opcode()
+        };
+        let read = |index| {
             let lease = credits.take().unwrap();
-            opcode_of(Op::Read { offset: 0, lease }, region, true)
+            opcode_of(Op::Read { offset: 0, lease }, index, true)
         };
-        let write = |credits: &Credits, fixed_writes| {
+        let write = |index, fixed_writes| {
             let view = credits.take().unwrap().freeze(SLOT_LEN);
-            opcode_of(Op::Write { offset: 0, view }, region, fixed_writes)
+            opcode_of(Op::Write { offset: 0, view }, index, fixed_writes)
         };
-        let [plain_read, fixed_read] = [opcode::Read::CODE, opcode::ReadFixed::CODE];
-        let [plain_write, fixed_write] = [opcode::Write::CODE, opcode::WriteFixed::CODE];
-        assert_eq!(read(&ours, None), u32::from(plain_read));
-        assert_eq!(read(&ours, region), u32::from(fixed_read));
-        assert_eq!(read(&theirs, region), u32::from(plain_read));
-        assert_eq!(write(&ours, true), u32::from(fixed_write));
-        assert_eq!(write(&ours, false), u32::from(plain_write));
-        assert_eq!(write(&theirs, true), u32::from(plain_write));
+        assert_eq!(read(None), u32::from(opcode::Read::CODE));
+        assert_eq!(read(Some(0)), u32::from(opcode::ReadFixed::CODE));
+        assert_eq!(write(Some(0), true), u32::from(opcode::WriteFixed::CODE));
+        assert_eq!(write(Some(0), false), u32::from(opcode::Write::CODE));
+        assert_eq!(write(None, true), u32::from(opcode::Write::CODE));
     }
 
     #[test]
-    fn a_region_holds_what_lies_in_it_to_the_last_byte() {
-        let mut arena = Arena::new(2).unwrap();
-        let region = arena.lend(1).unwrap().region();
-        let start = region.cast::<u8>();
-        assert!(holds(region, start, SLOT_LEN));
-        assert!(holds(region, start.wrapping_add(SLOT_LEN - 1), 1));
-        assert!(!holds(region, start, SLOT_LEN + 1));
-        assert!(!holds(region, start.wrapping_add(1), SLOT_LEN));
-        assert!(!holds(region, start.wrapping_sub(1), 1));
-        assert!(!holds(region, start, usize::MAX));
+    fn a_slot_is_registered_at_its_first_use_and_nothing_else_is() {
+        let Ok(ring) = build(2, &RUNGS) else {
+            eprintln!("SKIPPED: no io_uring");
+            return;
+        };
+        let mut arena = Arena::new(3).unwrap();
+        let (ours, theirs) = (arena.lend(2).unwrap(), arena.lend(1).unwrap());
+        let mut ring = Ring::new(ring, 1, Arc::new(Doorbell::new().unwrap()));
+        ring.register(&ours).unwrap();
+        let start = ours.region().cast::<u8>();
+        let mut find = |start: *const u8, len| {
+            let place = ring.registered.as_mut().unwrap();
+            let place = place.find(&ring.uring.submitter(), start, len)?;
+            Some((place.index, place.is_new))
+        };
+        assert_eq!(find(start, SLOT_LEN), Some((0, false)), "by `register`");
+        let second = start.wrapping_add(SLOT_LEN);
+        assert_eq!(find(second, 1), Some((1, true)));
+        let last = second.wrapping_add(SLOT_LEN - 1);
+        assert_eq!(find(last, 1), Some((1, false)));
+        assert_eq!(find(last, 2), None, "behind the end");
+        assert_eq!(find(start.wrapping_add(1), SLOT_LEN), None, "of two slots");
+        assert_eq!(find(start.wrapping_sub(1), SLOT_LEN), None);
+        assert_eq!(find(start, usize::MAX), None);
+        assert_eq!(find(theirs.region().cast::<u8>(), 1), None);
     }
 
     #[test]
