@@ -141,6 +141,7 @@ fn pass(
     let settings = Settings {
         policy,
         direct: true,
+        read_back: reads_back,
     };
     let goes_on = opening.goes_on();
     let whole_job = opening.has_all_sources();

@@ -103,6 +103,15 @@ impl FsType {
         }
     }
 
+    /// Returns whether the bytes of a small file may lie in its inode's own record, where no read
+    /// goes past the page cache.
+    ///
+    /// So on btrfs up to its `max_inline` (btrfs(5), 2,048 bytes by default, less than a block at
+    /// most). A file that had space set aside has an extent of its own (filefrag, 6.18).
+    pub fn inlines_small(self) -> bool {
+        self == Self::Btrfs
+    }
+
     /// Returns whether registered buffers may be used for writes.
     ///
     /// Source: openzfs/zfs#16133, a write from a registered buffer spins in the kernel for ever.

@@ -27,6 +27,9 @@ pub struct Settings {
     pub policy: Policy,
     /// Whether large files may be written with O_DIRECT where the file system gains from it.
     pub direct: bool,
+    /// Whether files are to be read back from the medium: then nothing is stored in a way that
+    /// only the page cache can answer for.
+    pub read_back: bool,
 }
 
 /// A directory on a mounted file system.
@@ -183,6 +186,7 @@ impl Target for LocalTarget {
             direct: self.direct().0,
             policy: self.settings.policy,
             sync_each: !self.fs.syncs_whole(),
+            apart: self.settings.read_back && self.fs.inlines_small(),
             next: stage.taken,
         }))
     }

@@ -19,6 +19,9 @@ use crate::scan::{Attributes, Kind, as_path};
 /// Alignment used for O_DIRECT: covers drives with 512-byte and 4,096-byte logical blocks.
 const DIRECT_ALIGN: usize = crate::buffer::ALIGN;
 
+/// Longest file that may be stored in its inode's record, in bytes: a block of btrfs.
+const INLINE_MOST: u64 = 4096;
+
 /// How much of a published file is read at a time, in bytes.
 const READ_LEN: usize = 256 << 10;
 
@@ -36,6 +39,8 @@ pub(super) struct LocalStager {
     pub(super) policy: Policy,
     /// Whether each file is synced by itself; see `FsType::syncs_whole`.
     pub(super) sync_each: bool,
+    /// Whether small files get an extent of their own; see `FsType::inlines_small`.
+    pub(super) apart: bool,
     pub(super) next: u64,
 }
 
@@ -64,6 +69,14 @@ impl LocalStager {
             }
         }
         rustix::fs::openat(&self.stage, &name, flags, mode).map(|file| (file, false))
+    }
+
+    fn set_apart(&self, file: BorrowedFd<'_>, outline: Outline) -> Result<(), Errno> {
+        let size = outline.size;
+        if !self.apart || outline.sparse || size == 0 || size > INLINE_MOST {
+            return Ok(());
+        }
+        rustix::fs::fallocate(file, FallocateFlags::empty(), 0, size)
     }
 
     fn reserve(file: BorrowedFd<'_>, outline: Outline, direct: bool) -> Result<(), Errno> {
@@ -202,7 +215,7 @@ impl Stager for LocalStager {
             .create(number, self.direct && !outline.small)
             .map_err(|errno| self.error(path, "create a staging file", errno))?;
         let reserved = if outline.small {
-            Ok(())
+            self.set_apart(file.as_fd(), outline)
         } else {
             Self::reserve(file.as_fd(), outline, direct)
         };

@@ -42,6 +42,7 @@ fn try_open_choosing(
     let settings = Settings {
         policy,
         direct: true,
+        read_back: false,
     };
     LocalTarget::open(dir.to_owned(), handle(dir), settings, choose)
 }
