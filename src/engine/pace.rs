@@ -14,6 +14,10 @@ struct Progress {
     bytes: u64,
     /// Bytes of those written that had left memory when a batch was synced last.
     flushed: u64,
+    /// Bytes written at the last acknowledgement.
+    last_written: u64,
+    /// Most bytes written between one acknowledgement and the next.
+    batch_max: u64,
     /// What was acknowledged and not taken yet.
     acknowledged: VecDeque<Acknowledged>,
     /// Whether nothing more will be.
@@ -34,6 +38,8 @@ pub(crate) struct Acknowledged {
 pub(crate) enum Turn {
     /// Files, and the bytes written since their last one left memory.
     Of(Acknowledged, u64),
+    /// The same, and nothing more is written.
+    AtEnd(Acknowledged, u64),
     /// Nothing for now.
     NotYet,
     /// Nothing more.
@@ -42,6 +48,12 @@ pub(crate) enum Turn {
 
 /// Most batches that are kept apart for who follows: a day's worth.
 const ACKNOWLEDGED_MAX: usize = 1 << 16;
+
+/// Bytes that may be on their way to being read: handed over together, and in buffers.
+const SLACK: u64 = 128 << 20;
+/// Most bytes of margin: a batch is closed at 1 GiB, and a larger one holds one large file, which
+/// has its distance within itself.
+const MARGIN_MAX: u64 = 3 << 29;
 
 impl Progress {
     fn add(&mut self, batch: Acknowledged) {
@@ -52,7 +64,11 @@ impl Progress {
         self.acknowledged.push_back(batch);
     }
 
-    /// Returns the next batch if `distance` bytes were written behind it, or none will be.
+    /// Returns the next batch if `distance` bytes and a margin were written behind it, or none will
+    /// be.
+    ///
+    /// The margin is for the end, when what is left is read in the same order and takes the place
+    /// of what is no longer written: what is acknowledged together has no distance within itself.
     fn turn(&self, distance: u64) -> Turn {
         let Some(&next) = self.acknowledged.front() else {
             return if self.ended {
@@ -62,7 +78,9 @@ impl Progress {
             };
         };
         let behind = self.flushed.saturating_sub(next.written);
-        if behind >= distance || self.ended {
+        if self.ended {
+            Turn::AtEnd(next, behind)
+        } else if behind >= distance + (self.batch_max + SLACK).min(MARGIN_MAX) {
             Turn::Of(next, behind)
         } else {
             Turn::NotYet
@@ -90,6 +108,8 @@ impl Pace {
         let progress = Progress {
             bytes: 0,
             flushed: 0,
+            last_written: 0,
+            batch_max: 0,
             acknowledged: VecDeque::from([earlier_files]),
             ended: false,
         };
@@ -107,10 +127,10 @@ impl Pace {
         let mut progress = self.progress();
         progress.bytes += bytes;
         progress.flushed = flushed.unwrap_or(progress.flushed);
-        progress.add(Acknowledged {
-            position,
-            written: self.written(),
-        });
+        let written = self.written();
+        let before = std::mem::replace(&mut progress.last_written, written);
+        progress.batch_max = progress.batch_max.max(written.saturating_sub(before));
+        progress.add(Acknowledged { position, written });
         self.moved.notify_all();
     }
 
@@ -135,8 +155,8 @@ impl Pace {
         self.progress().bytes
     }
 
-    /// Takes the next batch behind which `distance` bytes were written, or any in the end. Waits for
-    /// it a tenth of a second.
+    /// Takes the next batch behind which `distance` bytes and a margin were written, or any in the
+    /// end. Waits for it a tenth of a second.
     pub(crate) fn take_turn(&self, distance: u64) -> Turn {
         let tenth = std::time::Duration::from_millis(100);
         let waiting = |progress: &mut Progress| progress.turn(distance) == Turn::NotYet;
@@ -145,7 +165,7 @@ impl Pace {
             .wait_timeout_while(self.progress(), tenth, waiting)
             .unwrap_or_else(PoisonError::into_inner);
         let turn = progress.turn(distance);
-        if matches!(turn, Turn::Of(..)) {
+        if matches!(turn, Turn::Of(..) | Turn::AtEnd(..)) {
             progress.acknowledged.pop_front();
         }
         turn
@@ -167,28 +187,38 @@ mod tests {
             position: position(len),
             written,
         };
+        let (mib, far) = (|count: u64| count << 20, 60 << 20);
         let pace = Pace::new(position(10));
-        pace.count_written(100);
+        pace.count_written(mib(100));
         pace.acknowledge(position(20), 5000, Some(0));
-        assert_eq!(
-            pace.take_turn(60),
-            Turn::NotYet,
-            "of 100 none has left memory"
-        );
-        pace.count_written(70);
-        pace.acknowledge(position(30), 0, Some(100));
-        assert_eq!(pace.take_turn(60), Turn::Of(batch(10, 0), 100));
-        assert_eq!(pace.take_turn(60), Turn::NotYet, "written along with it");
-        pace.acknowledge(position(40), 0, None);
-        assert_eq!(pace.take_turn(60), Turn::NotYet, "a sync failed");
-        pace.acknowledge(position(50), 0, Some(170));
-        assert_eq!(pace.take_turn(60), Turn::Of(batch(20, 100), 70));
-        assert_eq!(pace.take_turn(60), Turn::NotYet);
+        assert_eq!(pace.take_turn(far), Turn::NotYet, "none has left memory");
+        pace.count_written(mib(70));
+        pace.acknowledge(position(30), 0, Some(mib(100)));
+        assert_eq!(pace.take_turn(far), Turn::NotYet, "no margin: 100 + 128");
+        pace.count_written(mib(200));
+        pace.acknowledge(position(40), 0, Some(mib(170)));
+        pace.count_written(mib(30));
+        pace.acknowledge(position(50), 0, None);
+        assert_eq!(pace.take_turn(far), Turn::NotYet, "a sync failed");
+        pace.count_written(mib(100));
+        // The largest batch is of 200 now: 60 + 200 + 128.
+        pace.acknowledge(position(60), 0, Some(mib(387)));
+        assert_eq!(pace.take_turn(far), Turn::NotYet);
+        pace.acknowledge(position(70), 0, Some(mib(388)));
+        assert_eq!(pace.take_turn(far), Turn::Of(batch(10, 0), mib(388)));
+        assert_eq!(pace.take_turn(far), Turn::NotYet, "written along with it");
         pace.set_ended();
-        assert_eq!(pace.take_turn(60), Turn::Of(batch(30, 170), 0));
-        assert_eq!(pace.take_turn(60), Turn::Of(batch(40, 170), 0));
-        assert_eq!(pace.take_turn(60), Turn::Of(batch(50, 170), 0));
-        assert_eq!(pace.take_turn(60), Turn::Never);
+        let end = |at, written, behind| {
+            let expected = Turn::AtEnd(batch(at, mib(written)), mib(behind));
+            assert_eq!(pace.take_turn(far), expected);
+        };
+        end(20, 100, 288);
+        end(30, 170, 218);
+        end(40, 370, 18);
+        end(50, 400, 0);
+        end(60, 500, 0);
+        end(70, 500, 0);
+        assert_eq!(pace.take_turn(far), Turn::Never);
         assert_eq!(pace.bytes_acknowledged(), 5000);
     }
 }

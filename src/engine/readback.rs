@@ -39,9 +39,6 @@ use crate::target::{FsType, LocalTarget};
 /// Bytes that are written or read between the write of a file and its being read back: more than
 /// twice the largest cache of a drive, 512 MiB by the makers' data sheets.
 const DISTANCE: u64 = 1 << 30;
-/// Held back beyond that, so that what is left at the end is not just short of it: a batch that is
-/// acknowledged together, and what is on its way to being read.
-const MARGIN: u64 = 3 << 29;
 /// Files looked up and handed to the lane together.
 const BATCH: usize = 256;
 /// Bytes after which they are handed over earlier: what is on its way does not count as read yet.
@@ -307,14 +304,15 @@ impl ReadBack {
         // The first batch is what earlier runs acknowledged and did not read back.
         let mut is_first = true;
         while !self.stopped() {
-            let (acknowledged, behind) = match self.log.pace().take_turn(DISTANCE + MARGIN) {
+            let (acknowledged, behind) = match self.log.pace().take_turn(DISTANCE) {
                 Turn::Of(acknowledged, behind) => (acknowledged, behind),
+                Turn::AtEnd(acknowledged, behind) => {
+                    batch.end_of_writes();
+                    (acknowledged, behind)
+                }
                 Turn::NotYet => continue,
                 Turn::Never => break,
             };
-            if behind < DISTANCE + MARGIN {
-                batch.end_of_writes();
-            }
             if std::mem::take(&mut is_first) {
                 for done in not_read_back(&self.log) {
                     if self.stopped() {
