@@ -80,10 +80,17 @@ fn arguments() -> Result<Asked> {
 }
 
 fn bench() -> Result<bool> {
+    let words: Vec<_> = std::env::args_os().skip(1).collect();
+    if let [switch, source, target] = words.as_slice()
+        && switch == kit::one_by_one::SWITCH
+    {
+        kit::one_by_one::copy(source.as_ref(), target.as_ref())?;
+        return Ok(true);
+    }
     let asked = arguments()?;
     if asked.list {
         for scenario in &ALL {
-            table::warn(&format!("{:8} {}", scenario.name, scenario.about));
+            table::warn(&format!("{:12} {}", scenario.name, scenario.about));
         }
         return Ok(true);
     }

@@ -11,6 +11,7 @@ pub(crate) mod curve;
 pub(crate) mod data;
 pub(crate) mod drives;
 pub(crate) mod host;
+pub(crate) mod one_by_one;
 pub(crate) mod peers;
 pub(crate) mod race;
 pub(crate) mod room;

@@ -3,7 +3,8 @@
 //! A request that begins where the last one ended runs at the drive's rate. Any other first pays
 //! the way of the arm (the square root of its share of the full stroke, as an arm speeds up and
 //! slows down evenly) and half a turn of the platter. One request is served at a time, in order of
-//! arrival, so deep queues gain nothing here that a real drive's own reordering would give.
+//! arrival, so deep queues gain nothing here that a real drive's own reordering would give. They do
+//! keep it busy: the next request is known while the last one is still being answered.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -12,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
+use crossbeam::channel::{Receiver, Sender, bounded};
 use fuser::{
     BackgroundSession, Config, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags,
     Generation, INodeNo, LockOwner, MountOption, OpenFlags, ReplyAttr, ReplyData, ReplyEmpty,
@@ -87,8 +89,8 @@ impl Arm {
         (state.seeks, state.reads)
     }
 
-    /// Waits as long as the drive would take.
-    fn serve(&self, offset: u64, length: u64, read: bool) {
+    /// Returns when the drive will be done; hangs while it is stalled.
+    fn serve(&self, offset: u64, length: u64, read: bool) -> Instant {
         let received = Instant::now();
         let mut state = self.state();
         while state.stalled {
@@ -100,7 +102,7 @@ impl Arm {
         state.reads += u64::from(read);
         let Some(mechanics) = state.mechanics else {
             state.head = offset + length;
-            return;
+            return received;
         };
         let late = received.saturating_duration_since(state.free_at);
         let sequential = offset == state.head;
@@ -119,9 +121,65 @@ impl Arm {
         }
         state.head = offset + length;
         state.free_at = start + takes;
-        let until = state.free_at;
-        drop(state);
-        std::thread::sleep(until.saturating_duration_since(Instant::now()));
+        state.free_at
+    }
+}
+
+/// A request whose time is known.
+enum Order {
+    Read {
+        offset: u64,
+        length: usize,
+        until: Instant,
+        reply: ReplyData,
+    },
+    Written {
+        length: u32,
+        until: Instant,
+        reply: ReplyWrite,
+    },
+}
+
+/// Requests that may be under way: FUSE sends at most twelve in the background.
+const ORDERS: usize = 64;
+
+/// Threads that answer. With two, one copies while the other waits.
+const ANSWERERS: usize = 2;
+
+fn wait(until: Instant) {
+    std::thread::sleep(until.saturating_duration_since(Instant::now()));
+}
+
+/// Answers requests until nobody is left to send any.
+fn answer(file: &File, orders: &Receiver<Order>) {
+    let mut buffer = Vec::new();
+    for order in orders {
+        match order {
+            Order::Read {
+                offset,
+                length,
+                until,
+                reply,
+            } => {
+                // Kept and only ever grown: fresh memory costs more here than the copy.
+                buffer.resize(buffer.len().max(length), 0);
+                let bytes = buffer.get_mut(..length).unwrap_or_default();
+                let read = file.read_exact_at(bytes, offset);
+                wait(until);
+                match read {
+                    Ok(()) => reply.data(bytes),
+                    Err(_) => reply.error(Errno::EIO),
+                }
+            }
+            Order::Written {
+                length,
+                until,
+                reply,
+            } => {
+                wait(until);
+                reply.written(length);
+            }
+        }
     }
 }
 
@@ -156,10 +214,16 @@ impl Spindle {
         });
         let mut config = Config::default();
         config.mount_options = vec![MountOption::FSName("inhaul-bench".to_owned())];
+        let (orders, received) = bounded(ORDERS);
+        for _ in 0..ANSWERERS {
+            let (file, received) = (file.try_clone().context("an image")?, received.clone());
+            std::thread::spawn(move || answer(&file, &received));
+        }
         let served = Served {
             file,
             length,
             arm: Arc::clone(&arm),
+            orders,
         };
         let session = fuser::spawn_mount(served, mount, &config).context("mounting by FUSE")?;
         Ok(Self {
@@ -195,6 +259,7 @@ struct Served {
     file: File,
     length: u64,
     arm: Arc<Arm>,
+    orders: Sender<Order>,
 }
 
 impl Served {
@@ -254,14 +319,14 @@ impl Filesystem for Served {
         reply: ReplyData,
     ) {
         let length = u64::from(size).min(self.length.saturating_sub(offset));
-        let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
-        match self.file.read_exact_at(&mut bytes, offset) {
-            Ok(()) => {
-                self.arm.serve(offset, length, true);
-                reply.data(&bytes);
-            }
-            Err(_) => reply.error(Errno::EIO),
-        }
+        let until = self.arm.serve(offset, length, true);
+        // The answering threads outlive every request.
+        drop(self.orders.send(Order::Read {
+            offset,
+            length: usize::try_from(length).unwrap_or(0),
+            until,
+            reply,
+        }));
     }
 
     fn write(
@@ -281,8 +346,12 @@ impl Filesystem for Served {
             u32::try_from(data.len()),
         ) {
             (Ok(()), Ok(length)) => {
-                self.arm.serve(offset, u64::from(length), false);
-                reply.written(length);
+                let until = self.arm.serve(offset, u64::from(length), false);
+                drop(self.orders.send(Order::Written {
+                    length,
+                    until,
+                    reply,
+                }));
             }
             _ => reply.error(Errno::EIO),
         }

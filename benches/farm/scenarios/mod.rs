@@ -5,6 +5,7 @@
     reason = "tables and command lines; a format cannot fail here"
 )]
 
+mod commit_rate;
 mod farm8;
 mod hard_disk;
 mod hash_cost;
@@ -12,6 +13,8 @@ mod idle;
 mod memory;
 mod mixed_shelf;
 mod one_file;
+mod read_back;
+mod rework;
 mod saturated;
 mod scaling;
 mod shelf;
@@ -32,7 +35,7 @@ pub(crate) struct Scenario {
 }
 
 /// All of them.
-pub(crate) const ALL: [Scenario; 13] = [
+pub(crate) const ALL: [Scenario; 18] = [
     Scenario {
         name: "farm",
         about: "8 drives, three file systems, different sizes and speeds",
@@ -97,5 +100,30 @@ pub(crate) const ALL: [Scenario; 13] = [
         name: "scale",
         about: "1 to 60 drives, the curve of the README",
         run: scaling::run,
+    },
+    Scenario {
+        name: "verify",
+        about: "--verify target against the plain copy, the target as the limit",
+        run: read_back::target,
+    },
+    Scenario {
+        name: "verify-shelf",
+        about: "--verify target against the plain copy, 15 drives as the limit",
+        run: read_back::sources,
+    },
+    Scenario {
+        name: "commit",
+        about: "small files made durable, in batches and one by one",
+        run: commit_rate::run,
+    },
+    Scenario {
+        name: "rework",
+        about: "bytes read twice after a kill, one file of 10 GiB",
+        run: rework::large,
+    },
+    Scenario {
+        name: "rework-shelf",
+        about: "bytes read twice after a kill, 15 drives",
+        run: rework::shelf,
     },
 ];
