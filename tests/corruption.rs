@@ -430,6 +430,9 @@ fn the_bench_can_fail() {
     let mut dice = Dice::new(1);
     let (complaints, done) = harm_once(&mut bench, "uring", "read-back-not-compared", &mut dice);
     assert!(done > 0 && complaints.len() > 1, "{complaints:?}");
+    // What was written through the page cache is still in it, and right there.
+    let (complaints, done) = harm_once(&mut bench, "uring", "read-back-cached", &mut dice);
+    assert!(done > 0 && complaints.len() > 1, "{complaints:?}");
     // A repair that is not looked at seems to go well on a drive that keeps nothing.
     let plans = bench.plan(OF_RUN, true, &mut dice);
     let (ran, _) = bench.copy(plans, "uring", "repair-not-verified");

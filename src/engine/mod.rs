@@ -32,7 +32,8 @@ mod second_read;
 mod session;
 mod settle;
 mod setup;
-#[cfg(test)]
+// It needs the seam, which a release build has none of.
+#[cfg(all(test, debug_assertions))]
 mod sim;
 mod standing;
 mod summary;

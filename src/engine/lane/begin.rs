@@ -148,7 +148,7 @@ impl Lane<'_> {
             .map_err(|errno| open_error(entry, errno))?;
         let now = opened.stamp();
         is_the_same(entry, now)?;
-        if entry.recorded.is_some() {
+        if entry.recorded.is_some() && !seam::bug("read-back-cached") {
             // Some file systems answer O_DIRECT from the page cache (btrfs, for compressed and
             // inline extents): what is to be proved about the medium must not come from there.
             let advice = rustix::fs::Advice::DontNeed;

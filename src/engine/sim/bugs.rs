@@ -10,14 +10,20 @@ const SEEDS_MAX: u64 = 1000;
 
 /// Bugs that cannot show here, and what notices them.
 const ELSEWHERE: [(&str, &str); 5] = [
-    ("no-witness", "tests of the contract of a target"),
-    ("read-back-cached", "tests that read back from a medium"),
+    ("no-witness", "tests/contract_target"),
+    (
+        "read-back-cached",
+        "tests/corruption.rs, the_bench_can_fail",
+    ),
     (
         "read-back-not-compared",
-        "tests that read back from a medium",
+        "tests/corruption.rs, the_bench_can_fail",
     ),
-    ("repair-not-verified", "tests that read back from a medium"),
-    ("mode-before-owner", "tests of attributes"),
+    (
+        "repair-not-verified",
+        "tests/corruption.rs, the_bench_can_fail",
+    ),
+    ("mode-before-owner", "tests/attributes.rs"),
 ];
 
 /// Bugs that show with one kind of tree only, and which.
