@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, ValueHint};
 
+use super::args_shelf::DrivesArgs;
 use super::help;
 
 /// Copy many drives at once into target storage, hashing every byte on the way
@@ -66,6 +67,13 @@ pub enum Command {
     /// digest taken when it was read from its source.
     #[command(after_help = help::VERIFY_SHORT, after_long_help = help::verify())]
     Verify(VerifyArgs),
+    /// List every drive that is attached, and what drives share
+    ///
+    /// Lists size, model, serial number, block sizes, queue, controller, mounts and what the kernel
+    /// has noticed of each drive, and the links that several drives share, with their ceilings.
+    /// Reads what the kernel publishes and no drive; needs no privileges.
+    #[command(after_help = help::DRIVES_SHORT, after_long_help = help::drives())]
+    Drives(DrivesArgs),
     /// Print the manual page of all commands as roff
     #[command(after_long_help = help::MAN)]
     Man,

@@ -41,6 +41,13 @@ Example:
 
 'inhaul verify --help' explains each option and the exit codes.";
 
+/// Under `inhaul drives -h`.
+pub const DRIVES_SHORT: &str = "\
+Example:
+  inhaul drives --json | jq '.links[] | {name, drives}'
+
+'inhaul drives --help' explains each option.";
+
 const EXAMPLES: &str = "\
 Examples:
   inhaul copy /mnt/d1 /mnt/d2 /tank/in            two drives at once
@@ -48,7 +55,8 @@ Examples:
   inhaul copy -n /mnt/d* /tank/in                 would it fit? writes nothing
   inhaul resume /tank/in                          go on after a stop
   inhaul verify /tank/in                          read all again and compare
-  inhaul hash /mnt/d1 > d1.b3                     digests alone";
+  inhaul hash /mnt/d1 > d1.b3                     digests alone
+  inhaul drives                                   what is attached";
 
 const SLASH: &str = "\
 Trailing slash:
@@ -189,6 +197,25 @@ Examples:
     sections(&[examples, SIZES, JSON, &exit_codes(&codes)])
 }
 
+/// Returns the long help of `drives`.
+pub fn drives() -> String {
+    let examples = "\
+Examples:
+  inhaul drives                          everything that is attached
+  inhaul drives /mnt/d1 /dev/sdc         the drives these are on
+  inhaul drives --json | jq -r '.drives[].serial'";
+    let reading = "\
+Reading the table:
+  block        logical/physical block size in bytes
+  queue        requests the drive (or else the kernel) takes at once
+  node         NUMA node of the controller, on machines with several
+  sdb=sdc      two paths to one drive (multipath)
+  !            what the kernel has noticed: look at it before a copy
+  The ceiling of a shared link is what its wire carries, in one direction;
+  protocols take their part, so drives together see less.";
+    sections(&[examples, reading])
+}
+
 /// Returns all sections for the manual page.
 pub fn manual() -> String {
     sections(&[
@@ -227,13 +254,23 @@ mod tests {
 
     #[test]
     fn every_line_fits_a_small_terminal() {
-        let all = [root(), copy(), resume(), hash(), verify(), manual()].join("\n");
+        let all = [
+            root(),
+            copy(),
+            resume(),
+            hash(),
+            verify(),
+            drives(),
+            manual(),
+        ]
+        .join("\n");
         let fixed = [
             SHORT_HINT,
             COPY_SHORT,
             RESUME_SHORT,
             HASH_SHORT,
             VERIFY_SHORT,
+            DRIVES_SHORT,
             MAN,
             COMPLETIONS,
         ];

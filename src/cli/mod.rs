@@ -5,10 +5,12 @@
 //! where, and `screen` and `output` are the only writers.
 
 pub mod args;
+pub mod args_shelf;
 pub mod bars;
 pub mod commands;
 pub mod console;
 pub mod display;
+pub mod drives;
 pub mod escape;
 mod evidence;
 mod fields;
@@ -76,6 +78,7 @@ fn run(args: impl Iterator<Item = OsString>) -> Exit {
         Task::Verify { job, display } => {
             commands::run_verify(&job, &display::Display::new(display))
         }
+        Task::Drives(job) => drives::run(&job),
         Task::Man => commands::run_man(),
         Task::Completions(shell) => commands::run_completions(shell),
     }

@@ -14,6 +14,7 @@ use super::args::{
     Cli, ColorArg, Command, CopyArgs, DisplayArgs, EngineArgs, ExistingArg, FilterArgs, HashArgs,
     IoArg, PreserveArg, ProgressArg, ReadAgainArg, ResumeArgs, VerifyArgs,
 };
+use super::drives::DrivesJob;
 use super::escape::{escape, escape_path};
 use super::units::{SizeError, parse_rate, parse_size, size};
 use crate::engine::job::{
@@ -81,6 +82,8 @@ pub enum Task {
         /// What is shown.
         display: DisplaySettings,
     },
+    /// `drives`.
+    Drives(DrivesJob),
     /// `man`.
     Man,
     /// `completions`.
@@ -169,6 +172,12 @@ pub fn resolve(
         Command::Resume(args) => resume(args, world),
         Command::Hash(args) => hash(args, matches, world),
         Command::Verify(args) => verify(args, world),
+        Command::Drives(args) => Ok(Task::Drives(DrivesJob {
+            paths: args.paths,
+            json: args.json,
+            verbose: args.verbose,
+            color: color(args.color),
+        })),
         Command::Man => Ok(Task::Man),
         Command::Completions { shell } => Ok(Task::Completions(shell)),
     }
@@ -359,11 +368,15 @@ fn display(args: &DisplayArgs, world: &Surroundings<'_>) -> DisplaySettings {
         verbosity,
         progress,
         json: args.json,
-        color: match args.color {
-            ColorArg::Auto => anstream::ColorChoice::Auto,
-            ColorArg::Always => anstream::ColorChoice::Always,
-            ColorArg::Never => anstream::ColorChoice::Never,
-        },
+        color: color(args.color),
+    }
+}
+
+fn color(arg: ColorArg) -> anstream::ColorChoice {
+    match arg {
+        ColorArg::Auto => anstream::ColorChoice::Auto,
+        ColorArg::Always => anstream::ColorChoice::Always,
+        ColorArg::Never => anstream::ColorChoice::Never,
     }
 }
 

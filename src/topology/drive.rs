@@ -95,7 +95,7 @@ impl Transport {
 }
 
 /// Whether `text` is `prefix` followed by a digit: `usb1`, not `usbhid`.
-fn is_numbered(text: &str, prefix: &str) -> bool {
+pub(super) fn is_numbered(text: &str, prefix: &str) -> bool {
     text.strip_prefix(prefix)
         .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
 }

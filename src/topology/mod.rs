@@ -8,20 +8,29 @@
 //! File systems without a block device of their own are resolved by type (`resolve`). What has
 //! no drive at all (NFS, tmpfs, FUSE) gets a unit key instead, so that it still has one lane.
 //!
+//! The other way round, [`Topology::shelf`] lists every drive, with what is mounted from it and what
+//! it shares with others (`shelf`, `links`, `health`).
+//!
 //! What outlives device names and mount points (`uuid`) is asked of an open directory.
 //!
 //! **Boundary.** Reads `/proc`, `/sys` and `/run/udev` only, never a drive. A wrong drive costs
 //! speed, not bytes: drives are told apart for scheduling, copies are not made on its word.
 
+mod attached;
 mod drive;
 mod groups;
+mod health;
+mod links;
 pub mod mountinfo;
 mod resolve;
+mod shelf;
 mod sysfs;
 mod uuid;
 
 #[cfg(test)]
 mod recorded;
+#[cfg(test)]
+mod recorded_shelf;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -29,8 +38,11 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags};
 use rustix::io::Errno;
 
+pub use self::attached::{Attached, Controller, MountUse, Part, Queue, Shelf, Unit, Usage};
 pub use self::drive::{Drive, Transport};
 pub use self::groups::spindle_groups;
+pub use self::health::Health;
+pub use self::links::{Link, LinkKind};
 pub use self::mountinfo::Mount;
 use self::sysfs::Sysfs;
 pub use self::uuid::{fs_uuid, subvolume};

@@ -13,13 +13,13 @@ pub(super) const ATA_B: &str =
     "devices/pci0000:00/0000:00:17.0/ata2/host1/target1:0:0/1:0:0:0/block/sdb";
 pub(super) const ATA_C: &str =
     "devices/pci0000:00/0000:00:17.0/ata3/host2/target2:0:0/2:0:0:0/block/sdc";
-const VIRTUAL: &str = "devices/virtual/block";
+pub(super) const VIRTUAL: &str = "devices/virtual/block";
 
 /// A tree like `/sys`, with links as the kernel makes them: relative.
 pub(super) struct Machine(TempDir);
 
 impl Machine {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self(tempfile::tempdir().unwrap())
     }
 
@@ -30,7 +30,7 @@ impl Machine {
         self
     }
 
-    fn link(&self, at: &str, to: &str) -> &Self {
+    pub(super) fn link(&self, at: &str, to: &str) -> &Self {
         let path = self.0.path().join(at);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         symlink("../".repeat(at.matches('/').count()) + to, path).unwrap();
@@ -38,7 +38,7 @@ impl Machine {
     }
 
     /// A block device: its directory, number, and the links to it.
-    fn block(&self, place: &str, number: &str) -> &Self {
+    pub(super) fn block(&self, place: &str, number: &str) -> &Self {
         let name = base(place);
         self.attr(place, "dev", format!("{number}\n"))
             .link(&format!("dev/block/{number}"), place)
@@ -46,7 +46,7 @@ impl Machine {
     }
 
     /// A partition, and its place.
-    fn partition(&self, disk: &str, name: &str, number: &str) -> String {
+    pub(super) fn partition(&self, disk: &str, name: &str, number: &str) -> String {
         let place = format!("{disk}/{name}");
         self.block(&place, number).attr(&place, "partition", "1\n");
         place
@@ -70,6 +70,10 @@ impl Machine {
             self.link(&format!("fs/btrfs/{uuid}/devices/{}", base(device)), device);
         }
         self.attr("fs/btrfs/features", "acl", "0\n")
+    }
+
+    pub(super) fn topology(&self, table: &str) -> Topology {
+        Topology::with_roots(self.0.path(), table.as_bytes())
     }
 
     pub(super) fn locate(&self, table: &str) -> Vec<Location> {

@@ -142,7 +142,7 @@ impl Topology {
     /// By prefix, because the path is all there is: it was resolved when the overlay was mounted,
     /// perhaps in another namespace or beneath a later mount, and must not be walked now. A wrong
     /// guess here costs speed only.
-    fn mount_by_prefix(&self, path: &Path) -> Option<&Mount> {
+    pub(super) fn mount_by_prefix(&self, path: &Path) -> Option<&Mount> {
         self.mounts
             .iter()
             .filter(|mount| path.is_absolute() && path.starts_with(&mount.point))

@@ -60,6 +60,22 @@ impl Sysfs {
         std::fs::canonicalize(link).ok()
     }
 
+    /// Returns the canonical directories of all block devices that are whole, sorted by name.
+    /// Paths that native multipath hides behind their namespace are left out.
+    pub(super) fn disks(&self) -> Vec<PathBuf> {
+        linked(&self.root.join("class/block"))
+            .into_iter()
+            .map(|(_, node)| node)
+            .filter(|node| !node.join("partition").exists())
+            .filter(|node| attribute(node, "hidden").as_deref() != Some("1"))
+            .collect()
+    }
+
+    /// Returns a directory of the tree by its path from the root.
+    pub(super) fn dir(&self, path: &str) -> PathBuf {
+        self.root.join(path)
+    }
+
     /// Returns the canonical directory of a block device by its path in `/dev`, without looking
     /// in `/dev`: kernel names and device mapper names only.
     pub(super) fn block_by_path(&self, path: &[u8]) -> Option<PathBuf> {
@@ -133,7 +149,7 @@ fn descend(node: &Path, seen: &mut BTreeSet<PathBuf>, disks: &mut BTreeSet<PathB
 }
 
 /// Returns the disk of a partition (its parent directory), or the device itself.
-fn whole_disk(node: &Path) -> &Path {
+pub(super) fn whole_disk(node: &Path) -> &Path {
     match node.parent() {
         Some(parent) if node.join("partition").exists() => parent,
         _ => node,
@@ -141,7 +157,7 @@ fn whole_disk(node: &Path) -> &Path {
 }
 
 /// Whether a device mapper device joins several paths to one drive.
-fn is_multipath(disk: &Path) -> bool {
+pub(super) fn is_multipath(disk: &Path) -> bool {
     attribute(disk, "dm/uuid").is_some_and(|uuid| uuid.starts_with("mpath-"))
 }
 
@@ -188,7 +204,7 @@ pub(super) fn names(dir: &Path) -> Vec<OsString> {
 }
 
 /// Returns the links in a directory, sorted by name, with the directory each leads to.
-fn linked(dir: &Path) -> Vec<(OsString, PathBuf)> {
+pub(super) fn linked(dir: &Path) -> Vec<(OsString, PathBuf)> {
     names(dir)
         .into_iter()
         .filter_map(|name| {

@@ -1,0 +1,442 @@
+//! Whole shelves, rebuilt as small trees in the shape sysfs has them: what hangs on what, and how
+//! much each link carries.
+
+use super::recorded::{ATA, ATA_B, ATA_C, Machine, VIRTUAL, with_sata_disks};
+use super::{Attached, Link, LinkKind, Shelf, Transport};
+
+fn shelf(machine: &Machine, table: &str) -> Shelf {
+    machine.topology(table).shelf()
+}
+
+fn names(shelf: &Shelf) -> Vec<&str> {
+    shelf.drives.iter().map(|a| a.drive.name.as_str()).collect()
+}
+
+fn drive<'s>(shelf: &'s Shelf, name: &str) -> &'s Attached {
+    let found = shelf.drives.iter().find(|a| a.drive.name == name);
+    found.unwrap_or_else(|| panic!("no {name} in {:?}", names(shelf)))
+}
+
+/// Kind, name, ceiling and drives of each link.
+fn links(shelf: &Shelf) -> Vec<(LinkKind, &str, Option<u64>, String)> {
+    let short = |link: &Link| link.drives.join(" ");
+    shelf
+        .links
+        .iter()
+        .map(|link| (link.kind, link.name.as_str(), link.ceiling, short(link)))
+        .collect()
+}
+
+fn points(attached: &Attached) -> Vec<(&str, usize)> {
+    attached
+        .mounts
+        .iter()
+        .map(|used| (used.mount.point.to_str().unwrap(), used.spread))
+        .collect()
+}
+
+fn pci(machine: &Machine, place: &str, speed: &str, width: &str) {
+    machine
+        .attr(place, "current_link_speed", format!("{speed} GT/s PCIe\n"))
+        .attr(place, "current_link_width", format!("{width}\n"));
+}
+
+/// An HBA on 8 lanes of PCIe 3, one wide port of four wires at 12 Gbit/s to an expander, and four
+/// SATA drives behind that, each on a wire of 6 Gbit/s.
+fn with_expander() -> Machine {
+    let machine = Machine::new();
+    let root = "devices/pci0000:00/0000:00:01.0";
+    let hba = format!("{root}/0000:01:00.0");
+    pci(&machine, root, "8.0", "8");
+    pci(&machine, &hba, "8.0", "8");
+    machine
+        .attr(&hba, "numa_node", "1\n")
+        .link(&format!("{hba}/driver"), "bus/pci/drivers/mpt3sas")
+        .attr("bus/pci/drivers/mpt3sas", "bind", "");
+    let host = format!("{hba}/host0");
+    let phy = |owner: &str, name: &str, rate: &str| {
+        machine.attr(
+            &format!("{owner}/{name}/sas_phy/{name}"),
+            "negotiated_linkrate",
+            format!("{rate}\n"),
+        );
+        format!("{owner}/{name}")
+    };
+    let wide = format!("{host}/port-0:0");
+    for number in 0..4 {
+        let name = format!("phy-0:{number}");
+        let wire = phy(&host, &name, "12.0 Gbit");
+        machine.link(&format!("{wide}/{name}"), &wire);
+    }
+    let expander = format!("{wide}/expander-0:0");
+    for number in 0..4_u32 {
+        let port = format!("{expander}/port-0:0:{number}");
+        let name = format!("phy-0:0:{number}");
+        let wire = phy(&expander, &name, "6.0 Gbit");
+        machine.link(&format!("{port}/{name}"), &wire);
+        let letter = char::from(b'a' + u8::try_from(number).unwrap());
+        let disk = format!(
+            "{port}/end_device-0:0:{number}/target0:0:{number}/0:0:{number}:0/block/sd{letter}"
+        );
+        let device = format!("{port}/end_device-0:0:{number}/target0:0:{number}/0:0:{number}:0");
+        machine
+            .block(&disk, &format!("8:{}", number * 16))
+            .link(&format!("{disk}/device"), &device)
+            .attr(&device, "queue_depth", "32\n")
+            .attr(&device, "state", "running\n")
+            .attr(&device, "ioerr_cnt", "0x3\n")
+            .attr(&disk, "queue/nr_requests", "256\n")
+            .attr(&disk, "queue/max_sectors_kb", "1280\n")
+            .attr(&disk, "queue/scheduler", "[mq-deadline] none\n")
+            .attr(&disk, "size", "35156656128\n");
+    }
+    machine
+}
+
+#[test]
+fn drives_behind_an_expander_share_its_wide_port() {
+    let machine = with_expander();
+    let shelf = shelf(&machine, "");
+    assert_eq!(names(&shelf), ["sda", "sdb", "sdc", "sdd"]);
+    assert_eq!(
+        links(&shelf),
+        [(
+            LinkKind::Sas,
+            "port-0:0",
+            Some(4_800_000_000),
+            "sda sdb sdc sdd".to_owned()
+        )]
+    );
+    let also = &shelf.links[0].also;
+    for place in ["0000:00:01.0", "0000:01:00.0", "expander-0:0"] {
+        assert!(also.iter().any(|name| name == place), "{place} in {also:?}");
+    }
+    let sdb = drive(&shelf, "sdb");
+    assert_eq!(sdb.drive.transport, Transport::Sas);
+    assert_eq!(sdb.narrowest, Some(("port-0:0:1".to_owned(), 600_000_000)));
+    let controller = sdb.controller.as_ref().unwrap();
+    assert_eq!(controller.place, "0000:01:00.0");
+    assert_eq!(controller.driver.as_deref(), Some("mpt3sas"));
+    assert_eq!(controller.numa_node, Some(1));
+    assert_eq!(sdb.queue.depth, Some(32));
+    assert_eq!(sdb.queue.requests, Some(256));
+    assert_eq!(sdb.queue.max_bytes, Some(1_310_720));
+    assert_eq!(sdb.queue.scheduler.as_deref(), Some("mq-deadline"));
+    assert_eq!(sdb.health.state.as_deref(), Some("running"));
+    assert_eq!(
+        sdb.health.io_errors,
+        Some(3),
+        "told, and no concern by itself"
+    );
+    assert!(sdb.health.concerns.is_empty());
+}
+
+#[test]
+fn drives_behind_a_port_multiplier_share_a_sata_wire() {
+    let machine = Machine::new();
+    let port = "devices/pci0000:00/0000:00:17.0/ata5";
+    machine.attr(
+        &format!("{port}/link5/ata_link/link5"),
+        "sata_spd",
+        "3.0 Gbps\n",
+    );
+    for (number, letter) in [(0, 'a'), (1, 'b')] {
+        let disk = format!("{port}/host4/target4:{number}:0/4:{number}:0:0/block/sd{letter}");
+        machine.block(&disk, &format!("8:{}", number * 16));
+    }
+    let found = shelf(&machine, "");
+    assert_eq!(
+        links(&found),
+        [(
+            LinkKind::Sata,
+            "ata5",
+            Some(300_000_000),
+            "sda sdb".to_owned()
+        )]
+    );
+}
+
+#[test]
+fn drives_on_a_hub_share_the_wire_to_it() {
+    let machine = Machine::new();
+    let controller = "devices/pci0000:00/0000:00:14.0";
+    let root = format!("{controller}/usb2");
+    let hub = format!("{root}/2-1");
+    machine
+        .attr(&root, "speed", "10000\n")
+        .attr(&hub, "speed", "5000\n");
+    let mut places = Vec::new();
+    for (number, letter, at) in [(1, 'a', &hub), (2, 'b', &hub), (3, 'c', &root)] {
+        let device = if number == 3 {
+            format!("{at}/2-3")
+        } else {
+            format!("{at}/2-1.{number}")
+        };
+        machine.attr(&device, "speed", "5000\n");
+        let name = device.rsplit('/').next().unwrap().to_owned();
+        let disk = format!(
+            "{device}/{name}:1.0/host{number}/target{number}:0:0/{number}:0:0:0/block/sd{letter}"
+        );
+        machine.block(&disk, &format!("8:{}", (number - 1) * 16));
+        places.push(disk);
+    }
+    let found = shelf(&machine, "");
+    assert_eq!(
+        links(&found),
+        [
+            // The ports of the root hub share a controller, and no wire whose rate is known.
+            (LinkKind::UsbRoot, "usb2", None, "sda sdb sdc".to_owned()),
+            (
+                LinkKind::Usb,
+                "2-1",
+                Some(500_000_000),
+                "sda sdb".to_owned()
+            ),
+        ]
+    );
+    assert_eq!(drive(&found, "sda").drive.transport, Transport::Usb);
+    assert_eq!(
+        drive(&found, "sdc").narrowest,
+        Some(("2-3".to_owned(), 500_000_000))
+    );
+}
+
+#[test]
+fn an_nvme_drive_has_its_own_lanes_and_a_state() {
+    let machine = Machine::new();
+    let port = "devices/pci0000:00/0000:00:06.0/0000:02:00.0";
+    let controller = format!("{port}/nvme/nvme0");
+    let disk = format!("{controller}/nvme0n1");
+    pci(&machine, port, "16.0", "4");
+    machine
+        .attr(port, "numa_node", "-1\n")
+        .attr(&controller, "state", "live\n")
+        .attr(&controller, "transport", "pcie\n")
+        .attr(&controller, "hwmon/hwmon3/temp1_input", "41850\n")
+        .block(&disk, "259:0")
+        .attr(&disk, "size", "1000215216\n")
+        .link(&format!("{disk}/device"), &controller);
+    // A second path that native multipath keeps to itself.
+    let hidden = format!("{controller}/nvme0c0n1");
+    machine
+        .attr(&hidden, "hidden", "1\n")
+        .link("class/block/nvme0c0n1", &hidden);
+    let found = shelf(&machine, "");
+    assert_eq!(names(&found), ["nvme0n1"]);
+    assert!(found.links.is_empty());
+    let nvme = drive(&found, "nvme0n1");
+    assert_eq!(
+        nvme.narrowest,
+        Some(("0000:02:00.0".to_owned(), 7_876_923_076))
+    );
+    assert_eq!(nvme.health.state.as_deref(), Some("live"));
+    assert_eq!(nvme.health.millidegrees, Some(41_850));
+    assert_eq!(
+        nvme.controller.as_ref().unwrap().numa_node,
+        None,
+        "-1: there is but one"
+    );
+}
+
+#[test]
+fn an_nvme_subsystem_goes_by_its_controllers() {
+    let machine = Machine::new();
+    let subsystem = "devices/virtual/nvme-subsystem/nvme-subsys0";
+    let disk = format!("{subsystem}/nvme0n1");
+    machine
+        .block(&disk, "259:0")
+        .attr(&disk, "size", "8\n")
+        .link(&format!("{disk}/device"), subsystem);
+    for (number, slot) in [(0, "02"), (1, "03")] {
+        let port = format!("devices/pci0000:00/0000:{slot}:00.0");
+        let controller = format!("{port}/nvme/nvme{number}");
+        pci(&machine, &port, "8.0", if number == 0 { "4" } else { "2" });
+        machine
+            .attr(&controller, "transport", "pcie\n")
+            .link(&format!("{subsystem}/nvme{number}"), &controller);
+    }
+    let found = shelf(&machine, "");
+    let nvme = drive(&found, "nvme0n1");
+    assert_eq!(nvme.drive.transport, Transport::Nvme);
+    assert_eq!(nvme.controller.as_ref().unwrap().place, "0000:02:00.0");
+    assert_eq!(
+        nvme.narrowest,
+        Some(("0000:03:00.0".to_owned(), 1_969_230_768))
+    );
+}
+
+#[test]
+fn drives_below_a_pcie_switch_share_its_upstream_link() {
+    let machine = Machine::new();
+    let upstream = "devices/pci0000:00/0000:00:01.0/0000:01:00.0";
+    pci(&machine, "devices/pci0000:00/0000:00:01.0", "8.0", "4");
+    pci(&machine, upstream, "8.0", "4");
+    for number in 0..2 {
+        let down = format!("{upstream}/0000:02:0{number}.0");
+        let end = format!("{down}/0000:0{}:00.0", number + 3);
+        let disk = format!("{end}/nvme/nvme{number}/nvme{number}n1");
+        pci(&machine, &down, "8.0", "4");
+        pci(&machine, &end, "8.0", "4");
+        machine.block(&disk, &format!("259:{number}"));
+    }
+    let found = shelf(&machine, "");
+    assert_eq!(found.links.len(), 1);
+    assert_eq!(found.links[0].ceiling, Some(3_938_461_536));
+    assert_eq!(found.links[0].drives, ["nvme0n1", "nvme1n1"]);
+}
+
+#[test]
+fn an_array_over_partitions_is_named_at_each_of_its_drives() {
+    let machine = with_sata_disks();
+    let members = [&format!("{ATA}/sda1")[..], &format!("{ATA_B}/sdb1")];
+    let md = machine.stacked("md0", "9:0", "", &members);
+    machine
+        .link(&format!("{ATA}/sda1/holders/md0"), &md)
+        .link(&format!("{ATA_B}/sdb1/holders/md0"), &md)
+        .attr(&md, "md/degraded", "1\n")
+        .attr(&md, "md/dev-sda1/state", "in_sync\n")
+        .attr(&md, "md/dev-sdc1/state", "faulty,blocked\n")
+        .attr("fs/ext4/md0", "errors_count", "2\n");
+    let table = "30 1 9:0 / /srv rw - ext4 /dev/md0 rw\n31 1 8:34 / /c ro - ext4 /dev/sdc2 ro\n";
+    let found = shelf(&machine, table);
+    assert_eq!(
+        names(&found),
+        ["sda", "sdb", "sdc"],
+        "the array is no drive"
+    );
+    for name in ["sda", "sdb"] {
+        let member = drive(&found, name);
+        assert_eq!(points(member), [("/srv", 2)]);
+        assert_eq!(member.holders, ["md0"]);
+        assert_eq!(
+            member.health.concerns,
+            [
+                "the file system on md0 has recorded 2 errors",
+                "array md0 lacks 1 drive",
+            ]
+        );
+    }
+    let thrown = drive(&found, "sdc");
+    assert_eq!(points(thrown), [("/c", 1)]);
+    assert!(thrown.mounts[0].mount.read_only);
+    assert_eq!(thrown.health.concerns, ["array md0 has thrown it out"]);
+    let parts: Vec<&str> = thrown.parts.iter().map(|part| part.name.as_str()).collect();
+    assert_eq!(parts, ["sdc1", "sdc2"]);
+}
+
+#[test]
+fn encryption_on_a_volume_is_named_at_its_drive() {
+    let machine = with_sata_disks();
+    let volume = machine.stacked("dm-0", "253:0", "LVM-abc", &[&format!("{ATA_C}/sdc2")]);
+    machine.stacked("dm-1", "253:1", "CRYPT-LUKS2-def", &[&volume]);
+    machine.link(&format!("{ATA_C}/sdc2/holders/dm-0"), &volume);
+    let found = shelf(
+        &machine,
+        "30 1 253:1 / /safe rw - xfs /dev/mapper/safe rw\n",
+    );
+    assert_eq!(names(&found), ["sda", "sdb", "sdc"]);
+    let holding = drive(&found, "sdc");
+    assert_eq!(points(holding), [("/safe", 1)]);
+    assert_eq!(holding.holders, ["dm-0"]);
+}
+
+#[test]
+fn btrfs_over_several_drives_is_mounted_from_each() {
+    let machine = with_sata_disks();
+    let devices = [&format!("{ATA_B}/sdb1")[..], &format!("{ATA_C}/sdc1")];
+    machine.btrfs("1111-aaaa", &devices);
+    let found = shelf(
+        &machine,
+        "40 1 0:40 /@ /pool rw - btrfs /dev/sdb1 rw,subvol=/@\n",
+    );
+    assert_eq!(points(drive(&found, "sdb")), [("/pool", 2)]);
+    assert_eq!(points(drive(&found, "sdc")), [("/pool", 2)]);
+    assert_eq!(points(drive(&found, "sda")), []);
+    assert!(found.units.is_empty());
+}
+
+#[test]
+fn the_paths_of_multipath_are_one_drive() {
+    let machine = with_sata_disks();
+    machine.stacked("dm-2", "253:2", "mpath-3600a", &[ATA_C, ATA_B]);
+    let found = shelf(&machine, "31 1 253:2 / /b rw - xfs /dev/mapper/mpatha rw\n");
+    assert_eq!(names(&found), ["sda", "sdb"]);
+    let joined = drive(&found, "sdb");
+    assert_eq!(joined.paths, ["sdb", "sdc"]);
+    assert_eq!(points(joined), [("/b", 1)]);
+}
+
+#[test]
+fn loop_devices_share_the_drive_their_images_are_on() {
+    let machine = with_sata_disks();
+    for (number, image) in [(1, "/srv/a.img"), (2, "/srv/b.img"), (3, "")] {
+        let place = format!("{VIRTUAL}/loop{number}");
+        machine.block(&place, &format!("7:{number}"));
+        if image.is_empty() {
+            machine.attr(&place, "size", "0\n");
+        } else {
+            machine.attr(&place, "size", "2048\n").attr(
+                &place,
+                "loop/backing_file",
+                format!("{image}\n"),
+            );
+        }
+    }
+    machine.block(&format!("{VIRTUAL}/zram0"), "252:0").attr(
+        &format!("{VIRTUAL}/zram0"),
+        "size",
+        "2048\n",
+    );
+    let table = "1 0 8:1 / / rw - ext4 /dev/sda1 rw\n2 1 8:17 / /srv rw - ext4 /dev/sdb1 rw\n";
+    let found = shelf(&machine, table);
+    assert_eq!(
+        names(&found),
+        ["loop1", "loop2", "sda", "sdb", "sdc"],
+        "nothing is attached to loop3, and zram is memory"
+    );
+    assert_eq!(
+        links(&found).last(),
+        Some(&(LinkKind::Backing, "sdb", None, "loop1 loop2 sdb".to_owned()))
+    );
+}
+
+#[test]
+fn virtio_drives_stand_alone_and_a_dead_one_says_so() {
+    let machine = Machine::new();
+    for (number, state) in [(1, "running"), (2, "offline")] {
+        let disk = format!(
+            "devices/pci0000:00/0000:00:0{number}.0/virtio{number}/host{number}/\
+             target{number}:0:0/{number}:0:0:0/block/sd{}",
+            if number == 1 { 'a' } else { 'b' }
+        );
+        machine
+            .block(&disk, &format!("8:{}", (number - 1) * 16))
+            .attr(&disk, "device/state", format!("{state}\n"))
+            .attr(&disk, "device/iotmo_cnt", format!("{:#x}\n", number - 1));
+    }
+    let found = shelf(&machine, "");
+    assert!(found.links.is_empty());
+    assert_eq!(drive(&found, "sda").drive.transport, Transport::Virtio);
+    assert!(drive(&found, "sda").health.concerns.is_empty());
+    assert_eq!(
+        drive(&found, "sdb").health.concerns,
+        ["its state is 'offline'", "it did not answer in time 1 time"]
+    );
+}
+
+#[test]
+fn storage_without_a_drive_here_is_a_unit() {
+    let machine = with_sata_disks();
+    let table = "30 1 0:50 / /n1 rw - nfs4 server:/export rw\n\
+        31 1 0:50 /d /n2 rw - nfs4 server:/export rw\n\
+        32 1 0:51 / /tmp rw - tmpfs tmpfs rw\n\
+        33 1 0:52 / /proc rw - proc proc rw\n\
+        34 1 0:53 / /z rw - zfs tank/photos rw\n";
+    let found = shelf(&machine, table);
+    let units: Vec<(&str, usize)> = found
+        .units
+        .iter()
+        .map(|unit| (unit.name.as_str(), unit.mounts.len()))
+        .collect();
+    assert_eq!(units, [("nfs:server:/export", 2), ("zfs:tank", 1)]);
+}
