@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use rustix::io::Errno;
+
 /// Which end of the copy a failure happened at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Side {
@@ -140,6 +142,24 @@ impl ErrorKind {
     }
 }
 
+/// Returns whether an answer is about what is stored: other parts of the drive may well be readable.
+///
+/// Source: `blk_errors` of linux/block/blk-core.c (a medium error is `ENODATA`, a time-out
+/// `ETIMEDOUT`, a protection error `EILSEQ`, a target error `EREMOTEIO`); `EUCLEAN` and `EBADMSG` are
+/// what file systems say of a block whose checksum is wrong.
+pub fn is_bad_medium(errno: Errno) -> bool {
+    matches!(
+        errno,
+        Errno::IO
+            | Errno::NODATA
+            | Errno::TIMEDOUT
+            | Errno::ILSEQ
+            | Errno::REMOTEIO
+            | Errno::UCLEAN
+            | Errno::BADMSG
+    )
+}
+
 /// A failure, with the place it happened. One pointer wide, so `Result` stays small.
 #[derive(Debug)]
 pub struct Error(Box<Inner>);
@@ -173,21 +193,19 @@ impl Error {
     }
 
     /// Returns a failure of a system call on a source, classed by its errno.
-    pub fn source(path: impl AsRef<Path>, what: &str, errno: rustix::io::Errno) -> Self {
-        use rustix::io::Errno;
+    pub fn source(path: impl AsRef<Path>, what: &str, errno: Errno) -> Self {
         let kind = match errno {
             Errno::NOENT | Errno::STALE => ErrorKind::SourceVanished,
             Errno::ACCESS | Errno::PERM => ErrorKind::SourceDenied,
             Errno::LOOP | Errno::XDEV => ErrorKind::Escape,
-            Errno::NODEV | Errno::NXIO => ErrorKind::SourceLost,
+            Errno::NODEV | Errno::NXIO | Errno::SHUTDOWN => ErrorKind::SourceLost,
             _ => ErrorKind::SourceRead,
         };
         Self::new(kind, Side::Source, path, what).because(errno)
     }
 
     /// Returns a failure of a system call on the target, classed by its errno.
-    pub fn target(path: impl AsRef<Path>, what: &str, errno: rustix::io::Errno) -> Self {
-        use rustix::io::Errno;
+    pub fn target(path: impl AsRef<Path>, what: &str, errno: Errno) -> Self {
         let kind = match errno {
             Errno::NOSPC | Errno::DQUOT => ErrorKind::TargetFull,
             Errno::EXIST | Errno::NOTDIR | Errno::ISDIR => ErrorKind::TargetExists,
@@ -200,7 +218,7 @@ impl Error {
     }
 
     /// Returns a failed sync of the target: whatever it covered is unknown.
-    pub fn target_sync(path: impl AsRef<Path>, what: &str, errno: rustix::io::Errno) -> Self {
+    pub fn target_sync(path: impl AsRef<Path>, what: &str, errno: Errno) -> Self {
         Self::new(ErrorKind::TargetSync, Side::Target, path, what).because(errno)
     }
 
@@ -217,6 +235,11 @@ impl Error {
     /// Returns the path, exactly as the kernel named it.
     pub fn path(&self) -> &Path {
         &self.0.path
+    }
+
+    /// Returns the kernel's answer, if there was one.
+    pub fn errno(&self) -> Option<Errno> {
+        self.0.source.as_ref().and_then(Errno::from_io_error)
     }
 
     /// Returns what was being done and, if a system call failed, the kernel's reason.

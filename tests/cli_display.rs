@@ -71,6 +71,7 @@ fn problem() -> Problem {
         path_hex: None,
         kind: "source-read".to_owned(),
         reason: "read: EIO".to_owned(),
+        unreadable: None,
     }
 }
 

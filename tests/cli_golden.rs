@@ -110,6 +110,7 @@ fn problem(path: &str, kind: &str, reason: &str) -> Problem {
         path_hex: None,
         kind: kind.to_owned(),
         reason: reason.to_owned(),
+        unreadable: None,
     }
 }
 

@@ -220,6 +220,7 @@ fn resume_changes_nothing_unasked() {
                 io: Some(IoChoice::Blocking),
                 memory: Some(67_108_864),
                 bwlimit: Some(None),
+                ..Changes::default()
             };
             assert_eq!(changes, expected);
             assert_eq!(display.verbosity, 1);

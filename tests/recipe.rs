@@ -26,6 +26,7 @@ fn plain() -> CopyJob {
         files_from: None,
         existing: Existing::Refuse,
         preserve: Preserve::default(),
+        salvage: false,
         verify: Verify::None,
         resume: None,
         engine: EngineSettings::default(),
@@ -52,6 +53,7 @@ fn full() -> CopyJob {
             caps: false,
             special: true,
         },
+        salvage: true,
         verify: Verify::Both,
         resume: None,
         engine: EngineSettings {
@@ -158,6 +160,7 @@ fn the_file_can_be_read_by_people() {
     "special": true
   }},
   "verify": "both",
+  "salvage": true,
   "io": "blocking",
   "memory": 67108864,
   "bwlimit": 200000000
@@ -349,7 +352,7 @@ fn any_job() -> impl Strategy<Value = CopyJob> {
         (prop::collection::vec(any_path(), 0..4), any_path()),
         prop::collection::vec(any_rule(), 0..4),
         prop::option::of(prop::collection::vec(name(), 0..5)),
-        any::<[bool; 3]>(),
+        any::<[bool; 4]>(),
         (
             prop::sample::select(existing.to_vec()),
             prop::sample::select(verify.to_vec()),
@@ -371,6 +374,7 @@ fn any_job() -> impl Strategy<Value = CopyJob> {
                     caps: preserve[1],
                     special: preserve[2],
                 },
+                salvage: preserve[3],
                 verify: chosen.1,
                 resume: None,
                 engine: EngineSettings {

@@ -15,5 +15,5 @@ mod walk;
 
 pub use cache::DirCache;
 pub use open::{check_name, check_path, open, open_dir, open_root, read_dir_fd};
-pub use source::{OpenedSource, open_source, stamp, stamp_of};
+pub use source::{OpenedSource, exists, open_source, stamp, stamp_of};
 pub use walk::open_by_walking;

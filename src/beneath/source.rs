@@ -93,6 +93,14 @@ pub fn stamp_of(stat: &Statx) -> FileStamp {
     }
 }
 
+/// Returns whether anything has this name in a directory; where that cannot be told, it has.
+pub fn exists(dir: BorrowedFd<'_>, name: &[u8]) -> bool {
+    !matches!(
+        statat(dir, name, AtFlags::SYMLINK_NOFOLLOW),
+        Err(Errno::NOENT)
+    )
+}
+
 fn is_regular(dir: BorrowedFd<'_>, name: &[u8]) -> bool {
     statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)
         .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile)

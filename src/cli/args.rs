@@ -123,6 +123,13 @@ pub struct CopyArgs {
     #[arg(long, value_name = "WHAT", value_enum, default_value_t = ReadAgainArg::None)]
     pub verify: ReadAgainArg,
 
+    /// Keep what can be read of a file with unreadable spots, as NAME.partial
+    ///
+    /// Zeros stand where it cannot be read; the report lists the ranges. Such a file never counts as
+    /// copied: the exit code is 3, its drive is not safe to release, and the next run tries again.
+    #[arg(long)]
+    pub salvage: bool,
+
     /// Accepted for habit; does nothing
     ///
     /// Directories are always entered, and mode, owner, times, links, extended attributes and ACLs
@@ -178,6 +185,11 @@ pub struct ResumeArgs {
     /// What to read again once it is copied [default: as it was begun]
     #[arg(long, value_name = "WHAT", value_enum)]
     pub verify: Option<ReadAgainArg>,
+
+    /// Keep what can be read of a file with unreadable spots, as NAME.partial [default: as it was
+    /// begun]
+    #[arg(long)]
+    pub salvage: bool,
 
     /// How to read and write [default: as it was begun]
     #[arg(

@@ -59,6 +59,7 @@ pub fn run_resume(meant: Option<&Path>, changes: &Changes, display: &Display) ->
             path_hex,
             kind: ErrorKind::SourceVanished.word().to_owned(),
             reason: "this source of the job is not here; the others are gone on with".to_owned(),
+            unreadable: None,
         });
     }
     let exit = copy(&job, "resume", display);

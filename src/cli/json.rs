@@ -251,6 +251,7 @@ mod tests {
             path_hex: Some("61ff0a".to_owned()),
             kind: "source-read".to_owned(),
             reason: "read: Input/output error".to_owned(),
+            unreadable: None,
         };
         assert_eq!(
             text(&Event::Problem(&problem)),
@@ -307,7 +308,7 @@ mod tests {
              \"serial\":\"VG0X\",\"rotational\":null,\"sources\":[\"/mnt/d1\"],\
              \"state\":\"done\",\"totals\":{\"files\":0,\"bytes\":0,\"others\":0,\"dirs\":0,\
              \"existing\":0,\"existing_bytes\":0,\"kept\":0,\"kept_bytes\":0,\"changed\":0,\
-             \"problems\":0,\"bytes_per_second\":0.0},\"seconds\":1.5,\"limited_by\":\"source\",\
+             \"salvaged\":0,\"problems\":0,\"bytes_per_second\":0.0},\"seconds\":1.5,\"limited_by\":\"source\",\
              \"waited_seconds\":[0.5,0.0,0.0,0.0],\"evidence\":{\"hashed\":0,\"read_back\":7,\
              \"read_back_near\":0,\"cached\":0,\"source_read_twice\":0},\
              \"safe_to_release\":true,\"verdict\":\"read back\",\"io\":\"blocking\",\

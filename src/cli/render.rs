@@ -313,12 +313,26 @@ pub(super) fn list(
 /// Returns `source-read  DCIM/0042.mov: read: Input/output error`, safe to print.
 pub fn problem_line(problem: &Problem) -> String {
     let path = exact(&problem.path, problem.path_hex.as_deref());
-    format!(
+    let mut line = format!(
         "{}  {}: {}",
         escape(problem.kind.as_bytes()),
         escape(&path),
         escape(problem.reason.as_bytes())
-    )
+    );
+    if let Some(unreadable) = &problem.unreadable {
+        if let Some(kept) = &unreadable.kept_as {
+            let kept = exact(kept, unreadable.kept_as_hex.as_deref());
+            let kept = escape(&kept);
+            push(
+                &mut line,
+                format_args!("; the rest is kept as {kept}, with zeros there"),
+            );
+        }
+        if let Some(map) = &unreadable.map {
+            push(&mut line, format_args!(" ({map})"));
+        }
+    }
+    line
 }
 
 /// Says what an earlier run spared this one. The bytes are also those of files it had begun.

@@ -95,6 +95,8 @@ pub enum Task {
 pub struct Changes {
     /// What is read again.
     pub verify: Option<Verify>,
+    /// Whether what can be read of a file with bad spots is kept, if it was not to be so far.
+    pub salvage: bool,
     /// Which backend.
     pub io: Option<IoChoice>,
     /// Memory, in bytes.
@@ -107,6 +109,7 @@ impl Changes {
     /// Makes them to a job.
     pub fn apply(&self, job: &mut CopyJob) {
         job.verify = self.verify.unwrap_or(job.verify);
+        job.salvage |= self.salvage;
         let engine = &mut job.engine;
         engine.io = self.io.unwrap_or(engine.io);
         engine.memory = self.memory.unwrap_or(engine.memory);
@@ -232,6 +235,7 @@ fn copy(
             caps: args.preserve.contains(&PreserveArg::Caps),
             special: args.special,
         },
+        salvage: args.salvage,
         verify: read_again(args.verify),
         resume: None,
         engine: engine(&args.engine)?,
@@ -256,6 +260,7 @@ fn resume(args: ResumeArgs, world: &Surroundings<'_>) -> Result<Task, Misuse> {
         job: args.job,
         changes: Changes {
             verify: args.verify.map(read_again),
+            salvage: args.salvage,
             io: args.io.map(io),
             memory: args.memory.as_deref().map(memory).transpose()?,
             bwlimit: args.bwlimit.as_deref().map(bwlimit).transpose()?,

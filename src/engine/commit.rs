@@ -31,6 +31,8 @@ const BATCH_TIME: Duration = Duration::from_secs(1);
 pub(crate) enum What {
     /// A regular file that was copied, with its digest.
     File(Hash),
+    /// What could be read of a regular file under a name of its own, with its digest.
+    Partial(Hash),
     /// A further name for something published; a regular file has this digest.
     Link(Option<Hash>),
     /// A symlink or special file.
@@ -40,7 +42,7 @@ pub(crate) enum What {
 impl What {
     fn digest(&self) -> Option<&Hash> {
         match self {
-            Self::File(digest) => Some(digest),
+            Self::File(digest) | Self::Partial(digest) => Some(digest),
             Self::Link(digest) => digest.as_ref(),
             Self::Other => None,
         }
@@ -229,11 +231,13 @@ impl<'r> Committer<'r> {
         // A second read counts for nothing but what it finds wrong.
         let counts = self.context.expected.is_none();
         if let Some(counters) = self.context.outcomes.lane(item.lane).filter(|_| counts) {
-            if matches!(item.what, What::File(_)) {
-                counters.files_done.fetch_add(1, Relaxed);
-                counters.bytes_done.fetch_add(item.bytes, Relaxed);
-            } else {
-                counters.others_done.fetch_add(1, Relaxed);
+            match item.what {
+                What::File(_) => {
+                    counters.files_done.fetch_add(1, Relaxed);
+                    counters.bytes_done.fetch_add(item.bytes, Relaxed);
+                }
+                What::Partial(_) => drop(counters.files_salvaged.fetch_add(1, Relaxed)),
+                What::Link(_) | What::Other => drop(counters.others_done.fetch_add(1, Relaxed)),
             }
         }
         let entry = &item.entry;
@@ -243,7 +247,7 @@ impl<'r> Committer<'r> {
         let digest = match item.what {
             What::File(digest) => Some(digest),
             What::Other => None,
-            What::Link(_) => return,
+            What::Link(_) | What::Partial(_) => return,
         };
         for (waiting, replace) in table.settled(entry, digest, sealed.stamp) {
             seam::point("links-following");

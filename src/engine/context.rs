@@ -10,10 +10,12 @@ use super::links::LinkTable;
 use super::log::Log;
 use super::outcomes::Outcomes;
 use super::readback::Evidence;
+use super::report::Unreadable;
 use super::session::Session;
 use crate::digest::HashPool;
 use crate::error::{Error, ErrorKind};
 use crate::journal::Loaded;
+use crate::manifest::Maps;
 use crate::scan::Entry;
 use crate::target::{Policy, Target};
 
@@ -53,6 +55,10 @@ pub(crate) struct Context {
     /// Whether a failed sync is met with a second pass over everything not acknowledged, rather
     /// than reported.
     pub(crate) may_try_again: bool,
+    /// Whether what can be read of a file with bad spots is kept as NAME.partial.
+    pub(crate) salvage: bool,
+    /// Where it is written down what cannot be read; `None` when nothing is written.
+    pub(crate) maps: Option<Maps>,
 }
 
 impl Context {
@@ -83,6 +89,21 @@ impl Context {
     /// Reports that an entry was not copied. A failed sync, and a journal that cannot be written,
     /// end the run: nothing more could be acknowledged.
     pub(crate) fn entry_failed(&self, lane: usize, entry: &Entry, error: &Error) {
+        self.failed(lane, entry, error, None);
+    }
+
+    /// Reports a file that was not copied because not all of it can be read.
+    pub(crate) fn entry_unreadable(
+        &self,
+        lane: usize,
+        entry: &Entry,
+        error: &Error,
+        unreadable: Unreadable,
+    ) {
+        self.failed(lane, entry, error, Some(unreadable));
+    }
+
+    fn failed(&self, lane: usize, entry: &Entry, error: &Error, unreadable: Option<Unreadable>) {
         if let Some(evidence) = &self.evidence {
             evidence.add_wrong(entry.target_path());
         }
@@ -95,7 +116,7 @@ impl Context {
         {
             match examiner.examine(&entry.target_path(), error) {
                 Ok(()) => self.count_mended(lane, entry),
-                Err(error) => self.outcomes.entry_failed(lane, entry, &error),
+                Err(error) => self.outcomes.entry_failed(lane, entry, &error, None),
             }
             return;
         }
@@ -112,6 +133,6 @@ impl Context {
         if let Some(log) = self.log.as_ref().filter(|_| self.lost.get().is_none()) {
             log.failed(entry, error);
         }
-        self.outcomes.entry_failed(lane, entry, error);
+        self.outcomes.entry_failed(lane, entry, error, unreadable);
     }
 }

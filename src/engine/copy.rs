@@ -29,7 +29,7 @@ use super::summary::{Heading, LaneFacts, report};
 use super::telemetry::Telemetry;
 use crate::beneath;
 use crate::error::{Error, ErrorKind, Side};
-use crate::manifest::{PROBLEMS_FILE, Sorter, Spool};
+use crate::manifest::{Maps, PROBLEMS_FILE, Sorter, Spool};
 use crate::plan::{
     Budget, LanePlan, NamedLink, Source, TargetPlace, check_landings, lanes, look_at_target,
     open_sources,
@@ -177,6 +177,8 @@ fn pass(
         target_identity: Some(target.identity()),
         log: Some(Arc::clone(&log)),
         may_try_again: pass == Pass::First,
+        salvage: job.salvage,
+        maps: Some(Maps::new(home.job_dir()?)?),
         ..reading_context(session, &telemetry, &job.engine)?
     };
     let mut ledger = Listing {

@@ -53,6 +53,7 @@ pub fn dry_run(job: &CopyJob, session: &Session) -> Result<DryRun, Error> {
             path_hex,
             kind: error.kind().word().to_owned(),
             reason: error.reason(),
+            unreadable: None,
         }
     };
     Ok(DryRun {

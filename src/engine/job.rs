@@ -57,6 +57,9 @@ pub struct CopyJob {
     pub existing: Existing,
     /// Metadata kept beyond the default.
     pub preserve: Preserve,
+    /// Whether what can be read of a file with bad spots is kept as NAME.partial, with zeros in the
+    /// place of the rest. It never counts as copied.
+    pub salvage: bool,
     /// What is read again after it was copied, and compared.
     pub verify: Verify,
     /// Name of the job to go on with, a folder under `.inhaul`; `None` for the one that was begun

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::report::{PROBLEMS_MAX, Problem};
+use super::report::{PROBLEMS_MAX, Problem, Unreadable};
 use super::session::Session;
 use super::telemetry::{LaneCounters, LaneView, Telemetry};
 use crate::error::{Error, ErrorKind, Side};
@@ -73,6 +73,7 @@ fn problem(path: &Path, kind: &str, reason: String) -> Problem {
         path_hex,
         kind: kind.to_owned(),
         reason,
+        unreadable: None,
     }
 }
 
@@ -116,13 +117,13 @@ impl Outcomes {
 
     /// Notes a problem that is not about one file's bytes.
     pub(crate) fn problem(&self, lane: usize, error: &Error) {
-        self.record(Some(lane), error, error.path(), 0);
+        self.record(Some(lane), error, error.path(), 0, None);
     }
 
     /// Notes a problem that is no drive's in particular: none can be called safe then.
     pub(crate) fn problem_of_run(&self, error: &Error) {
         self.of_run.fetch_add(1, Relaxed);
-        self.record(None, error, error.path(), 0);
+        self.record(None, error, error.path(), 0, None);
     }
 
     /// Returns whether there is such a problem.
@@ -133,15 +134,29 @@ impl Outcomes {
     /// Notes what was not done to prove that files are right. It is no drive's problem: the verdict
     /// on each drive says what is not proved of its files.
     pub(crate) fn unverified(&self, error: &Error) {
-        self.record(None, error, error.path(), 0);
+        self.record(None, error, error.path(), 0, None);
     }
 
     /// Notes that an entry was not copied, and why. The path shown is the source's.
-    pub(crate) fn entry_failed(&self, lane: usize, entry: &Entry, error: &Error) {
-        self.record(Some(lane), error, &entry.display_path(), entry.stamp.size);
+    pub(crate) fn entry_failed(
+        &self,
+        lane: usize,
+        entry: &Entry,
+        error: &Error,
+        unreadable: Option<Unreadable>,
+    ) {
+        let (path, size) = (entry.display_path(), entry.stamp.size);
+        self.record(Some(lane), error, &path, size, unreadable);
     }
 
-    fn record(&self, lane: Option<usize>, error: &Error, path: &Path, bytes: u64) {
+    fn record(
+        &self,
+        lane: Option<usize>,
+        error: &Error,
+        path: &Path,
+        bytes: u64,
+        unreadable: Option<Unreadable>,
+    ) {
         self.kinds
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -154,7 +169,8 @@ impl Outcomes {
         if error.path() != path {
             reason = format!("{reason} ({})", error.path().display());
         }
-        let problem = problem(path, error.kind().word(), reason);
+        let mut problem = problem(path, error.kind().word(), reason);
+        problem.unreadable = unreadable;
         if let Some(spool) = &self.spool {
             spool.push(problem.clone());
         }
@@ -182,7 +198,7 @@ impl Outcomes {
             let what = "copied, but its extended attributes could not be read";
             let path = entry.display_path();
             let error = Error::new(ErrorKind::Metadata, Side::Source, &path, what).because(errno);
-            self.record(Some(lane), &error, &path, 0);
+            self.record(Some(lane), &error, &path, 0, None);
         }
     }
 
@@ -200,7 +216,7 @@ impl Outcomes {
                 &format!("copied, but without its {}", loss.what),
             )
             .because(loss.errno);
-            self.record(Some(lane), &error, path, 0);
+            self.record(Some(lane), &error, path, 0, None);
         }
     }
 

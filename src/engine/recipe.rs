@@ -11,6 +11,7 @@
 //!   "existing": "refuse",
 //!   "preserve": {"setid": false, "caps": false, "special": false},
 //!   "verify": "none",
+//!   "salvage": false,
 //!   "io": "auto", "memory": 536870912, "bwlimit": null
 //! }
 //! ```
@@ -117,6 +118,7 @@ impl Recipe {
                     special,
                 },
             verify: _,
+            salvage: _,
             resume: _,
             engine: _,
         } = &self.job;
@@ -269,6 +271,8 @@ struct Written {
     existing: Existing,
     preserve: Preserve,
     verify: Verify,
+    #[serde(default)]
+    salvage: bool,
     io: IoChoice,
     memory: u64,
     bwlimit: Option<u64>,
@@ -292,6 +296,7 @@ impl Written {
             existing: job.existing,
             preserve: job.preserve,
             verify: job.verify,
+            salvage: job.salvage,
             io: job.engine.io,
             memory: job.engine.memory,
             bwlimit: job.engine.bwlimit,
@@ -326,6 +331,7 @@ impl Written {
                 existing: self.existing,
                 preserve: self.preserve,
                 verify: self.verify,
+                salvage: self.salvage,
                 resume: None,
                 engine: EngineSettings {
                     io: self.io,

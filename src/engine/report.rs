@@ -2,6 +2,8 @@
 //!
 //! Serialised as `report.json`; rendered for people by `cli`.
 
+use std::ops::Range;
+
 use serde::Serialize;
 
 /// Version of the report and event layout. Raised when a field changes meaning or goes away.
@@ -125,6 +127,9 @@ pub struct Totals {
     pub kept_bytes: u64,
     /// Files copied again because their source changed since an earlier run copied them.
     pub changed: u64,
+    /// Files that could not be read whole, and of which `--salvage` kept the rest as NAME.partial:
+    /// not among `files`, but each among `problems`.
+    pub salvaged: u64,
     /// Things not copied.
     pub problems: u64,
     /// Bytes a second over the whole run: of those above that it read itself.
@@ -194,6 +199,56 @@ pub struct Problem {
     pub kind: String,
     /// What happened, for people.
     pub reason: String,
+    /// What cannot be read of a file, when that is why it is not copied.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unreadable: Option<Unreadable>,
+}
+
+/// How many ranges of a file a report holds itself; its map has all.
+pub const RANGES_MAX: usize = 100;
+
+/// What cannot be read of a file.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Unreadable {
+    /// How many bytes.
+    pub bytes: u64,
+    /// Where they are in the file: first byte, and the byte behind the last; the first
+    /// [`RANGES_MAX`] of them.
+    pub ranges: Vec<[u64; 2]>,
+    /// How many ranges there are in all.
+    pub range_count: u64,
+    /// The file in the job's folder that lists all ranges, in the form of GNU ddrescue.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub map: Option<String>,
+    /// With `--salvage`: the path below TARGET of what could be read, with zeros for the rest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kept_as: Option<String>,
+    /// That path, each byte as two hex digits; only when `kept_as` is not exact.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kept_as_hex: Option<String>,
+}
+
+impl Unreadable {
+    /// Returns the report of these ranges.
+    pub(crate) fn of(bytes: u64, ranges: &[Range<u64>]) -> Self {
+        Self {
+            bytes,
+            ranges: ranges
+                .iter()
+                .take(RANGES_MAX)
+                .map(|range| [range.start, range.end])
+                .collect(),
+            range_count: ranges.len() as u64,
+            ..Self::default()
+        }
+    }
+
+    /// Says what what could be read is kept as.
+    pub(crate) fn kept_as(&mut self, path: &[u8]) {
+        let (path, path_hex) = super::outcomes::shown(path);
+        self.kept_as = Some(path);
+        self.kept_as_hex = path_hex;
+    }
 }
 
 /// What a copy would do.

@@ -72,6 +72,8 @@ pub(super) fn reading_context(
         examiner: None,
         expected: None,
         may_try_again: false,
+        salvage: false,
+        maps: None,
     })
 }
 

@@ -190,6 +190,7 @@ fn lane_report(
             kept: get(&counters.files_kept),
             kept_bytes: get(&counters.bytes_kept),
             changed: get(&counters.files_changed),
+            salvaged: get(&counters.files_salvaged),
             problems: get(&counters.problems),
             bytes_per_second: rate(moved(counters), seconds),
         },
@@ -227,6 +228,7 @@ fn add(sum: &mut Totals, part: &Totals) {
     sum.kept += part.kept;
     sum.kept_bytes += part.kept_bytes;
     sum.changed += part.changed;
+    sum.salvaged += part.salvaged;
 }
 
 #[expect(

@@ -78,6 +78,8 @@ pub struct LaneCounters {
     pub bytes_kept: AtomicU64,
     /// Files among those copied that an earlier run had copied, and whose source changed since.
     pub files_changed: AtomicU64,
+    /// Files that could not be read whole, and whose rest is durable as NAME.partial.
+    pub files_salvaged: AtomicU64,
     /// Things not copied, each reported with its reason.
     pub problems: AtomicU64,
     /// Bytes of files among them.

@@ -10,6 +10,7 @@
 mod b3sum;
 mod batch;
 mod load;
+mod map;
 mod merge;
 mod nul_list;
 mod reader;
@@ -21,6 +22,7 @@ mod writer;
 
 pub use b3sum::B3sum;
 pub use load::{Load, load};
+pub use map::{MAPS_MAX, Maps};
 pub use nul_list::NulList;
 pub use reader::{ReadError, Reader, reader};
 pub use sorter::Sorter;

@@ -149,9 +149,11 @@ impl State {
             path_hex,
             kind,
             reason,
+            unreadable,
         } = &problem;
         let hex_len = path_hex.as_ref().map_or(0, String::len);
-        self.held_bytes += path.len() + hex_len + kind.len() + reason.len();
+        let ranges = unreadable.as_ref().map_or(0, |it| 16 * it.ranges.len());
+        self.held_bytes += path.len() + hex_len + kind.len() + reason.len() + ranges;
         // Once one is left out, so are all that follow: what is held stays the beginning.
         self.is_full |= self.first.len() == PROBLEMS_MAX || self.held_bytes > HELD_BYTES_MAX;
         if !self.is_full {
@@ -172,6 +174,7 @@ mod tests {
             path_hex: None,
             kind: "source-read".to_owned(),
             reason: "read: Input/output error".to_owned(),
+            unreadable: None,
         }
     }
 
@@ -198,6 +201,7 @@ mod tests {
             path_hex: Some("6e65770a6c696e65ff".to_owned()),
             kind: "special".to_owned(),
             reason: "a \"quoted\" reason".to_owned(),
+            unreadable: None,
         });
         let path = dir.path().join("problems.ndjson");
         let expected = concat!(

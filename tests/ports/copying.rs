@@ -145,6 +145,7 @@ pub(crate) fn job(sources: &[PathBuf], target: &Path) -> CopyJob {
         files_from: None,
         existing: Existing::Refuse,
         preserve: Preserve::default(),
+        salvage: false,
         verify: Verify::None,
         resume: None,
         engine: EngineSettings {

@@ -19,6 +19,28 @@ pub(crate) fn blocks(file: &Path) -> Vec<u64> {
         .collect()
 }
 
+/// Returns where on its drive a byte of a file lies.
+pub(crate) fn place(file: &Path, offset: u64) -> u64 {
+    let text = tool(
+        "filefrag",
+        &["-v".as_ref(), "-b4096".as_ref(), file.as_os_str()],
+    );
+    let text = String::from_utf8(text).unwrap();
+    let block = offset / 4096;
+    for line in text.lines().filter(|line| line.contains("..")) {
+        let fields: Vec<&str> = line.split(':').collect();
+        let range = |field: usize| -> Vec<u64> {
+            let numbers = fields[field].split("..");
+            numbers.map(|it| it.trim().parse().unwrap()).collect()
+        };
+        let (logical, physical) = (range(1), range(2));
+        if (logical[0]..=logical[1]).contains(&block) {
+            return (physical[0] + block - logical[0]) * 4096 + offset % 4096;
+        }
+    }
+    panic!("no extent of {} holds byte {offset}", file.display());
+}
+
 /// Flips a bit of a device, below any file system on it.
 pub(crate) fn flip(device: &str, place: u64) {
     use std::os::unix::fs::{FileExt, OpenOptionsExt};

@@ -104,7 +104,7 @@ impl Lane<'_> {
         }
     }
 
-    fn source_dir(&mut self, entry: &Entry) -> Result<(Arc<OwnedFd>, Vec<u8>), Error> {
+    pub(super) fn source_dir(&mut self, entry: &Entry) -> Result<(Arc<OwnedFd>, Vec<u8>), Error> {
         let tree = entry.dir.tree();
         let path = entry.source_path();
         let (parent, name) = match path.iter().rposition(|&byte| byte == b'/') {
@@ -128,6 +128,13 @@ impl Lane<'_> {
     fn begin_file(&mut self, mut entry: Entry, replace: bool) {
         let opened = match self.open(&entry) {
             Ok(opened) => opened,
+            Err(error)
+                if error
+                    .errno()
+                    .is_some_and(|it| self.is_put_aside(&entry, it)) =>
+            {
+                return self.put_aside(entry, replace);
+            }
             Err(error) => return self.report(&entry, &error),
         };
         let before = opened.stamp();
@@ -142,7 +149,7 @@ impl Lane<'_> {
         }
     }
 
-    fn open(&mut self, entry: &Entry) -> Result<OpenedSource, Error> {
+    pub(super) fn open(&mut self, entry: &Entry) -> Result<OpenedSource, Error> {
         let (dir, name) = self.source_dir(entry)?;
         let opened = beneath::open_source(dir.as_fd(), &name, entry.dir.tree().direct)
             .map_err(|errno| open_error(entry, errno))?;
@@ -186,7 +193,7 @@ impl Lane<'_> {
         }
     }
 
-    fn begin_small(&mut self, entry: Entry, opened: OpenedSource, replace: bool) {
+    pub(super) fn begin_small(&mut self, entry: Entry, opened: OpenedSource, replace: bool) {
         let before = opened.stamp();
         let len = usize::try_from(before.size).unwrap_or(SLOT_LEN);
         let lease = if len == 0 { None } else { self.lease(len) };
@@ -221,7 +228,7 @@ impl Lane<'_> {
         self.stuck = true;
     }
 
-    fn begin_large(&mut self, entry: Entry, opened: OpenedSource, replace: bool) {
+    pub(super) fn begin_large(&mut self, entry: Entry, opened: OpenedSource, replace: bool) {
         let before = opened.stamp();
         let sparse = entry.allocated < before.size;
         let outline = Outline {
@@ -251,6 +258,7 @@ impl Lane<'_> {
             entry,
             attributes,
             direct: opened.direct,
+            granule: super::aside::granule(&opened),
             source: opened.file,
             before,
             staged,

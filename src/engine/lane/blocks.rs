@@ -29,7 +29,7 @@ impl Lane<'_> {
             return true;
         };
         if is_hole(transfer, offset, len) {
-            transfer.block_issued();
+            transfer.block_issued(index);
             self.hash(number, index, Bytes::Zeros(len));
             self.count_read(len as u64);
             return true;
@@ -48,7 +48,7 @@ impl Lane<'_> {
         let Some(transfer) = self.transfers.get_mut(&number) else {
             return true;
         };
-        transfer.block_issued();
+        transfer.block_issued(index);
         transfer.block_began(index);
         let source = Arc::clone(&transfer.source);
         self.reads += 1;
@@ -71,11 +71,20 @@ impl Lane<'_> {
         result: Result<usize, Errno>,
     ) {
         self.reads -= 1;
+        let entry = self.transfers.get(&number).map(|it| &it.entry);
+        let is_put_aside = entry.is_some_and(|entry| {
+            let errno = result.err();
+            errno.is_some_and(|errno| self.is_put_aside(entry, errno))
+        });
+        let offset = index * crate::digest::BLOCK_LEN;
         if let Some(transfer) = self.transfers.get_mut(&number)
-            && let Err(error) = whole_block(transfer, index, len, result)
+            && let Err(error) = whole(transfer, offset, len, result)
         {
             transfer.block_ended(index);
-            transfer.fail(error);
+            match result {
+                Err(errno) if is_put_aside => self.block_failed(number, index, errno),
+                _ => transfer.fail(error),
+            }
             return;
         }
         seam::point("block-read");
@@ -84,11 +93,14 @@ impl Lane<'_> {
         self.hash_and_write(number, index, len, lease);
         // Only now, so that the block is never taken for written between read and write.
         if let Some(transfer) = self.transfers.get_mut(&number) {
+            if let Some(trouble) = &mut transfer.trouble {
+                trouble.settle(index, Ok(()));
+            }
             transfer.block_ended(index);
         }
     }
 
-    fn hash_and_write(&mut self, number: u64, index: u64, len: usize, mut lease: Lease) {
+    pub(super) fn hash_and_write(&mut self, number: u64, index: u64, len: usize, mut lease: Lease) {
         let Some(transfer) = self.transfers.get_mut(&number) else {
             return;
         };
@@ -202,14 +214,13 @@ impl Lane<'_> {
     }
 }
 
-/// Checks that a block came whole: `len` bytes and no fewer.
-fn whole_block(
+/// Checks that bytes at `start` came whole: `len` of them and no fewer.
+pub(super) fn whole(
     transfer: &Transfer,
-    index: u64,
+    start: u64,
     len: usize,
     result: Result<usize, Errno>,
 ) -> Result<(), Error> {
-    let start = index * crate::digest::BLOCK_LEN;
     let path = || transfer.entry.display_path();
     match result {
         Ok(filled) if filled == len => Ok(()),

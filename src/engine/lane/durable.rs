@@ -43,6 +43,10 @@ impl Lane<'_> {
         let Some(transfer) = self.transfers.get_mut(&number) else {
             return false;
         };
+        // What fits into one block is never gone on with.
+        if transfer.size() <= BLOCK_LEN {
+            return false;
+        }
         let due = self.context.sync_blocks;
         if self.context.log.is_none() || !transfer.wants_sync(due, now, last) {
             return false;
@@ -105,9 +109,9 @@ impl Lane<'_> {
     }
 
     /// Returns what the journal has yet to learn of a file that is whole.
-    pub(super) fn tail_of(&self, digest: &Blake3Tree, staged: &Staged) -> Option<Tail> {
+    pub(super) fn tail_of(&self, digest: &Blake3Tree, staged: &Staged, size: u64) -> Option<Tail> {
         self.context.log.as_ref()?;
-        let id = staged.id.clone()?;
+        let id = staged.id.clone().filter(|_| size > BLOCK_LEN)?;
         let (first_block, values) = digest.take_values(u64::MAX, usize::MAX);
         Some(Tail {
             id,

@@ -40,6 +40,14 @@ impl Lane<'_> {
             ) => {
                 self.block_read(transfer, index, len, lease, result);
             }
+            (
+                Purpose::Piece {
+                    transfer,
+                    offset,
+                    len,
+                },
+                Op::Read { lease, .. },
+            ) => self.piece_read(transfer, offset, len, &lease, result),
             (Purpose::Write { transfer, index }, Op::Write { view, .. }) => {
                 let len = view.len();
                 drop(view);
@@ -63,6 +71,11 @@ impl Lane<'_> {
         result: Result<usize, Errno>,
         after: Result<FileStamp, Errno>,
     ) {
+        if let Err(errno) = result
+            && self.is_put_aside(&read.entry, errno)
+        {
+            return self.put_small_aside(read);
+        }
         let size = usize::try_from(read.before.size).unwrap_or(usize::MAX);
         let checked = result
             .map_err(|errno| Error::source(read.entry.display_path(), "read", errno))
@@ -118,6 +131,8 @@ impl Lane<'_> {
             if matches!(end, End::Abandoned) && !self.is_cut_off() && self.sync(number, true) {
                 continue;
             }
+            // The next one of those that were put aside can go on.
+            self.more |= self.aside.forget(number);
             if let Some(transfer) = self.transfers.remove(&number) {
                 self.end_transfer(transfer, end);
             }
@@ -136,6 +151,11 @@ impl Lane<'_> {
             let advice = rustix::fs::Advice::DontNeed;
             let _best_effort = rustix::fs::fadvise(&transfer.source, 0, None, advice);
         }
+        let end = match end {
+            End::Aside => return self.end_aside(transfer),
+            End::Unreadable(digest) => return self.end_unreadable(transfer, digest, after),
+            end => end,
+        };
         let size = transfer.size();
         let is_recorded = transfer.is_recorded();
         let Transfer {
@@ -150,6 +170,7 @@ impl Lane<'_> {
         let checked = match end {
             End::Whole(digest) => unchanged(&entry, &before, after).map(|()| digest),
             End::Failed(error) => Err(error),
+            End::Aside | End::Unreadable(_) => return,
             End::HashLost => {
                 let what = "a hash worker panicked; this file is not copied";
                 Err(Error::new(
@@ -182,7 +203,7 @@ impl Lane<'_> {
                 return;
             }
         };
-        let tail = self.tail_of(&tree, &staged);
+        let tail = self.tail_of(&tree, &staged, size);
         seam::point("sealing");
         match self
             .stager
@@ -226,7 +247,7 @@ fn changed(entry: &Entry) -> Error {
     )
 }
 
-fn unchanged(
+pub(super) fn unchanged(
     entry: &Entry,
     before: &FileStamp,
     after: Result<FileStamp, Errno>,

@@ -9,12 +9,15 @@
 //! the committer.
 
 mod admit;
+mod aside;
 mod begin;
 mod blocks;
 mod durable;
 mod finish;
 mod ramp;
+mod search;
 mod transfer;
+mod trouble;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::os::fd::OwnedFd;
@@ -36,8 +39,9 @@ use crate::io::resume::{Step, Transfer as Progress};
 use crate::io::{Backend, Completion, Full, Op, Request, Wait, Wake};
 use crate::scan::{Attributes, Entry, FileStamp};
 use crate::target::Stager;
-pub(crate) use ramp::FIRST as FIRST_BLOCKS;
+use aside::Aside;
 use ramp::Ramp;
+pub(crate) use ramp::{Depth, FIRST as FIRST_BLOCKS};
 pub(crate) use transfer::SYNC_BLOCKS;
 use transfer::Transfer;
 
@@ -49,17 +53,6 @@ const STEPS_MAX: usize = 64;
 /// Directory descriptors of the source a lane keeps open.
 const DIRS_KEPT: usize = 32;
 
-/// How deep a lane keeps its drive's queue.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Depth {
-    /// Blocks of large files being read at once in the beginning.
-    pub(crate) first: usize,
-    /// Most of them, when the drive is fast.
-    pub(crate) blocks: usize,
-    /// Small files being read at once.
-    pub(crate) small: usize,
-}
-
 /// What a request of ours was for.
 #[derive(Debug)]
 enum Purpose {
@@ -69,6 +62,12 @@ enum Purpose {
     Block {
         transfer: u64,
         index: u64,
+        len: usize,
+    },
+    /// A piece of a block that could not be read whole.
+    Piece {
+        transfer: u64,
+        offset: u64,
         len: usize,
     },
     /// A run of bytes of a large file, to the target.
@@ -126,6 +125,8 @@ pub(crate) struct Lane<'r> {
     pack: Option<Lease>,
     /// The large file whose blocks are being issued.
     current: Option<u64>,
+    /// Files with bad spots, whose turn comes last.
+    aside: Aside,
     /// In the order they were begun, which is the order in which those that are through end.
     transfers: BTreeMap<u64, Transfer>,
     pending: HashMap<u64, Pending>,
@@ -162,7 +163,7 @@ fn goes_on_buffered(request: &Request) -> bool {
 fn path_of(purpose: &Purpose, transfers: &BTreeMap<u64, Transfer>) -> Option<Vec<u8>> {
     match purpose {
         Purpose::Small(read) => Some(read.entry.target_path()),
-        Purpose::Block { transfer, .. } => {
+        Purpose::Block { transfer, .. } | Purpose::Piece { transfer, .. } => {
             let transfer = transfers.get(transfer)?;
             Some(transfer.entry.target_path())
         }
@@ -205,6 +206,7 @@ impl<'r> Lane<'r> {
             dirs: HashMap::new(),
             pack: None,
             current: None,
+            aside: Aside::default(),
             transfers: BTreeMap::new(),
             pending: HashMap::new(),
             next_token: 0,
@@ -271,6 +273,7 @@ impl<'r> Lane<'r> {
         self.pending.is_empty()
             && self.transfers.is_empty()
             && self.queue.is_empty()
+            && self.aside.is_empty()
             && (self.feeder_done || self.lost || self.context.halted())
     }
 
@@ -290,15 +293,24 @@ impl<'r> Lane<'r> {
         }
         // Holes and skipped files take no buffer, so nothing else would end this loop.
         for _ in 0..STEPS_MAX {
-            let went_on = match self.current {
-                Some(transfer) => self.issue_block(transfer),
-                None => self.next_entry(),
+            let went_on = if let Some(transfer) = self.current {
+                self.issue_block(transfer)
+            } else if self.is_their_turn() {
+                self.rescue()
+            } else {
+                self.next_entry()
             };
             if !went_on || !self.backlog.is_empty() {
                 return;
             }
         }
         self.more = true;
+    }
+
+    /// Returns whether the files that were put aside are to be gone on with.
+    fn is_their_turn(&mut self) -> bool {
+        let is_idle = self.feeder_done && self.queue.is_empty();
+        self.aside.is_due(is_idle)
     }
 
     /// Begins the next entry. Returns false when there is none, or no room for it.
@@ -309,7 +321,7 @@ impl<'r> Lane<'r> {
                 Err(TryRecvError::Empty) => return false,
                 Err(TryRecvError::Disconnected) => {
                     self.feeder_done = true;
-                    return false;
+                    return !self.aside.is_empty();
                 }
             }
         }
@@ -324,6 +336,8 @@ impl<'r> Lane<'r> {
         let before = self.unattempted;
         self.unattempted += self.queue.len() as u64;
         self.queue.clear();
+        self.drop_search();
+        self.unattempted += self.aside.clear() as u64;
         while let Ok(batch) = self.entries.try_recv() {
             self.unattempted += batch.len() as u64;
         }

@@ -13,6 +13,17 @@ const STEP: u32 = 4;
 /// What those take a drive of 50 MB/s.
 const SLOW: Duration = Duration::from_millis(80);
 
+/// How deep a lane keeps its drive's queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Depth {
+    /// Blocks of large files being read at once in the beginning.
+    pub(crate) first: usize,
+    /// Most of them, when the drive is fast.
+    pub(crate) blocks: usize,
+    /// Small files being read at once.
+    pub(crate) small: usize,
+}
+
 /// The bound on blocks being read at once.
 #[derive(Debug)]
 pub(super) struct Ramp {

@@ -1,11 +1,15 @@
 //! One large file on its way: what was issued, what is in flight, what is left. No I/O.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
+
+use super::trouble::Trouble;
 use crate::digest::{BLOCK_LEN, Blake3Tree, FileDigest, Hash, block_count};
 use crate::error::Error;
 use crate::scan::{Attributes, Entry, FileStamp};
@@ -23,6 +27,8 @@ pub(super) struct Transfer {
     pub(super) source: Arc<OwnedFd>,
     /// Whether the source is read past the cache.
     pub(super) direct: bool,
+    /// What its drive reads at once, in bytes.
+    pub(super) granule: u64,
     pub(super) before: FileStamp,
     pub(super) staged: Staged,
     pub(super) replace: bool,
@@ -34,6 +40,8 @@ pub(super) struct Transfer {
     pub(super) digest: Arc<Blake3Tree>,
     /// Set by a hash worker that panicked.
     pub(super) hash_failed: Arc<AtomicBool>,
+    /// Once a block could not be read.
+    pub(super) trouble: Option<Trouble>,
     next_block: u64,
     /// Blocks that are being read or written: for each, how many requests are not over.
     open_blocks: BTreeMap<u64, usize>,
@@ -41,6 +49,7 @@ pub(super) struct Transfer {
     written: u64,
     error: Option<Error>,
     abandoned: bool,
+    gives_way: bool,
     sync: SyncState,
 }
 
@@ -61,6 +70,10 @@ struct SyncState {
 pub(super) enum End {
     /// All bytes are hashed and written.
     Whole(Hash),
+    /// All that can be read is; the digest has zeros in the place of the rest.
+    Unreadable(Hash),
+    /// It is to be begun again later.
+    Aside,
     /// It failed.
     Failed(Error),
     /// The run stopped first.
@@ -76,6 +89,7 @@ pub(super) struct Plan {
     pub(super) attributes: Attributes,
     pub(super) source: OwnedFd,
     pub(super) direct: bool,
+    pub(super) granule: u64,
     pub(super) before: FileStamp,
     pub(super) staged: Staged,
     pub(super) replace: bool,
@@ -99,6 +113,7 @@ impl Transfer {
             attributes: plan.attributes,
             source: Arc::new(plan.source),
             direct: plan.direct,
+            granule: plan.granule,
             before: plan.before,
             staged: plan.staged,
             replace: plan.replace,
@@ -106,12 +121,14 @@ impl Transfer {
             data: (plan.sparse && plan.trusts_holes).then_some((0, 0)),
             digest: plan.digest,
             hash_failed: Arc::new(AtomicBool::new(false)),
+            trouble: None,
             next_block: plan.known_blocks,
             open_blocks: BTreeMap::new(),
             in_flight: 0,
             written: 0,
             error: None,
             abandoned: false,
+            gives_way: false,
             sync: SyncState {
                 recorded: plan.known_blocks,
                 asked: None,
@@ -145,7 +162,11 @@ impl Transfer {
             Some(index) if !seam::bug("blocks-with-gaps") => index.min(self.next_block),
             _ => self.next_block,
         };
-        written.min(self.digest.prefix())
+        let sound = self
+            .trouble
+            .as_ref()
+            .map_or(u64::MAX, Trouble::sound_blocks);
+        written.min(self.digest.prefix()).min(sound)
     }
 
     /// Returns whether a sync should be asked for now: `due` blocks are written since the last one,
@@ -194,19 +215,62 @@ impl Transfer {
 
     /// Returns the next block to issue: its number, offset and length in bytes.
     pub(super) fn next_block(&self) -> Option<(u64, u64, usize)> {
-        let offset = self.next_block * BLOCK_LEN;
-        let open = self.error.is_none() && !self.abandoned && offset < self.size();
+        let index = match &self.trouble {
+            Some(trouble) => trouble.next(self.digest.prefix())?,
+            None => self.next_block,
+        };
+        let offset = index * BLOCK_LEN;
+        let open = self.is_open() && !self.gives_way && offset < self.size();
+        open.then(|| (index, offset, self.range_of(index).1))
+    }
+
+    /// Returns whether nothing has ended it before its time.
+    pub(super) fn is_open(&self) -> bool {
+        self.error.is_none() && !self.abandoned
+    }
+
+    /// Returns where a block lies, and how long it is.
+    pub(super) fn range_of(&self, index: u64) -> (Range<u64>, usize) {
+        let offset = index * BLOCK_LEN;
         let len = BLOCK_LEN.min(self.size().saturating_sub(offset));
-        open.then(|| (self.next_block, offset, usize::try_from(len).unwrap_or(0)))
+        (offset..offset + len, usize::try_from(len).unwrap_or(0))
     }
 
-    pub(super) fn block_issued(&mut self) {
-        self.next_block += 1;
+    pub(super) fn block_issued(&mut self, index: u64) {
+        match &mut self.trouble {
+            Some(trouble) => trouble.issued(index),
+            None => self.next_block += 1,
+        }
     }
 
-    /// Returns whether every block has been issued.
+    /// Returns whether every block has been issued, and none has to be looked at closer.
     pub(super) fn is_issued(&self) -> bool {
-        self.next_block >= block_count(self.size())
+        let trouble = self.trouble.as_ref();
+        self.next_block >= block_count(self.size()) && trouble.is_none_or(Trouble::is_settled)
+    }
+
+    /// Says that bad blocks are to be expected: from now on blocks come in any order.
+    pub(super) fn expect_trouble(&mut self) {
+        let end = block_count(self.size());
+        let rest = std::mem::replace(&mut self.next_block, end);
+        // Holes are looked for on the way ahead alone.
+        self.data = None;
+        self.trouble.get_or_insert_with(|| Trouble::new(rest..end));
+    }
+
+    /// Notes that a block could not be read in one piece.
+    pub(super) fn in_trouble(&mut self, index: u64, errno: Errno) {
+        if self.trouble.is_none() {
+            self.expect_trouble();
+        }
+        if let Some(trouble) = &mut self.trouble {
+            trouble.settle(index, Err(errno));
+        }
+    }
+
+    /// Ends it for now: it is begun again later.
+    pub(super) fn give_way(&mut self) {
+        self.gives_way = true;
     }
 
     pub(super) fn request_began(&mut self) {
@@ -244,12 +308,21 @@ impl Transfer {
         if self.abandoned {
             return Some(End::Abandoned);
         }
+        if self.gives_way {
+            return Some(End::Aside);
+        }
         if !self.is_issued() {
             return None;
         }
         if self.hash_failed.load(Relaxed) {
             return Some(End::HashLost);
         }
-        self.digest.finish(self.size()).map(End::Whole)
+        let digest = self.digest.finish(self.size())?;
+        let is_bad = |trouble: &Trouble| !trouble.bad().is_empty();
+        Some(if self.trouble.as_ref().is_some_and(is_bad) {
+            End::Unreadable(digest)
+        } else {
+            End::Whole(digest)
+        })
     }
 }

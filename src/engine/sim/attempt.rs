@@ -161,6 +161,8 @@ fn pass(
         expected: None,
         evidence: None,
         may_try_again: pass == Pass::First,
+        salvage: false,
+        maps: None,
     };
     let mut ledger = SimLedger(world.clone());
     let queue = Queue { jobs, finished };

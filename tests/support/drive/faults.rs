@@ -81,6 +81,12 @@ pub(crate) type Judge = Box<dyn FnMut(&Write<'_>) -> Fate + Send>;
 #[derive(Default)]
 pub(super) struct Faults {
     pub(super) unreadable: Vec<Range<u64>>,
+    /// Ranges that fail to be read so often, and then give their bytes.
+    pub(super) weak: Vec<(Range<u64>, u32)>,
+    /// Nothing is answered but with an error.
+    pub(super) is_dead: bool,
+    /// Nothing is answered at all.
+    pub(super) is_hung: bool,
     pub(super) unwritable: Vec<Range<u64>>,
     pub(super) misread: Vec<Range<u64>>,
     /// Which flushes fail, by their number.
@@ -95,12 +101,29 @@ impl fmt::Debug for Faults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Faults")
             .field("unreadable", &self.unreadable)
+            .field("weak", &self.weak)
+            .field("is_dead", &self.is_dead)
+            .field("is_hung", &self.is_hung)
             .field("unwritable", &self.unwritable)
             .field("misread", &self.misread)
             .field("flushes", &self.flushes)
             .field("is_deaf", &self.is_deaf)
             .field("delay", &self.delay)
             .finish_non_exhaustive()
+    }
+}
+
+impl Faults {
+    /// Returns whether a read of `len` bytes from `offset` on fails.
+    pub(super) fn fails_read(&mut self, offset: u64, len: u64) -> bool {
+        let mut fails = self.is_dead || touch(&self.unreadable, offset, len);
+        for (range, left) in &mut self.weak {
+            if *left > 0 && touch(std::slice::from_ref(range), offset, len) {
+                *left -= 1;
+                fails = true;
+            }
+        }
+        fails
     }
 }
 

@@ -168,6 +168,7 @@ impl Drive {
             faults: Faults::default(),
             counts: Counts::default(),
             trace: Vec::new(),
+            reads: Vec::new(),
             sampler: None,
             has_panicked: false,
         };
@@ -260,6 +261,26 @@ impl Drive {
     /// Reads of any of these bytes fail.
     pub(crate) fn fail_reads(&self, range: Range<u64>) {
         self.state().faults.unreadable.push(range);
+    }
+
+    /// Reads of any of these bytes fail so often, and then succeed.
+    pub(crate) fn weaken(&self, range: Range<u64>, times: u32) {
+        self.state().faults.weak.push((range, times));
+    }
+
+    /// Everything fails from now on, as if it were pulled out.
+    pub(crate) fn die(&self) {
+        self.state().faults.is_dead = true;
+    }
+
+    /// Nothing is answered from now on, until it is healed.
+    pub(crate) fn hang(&self) {
+        self.state().faults.is_hung = true;
+    }
+
+    /// Returns the reads that arrived since the last call: where they began, and their lengths.
+    pub(crate) fn take_reads(&self) -> Vec<(u64, u64)> {
+        std::mem::take(&mut self.state().reads)
     }
 
     /// Writes to any of these bytes fail.

@@ -25,6 +25,8 @@ pub(super) struct State {
     pub(super) faults: Faults,
     pub(super) counts: Counts,
     pub(super) trace: Vec<Traced>,
+    /// Where reads began, and how long they were, in bytes.
+    pub(super) reads: Vec<(u64, u64)>,
     pub(super) sampler: Option<Sampler>,
     /// Whether a judge of writes, or the drive itself, has a bug.
     pub(super) has_panicked: bool,
@@ -34,7 +36,8 @@ impl State {
     fn read(&mut self, offset: u64, len: usize) -> Option<Vec<u8>> {
         self.counts.reads += 1;
         let length = len as u64;
-        if touch(&self.faults.unreadable, offset, length) {
+        self.reads.push((offset, length));
+        if self.faults.fails_read(offset, length) {
             self.counts.failed += 1;
             return None;
         }
@@ -77,6 +80,7 @@ impl State {
             data,
         };
         let fate = match &mut self.faults.judge {
+            _ if self.faults.is_dead => Fate::Failed,
             _ if touch(&self.faults.unwritable, offset, data.len() as u64) => Fate::Failed,
             Some(judge) => judge(&write),
             None => Fate::Stored,
@@ -120,7 +124,7 @@ impl State {
         self.sample();
         let number = self.counts.flushes;
         self.counts.flushes += 1;
-        if self.faults.flushes.contains(&number) {
+        if self.faults.is_dead || self.faults.flushes.contains(&number) {
             self.counts.failed += 1;
             return None;
         }
@@ -173,6 +177,11 @@ impl Served {
     fn request<T>(&self, run: impl FnOnce(&mut State) -> Option<T>) -> Option<T> {
         become_flusher();
         let mut state = lock(&self.state);
+        while state.faults.is_hung {
+            drop(state);
+            std::thread::sleep(Duration::from_millis(5));
+            state = lock(&self.state);
+        }
         // A thread that ended here would leave whoever asked, and all who wait for the drive,
         // hanging for ever.
         let answer = catch_unwind(AssertUnwindSafe(|| run(&mut state)));
