@@ -21,9 +21,11 @@ fn device(path: &str) -> Arc<OwnedFd> {
     Arc::new(OwnedFd::from(std::fs::File::open(path).unwrap()))
 }
 
-/// Limit in KiB, slots, name of the ring, why memory is not registered at first and in the end:
-/// enough for a ring and none of the slots, for all of them, for some.
-const CASES: [(u64, usize, &str, Option<Errno>, Option<Errno>); 3] = [
+/// Limit in KiB, slots, name of the ring, why memory is not registered at first and in the end.
+type Case = (u64, usize, &'static str, Option<Errno>, Option<Errno>);
+
+/// Enough for a ring and none of the slots, for all of them, for some.
+const CASES: [Case; 3] = [
     (512, 2, "io_uring", Some(Errno::NOMEM), Some(Errno::NOMEM)),
     (8192, 2, "io_uring+registered", None, None),
     (4096, 8, "io_uring+registered", None, Some(Errno::NOMEM)),

@@ -4,12 +4,12 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 
 use super::examine::Examiner;
+use super::findings::Evidence;
 use super::job::Existing;
 use super::limit::Limiter;
 use super::links::LinkTable;
 use super::log::Log;
 use super::outcomes::Outcomes;
-use super::readback::Evidence;
 use super::report::Unreadable;
 use super::session::Session;
 use crate::digest::HashPool;

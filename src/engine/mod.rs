@@ -8,6 +8,7 @@ mod copy;
 mod dry_run;
 mod examine;
 mod feed;
+mod findings;
 mod hash;
 mod inspect;
 pub mod job;
@@ -33,7 +34,8 @@ mod session;
 mod settle;
 mod setup;
 // It needs the seam, which a release build has none of.
-#[cfg(all(test, debug_assertions))]
+#[cfg(debug_assertions)]
+#[cfg(test)]
 mod sim;
 mod standing;
 mod summary;

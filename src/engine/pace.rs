@@ -51,8 +51,8 @@ const ACKNOWLEDGED_MAX: usize = 1 << 16;
 
 /// Bytes that may be on their way to being read: handed over together, and in buffers.
 const SLACK: u64 = 128 << 20;
-/// Most bytes of margin: a batch is closed at 1 GiB, and a larger one holds one large file, which
-/// has its distance within itself.
+/// Most bytes of margin. A batch is closed at 1 GiB; one that is much larger holds a large file, of
+/// which each byte has the others in between.
 const MARGIN_MAX: u64 = 3 << 29;
 
 impl Progress {

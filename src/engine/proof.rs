@@ -8,11 +8,11 @@ use std::os::unix::ffi::OsStrExt;
 use rustix::fs::OFlags;
 
 use super::context::Context;
+use super::findings::{Findings, trusts_direct};
 use super::inspect::{BlockNames, Copy, Expected, Found, blocks_named, open_direct, stamp_of};
 use super::job::{CopyJob, Verify};
 use super::log::Log;
 use super::outcomes::shown;
-use super::readback::{Findings, trusts_direct};
 use super::report::{Evidence, Repair};
 use super::second_read::SourceAgain;
 use super::standing::Copied;

@@ -7,17 +7,19 @@
 //! the place of what was not written behind it. Only where both together fall short of
 //! [`DISTANCE`] can the distance not be kept, and that is said of the file.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use crossbeam::channel::{Sender, bounded};
 
 use super::context::Context;
 use super::feed::Feed;
+use super::findings::{Evidence, Findings};
 use super::job::EngineSettings;
 use super::ledger::Ledger;
 use super::log::Log;
@@ -34,11 +36,15 @@ use crate::journal::{Done, Follower, Grade, Position, Record, TargetStamp};
 use crate::manifest;
 use crate::scan::{Dir, Entry, Finished, Tree};
 use crate::seam;
-use crate::target::{FsType, LocalTarget};
+use crate::target::LocalTarget;
 
 /// Bytes that are written or read between the write of a file and its being read back: more than
 /// twice the largest cache of a drive, 512 MiB by the makers' data sheets.
 const DISTANCE: u64 = 1 << 30;
+/// How long, and how often, the end of the run is waited with for what is on its way to being read:
+/// ten seconds, in which any drive reads it.
+const WAIT: Duration = Duration::from_millis(5);
+const WAITS_MAX: usize = 2000;
 /// Files looked up and handed to the lane together.
 const BATCH: usize = 256;
 /// Bytes after which they are handed over earlier: what is on its way does not count as read yet.
@@ -75,50 +81,6 @@ struct Waiting {
     /// What it was published as.
     stamp: TargetStamp,
     grade: Grade,
-}
-
-/// What reading back found of files that it did not find right.
-#[derive(Debug, Default, Clone)]
-pub(super) struct Findings {
-    /// Files whose read did not, or may not have come from the medium: what it gave proves nothing.
-    pub(super) unproven: HashSet<Vec<u8>>,
-    /// Files that gave other bytes, or an error.
-    pub(super) wrong: HashSet<Vec<u8>>,
-}
-
-/// Notes what reading back finds.
-#[derive(Debug)]
-pub(crate) struct Evidence {
-    /// The file system that is read.
-    fs: FsType,
-    findings: Mutex<Findings>,
-}
-
-/// Returns whether O_DIRECT is all it takes to read from the medium: elsewhere some files are read
-/// through the page cache all the same (btrfs: compressed and inline ones).
-pub(super) fn trusts_direct(fs: FsType) -> bool {
-    matches!(fs, FsType::Ext4 | FsType::Xfs)
-}
-
-impl Evidence {
-    /// Returns whether O_DIRECT is all it takes to read from the medium.
-    pub(crate) fn trusts_direct(&self) -> bool {
-        trusts_direct(self.fs)
-    }
-
-    /// Notes that a file was, or may have been, read from the page cache.
-    pub(crate) fn add_unproven(&self, path: Vec<u8>) {
-        self.lock().unproven.insert(path);
-    }
-
-    /// Notes that a file gave other bytes, or an error: it is looked at closer.
-    pub(crate) fn add_wrong(&self, path: Vec<u8>) {
-        self.lock().wrong.insert(path);
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Findings> {
-        self.findings.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 /// The lane that reads back.
@@ -171,10 +133,7 @@ impl ReadBack {
         copying.add_again(&telemetry);
         let cannot = |errno| Error::target(label, "open the target to read back", errno);
         let root = rustix::io::fcntl_dupfd_cloexec(target.root(), 0).map_err(cannot)?;
-        let evidence = Evidence {
-            fs: target.fs(),
-            findings: Mutex::default(),
-        };
+        let evidence = Evidence::new(target.fs());
         let context = Context {
             evidence: Some(evidence),
             ..reading_context(&quiet, &telemetry, settings)?
@@ -231,7 +190,7 @@ impl ReadBack {
     /// Returns what was found of files that were not found right.
     pub(super) fn findings(&self) -> Findings {
         match &self.context.evidence {
-            Some(evidence) => evidence.lock().clone(),
+            Some(evidence) => evidence.findings(),
             None => Findings::default(),
         }
     }
@@ -384,8 +343,9 @@ impl Batch<'_, '_, '_> {
             stat.stx_blocks.saturating_mul(512).min(due.size)
         };
         // Of a file that is longer than the distance, each byte has the others in between.
-        let read = self.read_in_between();
-        let distance = behind.saturating_add(read).saturating_add(on_medium);
+        let without_reads = behind.saturating_add(on_medium);
+        let read = self.read_up_to(DISTANCE.saturating_sub(without_reads));
+        let distance = without_reads.saturating_add(read);
         let waiting = Waiting {
             source: due.source,
             stamp: due.stamp,
@@ -427,6 +387,31 @@ impl Batch<'_, '_, '_> {
         read.saturating_sub(at_end).saturating_sub(self.near_bytes)
     }
 
+    /// Returns how much was read in between; if that is less than is missing, waits for what is on
+    /// its way when that makes up for it.
+    fn read_up_to(&mut self, missing: u64) -> u64 {
+        let mut read = self.read_in_between();
+        if self.read_at_end.is_none() || read >= missing {
+            return read;
+        }
+        let on_its_way = |batch: &Self| {
+            let read = batch.feed.counters.bytes_read.load(Relaxed);
+            batch.handed.saturating_sub(read)
+        };
+        if read.saturating_add(on_its_way(self)) < missing {
+            return read;
+        }
+        self.deliver();
+        for _ in 0..WAITS_MAX {
+            read = self.read_in_between();
+            if read >= missing || on_its_way(self) == 0 || self.back.stopped() {
+                break;
+            }
+            std::thread::sleep(WAIT);
+        }
+        read
+    }
+
     fn deliver(&mut self) {
         self.bytes = 0;
         let entries = std::mem::take(&mut self.entries);
@@ -462,7 +447,7 @@ impl Ledger for Comparing<'_> {
             return Ok(());
         }
         let is_it = TargetStamp::from(entry.stamp) == waiting.stamp;
-        if is_it && !evidence.lock().unproven.contains(&path) {
+        if is_it && !evidence.is_unproven(&path) {
             let Waiting {
                 source,
                 stamp,

@@ -166,7 +166,8 @@ pub struct LaneReport {
     pub safe_to_release: bool,
     /// Why (not), for people; empty for the other commands.
     pub verdict: String,
-    /// Backend used: `io_uring`, `io_uring+registered` or `blocking`.
+    /// Backend used: `io_uring`, `io_uring+registered` (its buffers, as far as the limit of locked
+    /// memory allowed) or `blocking`.
     pub io: String,
     /// Buffers lent to it.
     pub buffers: usize,

@@ -103,7 +103,7 @@ pub trait Wake: Send + Sync + std::fmt::Debug {
 /// 1. Every submitted request is reaped exactly once, with its memory and its descriptor.
 /// 2. A short transfer is reported, never resumed; `crate::io::resume` does that, above.
 /// 3. Requests complete in any order. Submission order promises nothing.
-/// 4. `submit` never waits. A full queue gives the request back.
+/// 4. `submit` never waits for a transfer. A full queue gives the request back.
 /// 5. `reap` with [`Wait::AtMost`] sleeps without polling; a wake that came before it is not lost.
 /// 6. No request fails because a signal arrived: `EINTR` and `EAGAIN` stay inside. A sync is never
 ///    repeated for any other answer.

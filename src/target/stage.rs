@@ -19,9 +19,6 @@ use crate::scan::{Attributes, Kind, as_path};
 /// Alignment used for O_DIRECT: covers drives with 512-byte and 4,096-byte logical blocks.
 const DIRECT_ALIGN: usize = crate::buffer::ALIGN;
 
-/// Longest file that may be stored in its inode's record, in bytes: a block of btrfs.
-const INLINE_MOST: u64 = 4096;
-
 /// How much of a published file is read at a time, in bytes.
 const READ_LEN: usize = 256 << 10;
 
@@ -71,12 +68,18 @@ impl LocalStager {
         rustix::fs::openat(&self.stage, &name, flags, mode).map(|file| (file, false))
     }
 
+    /// Sets space aside for a file that is no longer than a block of btrfs, which is no longer than a
+    /// page: longer ones are never stored in the record of their inode.
     fn set_apart(&self, file: BorrowedFd<'_>, outline: Outline) -> Result<(), Errno> {
-        let size = outline.size;
-        if !self.apart || outline.sparse || size == 0 || size > INLINE_MOST {
+        let block = rustix::param::page_size() as u64;
+        if !self.apart || outline.size == 0 || outline.size > block {
             return Ok(());
         }
-        rustix::fs::fallocate(file, FallocateFlags::empty(), 0, size)
+        match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, outline.size) {
+            // So on zoned drives: it is looked at later whether the file can be read back.
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
+            answer => answer,
+        }
     }
 
     fn reserve(file: BorrowedFd<'_>, outline: Outline, direct: bool) -> Result<(), Errno> {

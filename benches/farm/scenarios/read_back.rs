@@ -81,7 +81,8 @@ fn measure(plan: &Plan, farm: &Farm, name: &str, bound: f64, disk: &[Tool]) -> R
         bound,
     )];
     if !disk.is_empty() {
-        // A disk that shares its rate between reads and writes cannot do both in the time of one.
+        // A disk that shares its rate between reads and writes cannot do both in the time of one:
+        // then both at once take as long as one after the other.
         let floor = ratio(wall(BOTH), wall(WRITES));
         goals.push(Goal::at_most(
             format!("{name}: that, / the same of the disk alone"),

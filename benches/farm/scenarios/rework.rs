@@ -52,9 +52,12 @@ fn measure(race: &Race<'_>, drives: u64) -> Result<Outcome> {
     let mut outcome = Outcome::default();
     let (name, total) = (race.name, race.holds.bytes);
     for percent in [10, 50, 90] {
-        race.cool()?;
+        cool(race)?;
         let before = killed(&mut command(race)?, total / 100 * percent)?;
-        race.cool()?;
+        if before >= total && !race.plan.small {
+            return Err("it had ended before it was killed".to_owned());
+        }
+        cool(race)?;
         let after = ended(&mut command(race)?)?;
         for source in &race.sources {
             let file = source.file_name().ok_or("a source without a name")?;
@@ -76,6 +79,10 @@ fn measure(race: &Race<'_>, drives: u64) -> Result<Outcome> {
         ));
     }
     Ok(outcome)
+}
+
+fn cool(race: &Race<'_>) -> Result<()> {
+    if race.plan.small { Ok(()) } else { race.cool() }
 }
 
 fn command(race: &Race<'_>) -> Result<Command> {

@@ -35,9 +35,9 @@ fn fio_writes(farm: &Farm) -> Tool {
 }
 
 pub(crate) fn run(plan: &Plan) -> Result<Outcome> {
-    let (count, data) = plan.pick((15, 260 * MB), (4, 12 * MB));
-    let farm = build(plan, "p2", count, data, 100 * MB)?;
-    let race = race(plan, &farm, "P2: 15 drives at 100 MB/s, 260 MB each")?;
+    let (count, data) = plan.pick((15, 390 * MB), (4, 12 * MB));
+    let farm = build(plan, "p2", count, data, 150 * MB)?;
+    let race = race(plan, &farm, "P2: 15 drives at 150 MB/s, 390 MB each")?;
     let tools = [
         inhaul(&plan.inhaul, ""),
         fio_reads(&farm),

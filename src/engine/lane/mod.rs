@@ -458,7 +458,7 @@ impl<'r> Lane<'r> {
     fn blocker(&self) -> Waited {
         if self.held_back.is_some() {
             Waited::Limit
-        } else if self.credits.free() > 0 || self.reads + self.small_reads >= self.ramp.limit() {
+        } else if self.credits.free() > 0 || self.reads + self.small_reads >= self.depth.blocks {
             // Room for more: the drive, or its listing, is what is slow.
             Waited::Source
         } else if self.writes > 0 || self.reads + self.small_reads == 0 && self.pack.is_some() {

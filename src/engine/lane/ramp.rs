@@ -1,4 +1,5 @@
-//! How many blocks are read at once: two, until the drive shows that it gains from more.
+//! How many blocks are read at once: two, until the drive shows that it gains from more, because it
+//! is fast or because it is faster with more.
 //!
 //! Two keep a slow drive busy for 40 ms and more. More would only touch more buffers: with sixty slow
 //! drives the pages of those, made when they are first used, held up the first read of the last
@@ -24,13 +25,22 @@ pub(crate) struct Depth {
     pub(crate) small: usize,
 }
 
+/// Steps between two tries whether a slow drive gains from more after all, as one does that is far
+/// away.
+const REST: u32 = 64;
+
 /// The bound on blocks being read at once.
 #[derive(Debug)]
 pub(super) struct Ramp {
     now: usize,
     most: usize,
+    /// Blocks that came in this step, and when it began.
     blocks: u32,
     since: Option<Instant>,
+    /// The bound before more was tried, and what a step took with it.
+    before: Option<(usize, Duration)>,
+    /// Steps until it is tried again.
+    rest: u32,
 }
 
 impl Ramp {
@@ -41,6 +51,8 @@ impl Ramp {
             most,
             blocks: 0,
             since: None,
+            before: None,
+            rest: 0,
         }
     }
 
@@ -51,7 +63,7 @@ impl Ramp {
 
     /// Notes that a block has come.
     pub(super) fn block_read(&mut self, at: Instant) {
-        if self.now == self.most {
+        if self.now == self.most && self.before.is_none() {
             return;
         }
         let Some(since) = self.since else {
@@ -62,10 +74,23 @@ impl Ramp {
         if self.blocks < STEP {
             return;
         }
-        if at.saturating_duration_since(since) < SLOW {
-            self.now = (self.now * 2).min(self.most);
-        }
+        self.settle(at.saturating_duration_since(since));
         (self.blocks, self.since) = (0, Some(at));
+    }
+
+    /// Takes the time of a step: more if it was short, or shorter than with less; else back.
+    fn settle(&mut self, took: Duration) {
+        let more = (self.now * 2).min(self.most);
+        match self.before.take() {
+            _ if took < SLOW => self.now = more,
+            Some((less, before)) if took * 5 > before * 4 => (self.now, self.rest) = (less, REST),
+            _ if self.rest > 0 => self.rest -= 1,
+            _ if self.now < self.most => {
+                self.before = Some((self.now, took));
+                self.now = more;
+            }
+            _ => {}
+        }
     }
 }
 
@@ -73,29 +98,44 @@ impl Ramp {
 mod tests {
     use super::*;
 
-    /// Returns the bound after each of so many blocks that come at this distance.
-    fn bounds(most: usize, blocks: usize, gap: Duration) -> Vec<usize> {
+    /// Returns the bound after each of so many blocks, which come at the distance that `gap` gives
+    /// for the bound.
+    fn bounds(most: usize, blocks: usize, gap: impl Fn(usize) -> u64) -> Vec<usize> {
         let mut ramp = Ramp::new(FIRST, most);
         let mut at = Instant::now();
         let mut bounds = Vec::new();
         for _ in 0..blocks {
             ramp.block_read(at);
             bounds.push(ramp.limit());
-            at += gap;
+            at += Duration::from_millis(gap(ramp.limit()));
         }
         bounds
     }
 
     #[test]
     fn a_fast_drive_gets_its_depth_after_a_few_blocks() {
-        let gap = Duration::from_millis(4);
-        assert_eq!(bounds(8, 10, gap), [2, 2, 2, 2, 4, 4, 4, 4, 8, 8]);
-        assert_eq!(bounds(3, 6, gap), [2, 2, 2, 2, 3, 3]);
+        assert_eq!(bounds(8, 10, |_| 4), [2, 2, 2, 2, 4, 4, 4, 4, 8, 8]);
+        assert_eq!(bounds(3, 6, |_| 4), [2, 2, 2, 2, 3, 3]);
     }
 
     #[test]
-    fn a_slow_drive_keeps_two() {
-        assert_eq!(bounds(8, 99, Duration::from_millis(21)), [2; 99]);
-        assert_eq!(bounds(1, 5, Duration::ZERO), [1; 5]);
+    fn a_slow_drive_keeps_two_but_for_a_try_now_and_then() {
+        let bounds = bounds(8, 600, |_| 21);
+        assert_eq!(bounds[..12], [2, 2, 2, 2, 4, 4, 4, 4, 2, 2, 2, 2]);
+        let more = bounds.iter().filter(|bound| **bound > 2).count();
+        assert_eq!(more, 12, "four blocks of every 264");
+    }
+
+    #[test]
+    fn a_drive_far_away_gets_more_because_that_helps() {
+        // 200 ms a block, however many are on their way.
+        let far = |bound: usize| 200 / bound as u64;
+        assert_eq!(*bounds(8, 20, far).last().unwrap(), 8);
+        assert_eq!(*bounds(3, 20, |_| 21).last().unwrap(), 2);
+    }
+
+    #[test]
+    fn one_stays_one() {
+        assert_eq!(bounds(1, 5, |_| 0), [1; 5]);
     }
 }
