@@ -25,11 +25,12 @@ use std::fmt;
 use std::io;
 use std::ops::{Deref, Range};
 use std::sync::atomic::{AtomicBool, Ordering, fence};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use memmap2::{Advice, MmapOptions, MmapRaw};
 
 use super::ALIGN;
+use super::stack::Stack;
 use crate::io::Wake;
 
 /// Bytes in a slot: one BLAKE3 subtree of 1 MiB.
@@ -99,13 +100,10 @@ impl Arena {
         if count == 0 {
             return None;
         }
-        // The lowest on top: what was used last is used next, and what is not needed is never touched.
-        let free = Mutex::new((self.lent..end).rev().collect());
         let lane = Lane {
             map: Arc::clone(&self.map),
             first: self.lent,
-            total: count,
-            free,
+            free: Stack::new(self.lent..end),
             hungry: AtomicBool::new(false),
             waker: Mutex::new(None),
         };
@@ -123,22 +121,10 @@ impl Arena {
 struct Lane {
     map: Arc<Map>,
     first: usize,
-    total: usize,
-    /// A stack with room for all of them.
-    free: Mutex<Vec<usize>>,
+    free: Stack,
     /// Somebody asked in vain since the last slot came back.
     hungry: AtomicBool,
     waker: Mutex<Option<Arc<dyn Wake>>>,
-}
-
-impl Lane {
-    fn free(&self) -> MutexGuard<'_, Vec<usize>> {
-        self.free.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn pop(&self) -> Option<usize> {
-        self.free().pop()
-    }
 }
 
 /// One lane's slots: what it may have in use at once. Clones share the same slots.
@@ -149,9 +135,9 @@ impl Credits {
     /// Takes a whole slot, or `None` if all are in use; then the waker is used when one returns.
     pub fn take(&self) -> Option<Lease> {
         let lane = &self.0;
-        let index = lane.pop().or_else(|| {
+        let index = lane.free.pop().or_else(|| {
             self.expect_one();
-            lane.pop()
+            lane.free.pop()
         })?;
         let slot = Arc::new(Slot {
             lane: Arc::clone(lane),
@@ -167,15 +153,15 @@ impl Credits {
 
     /// Returns how many slots are free; if none, the waker is used when one returns.
     pub fn free(&self) -> usize {
-        if self.0.free().is_empty() {
+        if self.0.free.len() == 0 {
             self.expect_one();
         }
-        self.0.free().len()
+        self.0.free.len()
     }
 
     /// Returns how many slots there are, free or not.
     pub fn total(&self) -> usize {
-        self.0.total
+        self.0.free.total()
     }
 
     /// Sets who is woken when a slot comes back after a vain [`take`](Self::take) or a
@@ -204,7 +190,7 @@ impl Credits {
 impl fmt::Debug for Credits {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Credits")
-            .field("free", &self.0.free().len())
+            .field("free", &self.0.free.len())
             .field("total", &self.total())
             .finish()
     }
@@ -224,10 +210,7 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        let mut free = self.lane.free();
-        debug_assert!(!free.contains(&self.index), "a slot came back twice");
-        free.push(self.index);
-        drop(free);
+        self.lane.free.push(self.index);
         fence(Ordering::SeqCst);
         if self.lane.hungry.swap(false, Ordering::SeqCst) {
             let waker = self

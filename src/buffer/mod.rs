@@ -10,6 +10,7 @@
 //! **Boundary.** Knows memory and who may touch it; knows nothing of files or rings.
 
 mod arena;
+mod stack;
 
 pub use arena::{Arena, Credits, Lease, SLOT_LEN, View};
 
