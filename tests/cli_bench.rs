@@ -150,7 +150,7 @@ fn what_would_be_a_figure_of_memory_is_said() {
     bench(&[&memory.path()])
         .expect(6)
         .says("a rate would be that of memory")
-        .says("nothing was changed");
+        .says("nothing is left behind");
     // An image of holes, read through the page cache.
     let image = scratch.join("holes");
     std::fs::File::create(&image)

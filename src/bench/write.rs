@@ -65,10 +65,6 @@ pub(crate) fn measure(
     Ok(Samples(samples).figure(at))
 }
 
-#[expect(
-    clippy::too_many_arguments,
-    reason = "one call of all there is to a sample"
-)]
 fn sample(
     place: &Place<'_>,
     loader: &mut Loader,

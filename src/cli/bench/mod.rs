@@ -63,6 +63,10 @@ fn ending(report: &Report) -> Exit {
         .subjects
         .iter()
         .any(|subject| subject.error.is_some())
+        || report
+            .pair
+            .as_ref()
+            .is_some_and(|pair| pair.error.is_some())
     {
         Exit::Incomplete
     } else {
