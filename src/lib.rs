@@ -3,6 +3,7 @@
 //! One lane per physical drive: own thread, own ring, own buffers. Data flows
 //! `scan -> plan -> read -> hash and write -> commit`; see `ARCHITECTURE.md` for the map.
 
+pub mod bench;
 pub mod beneath;
 pub mod buffer;
 pub mod cli;

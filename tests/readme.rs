@@ -201,7 +201,7 @@ fn every_command_and_option_exists() {
 
 #[test]
 fn every_option_in_the_prose_exists() {
-    let commands = ["copy", "hash", "verify"];
+    let commands = ["copy", "hash", "verify", "drives", "bench"];
     let help: String = commands.iter().map(|command| help(&[command])).collect();
     let known: Vec<&str> = help
         .split(|c: char| !c.is_alphanumeric() && c != '-')

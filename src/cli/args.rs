@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, ValueHint};
 
-use super::args_shelf::DrivesArgs;
+use super::args_shelf::{BenchArgs, DrivesArgs};
 use super::help;
 
 /// Copy many drives at once into target storage, hashing every byte on the way
@@ -74,6 +74,14 @@ pub enum Command {
     /// Reads what the kernel publishes and no drive; needs no privileges.
     #[command(after_help = help::DRIVES_SHORT, after_long_help = help::drives())]
     Drives(DrivesArgs),
+    /// Measure what drives give, one by one and together, and say what limits them
+    ///
+    /// Reads by the same lanes and buffers as a copy: finds the request size and queue depth where
+    /// more brings nothing, measures rate, latency, zones and small files there, then reads 1, 2,
+    /// 4 ... all of them at once, and says in words what stands out: a slow drive, a shared link,
+    /// and about how long a copy would take.
+    #[command(after_help = help::BENCH_SHORT, after_long_help = help::bench())]
+    Bench(Box<BenchArgs>),
     /// Print the manual page of all commands as roff
     #[command(after_long_help = help::MAN)]
     Man,

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueHint};
 
-use super::args::ColorArg;
+use super::args::{ColorArg, IoArg, ProgressArg};
 
 /// `inhaul drives`.
 #[derive(Debug, Args)]
@@ -13,13 +13,77 @@ pub struct DrivesArgs {
     #[arg(value_name = "PATH", value_hint = ValueHint::AnyPath)]
     pub paths: Vec<PathBuf>,
 
-    /// Print one JSON object instead of a table; docs/formats.md says what is in it
+    /// Print one JSON object instead of a table; FORMATS.md says what is in it
     #[arg(long)]
     pub json: bool,
 
     /// Say more: WWN, request size, scheduler, narrowest link, temperature, partitions
     #[arg(short, long)]
     pub verbose: bool,
+
+    /// When to use colour
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t = ColorArg::Auto)]
+    pub color: ColorArg,
+}
+
+/// `inhaul bench`.
+#[derive(Debug, Args)]
+pub struct BenchArgs {
+    /// What to measure: block devices (only ever read), directories or files
+    ///
+    /// A block device is opened for reading and cannot be harmed. Of a directory its largest files
+    /// are read, and its small ones for the rate of small files.
+    #[arg(value_name = "PATH", required = true, value_hint = ValueHint::AnyPath)]
+    pub paths: Vec<PathBuf>,
+
+    /// Measure writing as well, to a scratch file in each directory that is named
+    ///
+    /// The file has no name where the file system can do that, and is gone when the bench ends,
+    /// however it ends. Block devices are never written to.
+    #[arg(long)]
+    pub write: bool,
+
+    /// Measure a copy of all of them into this directory: its writes, with a hash and without
+    ///
+    /// What is written is gone when the bench ends.
+    #[arg(long, value_name = "DIRECTORY", value_hint = ValueHint::DirPath)]
+    pub target: Option<PathBuf>,
+
+    /// Largest scratch file; there must be room for it, and 64 MB more
+    #[arg(long, value_name = "SIZE", default_value = "1GiB")]
+    pub scratch: String,
+
+    /// Measure each by itself, not all of them at once
+    #[arg(long)]
+    pub alone: bool,
+
+    /// Seconds that each sample is counted for, after a warm-up of a quarter of that
+    #[arg(long, value_name = "SECONDS", default_value = "1")]
+    pub seconds: String,
+
+    /// Samples behind each figure; at least 3
+    #[arg(long, value_name = "COUNT", default_value_t = 3)]
+    pub repetitions: usize,
+
+    /// How to read and write
+    #[arg(long, value_name = "HOW", value_enum, default_value_t = IoArg::Auto)]
+    pub io: IoArg,
+
+    /// Memory for buffers, over all drives
+    #[arg(long, value_name = "SIZE", default_value = "512MiB")]
+    pub memory: String,
+
+    /// Print one JSON object instead of a table; FORMATS.md says what is in it
+    #[arg(long)]
+    pub json: bool,
+
+    /// Show no progress
+    #[arg(short, long)]
+    pub quiet: bool,
+
+    /// How to show progress, on standard error
+    #[arg(long, value_name = "HOW", value_enum, default_value_t = ProgressArg::Auto)]
+    pub progress: ProgressArg,
 
     /// When to use colour
     #[arg(long, value_name = "WHEN", value_enum, default_value_t = ColorArg::Auto)]

@@ -41,12 +41,35 @@ Example:
 
 'inhaul verify --help' explains each option and the exit codes.";
 
+/// Under `inhaul bench -h`.
+pub const BENCH_SHORT: &str = "\
+Example:
+  inhaul bench /dev/sd[a-h]
+
+'inhaul bench --help' explains each option and what the figures mean.";
+
 /// Under `inhaul drives -h`.
 pub const DRIVES_SHORT: &str = "\
 Example:
   inhaul drives --json | jq '.links[] | {name, drives}'
 
 'inhaul drives --help' explains each option.";
+
+const BENCH_FIGURES: &str = "\
+What is measured:
+  Reads go past the page cache, or are proved not to be in it; where a rate
+  would be that of memory, it is refused or marked. A warm-up before each
+  sample is not counted. A figure is the median of at least 3 samples, with
+  the slowest and the fastest beside it. The search for queue depth and
+  request size takes one sample each; what it finds is measured then.
+  Latency is from the request to the look that found it done, at the depth
+  of the queue: a deeper queue waits longer.
+  'together' reads 1, 2, 4 ... all of them at once, and names the link,
+  processor or memory that holds them back, as far as the kernel shows it.
+  Writing goes to scratch files without a name, and counts the last sync;
+  what is left of a bench that was killed between making and hiding one is
+  removed by the next. Block devices are opened for reading, always.
+  Ctrl-C ends it; what was measured by then is printed.";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -56,7 +79,8 @@ Examples:
   inhaul resume /tank/in                          go on after a stop
   inhaul verify /tank/in                          read all again and compare
   inhaul hash /mnt/d1 > d1.b3                     digests alone
-  inhaul drives                                   what is attached";
+  inhaul drives                                   what is attached
+  inhaul bench /dev/sd[a-h]                       what it gives";
 
 const SLASH: &str = "\
 Trailing slash:
@@ -216,6 +240,31 @@ Reading the table:
     sections(&[examples, reading])
 }
 
+/// Returns the long help of `bench`.
+pub fn bench() -> String {
+    let examples = "\
+Examples:
+  inhaul bench /dev/sd[a-h]              whole drives, read only, as root
+  inhaul bench /mnt/d*                   by their files, as anybody
+  inhaul bench /mnt/d* --target /tank/in what an ingest would reach
+  inhaul bench --write /tank/in          how fast it writes
+  inhaul bench --json /dev/sd* > shelf.json";
+    sections(&[
+        examples,
+        BENCH_FIGURES,
+        SIZES,
+        &exit_codes(&[
+            Exit::Success,
+            Exit::Failure,
+            Exit::Usage,
+            Exit::Incomplete,
+            Exit::Refused,
+            Exit::Stopped,
+            Exit::Interrupted,
+        ]),
+    ])
+}
+
 /// Returns all sections for the manual page.
 pub fn manual() -> String {
     sections(&[
@@ -271,6 +320,7 @@ mod tests {
             HASH_SHORT,
             VERIFY_SHORT,
             DRIVES_SHORT,
+            BENCH_SHORT,
             MAN,
             COMPLETIONS,
         ];

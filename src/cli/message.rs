@@ -92,7 +92,9 @@ fn kept(kind: ErrorKind, context: &Context<'_>) -> &'static str {
         kind,
         ErrorKind::Usage | ErrorKind::Unsupported | ErrorKind::Refused | ErrorKind::Locked
     );
-    if !matches!(context.command, "copy" | "resume") {
+    if context.command == "bench" {
+        "nothing is left behind, and block devices are only ever read"
+    } else if !matches!(context.command, "copy" | "resume") {
         "nothing was changed; this command only reads"
     } else if before_writing || !context.began {
         "nothing was written"

@@ -7,6 +7,7 @@
 pub mod args;
 pub mod args_shelf;
 pub mod bars;
+pub mod bench;
 pub mod commands;
 pub mod console;
 pub mod display;
@@ -79,6 +80,7 @@ fn run(args: impl Iterator<Item = OsString>) -> Exit {
             commands::run_verify(&job, &display::Display::new(display))
         }
         Task::Drives(job) => drives::run(&job),
+        Task::Bench(command) => bench::run(&command),
         Task::Man => commands::run_man(),
         Task::Completions(shell) => commands::run_completions(shell),
     }

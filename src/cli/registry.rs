@@ -129,6 +129,11 @@ impl Registry {
     /// Opens the folder of the entries, with what leads to it made if asked for. Every folder must
     /// be this user's alone: an entry decides where a later run writes.
     fn folder(&self, makes: bool) -> Result<OwnedFd, Errno> {
+        self.folder_of("jobs", makes)
+    }
+
+    /// The same for another folder of this program's: `$XDG_STATE_HOME/inhaul/NAME`.
+    pub(super) fn folder_of(&self, last: &str, makes: bool) -> Result<OwnedFd, Errno> {
         let state = self.state.as_ref().ok_or(Errno::NOENT)?;
         if makes {
             make_state(state);
@@ -137,7 +142,7 @@ impl Registry {
         let flags = FOLDER.difference(OFlags::NOFOLLOW);
         let mut folder = rustix::fs::openat(rustix::fs::CWD, state, flags, Mode::empty())?;
         check_owner(&folder)?;
-        for name in ["inhaul", "jobs"] {
+        for name in ["inhaul", last] {
             if makes {
                 match rustix::fs::mkdirat(&folder, name, Mode::RWXU) {
                     Ok(()) | Err(Errno::EXIST) => {}

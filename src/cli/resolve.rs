@@ -14,6 +14,7 @@ use super::args::{
     Cli, ColorArg, Command, CopyArgs, DisplayArgs, EngineArgs, ExistingArg, FilterArgs, HashArgs,
     IoArg, PreserveArg, ProgressArg, ReadAgainArg, ResumeArgs, VerifyArgs,
 };
+use super::bench::{self, BenchCommand};
 use super::drives::DrivesJob;
 use super::escape::{escape, escape_path};
 use super::units::{SizeError, parse_rate, parse_size, size};
@@ -84,6 +85,8 @@ pub enum Task {
     },
     /// `drives`.
     Drives(DrivesJob),
+    /// `bench`.
+    Bench(Box<BenchCommand>),
     /// `man`.
     Man,
     /// `completions`.
@@ -181,6 +184,7 @@ pub fn resolve(
             verbose: args.verbose,
             color: color(args.color),
         })),
+        Command::Bench(args) => Ok(Task::Bench(Box::new(bench::resolve(*args, world)?))),
         Command::Man => Ok(Task::Man),
         Command::Completions { shell } => Ok(Task::Completions(shell)),
     }
@@ -321,7 +325,7 @@ fn engine(args: &EngineArgs) -> Result<EngineSettings, Misuse> {
     })
 }
 
-fn io(arg: IoArg) -> IoChoice {
+pub(super) fn io(arg: IoArg) -> IoChoice {
     match arg {
         IoArg::Auto => IoChoice::Auto,
         IoArg::Uring => IoChoice::Uring,
@@ -329,7 +333,7 @@ fn io(arg: IoArg) -> IoChoice {
     }
 }
 
-fn memory(text: &str) -> Result<u64, Misuse> {
+pub(super) fn memory(text: &str) -> Result<u64, Misuse> {
     let memory = parse_size(text).map_err(|why| not_a_size("--memory", text, &why))?;
     if memory < MEMORY_MIN {
         return Err(Misuse::new(
@@ -377,7 +381,7 @@ fn display(args: &DisplayArgs, world: &Surroundings<'_>) -> DisplaySettings {
     }
 }
 
-fn color(arg: ColorArg) -> anstream::ColorChoice {
+pub(super) fn color(arg: ColorArg) -> anstream::ColorChoice {
     match arg {
         ColorArg::Auto => anstream::ColorChoice::Auto,
         ColorArg::Always => anstream::ColorChoice::Always,

@@ -48,6 +48,7 @@ mod writers;
 pub use copy::copy;
 pub use dry_run::dry_run;
 pub use hash::hash;
+pub(crate) use outcomes::shown;
 pub use recipe::{JOB_FILE, Recipe};
 pub use revive::{Revived, revive, unfinished};
 pub use session::{Observer, Session, Silent};

@@ -55,6 +55,13 @@ impl Topology {
             .unwrap_or_default()
     }
 
+    /// Returns whether a loop device reads its image past the page cache (loop(4),
+    /// `LOOP_SET_DIRECT_IO`).
+    pub fn image_is_direct(&self, drive: &Drive) -> bool {
+        let node = self.sysfs.block(drive.device);
+        node.is_some_and(|node| attribute(&node, "loop/dio").as_deref() == Some("1"))
+    }
+
     fn attached(&self) -> Vec<Attached> {
         let disks = self.sysfs.disks();
         let mut paths: BTreeMap<PathBuf, Vec<PathBuf>> = BTreeMap::new();

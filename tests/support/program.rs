@@ -228,6 +228,11 @@ impl Running {
         self.stdout.try_clone().unwrap()
     }
 
+    /// Returns the file that it writes its standard error to, for [`so_far`].
+    pub(crate) fn stderr_file(&self) -> File {
+        self.stderr.try_clone().unwrap()
+    }
+
     fn text(&self) -> String {
         String::from_utf8_lossy(&so_far(&self.stderr)).into_owned()
     }

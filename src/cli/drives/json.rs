@@ -1,4 +1,4 @@
-//! The drives for programs: one JSON object. `docs/formats.md` says what each field is.
+//! The drives for programs: one JSON object. `FORMATS.md` says what each field is.
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;

@@ -1,0 +1,245 @@
+//! One drive by itself: how it wants to be asked, and what it gives then.
+
+use std::time::Duration;
+
+use super::load::Loader;
+use super::report::{Knee, Measure, Point, Zone};
+use super::sample::{Load, Sample, Ties, Way};
+use super::small;
+use super::stats::{is_flat, knee, measure};
+use super::subject::{CACHES_MAX, Opened};
+use crate::buffer::SLOT_LEN;
+use crate::error::Error;
+
+/// Queue depths that are tried, with requests of the engine's largest size.
+const DEPTHS: [usize; 6] = [1, 2, 4, 8, 16, 32];
+/// Sizes of requests that are tried at the depth found. The engine's largest comes from there.
+const BLOCKS: [usize; 4] = [64 << 10, 128 << 10, 256 << 10, 512 << 10];
+/// More than this share of blocks full of zeros is said.
+const ZEROS_TOLD: u64 = 5;
+
+/// How to measure.
+#[derive(Debug, Clone)]
+pub(crate) struct Manner {
+    pub(crate) warm: Duration,
+    pub(crate) time: Duration,
+    pub(crate) repetitions: usize,
+}
+
+impl Manner {
+    pub(crate) fn load(&self, knee: Knee, way: Way) -> Load {
+        Load {
+            block: knee.block,
+            depth: knee.depth,
+            warm: self.warm,
+            time: self.time,
+            way,
+        }
+    }
+}
+
+/// Measures reading. What was found before an error or a stop stays in the report.
+///
+/// # Errors
+/// Of the first request that failed.
+pub(crate) fn read(
+    subject: &mut Opened,
+    loader: &mut Loader,
+    manner: &Manner,
+    ties: &Ties,
+    tell: &dyn Fn(&str),
+) -> Result<(), Error> {
+    tell("looking for its queue depth and request size");
+    search(subject, loader, manner, ties)?;
+    let Some(at) = subject.report.knee else {
+        return Ok(());
+    };
+    tell(&format!("reading, {} KiB x {}", at.block >> 10, at.depth));
+    subject.cursor.seek(subject.report.span_bytes / 16);
+    let samples = repeat(subject, loader, manner, at, ties)?;
+    subject.report.read = samples.figure(at);
+    judge(subject, &samples.0);
+    zones(subject, loader, manner, at, ties, tell)?;
+    if !subject.small.is_empty() && !ties.stopped() {
+        tell("reading small files");
+        subject.report.small = small::read(subject, loader, manner, ties)?;
+    }
+    Ok(())
+}
+
+/// The samples of one figure.
+pub(crate) struct Samples(pub(crate) Vec<Sample>);
+
+impl Samples {
+    pub(crate) fn figure(&self, at: Knee) -> Option<Measure> {
+        measure(at, &self.0)
+    }
+}
+
+/// Tries deeper queues while they bring more, then smaller requests at the depth found.
+fn search(
+    subject: &mut Opened,
+    loader: &mut Loader,
+    manner: &Manner,
+    ties: &Ties,
+) -> Result<(), Error> {
+    let one = Manner {
+        // A search compares; what it finds is measured afterwards.
+        time: manner.time.mul_f64(0.5),
+        ..manner.clone()
+    };
+    let mut deep: Vec<Point> = Vec::new();
+    let depth_max = loader.depth_max();
+    for depth in DEPTHS.into_iter().filter(|depth| *depth <= depth_max) {
+        let block = SLOT_LEN;
+        let Some(point) = try_out(subject, loader, &one, Knee { block, depth }, ties)? else {
+            break;
+        };
+        deep.push(point);
+        let rates: Vec<f64> = deep.iter().map(|point| point.rate).collect();
+        if is_flat(&rates) {
+            break;
+        }
+    }
+    subject.report.sweep.clone_from(&deep);
+    let Some(found) = knee(&deep) else {
+        return Ok(());
+    };
+    let at_depth = |point: &&Point| point.depth == found.depth;
+    let largest = deep.iter().find(at_depth).copied();
+    let mut sizes = Vec::new();
+    for block in BLOCKS {
+        let depth = found.depth;
+        if let Some(point) = try_out(subject, loader, &one, Knee { block, depth }, ties)? {
+            sizes.push(point);
+        }
+    }
+    subject.report.sweep.extend(sizes.iter().copied());
+    sizes.extend(largest);
+    subject.report.knee = knee(&sizes).or(Some(found));
+    Ok(())
+}
+
+fn try_out(
+    subject: &mut Opened,
+    loader: &mut Loader,
+    manner: &Manner,
+    at: Knee,
+    ties: &Ties,
+) -> Result<Option<Point>, Error> {
+    if ties.stopped() {
+        return Ok(None);
+    }
+    let sample = sample(subject, loader, manner, at, ties)?;
+    Ok(sample.rate().map(|rate| Point {
+        block: at.block,
+        depth: at.depth,
+        rate,
+    }))
+}
+
+fn sample(
+    subject: &mut Opened,
+    loader: &mut Loader,
+    manner: &Manner,
+    at: Knee,
+    ties: &Ties,
+) -> Result<Sample, Error> {
+    if !subject.drop_cached() {
+        "unproved".clone_into(&mut subject.report.access);
+    }
+    let mut load = manner.load(at, Way::Read);
+    if subject.report.access != "direct" {
+        // What was dropped is read once: from its beginning, and not a second time. There may be
+        // too little of it for a warm-up.
+        subject.cursor.seek(0);
+        load.warm = Duration::ZERO;
+    }
+    loader.sample(&mut subject.cursor, &load, ties)
+}
+
+fn repeat(
+    subject: &mut Opened,
+    loader: &mut Loader,
+    manner: &Manner,
+    at: Knee,
+    ties: &Ties,
+) -> Result<Samples, Error> {
+    let mut samples = Vec::new();
+    for _ in 0..manner.repetitions {
+        let one = sample(subject, loader, manner, at, ties)?;
+        if ties.stopped() {
+            // A sample that was cut short is no sample.
+            break;
+        }
+        samples.push(one);
+    }
+    Ok(Samples(samples))
+}
+
+/// Says what a reader must know of the figures.
+fn judge(subject: &mut Opened, samples: &[Sample]) {
+    let report = &mut subject.report;
+    let count: u64 = samples.iter().map(|sample| sample.latency.count()).sum();
+    let zeros: u64 = samples.iter().map(|sample| sample.zeros).sum();
+    if zeros * 100 > count * ZEROS_TOLD {
+        let share = zeros * 100 / count.max(1);
+        report.warnings.push(format!(
+            "{share}% of what was read is zeros: where nothing was ever written, a drive may answer \
+             without reading"
+        ));
+    }
+    if subject.cursor.laps > 0 && report.span_bytes >= CACHES_MAX {
+        let warning = "all of it was read more than once";
+        report.warnings.push(warning.to_owned());
+    }
+    if report.access == "unproved" {
+        report.warnings.push(
+            "some of it stayed in the page cache, which may have answered: the rate may be that of \
+             memory"
+                .to_owned(),
+        );
+    }
+    if samples.len() < super::job::REPETITIONS_MIN {
+        let warning = "stopped before there were enough samples";
+        report.warnings.push(warning.to_owned());
+    }
+}
+
+/// A spinning drive gives most at its outer edge, where addresses begin, and about half at the
+/// inner one.
+fn zones(
+    subject: &mut Opened,
+    loader: &mut Loader,
+    manner: &Manner,
+    at: Knee,
+    ties: &Ties,
+    tell: &dyn Fn(&str),
+) -> Result<(), Error> {
+    let span = subject.report.span_bytes;
+    if !subject.has_zones || span < CACHES_MAX {
+        return Ok(());
+    }
+    let margin = span / 16;
+    let places = [
+        ("outer", margin),
+        ("middle", span / 2),
+        ("inner", span - margin),
+    ];
+    for (name, begin) in places {
+        if ties.stopped() {
+            break;
+        }
+        tell(&format!("reading its {name} zone"));
+        subject.cursor.seek(begin);
+        let samples = repeat(subject, loader, manner, at, ties)?;
+        if let Some(read) = samples.figure(at) {
+            subject.report.zones.push(Zone {
+                name: name.to_owned(),
+                at: begin,
+                read,
+            });
+        }
+    }
+    Ok(())
+}

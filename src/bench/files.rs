@@ -1,0 +1,269 @@
+//! The files of a directory that stand for all of it: large ones to read from end to end, small
+//! ones to read whole.
+
+use std::ops::ControlFlow;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam::channel::bounded;
+use rustix::fs::Statx;
+
+use super::cursor::Extent;
+use super::report::Holds;
+use super::sample::Ties;
+use crate::beneath::{DirCache, open_source};
+use crate::buffer::{ALIGN, SLOT_LEN};
+use crate::error::{Error, ErrorKind, Side};
+use crate::plan::{NamedLink, lanes, open_sources};
+use crate::scan::{Dir, Enter, Entry, Filter, Kind, Order, Tree, Visitor, WalkOptions, walk};
+use crate::target::FsType;
+use crate::topology::{Location, Topology};
+
+/// Largest small file: what the engine reads with one request of a quarter of a buffer.
+const SMALL_MAX: u64 = 256 << 10;
+/// Most small files that are read.
+const SMALL_FILES_MAX: usize = 6000;
+/// Longest time spent on looking for files: what is found by then stands for the rest.
+const LOOK_MAX: Duration = Duration::from_secs(20);
+/// Memory for entries that wait to be sorted.
+const WINDOW: usize = 4 << 20;
+/// Less than this to read from end to end says nothing about a drive.
+const LEAST: u64 = 4 << 20;
+
+/// A small file.
+#[derive(Debug, Clone)]
+pub(crate) struct Small {
+    /// Its directory.
+    pub(crate) dir: Arc<OwnedFd>,
+    pub(crate) name: Box<[u8]>,
+    pub(crate) size: u64,
+}
+
+/// What was chosen.
+#[derive(Debug)]
+pub(crate) struct Chosen {
+    pub(crate) location: Location,
+    pub(crate) extents: Vec<Extent>,
+    pub(crate) small: Vec<Small>,
+    /// See `Opened::probes`.
+    pub(crate) probes: Vec<(OwnedFd, u64)>,
+    /// Whether O_DIRECT settles that the medium answers.
+    pub(crate) settled: bool,
+    /// What is in it, if all of it was looked at.
+    pub(crate) holds: Option<Holds>,
+    pub(crate) warnings: Vec<String>,
+}
+
+/// Looks for files below `path` and opens the largest `files_max` of them.
+///
+/// # Errors
+/// `Refused` when its files are in memory, or when there is nothing to read.
+pub(crate) fn choose(
+    path: &Path,
+    topology: &Topology,
+    files_max: usize,
+    ties: &Ties,
+) -> Result<Chosen, Error> {
+    let refused = |what: &str| Error::new(ErrorKind::Refused, Side::Source, path, what);
+    let (sender, _finished) = bounded(1);
+    let sources = open_sources(&[path.to_owned()], NamedLink::Followed)?;
+    let plan = lanes(sources, topology, &sender)?.pop();
+    let plan = plan.ok_or_else(|| refused("it is on no drive"))?;
+    let fs = plan.fs.first().map_or(FsType::Other, |(fs, _)| *fs);
+    let (direct, why) = fs.direct_read();
+    if !direct {
+        return Err(refused(&format!("{why}: a rate would be that of memory")));
+    }
+    let tree = plan
+        .trees
+        .first()
+        .ok_or_else(|| refused("it is on no drive"))?;
+    let filter = Filter::new(Vec::new())?;
+    let options = WalkOptions {
+        filter: &filter,
+        files_from: None,
+        order: Order::Inode,
+        window_bytes: WINDOW,
+    };
+    let mut gather = Gather {
+        ties,
+        until: Instant::now() + LOOK_MAX,
+        files_max,
+        large: Vec::new(),
+        small: Vec::new(),
+        holds: Holds::default(),
+        cut: false,
+        unread: 0,
+    };
+    walk(tree, &options, &mut gather);
+    let (cut, unread, holds) = (gather.cut || gather.stopped(), gather.unread, gather.holds);
+    let (large, small) = gather.finish();
+    let settled = matches!(fs, FsType::Ext4 | FsType::Xfs);
+    let mut chosen = Chosen {
+        location: plan.location.clone(),
+        extents: Vec::new(),
+        small: Vec::new(),
+        probes: Vec::new(),
+        settled,
+        holds: (!cut).then_some(Holds {
+            counted: true,
+            ..holds
+        }),
+        warnings: Vec::new(),
+    };
+    open_large(tree, large, &mut chosen);
+    open_small(tree, small, &mut chosen);
+    if unread > 0 {
+        let warning = format!("{unread} folders could not be listed");
+        chosen.warnings.push(warning);
+    }
+    let bytes: u64 = chosen.extents.iter().map(|extent| extent.len).sum();
+    if bytes < LEAST {
+        return Err(refused(
+            "less than 4 MiB in files that could be opened and have no holes: too little to \
+             measure; name its block device instead, which is only read",
+        ));
+    }
+    Ok(chosen)
+}
+
+fn open_large(tree: &Arc<Tree>, large: Vec<Entry>, chosen: &mut Chosen) {
+    let Ok(root) = tree.root.try_clone() else {
+        return;
+    };
+    let mut dirs = DirCache::new(Arc::new(root), 32);
+    let mut buffered = false;
+    for entry in large {
+        let Ok(dir) = dirs.get(&entry.dir.source_path()) else {
+            continue;
+        };
+        let Ok(opened) = open_source(dir.as_fd(), &entry.name, true) else {
+            continue;
+        };
+        let size = opened.stat.stx_size;
+        let len = size - size % ALIGN as u64;
+        if len == 0 {
+            continue;
+        }
+        buffered |= !opened.direct;
+        if !chosen.settled || !opened.direct {
+            let Ok(probe) = open_source(dir.as_fd(), &entry.name, false) else {
+                continue;
+            };
+            chosen.probes.push((probe.file, size));
+        }
+        chosen.extents.push(Extent {
+            file: Arc::new(opened.file),
+            start: 0,
+            len,
+            path: Arc::new(entry.display_path()),
+        });
+    }
+    if buffered {
+        chosen.settled = false;
+        chosen.warnings.push(
+            "O_DIRECT was refused: its files are read through the page cache, dropped from \
+                   it before each sample"
+                .to_owned(),
+        );
+    }
+}
+
+fn open_small(tree: &Arc<Tree>, small: Vec<Entry>, chosen: &mut Chosen) {
+    let Ok(root) = tree.root.try_clone() else {
+        return;
+    };
+    let mut dirs = DirCache::new(Arc::new(root), 256);
+    for entry in small {
+        if let Ok(dir) = dirs.get(&entry.dir.source_path()) {
+            chosen.small.push(Small {
+                dir,
+                name: entry.name,
+                size: entry.stamp.size,
+            });
+        }
+    }
+}
+
+/// One visit of a tree.
+struct Gather<'t> {
+    ties: &'t Ties,
+    until: Instant,
+    files_max: usize,
+    /// The largest so far, not sorted.
+    large: Vec<Entry>,
+    small: Vec<Entry>,
+    holds: Holds,
+    /// Whether it was cut short.
+    cut: bool,
+    /// Folders that could not be listed.
+    unread: u64,
+}
+
+impl Gather<'_> {
+    fn take(&mut self, entry: Entry) {
+        let size = entry.stamp.size;
+        if entry.kind != Kind::File || size == 0 {
+            return;
+        }
+        self.holds.bytes += size;
+        self.holds.files += 1;
+        self.holds.small_files += u64::from(size <= SMALL_MAX);
+        // What has holes asks no drive for all of its bytes. Inline files (ext4, btrfs) have none.
+        let whole = entry.allocated >= size - size % ALIGN as u64;
+        if !whole {
+            return;
+        }
+        if size <= SMALL_MAX && self.small.len() < SMALL_FILES_MAX {
+            self.small.push(entry.clone());
+        }
+        if size >= SLOT_LEN as u64 {
+            self.large.push(entry);
+            if self.large.len() > self.files_max * 4 {
+                self.keep_largest();
+            }
+        }
+    }
+
+    fn keep_largest(&mut self) {
+        self.large
+            .sort_by_key(|entry| std::cmp::Reverse(entry.stamp.size));
+        self.large.truncate(self.files_max);
+    }
+
+    /// Returns the largest files, in the order they lie on the drive as far as inodes tell.
+    fn finish(mut self) -> (Vec<Entry>, Vec<Entry>) {
+        self.keep_largest();
+        self.large.sort_by_key(|entry| entry.position);
+        (self.large, self.small)
+    }
+}
+
+impl Visitor for Gather<'_> {
+    fn enter(&mut self, _: &Arc<Dir>, _: BorrowedFd<'_>, _: &Statx) -> Result<Enter, Error> {
+        Ok(Enter::Descend)
+    }
+
+    fn entries(&mut self, batch: Vec<Entry>) -> ControlFlow<()> {
+        for entry in batch {
+            self.take(entry);
+        }
+        if self.stopped() {
+            self.cut = true;
+            return ControlFlow::Break(());
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn problem(&mut self, _: Error) {
+        self.unread += 1;
+    }
+
+    fn skipped(&mut self, _: PathBuf, _: &'static str, _: &str) {}
+
+    fn stopped(&self) -> bool {
+        self.ties.stopped() || Instant::now() >= self.until
+    }
+}

@@ -1,0 +1,54 @@
+//! What a bench is to do, and who is told while it does it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+
+use crate::engine::job::IoChoice;
+
+/// Fewest samples behind a figure: with fewer, a median is no median.
+pub const REPETITIONS_MIN: usize = 3;
+
+/// One bench.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BenchJob {
+    /// Block devices, directories and files, as typed.
+    pub paths: Vec<PathBuf>,
+    /// A directory that the others are to be copied into: written to, and cleaned up.
+    pub target: Option<PathBuf>,
+    /// Whether directories are written to as well: a scratch file of its own in each.
+    pub write: bool,
+    /// Bytes of a scratch file.
+    pub scratch_bytes: u64,
+    /// Seconds each sample is counted for.
+    pub seconds: f64,
+    /// Samples behind each figure; at least [`REPETITIONS_MIN`].
+    pub repetitions: usize,
+    /// Whether they are measured together after each was alone.
+    pub together: bool,
+    /// Which backend.
+    pub io: IoChoice,
+    /// Memory for buffers, in bytes.
+    pub memory: u64,
+}
+
+/// Is told what happens. Called from the measuring thread; must not block.
+pub trait Watcher: Send + Sync + std::fmt::Debug {
+    /// Measuring begins: all bytes moved are counted here.
+    fn begun(&self, bytes: &Arc<AtomicU64>);
+    /// A part of it begins, in a few words.
+    fn part(&self, what: &str);
+    /// Something worth one line.
+    fn note(&self, line: &str);
+    /// Measuring is over.
+    fn ended(&self);
+}
+
+/// A bench's ties to whoever began it.
+#[derive(Debug, Clone)]
+pub struct BenchSession {
+    /// Set to stop in order: the report then has what was measured so far.
+    pub stop: Arc<AtomicBool>,
+    /// Who is told.
+    pub watcher: Arc<dyn Watcher>,
+}

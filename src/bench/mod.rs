@@ -1,0 +1,360 @@
+//! What drives give, measured by the machinery that copies: the same backends, the same buffers.
+//!
+//! 1. `subject` opens each PATH: a block device for reading only, or files of a directory
+//!    (`files`). What would give a figure of memory instead of a drive is refused or warned of.
+//! 2. `alone` measures one after the other: the knee, then repeated samples (`load`), zones, small
+//!    files (`small`).
+//! 3. `together` measures 1, 2, 4 ... all of them at once and finds what bends the curve.
+//! 4. `write` writes to scratch files without a name (`scratch`), and `pair` copies from all of them
+//!    into such files on the target.
+//! 5. `verdict` and `estimate` say what it means.
+//!
+//! **Boundary.** Never writes to a block device; prints nothing, tells a [`Watcher`]. **Invariant:**
+//! each figure has at least three samples behind it, none of them cut short, and how it is known
+//! that a drive answered stands beside it.
+
+mod alone;
+mod cursor;
+mod estimate;
+mod files;
+mod histogram;
+pub mod job;
+mod load;
+mod machine;
+mod pair;
+pub mod report;
+mod sample;
+mod scratch;
+mod small;
+mod stats;
+mod subject;
+mod together;
+mod verdict;
+mod words;
+mod write;
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use self::alone::Manner;
+use self::job::REPETITIONS_MIN;
+pub use self::job::{BenchJob, BenchSession, Watcher};
+use self::load::Loader;
+pub use self::report::Report;
+use self::report::{Pair, SCHEMA, Subject};
+use self::sample::Ties;
+use self::scratch::Place;
+use self::subject::Opened;
+use self::together::Bench;
+use crate::buffer::{Arena, Credits, SLOT_LEN};
+use crate::error::{Error, ErrorKind, Reach, Side};
+use crate::io::probe;
+use crate::topology::{Shelf, Topology};
+
+/// Most buffers a drive is measured with: the deepest queue the engine keeps.
+const SLOTS_MAX: usize = 32;
+/// Fewest: with fewer, no queue is deep.
+const SLOTS_MIN: usize = 4;
+/// Most files of one directory, and over all of them: each takes a descriptor or two.
+const FILES_MAX: usize = 64;
+const FILES_ALL: usize = 320;
+/// Share of a sample's time that comes before it and is not counted.
+const WARM: f64 = 0.25;
+/// Shortest and longest of it.
+const WARM_MIN: Duration = Duration::from_millis(50);
+const WARM_MAX: Duration = Duration::from_secs(2);
+
+/// Measures.
+///
+/// # Errors
+/// What keeps all of it from starting. One subject's failure is in its part of the report.
+pub fn bench(job: &BenchJob, session: &BenchSession) -> Result<Report, Error> {
+    raise_descriptor_limit();
+    let topology = Topology::live()?;
+    let shelf = topology.shelf();
+    let (chosen, line) = probe::choose(job.io)?;
+    if let Some(line) = line {
+        session.watcher.note(&line);
+    }
+    let ties = Ties {
+        stop: Arc::clone(&session.stop),
+        ..Ties::default()
+    };
+    let time = Duration::from_secs_f64(job.seconds);
+    let manner = Manner {
+        warm: time.mul_f64(WARM).clamp(WARM_MIN, WARM_MAX),
+        time,
+        repetitions: job.repetitions.max(REPETITIONS_MIN),
+    };
+    let places = Places::open(job)?;
+    let credits = lend(job)?;
+    session.watcher.begun(&ties.bytes);
+    let mut run = Run {
+        job,
+        session,
+        report: heading(&manner),
+        opened: Vec::new(),
+        bench: Bench {
+            credits: &credits,
+            chosen,
+            manner: &manner,
+            ties: &ties,
+        },
+    };
+    let ran = run.all(&topology, &shelf, &places);
+    session.watcher.ended();
+    ran?;
+    let Run {
+        mut report, opened, ..
+    } = run;
+    report.subjects = opened.into_iter().map(|subject| subject.report).collect();
+    report.complete = !ties.stopped();
+    report.verdicts = verdict::verdicts(&report);
+    report.estimate = estimate::estimate(&report);
+    Ok(report)
+}
+
+/// Where it may write: nowhere, unless asked.
+#[derive(Debug)]
+struct Places<'j> {
+    target: Option<Place<'j>>,
+    /// One for each PATH; `None` for those that are only read.
+    own: Vec<Option<Place<'j>>>,
+}
+
+impl<'j> Places<'j> {
+    /// Opens them, and refuses what would not fit before anything is measured.
+    fn open(job: &'j BenchJob) -> Result<Self, Error> {
+        let open = |path: &'j std::path::Path| {
+            let place = Place::open(path)?;
+            place.check_room(job.scratch_bytes)?;
+            Ok(place)
+        };
+        let own = job.paths.iter().map(|path| {
+            // Only directories; a block device is never written to.
+            (job.write && path.is_dir()).then(|| open(path)).transpose()
+        });
+        Ok(Self {
+            own: own.collect::<Result<_, Error>>()?,
+            target: job.target.as_deref().map(open).transpose()?,
+        })
+    }
+}
+
+/// One bench while it runs.
+struct Run<'r> {
+    job: &'r BenchJob,
+    session: &'r BenchSession,
+    report: Report,
+    opened: Vec<Opened>,
+    bench: Bench<'r>,
+}
+
+impl Run<'_> {
+    fn all(
+        &mut self,
+        topology: &Topology,
+        shelf: &Shelf,
+        places: &Places<'_>,
+    ) -> Result<(), Error> {
+        self.open(topology, shelf)?;
+        for index in 0..self.opened.len() {
+            if self.bench.ties.stopped() {
+                return Ok(());
+            }
+            let place = places.own.get(index).and_then(Option::as_ref);
+            self.alone(index, place)?;
+        }
+        let watcher = Arc::clone(&self.session.watcher);
+        let tell = |what: &str| watcher.part(what);
+        if self.job.together && !self.bench.ties.stopped() {
+            let (links, cpus) = (&shelf.links, self.report.cpus);
+            match together::measure(&self.bench, &mut self.opened, links, cpus, &tell) {
+                Ok(together) => self.report.together = together,
+                Err(error) => self.warn(format!("measuring all at once failed: {error}")),
+            }
+        }
+        if let Some(place) = &places.target
+            && !self.bench.ties.stopped()
+        {
+            let mut pair = pair_of(place, topology);
+            let bytes = self.job.scratch_bytes;
+            let measured = pair::measure(
+                &self.bench,
+                &mut self.opened,
+                place,
+                bytes,
+                &mut pair,
+                &tell,
+            );
+            pair.error = measured.err().map(|error| error.to_string());
+            self.report.pair = Some(pair);
+        }
+        Ok(())
+    }
+
+    fn warn(&mut self, warning: String) {
+        self.report.warnings.push(warning);
+    }
+
+    fn open(&mut self, topology: &Topology, shelf: &Shelf) -> Result<(), Error> {
+        let files_max = (FILES_ALL / self.job.paths.len().max(1)).clamp(2, FILES_MAX);
+        for path in &self.job.paths {
+            let looking = format!("looking at {}", path.display());
+            self.session.watcher.part(&looking);
+            let opened = subject::open(path, topology, shelf, files_max, self.bench.ties)?;
+            if self.job.write && opened.report.kind != "directory" {
+                let name = &opened.report.path;
+                let warning = format!("{name} is only read: --write is for directories");
+                self.report.warnings.push(warning);
+            }
+            self.opened.push(opened);
+        }
+        tell_apart(&mut self.opened);
+        let shared = shared_drives(&self.opened);
+        self.report.warnings.extend(shared);
+        Ok(())
+    }
+
+    /// Measures one subject; its failure is its own.
+    fn alone(&mut self, index: usize, place: Option<&Place<'_>>) -> Result<(), Error> {
+        let count = self.opened.len();
+        let (Some(subject), Some(credits)) =
+            (self.opened.get_mut(index), self.bench.credits.get(index))
+        else {
+            return Ok(());
+        };
+        let name = subject.report.name.clone();
+        let watcher = &self.session.watcher;
+        let tell = |what: &str| watcher.part(&format!("{name} ({} of {count}): {what}", index + 1));
+        let Bench {
+            chosen,
+            manner,
+            ties,
+            ..
+        } = self.bench;
+        let backend = &mut self.report.backend;
+        let mut measured = Loader::new(chosen, credits).and_then(|mut loader| {
+            loader.backend().clone_into(backend);
+            alone::read(subject, &mut loader, manner, ties, &tell)
+        });
+        if let (Ok(()), Some(place)) = (&measured, place) {
+            tell("writing to a scratch file");
+            let bytes = self.job.scratch_bytes;
+            let written = write::measure(place, credits, chosen, manner, bytes, ties);
+            measured = written.map(|write| subject.report.write = write);
+        }
+        match measured {
+            // A broken backend is nobody's drive.
+            Err(error) if error.kind().reach() == Reach::Run => return Err(error),
+            Err(error) => subject.report.error = Some(error.to_string()),
+            Ok(()) => {}
+        }
+        Ok(())
+    }
+}
+
+fn pair_of(place: &Place<'_>, topology: &Topology) -> Pair {
+    use std::os::unix::ffi::OsStrExt;
+    let (target, target_hex) = crate::engine::shown(place.label.as_os_str().as_bytes());
+    let location = topology.locate(place.label).ok();
+    let drives = location.iter().flat_map(|location| &location.drives);
+    let (direct, why) = place.fs.direct_write();
+    let mut warnings = Vec::new();
+    if !direct {
+        warnings.push(format!("written through the page cache, and synced: {why}"));
+    }
+    Pair {
+        target,
+        target_hex,
+        fs: location
+            .as_ref()
+            .map_or_else(String::new, |l| l.mount.fs.clone()),
+        drives: drives.map(subject::facts).collect(),
+        warnings,
+        ..Pair::default()
+    }
+}
+
+/// Lends each subject its buffers, within the memory allowed.
+fn lend(job: &BenchJob) -> Result<Vec<Credits>, Error> {
+    let count = job.paths.len();
+    let slots = usize::try_from(job.memory).unwrap_or(usize::MAX) / SLOT_LEN;
+    let each = (slots / count.max(1)).min(SLOTS_MAX);
+    if each < SLOTS_MIN {
+        let least = count * SLOTS_MIN;
+        let what = format!("too little for {count} drives; it takes at least {least} MiB");
+        return Err(Error::new(
+            ErrorKind::Usage,
+            Side::Record,
+            "--memory",
+            &what,
+        ));
+    }
+    let cannot = |source: std::io::Error| {
+        let what = "get memory for buffers";
+        Error::new(ErrorKind::Unsupported, Side::Record, "buffers", what).because(source)
+    };
+    let mut arena = Arena::new(each * count).map_err(cannot)?;
+    let lent: Vec<Credits> = (0..count).filter_map(|_| arena.lend(each)).collect();
+    if lent.len() < count {
+        return Err(cannot(std::io::ErrorKind::OutOfMemory.into()));
+    }
+    Ok(lent)
+}
+
+fn heading(manner: &Manner) -> Report {
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    let release = rustix::system::uname()
+        .release()
+        .to_string_lossy()
+        .into_owned();
+    Report {
+        schema: SCHEMA,
+        kind: "bench".to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        kernel: release,
+        cpus,
+        started: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
+        sample_seconds: manner.time.as_secs_f64(),
+        warm_up_seconds: manner.warm.as_secs_f64(),
+        repetitions: manner.repetitions,
+        ..Report::default()
+    }
+}
+
+/// Two subjects on one drive go by their paths as well.
+fn tell_apart(opened: &mut [Opened]) {
+    let names: Vec<String> = opened.iter().map(|s| s.report.name.clone()).collect();
+    for subject in opened {
+        let report: &mut Subject = &mut subject.report;
+        if names.iter().filter(|name| **name == report.name).count() > 1 {
+            report.name = format!("{} ({})", report.name, report.path);
+        }
+    }
+}
+
+fn shared_drives(opened: &[Opened]) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for (index, one) in opened.iter().enumerate() {
+        for other in opened.iter().skip(index + 1) {
+            if one.keys.iter().any(|key| other.keys.contains(key)) {
+                warnings.push(format!(
+                    "{} and {} are on one drive: measured together, they get in each other's way",
+                    one.path().display(),
+                    other.path().display()
+                ));
+            }
+        }
+    }
+    warnings
+}
+
+/// Takes all the descriptors we may have: files stay open while they are measured.
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    // Refused only where a sandbox forbids it; then the limit stays what it was.
+    let _unchanged = setrlimit(Resource::Nofile, limit);
+}

@@ -1,0 +1,80 @@
+//! How a drive is loaded for one sample, and what that gave.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use super::cursor::Extent;
+use super::histogram::Histogram;
+use crate::buffer::View;
+use crate::digest::HashPool;
+
+/// Which way bytes go.
+#[derive(Debug, Clone)]
+pub(crate) enum Way {
+    /// From the file.
+    Read,
+    /// To the file: these bytes over and over, at most [`SLOT_LEN`] of them.
+    Write(View),
+    /// From the file into another, as a copy does it: each block is written from the buffer it was
+    /// read into, and hashed from it meanwhile.
+    Copy(Sink),
+}
+
+/// Where a copy of a bench goes.
+#[derive(Debug, Clone)]
+pub(crate) struct Sink {
+    /// Written from its beginning; the sample ends where it does.
+    pub(crate) into: Extent,
+    /// Who hashes; nobody when it is to be seen what a copy without a hash would do.
+    pub(crate) pool: Option<Arc<HashPool>>,
+}
+
+/// How to load a drive.
+#[derive(Debug, Clone)]
+pub(crate) struct Load {
+    /// Bytes of one request: a multiple of [`ALIGN`], at most [`SLOT_LEN`].
+    pub(crate) block: usize,
+    /// Requests at once; at least 1.
+    pub(crate) depth: usize,
+    /// Not counted.
+    pub(crate) warm: Duration,
+    /// Counted.
+    pub(crate) time: Duration,
+    pub(crate) way: Way,
+}
+
+/// What a sample gave.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Sample {
+    /// Bytes counted.
+    pub(crate) bytes: u64,
+    /// Seconds in which they came.
+    pub(crate) seconds: f64,
+    /// Of the requests counted.
+    pub(crate) latency: Histogram,
+    /// Requests counted that gave nothing but zeros where they were looked at.
+    pub(crate) zeros: u64,
+}
+
+impl Sample {
+    /// Returns bytes a second; `None` when too little came to tell.
+    pub(crate) fn rate(&self) -> Option<f64> {
+        #[allow(clippy::cast_precision_loss, reason = "a rate is no count")]
+        let bytes = self.bytes as f64;
+        (self.seconds > 0.0 && self.bytes > 0).then(|| bytes / self.seconds)
+    }
+}
+
+/// What a sample shares with others: when to stop, and a counter for the live display.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Ties {
+    pub(crate) stop: Arc<AtomicBool>,
+    pub(crate) bytes: Arc<AtomicU64>,
+}
+
+impl Ties {
+    pub(crate) fn stopped(&self) -> bool {
+        self.stop.load(Relaxed)
+    }
+}

@@ -1,0 +1,284 @@
+//! A file to write to, and to leave no trace of.
+//!
+//! It has no name (`O_TMPFILE`), so that it goes with its descriptor, however this program ends.
+//! Where a file system cannot do that, it is made with a name that is taken away at once; what a
+//! kill in between leaves, [`sweep`] removes before the next bench writes there.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::sync::Arc;
+
+use rustix::fs::{AtFlags, Dir, FallocateFlags, FileType, FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
+
+use super::cursor::Extent;
+use crate::buffer::{ALIGN, SLOT_LEN};
+use crate::error::{Error, ErrorKind, Side};
+use crate::plan::{Need, room};
+use crate::target::{FsType, fs_type};
+
+/// What a scratch file with a name is called; the process and a number follow.
+const PREFIX: &str = ".inhaul-bench.";
+/// Left free besides what is written: a full file system slows everybody who uses it.
+const SPARE: u64 = 64 << 20;
+/// Most names tried.
+const NAMES_MAX: u32 = 100;
+
+/// A directory to write in.
+#[derive(Debug)]
+pub(crate) struct Place<'p> {
+    pub(crate) dir: OwnedFd,
+    pub(crate) label: &'p Path,
+    pub(crate) fs: FsType,
+}
+
+impl<'p> Place<'p> {
+    /// Opens a directory and removes what a killed bench left in it.
+    ///
+    /// # Errors
+    /// `Refused` when what is written there stays in memory; else that of opening it.
+    pub(crate) fn open(label: &'p Path) -> Result<Self, Error> {
+        let cannot = |errno| Error::target(label, "open the directory", errno);
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let dir = rustix::fs::open(label, flags, Mode::empty()).map_err(cannot)?;
+        let fs = fs_type(&dir).map_err(cannot)?;
+        if fs == FsType::Memory {
+            let what = "its files are in memory: a rate would be that of memory";
+            return Err(Error::new(ErrorKind::Refused, Side::Target, label, what));
+        }
+        sweep(dir.as_fd());
+        Ok(Self { dir, label, fs })
+    }
+
+    /// Refuses what would not fit with some to spare.
+    ///
+    /// # Errors
+    /// `Refused`, with both figures.
+    pub(crate) fn check_room(&self, bytes: u64) -> Result<(), Error> {
+        let room = room(self.dir.as_fd())
+            .map_err(|errno| Error::target(self.label, "ask how much is free", errno))?;
+        let need = Need {
+            bytes: bytes.saturating_add(SPARE),
+            inodes: 1,
+        };
+        if room.fits(need) {
+            return Ok(());
+        }
+        let what = format!(
+            "a scratch file takes {} MB and {} MB are to stay free, but {} MB are there; give \
+             less with --scratch",
+            bytes / 1_000_000,
+            SPARE / 1_000_000,
+            room.bytes / 1_000_000,
+        );
+        Err(Error::new(
+            ErrorKind::Refused,
+            Side::Target,
+            self.label,
+            &what,
+        ))
+    }
+
+    /// Makes a scratch file of `bytes`, a multiple of a buffer's length, with its space set aside
+    /// where a copy would do so.
+    ///
+    /// # Errors
+    /// As open(2) and fallocate(2), classed as the target's.
+    pub(crate) fn make(&self, bytes: u64) -> Result<Extent, Error> {
+        let cannot = |errno| Error::target(self.label, "make a scratch file", errno);
+        let (direct, _) = self.fs.direct_write();
+        let file = match unnamed(self.dir.as_fd(), direct) {
+            // What kernels and file systems without O_TMPFILE answer. Source: open(2).
+            Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::NOENT | Errno::INVAL) => {
+                unlinked(self.dir.as_fd())
+            }
+            answer => answer,
+        };
+        let file = file.map_err(cannot)?;
+        if direct {
+            match rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, bytes) {
+                Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => {}
+                Err(errno) => return Err(cannot(errno)),
+            }
+        }
+        Ok(Extent {
+            file: Arc::new(file),
+            start: 0,
+            len: bytes,
+            path: Arc::new(self.label.join("(scratch file)")),
+        })
+    }
+}
+
+fn unnamed(dir: BorrowedFd<'_>, direct: bool) -> Result<OwnedFd, Errno> {
+    // EXCL: nobody can give it a name later.
+    let mut flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::EXCL | OFlags::CLOEXEC;
+    flags.set(OFlags::DIRECT, direct);
+    rustix::fs::openat(dir, c".", flags, Mode::RUSR | Mode::WUSR)
+}
+
+/// Makes a file with a name and takes the name away. Held by a lock in between, so that the sweep
+/// of another bench leaves it alone.
+fn unlinked(dir: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    for number in 0..NAMES_MAX {
+        let name = format!("{PREFIX}{}.{number}", std::process::id());
+        match rustix::fs::openat(dir, &name, flags, Mode::RUSR | Mode::WUSR) {
+            Ok(file) => {
+                let locked = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive);
+                rustix::fs::unlinkat(dir, &name, AtFlags::empty())?;
+                locked?;
+                return Ok(file);
+            }
+            Err(Errno::EXIST) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Err(Errno::EXIST)
+}
+
+/// Removes scratch files that a killed bench of this user left in a directory; returns how many.
+///
+/// Only what has such a name, is a regular file of this user's and is not held by its lock.
+pub(crate) fn sweep(dir: BorrowedFd<'_>) -> usize {
+    let Ok(entries) = Dir::read_from(dir) else {
+        return 0;
+    };
+    let me = rustix::process::geteuid().as_raw();
+    let mut gone = 0;
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        if !is_ours(name.to_bytes()) {
+            continue;
+        }
+        let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let Ok(file) = rustix::fs::openat(dir, name, flags, Mode::empty()) else {
+            continue;
+        };
+        let mine = rustix::fs::fstat(&file).is_ok_and(|stat| {
+            let kind = FileType::from_raw_mode(stat.st_mode);
+            kind == FileType::RegularFile && stat.st_uid == me
+        });
+        let free = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok();
+        if mine && free && rustix::fs::unlinkat(dir, name, AtFlags::empty()).is_ok() {
+            gone += 1;
+        }
+    }
+    gone
+}
+
+/// `.inhaul-bench.PID.NUMBER`, and nothing else.
+fn is_ours(name: &[u8]) -> bool {
+    let digits = |part: &[u8]| !part.is_empty() && part.iter().all(u8::is_ascii_digit);
+    name.strip_prefix(PREFIX.as_bytes()).is_some_and(|rest| {
+        let mut parts = rest.split(|byte| *byte == b'.');
+        let (process, number, more) = (parts.next(), parts.next(), parts.next());
+        process.is_some_and(digits) && number.is_some_and(digits) && more.is_none()
+    })
+}
+
+/// Fills memory with bytes that no drive can shrink: a xorshift, the same in every run.
+pub(crate) fn noise(bytes: &mut [u8]) {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    for chunk in bytes.chunks_mut(8) {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        for (byte, noise) in chunk.iter_mut().zip(state.to_le_bytes()) {
+            *byte = noise;
+        }
+    }
+}
+
+/// Returns `bytes` as whole buffers, at least one.
+pub(crate) fn whole_buffers(bytes: u64) -> u64 {
+    let slot = SLOT_LEN as u64;
+    debug_assert_eq!(SLOT_LEN % ALIGN, 0, "a buffer can be written with O_DIRECT");
+    (bytes / slot).max(1) * slot
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+
+    fn names(dir: &Path) -> Vec<String> {
+        let mut names: Vec<String> = std::fs::read_dir(dir)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn neither_way_of_making_one_leaves_a_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let fd = OwnedFd::from(File::open(dir.path()).unwrap());
+        let first = unnamed(fd.as_fd(), false);
+        let second = unlinked(fd.as_fd()).unwrap();
+        assert_eq!(names(dir.path()), Vec::<String>::new());
+        rustix::io::pwrite(&second, b"kept", 0).unwrap();
+        assert_eq!(rustix::fs::fstat(&second).unwrap().st_nlink, 0);
+        if let Ok(first) = first {
+            assert_eq!(rustix::fs::fstat(&first).unwrap().st_nlink, 0);
+        }
+    }
+
+    #[test]
+    fn the_sweep_takes_what_was_left_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let make = |name: &str| File::create(dir.path().join(name)).unwrap();
+        make(".inhaul-bench.12.0");
+        make(".inhaul-bench.12.1.bak");
+        make(".inhaul-bench.x.1");
+        make(".inhaul-bench.");
+        make("inhaul-bench.12.0");
+        let held = make(".inhaul-bench.13.0");
+        rustix::fs::flock(&held, FlockOperation::NonBlockingLockExclusive).unwrap();
+        std::fs::create_dir(dir.path().join(".inhaul-bench.14.0")).unwrap();
+        std::os::unix::fs::symlink("victim", dir.path().join(".inhaul-bench.15.0")).unwrap();
+        make("victim");
+        let fd = OwnedFd::from(File::open(dir.path()).unwrap());
+        assert_eq!(sweep(fd.as_fd()), 1);
+        let kept = [
+            ".inhaul-bench.",
+            ".inhaul-bench.12.1.bak",
+            ".inhaul-bench.13.0",
+            ".inhaul-bench.14.0",
+            ".inhaul-bench.15.0",
+            ".inhaul-bench.x.1",
+            "inhaul-bench.12.0",
+            "victim",
+        ];
+        assert_eq!(names(dir.path()), kept);
+        drop(held);
+        assert_eq!(sweep(fd.as_fd()), 1, "its holder is gone");
+    }
+
+    #[test]
+    fn what_would_not_fit_is_refused() {
+        let dir = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+        let place = Place::open(dir.path()).unwrap();
+        place.check_room(1 << 20).unwrap();
+        let error = place.check_room(1 << 60).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Refused);
+        assert!(
+            error.reason().contains("give less with --scratch"),
+            "{error}"
+        );
+        assert_eq!(whole_buffers(1), 1 << 20);
+        assert_eq!(whole_buffers((5 << 20) + 7), 5 << 20);
+    }
+
+    #[test]
+    fn noise_is_no_pattern() {
+        let mut bytes = [0; 4096];
+        noise(&mut bytes);
+        let mut seen = [0_u32; 256];
+        for byte in bytes {
+            seen[usize::from(byte)] += 1;
+        }
+        assert!(seen.iter().all(|&count| count < 64), "{seen:?}");
+    }
+}

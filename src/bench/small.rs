@@ -1,0 +1,91 @@
+//! Small files, each opened, read whole and closed: what counts is how many a second.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::alone::Manner;
+use super::cursor::Extent;
+use super::load::Loader;
+use super::report::SmallFiles;
+use super::sample::Ties;
+use super::stats::{median, range};
+use super::subject::Opened;
+use crate::beneath::open_source;
+use crate::error::Error;
+
+/// Fewest files of a sample: with fewer, a rate is chance.
+const SAMPLE_FILES: usize = 32;
+/// Files opened before the first of them is read: the engine keeps as many under way.
+const AT_ONCE: usize = 16;
+
+/// Reads the small files of a subject, no file twice. `None` when there are too few.
+///
+/// # Errors
+/// Of the first read that failed.
+pub(super) fn read(
+    subject: &Opened,
+    loader: &mut Loader,
+    manner: &Manner,
+    ties: &Ties,
+) -> Result<Option<SmallFiles>, Error> {
+    let samples = manner.repetitions;
+    let share = subject.small.len() / samples.max(1);
+    if share < SAMPLE_FILES {
+        return Ok(None);
+    }
+    let mut rates = Vec::new();
+    let (mut files, mut bytes) = (0, 0);
+    for sample in subject.small.chunks(share).take(samples) {
+        let begun = Instant::now();
+        let mut read = 0_u64;
+        for batch in sample.chunks(AT_ONCE) {
+            if ties.stopped() || begun.elapsed() > manner.time * 4 {
+                break;
+            }
+            let opened: Vec<Extent> = batch.iter().filter_map(open).collect();
+            read += opened.len() as u64;
+            bytes += batch.iter().map(|small| small.size).sum::<u64>();
+            loader.whole(&opened, ties)?;
+        }
+        if ties.stopped() {
+            break;
+        }
+        files += read;
+        let seconds = begun.elapsed().as_secs_f64();
+        if read > 0 && seconds > 0.0 {
+            #[allow(clippy::cast_precision_loss, reason = "thousands of files")]
+            rates.push(read as f64 / seconds);
+        }
+    }
+    if rates.is_empty() {
+        return Ok(None);
+    }
+    let (rate_min, rate_max) = range(&rates);
+    Ok(Some(SmallFiles {
+        rate: median(&rates),
+        rate_min,
+        rate_max,
+        files,
+        bytes,
+    }))
+}
+
+fn open(small: &super::files::Small) -> Option<Extent> {
+    // Read as the engine reads it, past the page cache where the file system lets us.
+    let opened = open_source(small.dir.as_fd(), &small.name, true).ok()?;
+    let size = opened.stat.stx_size;
+    if size == 0 {
+        return None;
+    }
+    let file: OwnedFd = opened.file;
+    if !opened.direct {
+        let _best_effort = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed);
+    }
+    Some(Extent {
+        file: Arc::new(file),
+        start: 0,
+        len: size,
+        path: Arc::new(crate::scan::as_path(&small.name)),
+    })
+}

@@ -1,0 +1,270 @@
+//! What is measured: a block device, or the files of a directory, opened for reading and nothing
+//! else.
+
+use std::num::NonZeroU64;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::{Advice, FileType, Mode, OFlags};
+use rustix::io::Errno;
+
+use super::cursor::{Cursor, Extent};
+use super::files::{Chosen, Small, choose};
+use super::report::{DriveFacts, Holds, Subject};
+use super::sample::Ties;
+use crate::buffer::ALIGN;
+use crate::error::{Error, ErrorKind, Side};
+use crate::topology::{Drive, Shelf, Topology};
+
+/// Caches in drives and controllers hold no more than this, as far as we know.
+pub(crate) const CACHES_MAX: u64 = 1 << 30;
+
+/// A subject, ready to be read.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub(crate) report: Subject,
+    pub(crate) cursor: Cursor,
+    /// Whether it is a whole device that spins, so that places on it differ.
+    pub(crate) has_zones: bool,
+    /// Drives or units it is on.
+    pub(crate) keys: Vec<String>,
+    pub(crate) small: Vec<Small>,
+    /// The same files, buffered: where O_DIRECT does not settle that the medium answers, these are
+    /// dropped from the page cache before each sample.
+    probes: Vec<(OwnedFd, u64)>,
+}
+
+/// Opens PATH. What can be measured badly is opened with a warning; what cannot be measured at all
+/// is refused.
+///
+/// # Errors
+/// `Refused` or `Usage` when a figure would say nothing; else that of opening it.
+pub(crate) fn open(
+    path: &Path,
+    topology: &Topology,
+    shelf: &Shelf,
+    files_max: usize,
+    ties: &Ties,
+) -> Result<Opened, Error> {
+    let stat = rustix::fs::stat(path).map_err(|errno| Error::source(path, "look at it", errno))?;
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::BlockDevice => {
+            let device = (
+                rustix::fs::major(stat.st_rdev),
+                rustix::fs::minor(stat.st_rdev),
+            );
+            open_device(path, device, topology, shelf)
+        }
+        FileType::Directory | FileType::RegularFile => {
+            open_files(path, topology, shelf, files_max, ties)
+        }
+        _ => Err(Error::new(
+            ErrorKind::Usage,
+            Side::Source,
+            path,
+            "neither a block device nor a directory nor a file: there is nothing to measure",
+        )),
+    }
+}
+
+fn open_device(
+    path: &Path,
+    device: (u32, u32),
+    topology: &Topology,
+    shelf: &Shelf,
+) -> Result<Opened, Error> {
+    let drives = &topology.drives_of(device)[..];
+    let cannot = |errno| Error::source(path, "open it for reading", errno);
+    // Never for writing: nothing this program does can change what is on a device it measures.
+    let flags = OFlags::RDONLY | OFlags::DIRECT | OFlags::CLOEXEC;
+    let file = rustix::fs::open(path, flags, Mode::empty()).map_err(cannot)?;
+    let size = rustix::fs::seek(&file, rustix::fs::SeekFrom::End(0)).map_err(cannot)?;
+    let len = size - size % ALIGN as u64;
+    if len == 0 {
+        return Err(Error::new(
+            ErrorKind::Refused,
+            Side::Source,
+            path,
+            "it is empty",
+        ));
+    }
+    let extent = Extent {
+        file: Arc::new(file),
+        start: 0,
+        len,
+        path: Arc::new(path.to_owned()),
+    };
+    let mut report = subject(path, "device", drives);
+    "direct".clone_into(&mut report.access);
+    report.span_bytes = len;
+    report.holds = on_drives(drives, shelf);
+    warn_of_drives(&mut report, drives, topology);
+    Ok(Opened {
+        has_zones: drives.len() == 1 && drives.iter().all(|d| d.rotational == Some(true)),
+        keys: drives.iter().map(|drive| drive.name.clone()).collect(),
+        cursor: Cursor::new(Arc::from([extent]), true),
+        report,
+        small: Vec::new(),
+        probes: Vec::new(),
+    })
+}
+
+/// What is in use in the file systems on whole drives; nothing is known of those not mounted.
+fn on_drives(drives: &[Drive], shelf: &Shelf) -> Option<Holds> {
+    let mut seen = Vec::new();
+    let mut bytes = None;
+    for attached in &shelf.drives {
+        if !drives.iter().any(|drive| drive.name == attached.drive.name) {
+            continue;
+        }
+        for used in attached.mounts.iter().filter(|used| used.spread == 1) {
+            if let Some(usage) = used.usage
+                && !seen.contains(&used.mount.device)
+            {
+                seen.push(used.mount.device);
+                bytes = Some(usage.used.saturating_add(bytes.unwrap_or(0)));
+            }
+        }
+    }
+    bytes.map(|bytes| Holds {
+        bytes,
+        ..Holds::default()
+    })
+}
+
+fn open_files(
+    path: &Path,
+    topology: &Topology,
+    shelf: &Shelf,
+    files_max: usize,
+    ties: &Ties,
+) -> Result<Opened, Error> {
+    let chosen: Chosen = choose(path, topology, files_max, ties)?;
+    let location = &chosen.location;
+    let kind = if path.is_dir() { "directory" } else { "file" };
+    let mut report = subject(path, kind, &location.drives);
+    report.name = location.name();
+    report.fs = Some(location.mount.fs.clone());
+    report.span_bytes = chosen.extents.iter().map(|extent| extent.len).sum();
+    report.holds = Some(chosen.holds.unwrap_or_else(|| in_use(location, shelf)));
+    let access = if chosen.settled { "direct" } else { "dropped" };
+    access.clone_into(&mut report.access);
+    report.warnings.extend(chosen.warnings);
+    warn_of_drives(&mut report, &location.drives, topology);
+    let wraps = chosen.settled;
+    Ok(Opened {
+        has_zones: false,
+        keys: location.keys().collect(),
+        cursor: Cursor::new(Arc::from(chosen.extents), wraps),
+        report,
+        small: chosen.small,
+        probes: chosen.probes,
+    })
+}
+
+fn in_use(location: &crate::topology::Location, shelf: &Shelf) -> Holds {
+    let uses = shelf.drives.iter().flat_map(|attached| &attached.mounts);
+    let mut same = uses.filter(|used| used.mount.device == location.mount.device);
+    let usage = same.find_map(|used| used.usage);
+    Holds {
+        bytes: usage.map_or(0, |usage| usage.used),
+        ..Holds::default()
+    }
+}
+
+fn subject(path: &Path, kind: &str, drives: &[Drive]) -> Subject {
+    use std::os::unix::ffi::OsStrExt;
+    let names: Vec<&str> = drives.iter().map(|drive| drive.name.as_str()).collect();
+    let (text, path_hex) = crate::engine::shown(path.as_os_str().as_bytes());
+    Subject {
+        name: if names.is_empty() {
+            text.clone()
+        } else {
+            names.join("+")
+        },
+        path: text,
+        path_hex,
+        kind: kind.to_owned(),
+        drives: drives.iter().map(facts).collect(),
+        ..Subject::default()
+    }
+}
+
+/// Returns what a report says of a drive.
+pub(crate) fn facts(drive: &Drive) -> DriveFacts {
+    DriveFacts {
+        name: drive.name.clone(),
+        model: drive.model.clone(),
+        serial: drive.serial.clone(),
+        wwn: drive.wwn.clone(),
+        transport: drive.transport.word().to_owned(),
+        rotational: drive.rotational,
+        bytes: drive.size,
+    }
+}
+
+fn warn_of_drives(report: &mut Subject, drives: &[Drive], topology: &Topology) {
+    for drive in drives {
+        if drive.backing.is_none() {
+            continue;
+        }
+        let name = &drive.name;
+        if !topology.image_is_direct(drive) {
+            report.warnings.push(format!(
+                "{name} reads its image through the page cache: what is measured may be memory; \
+                 attach it with 'losetup --direct-io=on'"
+            ));
+        }
+        if drive.backing.as_deref().is_some_and(is_sparse) {
+            report.warnings.push(format!(
+                "the image of {name} has holes: reading those asks no drive"
+            ));
+        }
+    }
+    if report.span_bytes < CACHES_MAX {
+        report.warnings.push(format!(
+            "only {} MB can be read before they are read again: a cache in the drive or its \
+             controller may have answered",
+            report.span_bytes / 1_000_000
+        ));
+    }
+}
+
+fn is_sparse(image: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    image
+        .metadata()
+        .is_ok_and(|meta| meta.blocks().saturating_mul(512) < meta.size())
+}
+
+impl Opened {
+    /// Makes sure that the next sample is not answered from the page cache. Returns whether that is
+    /// known.
+    pub(crate) fn drop_cached(&self) -> bool {
+        let dropped = |(probe, len): &(OwnedFd, u64)| {
+            for advice in [Advice::DontNeed, Advice::Random] {
+                let _checked_below = rustix::fs::fadvise(probe, 0, NonZeroU64::new(*len), advice);
+            }
+            let last = len.saturating_sub(1);
+            [0, last / 2, last].iter().all(|at| is_absent(probe, *at))
+        };
+        // All of them, even after one that stays.
+        let all: Vec<bool> = self.probes.iter().map(dropped).collect();
+        !all.contains(&false)
+    }
+
+    /// Returns the path for messages.
+    pub(crate) fn path(&self) -> PathBuf {
+        PathBuf::from(&self.report.path)
+    }
+}
+
+/// A buffered read that must not wait answers EAGAIN for a page that is not there (preadv2(2)).
+fn is_absent(probe: &OwnedFd, at: u64) -> bool {
+    let mut byte = [0];
+    let buffer = &mut [rustix::io::IoSliceMut::new(&mut byte)];
+    let flags = rustix::io::ReadWriteFlags::NOWAIT;
+    let answer = rustix::io::preadv2(probe.as_fd(), buffer, at, flags);
+    matches!(answer, Err(Errno::AGAIN))
+}

@@ -1,0 +1,384 @@
+//! What figures mean, in words. Pure: a report in, sentences out.
+
+use super::report::{Pair, Report, Subject, Together, Verdict};
+use super::stats::median;
+use super::words::{latency, list, percent, rate, times};
+
+/// Slower than this share of its kind is slow.
+const SLOW: f64 = 0.70;
+/// Fewest others that make a kind.
+const KIND_MIN: usize = 2;
+/// Samples further apart than this share of their median are uneven.
+const UNEVEN: f64 = 0.30;
+/// A tail is slow when it is so many times the median, and longer than [`TAIL_NANOS`].
+const TAIL_TIMES: u64 = 20;
+const TAIL_NANOS: u64 = 250_000_000;
+/// A side that reaches this share of the pair's rate alone is what limits it.
+const LIMITS: f64 = 1.15;
+
+/// Returns all that there is to say, what matters most first.
+pub(crate) fn verdicts(report: &Report) -> Vec<Verdict> {
+    let mut said = Vec::new();
+    said.extend(report.subjects.iter().filter_map(failed));
+    said.extend(slow_drives(&report.subjects));
+    said.extend(report.together.as_ref().and_then(bend));
+    if let Some(pair) = &report.pair {
+        said.extend(pair_limits(pair, report));
+    }
+    said.extend(report.subjects.iter().filter_map(slow_tail));
+    said.extend(report.subjects.iter().filter_map(uneven));
+    let measured = report.subjects.iter().any(|subject| subject.read.is_some());
+    if said.is_empty() && measured {
+        said.push(verdict("fine", false, "nothing stands out".to_owned()));
+    }
+    said
+}
+
+fn verdict(about: &str, bad: bool, text: String) -> Verdict {
+    Verdict {
+        about: about.to_owned(),
+        bad,
+        text,
+    }
+}
+
+fn failed(subject: &Subject) -> Option<Verdict> {
+    let error = subject.error.as_ref()?;
+    let text = format!("{} could not be measured: {error}", subject.name);
+    Some(verdict("failed", true, text))
+}
+
+/// What makes drives of one kind: the model, or else how they spin and are attached.
+fn kind_of(subject: &Subject) -> Option<(String, String)> {
+    let drive = subject
+        .drives
+        .first()
+        .filter(|_| subject.drives.len() == 1)?;
+    if let Some(model) = &drive.model {
+        return Some((format!("model {model}"), format!("other {model}")));
+    }
+    let spins = match drive.rotational {
+        Some(true) => "spinning ",
+        Some(false) => "flash ",
+        None => "",
+    };
+    let kind = format!("{spins}{}", drive.transport);
+    Some((kind.clone(), format!("other {kind} drives")))
+}
+
+fn slow_drives(subjects: &[Subject]) -> Vec<Verdict> {
+    let mut said = Vec::new();
+    for subject in subjects {
+        let (Some(read), Some((kind, others_are))) = (&subject.read, kind_of(subject)) else {
+            continue;
+        };
+        let others: Vec<f64> = subjects
+            .iter()
+            .filter(|other| !std::ptr::eq(*other, subject))
+            .filter(|other| kind_of(other).is_some_and(|(its, _)| its == kind))
+            .filter_map(|other| Some(other.read.as_ref()?.rate))
+            .collect();
+        let usual = median(&others);
+        if others.len() >= KIND_MIN && read.rate < usual * SLOW {
+            let text = format!(
+                "{} is {}x slower than its kind: {} where {} {others_are} give {}",
+                subject.name,
+                times(usual / read.rate.max(1.0)),
+                rate(read.rate),
+                others.len(),
+                rate(usual),
+            );
+            said.push(verdict("slow-drive", true, text));
+        }
+    }
+    said
+}
+
+fn bend(together: &Together) -> Option<Verdict> {
+    let last = together.steps.last().filter(|step| step.count > 1)?;
+    let Some(cause) = together.cause.as_deref() else {
+        let text = format!(
+            "all {} read at once give {}, {} of what they give one by one: nothing holds them back",
+            last.count,
+            rate(last.rate),
+            percent(last.efficiency()),
+        );
+        return Some(verdict("fine", false, text));
+    };
+    let reach = format!(
+        "all {} at once give {} of the {} they give one by one; the curve bends after {}",
+        last.count,
+        rate(last.rate),
+        rate(last.alone),
+        together.bend.unwrap_or(1),
+    );
+    let name = together.cause_name.as_deref().unwrap_or_default();
+    let sharing = list(&together.cause_subjects);
+    let (about, text) = match cause {
+        "link" => {
+            #[allow(clippy::cast_precision_loss, reason = "a ceiling is no count")]
+            let ceiling = together.cause_ceiling.unwrap_or(0) as f64;
+            let count = together.cause_subjects.len();
+            let text = format!(
+                "these {count} share one {} link, {name}: {sharing}; {reach}",
+                rate(ceiling)
+            );
+            ("shared-link", text)
+        }
+        "backing" => {
+            let text = format!("the images of {sharing} are all on {name}; {reach}");
+            ("shared-link", text)
+        }
+        "cpu" => {
+            let text = format!(
+                "the processors are the limit, {} busy; {reach}",
+                percent(last.busy)
+            );
+            ("cpu-limits", text)
+        }
+        "memory" => ("memory-limits", format!("memory is the limit; {reach}")),
+        _ => {
+            let text = format!("something that the kernel does not show is shared; {reach}");
+            ("shared-link", text)
+        }
+    };
+    Some(verdict(about, true, text))
+}
+
+fn pair_limits(pair: &Pair, report: &Report) -> Vec<Verdict> {
+    let mut said = Vec::new();
+    if let Some(error) = &pair.error {
+        let text = format!("{} could not be written to: {error}", pair.target);
+        said.push(verdict("failed", true, text));
+    }
+    let Some(hashed) = &pair.hashed else {
+        return said;
+    };
+    let sources = source_rate(report);
+    let write = pair.write.as_ref().map_or(0.0, |write| write.rate);
+    let bare = pair.unhashed.as_ref().map_or(0.0, |unhashed| unhashed.rate);
+    if hashed.rate <= 0.0 {
+        return said;
+    }
+    if bare > hashed.rate * LIMITS {
+        let text = format!(
+            "hashing limits this ingest: {} with it, {} without, processors {} busy",
+            rate(hashed.rate),
+            rate(bare),
+            percent(hashed.busy),
+        );
+        said.push(verdict("hash-limits", false, text));
+    } else if write > 0.0 && write < hashed.rate * LIMITS && write < sources {
+        let text = format!(
+            "target writes limit this ingest: {} takes {}, its sources would give {}",
+            pair.target,
+            rate(write),
+            rate(sources),
+        );
+        said.push(verdict("target-limits", false, text));
+    } else {
+        let text = format!(
+            "into {} they copy {}, hashed; the sources give {}, the target takes {}",
+            pair.target,
+            rate(hashed.rate),
+            rate(sources),
+            rate(write),
+        );
+        said.push(verdict("fine", false, text));
+    }
+    said
+}
+
+/// What all sources give at once.
+pub(crate) fn source_rate(report: &Report) -> f64 {
+    let last = report.together.as_ref().and_then(|t| t.steps.last());
+    last.map_or_else(
+        || {
+            let rates = report
+                .subjects
+                .iter()
+                .filter_map(|s| Some(s.read.as_ref()?.rate));
+            rates.sum()
+        },
+        |step| step.rate,
+    )
+}
+
+fn slow_tail(subject: &Subject) -> Option<Verdict> {
+    let told = &subject.read.as_ref()?.latency;
+    (told.p999 > TAIL_NANOS && told.p999 > told.p50.saturating_mul(TAIL_TIMES)).then(|| {
+        let text = format!(
+            "{} is slow at times: one request in 1,000 takes {} or longer, half take {}; drives \
+             that retry reads do so",
+            subject.name,
+            latency(told.p999),
+            latency(told.p50),
+        );
+        verdict("slow-tail", true, text)
+    })
+}
+
+fn uneven(subject: &Subject) -> Option<Verdict> {
+    let read = subject.read.as_ref()?;
+    (read.spread() > UNEVEN).then(|| {
+        let text = format!(
+            "{} is uneven: its samples go from {} to {}; something else may use it",
+            subject.name,
+            rate(read.rate_min),
+            rate(read.rate_max),
+        );
+        verdict("uneven", false, text)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::report::{DriveFacts, Latency, Measure, PairRate, TogetherStep};
+
+    fn measured(mb: f64) -> Measure {
+        Measure {
+            rate: mb * 1e6,
+            rate_min: mb * 0.98e6,
+            rate_max: mb * 1.02e6,
+            latency: Latency {
+                p50: 4_000_000,
+                p999: 9_000_000,
+                ..Latency::default()
+            },
+            ..Measure::default()
+        }
+    }
+
+    fn drive(name: &str, model: Option<&str>, mb: f64) -> Subject {
+        Subject {
+            name: name.to_owned(),
+            drives: vec![DriveFacts {
+                name: name.to_owned(),
+                model: model.map(str::to_owned),
+                transport: "sas".to_owned(),
+                rotational: Some(true),
+                ..DriveFacts::default()
+            }],
+            read: Some(measured(mb)),
+            ..Subject::default()
+        }
+    }
+
+    fn said(report: &Report) -> Vec<(String, String)> {
+        let verdicts = verdicts(report).into_iter();
+        verdicts
+            .map(|verdict| (verdict.about, verdict.text))
+            .collect()
+    }
+
+    #[test]
+    fn a_drive_is_slow_by_its_own_kind_alone() {
+        let report = Report {
+            subjects: vec![
+                drive("sda", Some("EXOS"), 208.0),
+                drive("sdb", Some("EXOS"), 52.0),
+                drive("sdc", Some("EXOS"), 212.0),
+                drive("sdd", Some("ARCHIVE"), 60.0),
+                drive("sde", None, 30.0),
+            ],
+            ..Report::default()
+        };
+        assert_eq!(
+            said(&report),
+            [(
+                "slow-drive".to_owned(),
+                "sdb is 4.0x slower than its kind: 52.0 MB/s where 2 other EXOS give 210 MB/s"
+                    .to_owned()
+            )]
+        );
+    }
+
+    #[test]
+    fn a_shared_link_is_named_with_those_who_share_it() {
+        let step = |count: usize, rate: f64, alone: f64| TogetherStep {
+            count,
+            rate,
+            alone,
+            ..TogetherStep::default()
+        };
+        let report = Report {
+            subjects: vec![drive("sda", None, 208.0)],
+            together: Some(Together {
+                steps: vec![step(4, 0.8e9, 0.8e9), step(8, 1.15e9, 1.6e9)],
+                bend: Some(4),
+                cause: Some("link".to_owned()),
+                cause_name: Some("port-0:0".to_owned()),
+                cause_ceiling: Some(1_200_000_000),
+                cause_subjects: (0..8).map(|n| format!("sd{n}")).collect(),
+                ..Together::default()
+            }),
+            ..Report::default()
+        };
+        assert_eq!(
+            said(&report),
+            [(
+                "shared-link".to_owned(),
+                "these 8 share one 1.20 GB/s link, port-0:0: sd0, sd1, sd2, sd3, sd4 and 3 more; \
+                 all 8 at once give 1.15 GB/s of the 1.60 GB/s they give one by one; the curve \
+                 bends after 4"
+                    .to_owned()
+            )]
+        );
+    }
+
+    fn pair(write: f64, hashed: f64, unhashed: f64) -> Report {
+        let rate = |mb: f64| {
+            Some(PairRate {
+                rate: mb * 1e6,
+                ..PairRate::default()
+            })
+        };
+        Report {
+            subjects: vec![drive("sda", None, 500.0), drive("sdb", None, 500.0)],
+            pair: Some(Pair {
+                target: "/tank".to_owned(),
+                write: Some(measured(write)),
+                hashed: rate(hashed),
+                unhashed: rate(unhashed),
+                ..Pair::default()
+            }),
+            ..Report::default()
+        }
+    }
+
+    #[test]
+    fn what_limits_an_ingest_is_the_side_that_gives_least() {
+        let about = |report: &Report| said(report)[0].0.clone();
+        assert_eq!(about(&pair(300.0, 290.0, 295.0)), "target-limits");
+        assert_eq!(about(&pair(2000.0, 600.0, 950.0)), "hash-limits");
+        assert_eq!(about(&pair(2000.0, 950.0, 960.0)), "fine");
+    }
+
+    #[test]
+    fn tails_and_uneven_samples_are_told() {
+        let mut slow = drive("sda", None, 200.0);
+        slow.read.as_mut().unwrap().latency.p999 = 900_000_000;
+        let mut uneven = drive("sdb", None, 200.0);
+        uneven.read.as_mut().unwrap().rate_min = 100e6;
+        let mut failed = drive("sdc", None, 200.0);
+        failed.read = None;
+        failed.error = Some("read: Input/output error".to_owned());
+        let report = Report {
+            subjects: vec![slow, uneven, failed],
+            ..Report::default()
+        };
+        let abouts: Vec<String> = said(&report).into_iter().map(|(about, _)| about).collect();
+        assert_eq!(abouts, ["failed", "slow-tail", "uneven"]);
+    }
+
+    #[test]
+    fn nothing_measured_is_not_fine() {
+        assert!(verdicts(&Report::default()).is_empty());
+        let report = Report {
+            subjects: vec![drive("sda", None, 200.0)],
+            ..Report::default()
+        };
+        assert_eq!(said(&report)[0].0, "fine");
+    }
+}

@@ -1,0 +1,102 @@
+//! From what was typed after `bench` to what is meant.
+
+use crate::bench::BenchJob;
+use crate::bench::job::REPETITIONS_MIN;
+use crate::cli::args::ProgressArg;
+use crate::cli::args_shelf::BenchArgs;
+use crate::cli::escape::escape;
+use crate::cli::resolve::{Misuse, Progress, Surroundings, color, io, memory};
+use crate::cli::units::{SizeError, parse_size};
+
+/// Shortest and longest sample: below, the clock and the start weigh too much.
+const SECONDS: std::ops::RangeInclusive<f64> = 0.1..=3600.0;
+
+/// Least `--scratch`.
+const SCRATCH_MIN: u64 = 16 << 20;
+
+/// What a bench is to do and to show.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BenchCommand {
+    /// What to measure.
+    pub job: BenchJob,
+    /// What is printed on standard output.
+    pub form: Form,
+    /// How progress is shown.
+    pub progress: Progress,
+    /// When to use colour.
+    pub color: anstream::ColorChoice,
+}
+
+/// What is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// For people.
+    Table,
+    /// The report as it is.
+    Json,
+}
+
+/// Turns arguments into a command.
+///
+/// # Errors
+/// What is wrong with them.
+pub fn resolve(args: BenchArgs, world: &Surroundings<'_>) -> Result<BenchCommand, Misuse> {
+    if args.repetitions < REPETITIONS_MIN {
+        return Err(Misuse {
+            what: format!("--repetitions {}", args.repetitions),
+            why: "fewer than 3 samples have no median, and one alone may be chance".to_owned(),
+            next: "leave it out for 3, or give more".to_owned(),
+        });
+    }
+    let form = if args.json { Form::Json } else { Form::Table };
+    Ok(BenchCommand {
+        job: BenchJob {
+            paths: args.paths,
+            target: args.target,
+            write: args.write,
+            scratch_bytes: scratch(&args.scratch)?,
+            seconds: seconds(&args.seconds)?,
+            repetitions: args.repetitions,
+            together: !args.alone,
+            io: io(args.io),
+            memory: memory(&args.memory)?,
+        },
+        form,
+        progress: progress(args.quiet, args.progress, world),
+        color: color(args.color),
+    })
+}
+
+fn scratch(text: &str) -> Result<u64, Misuse> {
+    let what = format!("--scratch {}", escape(text.as_bytes()));
+    let next = "leave it out for 1GiB, or give more, such as 4GiB".to_owned();
+    match parse_size(text) {
+        Ok(bytes) if bytes >= SCRATCH_MIN => Ok(bytes),
+        Ok(_) => Err(Misuse {
+            what,
+            why: "less than 16MiB is written before a clock can tell".to_owned(),
+            next,
+        }),
+        Err(SizeError(why)) => Err(Misuse { what, why, next }),
+    }
+}
+
+fn seconds(text: &str) -> Result<f64, Misuse> {
+    let parsed: Option<f64> = text.parse().ok();
+    parsed
+        .filter(|seconds| SECONDS.contains(seconds))
+        .ok_or_else(|| Misuse {
+            what: format!("--seconds {}", escape(text.as_bytes())),
+            why: "it is a number from 0.1 to 3600: shorter samples say nothing".to_owned(),
+            next: "leave it out for 1, or give another".to_owned(),
+        })
+}
+
+fn progress(quiet: bool, asked: ProgressArg, world: &Surroundings<'_>) -> Progress {
+    match asked {
+        _ if quiet => Progress::None,
+        ProgressArg::None => Progress::None,
+        ProgressArg::Auto | ProgressArg::Bars if world.stderr_is_terminal => Progress::Bars,
+        ProgressArg::Auto | ProgressArg::Bars | ProgressArg::Plain => Progress::Plain,
+    }
+}
