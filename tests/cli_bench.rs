@@ -421,3 +421,59 @@ fn a_pair_is_measured_with_a_hash_and_without() {
     }
     assert_eq!(listing(target.path()), before);
 }
+
+#[test]
+fn every_form_of_output_and_the_comparison_of_two() {
+    let test = "every_form_of_output_and_the_comparison_of_two";
+    if !need_root(test) || !need_tools(test, &["losetup"]) {
+        return;
+    }
+    let scratch = Scratch::new();
+    let device = Device::new(&scratch, "one", 12, &[]);
+    let quick: [&dyn AsRef<OsStr>; 5] = [&"bench", &"-q", &"--seconds", &"0.1", &device.0];
+    let with = |more: &[&dyn AsRef<OsStr>]| {
+        let all: Vec<&dyn AsRef<OsStr>> = quick.into_iter().chain(more.iter().copied()).collect();
+        run(&all)
+    };
+    let csv = with(&[&"--csv"]).expect(0).out();
+    let mut lines = csv.split("\r\n");
+    let titles = lines.next().unwrap().split(',').count();
+    let read = lines.find(|line| line.starts_with("read,")).unwrap();
+    assert_eq!(read.split(',').count(), titles);
+    assert_eq!(read.split(',').nth(2), Some(&device.0[..]));
+
+    let fio = with(&[&"--output-format", &"fio"]).expect(0);
+    let fio: Value = serde_json::from_slice(&fio.stdout).unwrap();
+    assert!(fio["fio version"].as_str().unwrap().starts_with("inhaul-"));
+    let job = &fio["jobs"][0]["read"];
+    assert!(job["bw_bytes"].as_u64().unwrap() > 0 && job["total_ios"].as_u64().unwrap() > 0);
+
+    let (page, kept) = (scratch.join("page.html"), scratch.join("kept.json"));
+    let json = with(&[&"--json", &"--html", &page]).expect(0);
+    std::fs::write(&kept, &json.stdout).unwrap();
+    let text = std::fs::read_to_string(&page).unwrap();
+    assert!(text.starts_with("<!DOCTYPE html>") && text.contains("<svg"));
+    with(&[&"--html", &page])
+        .expect(2)
+        .says("nothing is overwritten unasked");
+    assert_eq!(std::fs::read_to_string(&page).unwrap(), text);
+
+    run(&[&"bench", &"--compare", &kept, &kept])
+        .expect(0)
+        .says("0 slower, 0 faster, 1 the same");
+    let mut slower: Value = serde_json::from_slice(&json.stdout).unwrap();
+    for field in ["rate", "rate_min", "rate_max"] {
+        let rate = &mut slower["subjects"][0]["read"][field];
+        *rate = Value::from(number(rate) / 8.0);
+    }
+    let other = scratch.join("other.json");
+    std::fs::write(&other, slower.to_string()).unwrap();
+    let ran = run(&[&"bench", &"--compare", &kept, &other, &"--json"]).expect(0);
+    let compared: Value = serde_json::from_slice(&ran.stdout).unwrap();
+    assert_eq!(compared["type"], "bench-compare");
+    assert_eq!(compared["rows"][0]["verdict"], "slower");
+    assert!((number(&compared["rows"][0]["ratio"]) - 0.125).abs() < 1e-9);
+    run(&[&"bench", &"--compare", &kept, &page])
+        .expect(2)
+        .says("not a report of a bench");
+}

@@ -14,6 +14,7 @@
 //! that a drive answered stands beside it.
 
 mod alone;
+pub mod compare;
 mod cursor;
 mod estimate;
 mod files;

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, ValueHint};
+use clap::{Args, ValueEnum, ValueHint};
 
 use super::args::{ColorArg, IoArg, ProgressArg};
 
@@ -33,8 +33,23 @@ pub struct BenchArgs {
     ///
     /// A block device is opened for reading and cannot be harmed. Of a directory its largest files
     /// are read, and its small ones for the rate of small files.
-    #[arg(value_name = "PATH", required = true, value_hint = ValueHint::AnyPath)]
+    #[arg(
+        value_name = "PATH",
+        required_unless_present = "compare",
+        conflicts_with = "compare",
+        value_hint = ValueHint::AnyPath
+    )]
     pub paths: Vec<PathBuf>,
+
+    /// Measure nothing: compare two reports that --json has written, BEFORE and AFTER
+    #[arg(
+        long,
+        num_args = 2,
+        value_names = ["BEFORE", "AFTER"],
+        conflicts_with_all = ["csv", "html", "write", "target"],
+        value_hint = ValueHint::FilePath
+    )]
+    pub compare: Vec<PathBuf>,
 
     /// Measure writing as well, to a scratch file in each directory that is named
     ///
@@ -73,9 +88,28 @@ pub struct BenchArgs {
     #[arg(long, value_name = "SIZE", default_value = "512MiB")]
     pub memory: String,
 
-    /// Print one JSON object instead of a table; FORMATS.md says what is in it
-    #[arg(long)]
+    /// What to print on standard output
+    #[arg(long, value_name = "FORM", value_enum, default_value_t = FormArg::Table)]
+    pub output_format: FormArg,
+
+    /// Short for --output-format json; FORMATS.md says what is in it
+    #[arg(long, conflicts_with_all = ["output_format", "csv"])]
     pub json: bool,
+
+    /// Short for --output-format csv
+    #[arg(long, conflicts_with = "output_format")]
+    pub csv: bool,
+
+    /// Write a page with charts to FILE as well, which must not be there yet
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub html: Option<PathBuf>,
+
+    /// Neither compare drives with what they gave before nor remember what they give
+    ///
+    /// Otherwise each drive's figures are kept by its serial number in
+    /// $XDG_STATE_HOME/inhaul/bench, by default below ~/.local/state.
+    #[arg(long)]
+    pub no_history: bool,
 
     /// Show no progress
     #[arg(short, long)]
@@ -88,4 +122,17 @@ pub struct BenchArgs {
     /// When to use colour
     #[arg(long, value_name = "WHEN", value_enum, default_value_t = ColorArg::Auto)]
     pub color: ColorArg,
+}
+
+/// `--output-format`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum FormArg {
+    /// For people
+    Table,
+    /// Everything, as one object on one line
+    Json,
+    /// A line for each figure
+    Csv,
+    /// In the shape of fio's JSON, for tools that read that
+    Fio,
 }

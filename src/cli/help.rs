@@ -248,7 +248,9 @@ Examples:
   inhaul bench /mnt/d*                   by their files, as anybody
   inhaul bench /mnt/d* --target /tank/in what an ingest would reach
   inhaul bench --write /tank/in          how fast it writes
-  inhaul bench --json /dev/sd* > shelf.json";
+  inhaul bench --json /dev/sd[a-h] > before.json
+  inhaul bench --compare before.json after.json
+  inhaul bench --html shelf.html /dev/sd[a-h]";
     sections(&[
         examples,
         BENCH_FIGURES,

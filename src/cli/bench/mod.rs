@@ -1,20 +1,31 @@
 //! `inhaul bench`: measure, show, end.
 
+mod chart;
+mod csv;
+mod fio;
+mod history;
+mod html;
 mod live;
 mod resolve;
 mod table;
+mod versus;
 
+use std::io::Write;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use super::message::{Context, render_error};
+use super::escape::escape_path;
+use super::message::{Context, render_error, render_misuse};
 use super::output::Output;
+use super::registry::Registry;
+use super::resolve::Misuse;
 use super::screen::Screen;
 use super::signals;
 use super::text::Paint;
 use crate::bench::{self, BenchSession, Report};
 use crate::error::{Error, Reach};
-use crate::exit::{Exit, exit_of};
+use crate::exit::{Exit, exit_of, worst};
 pub use resolve::{BenchCommand, Form, resolve};
 
 /// Measures and prints what was found.
@@ -28,24 +39,82 @@ pub fn run(command: &BenchCommand) -> Exit {
     let on_stderr = paint(anstream::AutoStream::choice(&std::io::stderr()));
     let on_stdout = paint(anstream::AutoStream::choice(&std::io::stdout()));
     let screen = Arc::new(Screen::stderr(on_stderr));
+    if let Some((before, after)) = &command.compare {
+        return match versus::render(before, after, command.form, on_stdout) {
+            Ok(text) => print(&text, Exit::Success),
+            Err(misuse) => misused(&screen, &misuse),
+        };
+    }
+    // Before the work, so that an hour of it does not end in this.
+    if let Some(page) = &command.html
+        && page.symlink_metadata().is_ok()
+    {
+        return misused(&screen, &is_there(page));
+    }
     let session = BenchSession {
         stop: stop_on_signals(&screen),
         watcher: Arc::new(live::Live::new(Arc::clone(&screen), command.progress)),
     };
-    let report = match bench::bench(&command.job, &session) {
+    let mut report = match bench::bench(&command.job, &session) {
         Ok(report) => report,
         Err(error) => return refused(&screen, &error),
     };
+    if command.history {
+        history::remember(&mut report, &Registry::of_user());
+    }
     let text = match command.form {
         Form::Table => table::render(&report, on_stdout).into_bytes(),
         Form::Json => json(&report),
+        Form::Csv => csv::render(&report).into_bytes(),
+        Form::Fio => fio::render(&report),
     };
+    let ended = print(&text, ending(&report));
+    match &command.html {
+        Some(page) => worst(ended, write_page(&screen, page, &report)),
+        None => ended,
+    }
+}
+
+fn print(text: &[u8], ending: Exit) -> Exit {
     let output = Output::stdout();
-    output.write(&text);
+    output.write(text);
     match output.failure() {
-        None | Some(std::io::ErrorKind::BrokenPipe) => ending(&report),
+        // Who stopped reading has read enough.
+        None | Some(std::io::ErrorKind::BrokenPipe) => ending,
         Some(_) => Exit::Failure,
     }
+}
+
+/// Writes the page, into a new file.
+fn write_page(screen: &Screen, page: &Path, report: &Report) -> Exit {
+    let written = std::fs::File::create_new(page)
+        .and_then(|mut file| file.write_all(html::render(report).as_bytes()));
+    match written {
+        Ok(()) => Exit::Success,
+        Err(error) => {
+            let misuse = Misuse {
+                what: format!("the page {} could not be written", escape_path(page)),
+                why: error.to_string(),
+                next: "the figures above are all there is to it; with --json they can be kept"
+                    .to_owned(),
+            };
+            screen.print(&render_misuse(&misuse, screen.paint()));
+            Exit::Failure
+        }
+    }
+}
+
+fn is_there(page: &Path) -> Misuse {
+    Misuse {
+        what: format!("--html {}", escape_path(page)),
+        why: "it is there already, and nothing is overwritten unasked".to_owned(),
+        next: "remove it, or name another".to_owned(),
+    }
+}
+
+fn misused(screen: &Screen, misuse: &Misuse) -> Exit {
+    screen.print(&render_misuse(misuse, screen.paint()));
+    Exit::Usage
 }
 
 /// The report as one line.

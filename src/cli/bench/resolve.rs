@@ -1,9 +1,11 @@
 //! From what was typed after `bench` to what is meant.
 
+use std::path::PathBuf;
+
 use crate::bench::BenchJob;
 use crate::bench::job::REPETITIONS_MIN;
 use crate::cli::args::ProgressArg;
-use crate::cli::args_shelf::BenchArgs;
+use crate::cli::args_shelf::{BenchArgs, FormArg};
 use crate::cli::escape::escape;
 use crate::cli::resolve::{Misuse, Progress, Surroundings, color, io, memory};
 use crate::cli::units::{SizeError, parse_size};
@@ -19,8 +21,14 @@ const SCRATCH_MIN: u64 = 16 << 20;
 pub struct BenchCommand {
     /// What to measure.
     pub job: BenchJob,
+    /// Two reports to compare, and nothing to measure.
+    pub compare: Option<(PathBuf, PathBuf)>,
     /// What is printed on standard output.
     pub form: Form,
+    /// Where a page with charts goes.
+    pub html: Option<PathBuf>,
+    /// Whether drives are compared with what they gave before, and remembered.
+    pub history: bool,
     /// How progress is shown.
     pub progress: Progress,
     /// When to use colour.
@@ -34,6 +42,10 @@ pub enum Form {
     Table,
     /// The report as it is.
     Json,
+    /// A line for each figure.
+    Csv,
+    /// In the shape of fio's.
+    Fio,
 }
 
 /// Turns arguments into a command.
@@ -48,8 +60,29 @@ pub fn resolve(args: BenchArgs, world: &Surroundings<'_>) -> Result<BenchCommand
             next: "leave it out for 3, or give more".to_owned(),
         });
     }
-    let form = if args.json { Form::Json } else { Form::Table };
+    let form = match args.output_format {
+        _ if args.json => Form::Json,
+        _ if args.csv => Form::Csv,
+        FormArg::Table => Form::Table,
+        FormArg::Json => Form::Json,
+        FormArg::Csv => Form::Csv,
+        FormArg::Fio => Form::Fio,
+    };
+    let compare = match <[PathBuf; 2]>::try_from(args.compare) {
+        Ok([before, after]) => Some((before, after)),
+        Err(_) => None,
+    };
+    if compare.is_some() && !matches!(form, Form::Table | Form::Json) {
+        return Err(Misuse {
+            what: "--compare with --output-format".to_owned(),
+            why: "a comparison is a table, or JSON".to_owned(),
+            next: "leave --output-format out, or give json".to_owned(),
+        });
+    }
     Ok(BenchCommand {
+        compare,
+        html: args.html,
+        history: !args.no_history,
         job: BenchJob {
             paths: args.paths,
             target: args.target,

@@ -1,0 +1,218 @@
+//! Charts as SVG, drawn here so that a page needs nothing from anywhere.
+
+use super::html::escape;
+use crate::cli::text::push;
+use crate::cli::units::{rate, whole};
+
+/// Width of every chart, in its own units.
+const WIDTH: f64 = 760.0;
+/// Room for names on the left and figures on the right.
+const LEFT: f64 = 150.0;
+const RIGHT: f64 = 90.0;
+/// Height of a bar with its gap.
+const STEP: f64 = 24.0;
+/// Height of a chart of lines.
+const HEIGHT: f64 = 240.0;
+/// Below and above the lines.
+const MARGIN: f64 = 28.0;
+
+/// One bar, with the range of its samples.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Bar {
+    pub(super) name: String,
+    pub(super) value: f64,
+    pub(super) least: f64,
+    pub(super) most: f64,
+}
+
+/// One line, by whole numbers.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Line {
+    pub(super) name: String,
+    pub(super) points: Vec<(usize, f64)>,
+    /// Whether it is only for comparison.
+    pub(super) faint: bool,
+}
+
+/// Returns bars, one below the other; nothing when there is none.
+pub(super) fn bars(bars: &[Bar]) -> String {
+    let most = bars
+        .iter()
+        .map(|bar| bar.most.max(bar.value))
+        .fold(0.0, f64::max);
+    if most <= 0.0 {
+        return String::new();
+    }
+    let height = float(bars.len()) * STEP + 4.0;
+    let mut svg = open(height, "rates, with the range of their samples");
+    let x = |value: f64| LEFT + value / most * (WIDTH - LEFT - RIGHT);
+    for (index, bar) in bars.iter().enumerate() {
+        let top = float(index) * STEP + 4.0;
+        let middle = top + 8.0;
+        let text = middle + 4.0;
+        push(
+            &mut svg,
+            format_args!(
+                "<text x=\"{:.0}\" y=\"{text:.0}\" text-anchor=\"end\">{}</text>\
+                 <rect class=\"bar\" x=\"{LEFT:.0}\" y=\"{top:.0}\" width=\"{:.1}\" height=\"16\"/>",
+                LEFT - 8.0,
+                escape(&shortened(&bar.name)),
+                x(bar.value) - LEFT,
+            ),
+        );
+        if bar.most > bar.least {
+            push(
+                &mut svg,
+                format_args!(
+                    "<line class=\"whisker\" x1=\"{:.1}\" x2=\"{:.1}\" y1=\"{middle:.0}\" \
+                     y2=\"{middle:.0}\"/>",
+                    x(bar.least),
+                    x(bar.most),
+                ),
+            );
+        }
+        push(
+            &mut svg,
+            format_args!(
+                "<text x=\"{:.1}\" y=\"{text:.0}\">{}</text>",
+                x(bar.most.max(bar.value)) + 6.0,
+                rate(whole(bar.value)),
+            ),
+        );
+    }
+    svg.push_str("</svg>\n");
+    svg
+}
+
+/// Returns lines over a scale that doubles at each step; nothing when there is no point.
+pub(super) fn lines(lines: &[Line], scale: &str) -> String {
+    let points = || lines.iter().flat_map(|line| &line.points);
+    let most = points().map(|(_, value)| *value).fold(0.0, f64::max);
+    let last = points().map(|(at, _)| *at).max().unwrap_or(0);
+    if most <= 0.0 || last == 0 {
+        return String::new();
+    }
+    let mut svg = open(HEIGHT, scale);
+    let wide = float(last).log2().max(1.0);
+    let x = |at: usize| LEFT + float(at.max(1)).log2() / wide * (WIDTH - LEFT - RIGHT);
+    let y = |value: f64| HEIGHT - MARGIN - value / most * (HEIGHT - 2.0 * MARGIN);
+    for share in [0.0, 0.5, 1.0] {
+        let (at, figure) = (y(most * share), rate(whole(most * share)));
+        push(
+            &mut svg,
+            format_args!(
+                "<line class=\"axis\" x1=\"{LEFT:.0}\" x2=\"{:.0}\" y1=\"{at:.0}\" y2=\"{at:.0}\"/>\
+                 <text x=\"{:.0}\" y=\"{:.0}\" text-anchor=\"end\">{figure}</text>",
+                WIDTH - RIGHT,
+                LEFT - 8.0,
+                at + 4.0,
+            ),
+        );
+    }
+    let mut ticks: Vec<usize> = points().map(|(at, _)| *at).collect();
+    ticks.sort_unstable();
+    ticks.dedup();
+    for tick in ticks {
+        push(
+            &mut svg,
+            format_args!(
+                "<text x=\"{:.0}\" y=\"{:.0}\" text-anchor=\"middle\">{tick}</text>",
+                x(tick),
+                HEIGHT - 10.0,
+            ),
+        );
+    }
+    push(
+        &mut svg,
+        format_args!(
+            "<text x=\"8\" y=\"{:.0}\">{}</text>",
+            HEIGHT - 10.0,
+            escape(scale)
+        ),
+    );
+    for line in lines {
+        let class = if line.faint { "two" } else { "one" };
+        let place = |(at, value): &(usize, f64)| format!("{:.1},{:.1}", x(*at), y(*value));
+        let places: Vec<String> = line.points.iter().map(place).collect();
+        push(
+            &mut svg,
+            format_args!(
+                "<polyline class=\"{class}\" points=\"{}\"/>",
+                places.join(" ")
+            ),
+        );
+        if let Some((at, value)) = line.points.last() {
+            push(
+                &mut svg,
+                format_args!(
+                    "<text x=\"{:.1}\" y=\"{:.1}\">{}</text>",
+                    x(*at) + 6.0,
+                    y(*value) + 4.0,
+                    escape(&shortened(&line.name)),
+                ),
+            );
+        }
+    }
+    svg.push_str("</svg>\n");
+    svg
+}
+
+fn open(height: f64, about: &str) -> String {
+    format!(
+        "<svg viewBox=\"0 0 {WIDTH:.0} {height:.0}\" role=\"img\" aria-label=\"{}\">",
+        escape(about)
+    )
+}
+
+/// A name that fits beside a chart.
+fn shortened(name: &str) -> String {
+    if name.chars().count() <= 20 {
+        return name.to_owned();
+    }
+    let kept: String = name.chars().take(18).collect();
+    format!("{kept}..")
+}
+
+#[allow(clippy::cast_precision_loss, reason = "a place in a chart")]
+fn float(number: usize) -> f64 {
+    number as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_bar_takes_all_the_room() {
+        let bar = |name: &str, value: f64| Bar {
+            name: name.to_owned(),
+            value,
+            least: value,
+            most: value,
+        };
+        let svg = bars(&[bar("a", 200e6), bar("b", 50e6)]);
+        assert!(
+            svg.contains("width=\"520.0\"") && svg.contains("width=\"130.0\""),
+            "{svg}"
+        );
+        assert!(svg.contains("200 MB/s") && svg.contains("50.0 MB/s"));
+        assert!(!svg.contains("whisker"), "no range, no whisker");
+        assert_eq!(bars(&[]), "");
+    }
+
+    #[test]
+    fn a_line_goes_from_the_left_to_the_right() {
+        let line = Line {
+            name: "a name that is far too long for it".to_owned(),
+            points: vec![(1, 1e6), (2, 2e6), (4, 2e6)],
+            faint: false,
+        };
+        let svg = lines(&[line], "drives");
+        assert!(
+            svg.contains("points=\"150.0,120.0 410.0,28.0 670.0,28.0\""),
+            "{svg}"
+        );
+        assert!(svg.contains("a name that is far.."));
+        assert_eq!(lines(&[Line::default()], "x"), "");
+    }
+}

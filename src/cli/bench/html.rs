@@ -1,0 +1,415 @@
+//! A bench as one page that needs nothing else: verdict, charts, tables, and the whole report for
+//! programs in it.
+
+use super::chart::{Bar, Line, bars, lines};
+use super::table::latency;
+use crate::bench::report::{Measure, Report, Subject};
+use crate::cli::text::push;
+use crate::cli::units::{count, duration, rate, seconds, size, whole};
+
+const STYLE: &str = "\
+:root{color-scheme:light dark;--ink:#1b1f24;--faint:#6a737d;--line:#d5dae0;--bar:#2f6fb3;\
+--other:#c2701c;--bad:#b3261e;--paper:#fff}\
+@media(prefers-color-scheme:dark){:root{--ink:#e6e8eb;--faint:#9aa3ad;--line:#3a4149;--bar:#6ea8e5;\
+--other:#e0a15a;--bad:#ff8a80;--paper:#16191d}}\
+body{font:15px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--paper);max-width:60rem;\
+margin:2rem auto;padding:0 1rem}h1{font-size:1.5rem}h2{font-size:1.1rem;margin-top:2rem}\
+table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}\
+th,td{text-align:left;padding:.2rem .6rem .2rem 0;border-bottom:1px solid var(--line)}\
+td.n,th.n{text-align:right}.faint{color:var(--faint)}.bad{color:var(--bad);font-weight:600}\
+svg{width:100%;height:auto;font:12px system-ui,sans-serif}svg text{fill:var(--ink)}\
+.bar{fill:var(--bar)}.whisker{stroke:var(--ink)}.axis{stroke:var(--line)}\
+.one{stroke:var(--bar);fill:none;stroke-width:2}.two{stroke:var(--other);fill:none;stroke-width:2;\
+stroke-dasharray:5 4}@media print{body{max-width:none}h2{break-after:avoid}svg,table{\
+break-inside:avoid}}";
+
+/// Returns the page.
+pub(super) fn render(report: &Report) -> String {
+    let mut page =
+        String::from("<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">");
+    page.push_str("<meta name=\"viewport\" content=\"width=device-width\">");
+    push(
+        &mut page,
+        format_args!("<title>inhaul bench {}</title>", escape(&report.started)),
+    );
+    push(
+        &mut page,
+        format_args!("<style>{STYLE}</style></head><body>\n"),
+    );
+    head(&mut page, report);
+    verdict(&mut page, report);
+    reading(&mut page, report);
+    zones(&mut page, report);
+    sweep(&mut page, report);
+    together(&mut page, report);
+    writing(&mut page, report);
+    know(&mut page, report);
+    embedded(&mut page, report);
+    page.push_str("</body></html>\n");
+    page
+}
+
+fn head(page: &mut String, report: &Report) {
+    let whole_of_it = if report.complete {
+        ""
+    } else {
+        ", stopped before its end"
+    };
+    push(
+        page,
+        format_args!(
+            "<h1>Bench of {} drives{whole_of_it}</h1>\n",
+            report.subjects.len()
+        ),
+    );
+    push(
+        page,
+        format_args!(
+            "<p class=\"faint\">{}; {} samples of {} s each after {} s of warm-up; {}, Linux {}, {} \
+             processors; inhaul {}</p>\n",
+            escape(&report.started),
+            report.repetitions,
+            report.sample_seconds,
+            report.warm_up_seconds,
+            escape(&report.backend),
+            escape(&report.kernel),
+            report.cpus,
+            escape(&report.version),
+        ),
+    );
+}
+
+fn verdict(page: &mut String, report: &Report) {
+    page.push_str("<h2>Verdict</h2><ul>\n");
+    for verdict in &report.verdicts {
+        let class = if verdict.bad { " class=\"bad\"" } else { "" };
+        push(
+            page,
+            format_args!("<li{class}>{}</li>\n", escape(&verdict.text)),
+        );
+    }
+    page.push_str("</ul>\n");
+    if let Some(estimate) = &report.estimate {
+        let time = |value: f64| duration(seconds(value));
+        push(
+            page,
+            format_args!(
+                "<p>A copy of the {} on them takes about <b>{}</b> ({} to {}), limited by {}; {}.</p>\n",
+                size(estimate.bytes),
+                time(estimate.seconds),
+                time(estimate.seconds_min),
+                time(estimate.seconds_max),
+                escape(&estimate.limited_by),
+                escape(&estimate.basis),
+            ),
+        );
+    }
+}
+
+fn reading(page: &mut String, report: &Report) {
+    page.push_str("<h2>Reading, one by one</h2>\n");
+    let told: Vec<Bar> = report
+        .subjects
+        .iter()
+        .filter_map(|subject| Some(bar(&subject.name, subject.read.as_ref()?)))
+        .collect();
+    page.push_str(&bars(&told));
+    let titles = [
+        "drive",
+        "model",
+        "serial",
+        "request",
+        "rate",
+        "50%",
+        "99%",
+        "99.9%",
+        "small files",
+    ];
+    table(page, &titles, 3, report.subjects.iter().map(row));
+}
+
+fn bar(name: &str, read: &Measure) -> Bar {
+    Bar {
+        name: name.to_owned(),
+        value: read.rate,
+        least: read.rate_min,
+        most: read.rate_max,
+    }
+}
+
+fn row(subject: &Subject) -> Vec<String> {
+    let drive = subject.drives.first().filter(|_| subject.drives.len() == 1);
+    let mut row = vec![
+        subject.name.clone(),
+        drive
+            .and_then(|drive| drive.model.clone())
+            .unwrap_or_default(),
+        drive
+            .and_then(|drive| drive.serial.clone())
+            .unwrap_or_default(),
+    ];
+    if let Some(read) = &subject.read {
+        row.push(format!("{} KiB x {}", read.block >> 10, read.depth));
+        row.push(rate(whole(read.rate)));
+        let told = &read.latency;
+        row.extend([told.p50, told.p99, told.p999].map(latency));
+    } else {
+        row.extend([const { String::new() }; 5]);
+    }
+    let small = subject.small.as_ref();
+    row.push(small.map_or(String::new(), |small| {
+        format!("{}/s", count(whole(small.rate)))
+    }));
+    row
+}
+
+fn zones(page: &mut String, report: &Report) {
+    let told: Vec<Bar> = report
+        .subjects
+        .iter()
+        .flat_map(|subject| {
+            let name = |zone: &str| format!("{} {zone}", subject.name);
+            subject
+                .zones
+                .iter()
+                .map(move |zone| bar(&name(&zone.name), &zone.read))
+        })
+        .collect();
+    if !told.is_empty() {
+        page.push_str("<h2>Zones of spinning drives</h2>\n");
+        page.push_str(&bars(&told));
+    }
+}
+
+/// Rate over queue depth at the engine's block, one line a drive.
+fn sweep(page: &mut String, report: &Report) {
+    let told: Vec<Line> = report
+        .subjects
+        .iter()
+        .filter(|subject| !subject.sweep.is_empty())
+        .map(|subject| {
+            let deep = subject.sweep.iter().filter(|point| point.block == 1 << 20);
+            Line {
+                name: subject.name.clone(),
+                points: deep.map(|point| (point.depth, point.rate)).collect(),
+                faint: false,
+            }
+        })
+        .collect();
+    if !told.is_empty() {
+        page.push_str("<h2>Rate by queue depth, 1 MiB a request</h2>\n");
+        page.push_str(&lines(&told, "requests at once"));
+        page.push_str("<p class=\"faint\">One sample each: a search, not a figure.</p>\n");
+    }
+}
+
+fn together(page: &mut String, report: &Report) {
+    let Some(together) = &report.together else {
+        return;
+    };
+    page.push_str("<h2>Reading, together</h2>\n");
+    let line =
+        |name: &str, faint: bool, pick: &dyn Fn(&crate::bench::report::TogetherStep) -> f64| Line {
+            name: name.to_owned(),
+            points: together
+                .steps
+                .iter()
+                .map(|step| (step.count, pick(step)))
+                .collect(),
+            faint,
+        };
+    let told = [
+        line("at once", false, &|step| step.rate),
+        line("sum one by one", true, &|step| step.alone),
+    ];
+    page.push_str(&lines(&told, "drives at once"));
+    let rows = together.steps.iter().map(|step| {
+        vec![
+            step.count.to_string(),
+            rate(whole(step.rate)),
+            format!(
+                "{}..{}",
+                size(whole(step.rate_min)),
+                rate(whole(step.rate_max))
+            ),
+            format!("{}%", whole(step.efficiency() * 100.0)),
+            format!("{}%", whole(step.busy * 100.0)),
+        ]
+    });
+    let titles = [
+        "drives",
+        "rate",
+        "slowest..fastest",
+        "of the sum alone",
+        "processors busy",
+    ];
+    table(page, &titles, 0, rows);
+}
+
+fn writing(page: &mut String, report: &Report) {
+    let mut told: Vec<Bar> = report
+        .subjects
+        .iter()
+        .filter_map(|subject| {
+            Some(bar(
+                &format!("{} write", subject.name),
+                subject.write.as_ref()?,
+            ))
+        })
+        .collect();
+    if let Some(pair) = &report.pair {
+        told.extend(pair.write.as_ref().map(|write| bar("target write", write)));
+        for (name, reached) in [
+            ("all, hashed", &pair.hashed),
+            ("all, no hash", &pair.unhashed),
+        ] {
+            told.extend(reached.as_ref().map(|reached| Bar {
+                name: name.to_owned(),
+                value: reached.rate,
+                least: reached.rate_min,
+                most: reached.rate_max,
+            }));
+        }
+    }
+    if !told.is_empty() {
+        page.push_str("<h2>Writing</h2>\n");
+        page.push_str(&bars(&told));
+    }
+}
+
+fn know(page: &mut String, report: &Report) {
+    let own = report.warnings.iter().map(|text| escape(text));
+    let of_subjects = report.subjects.iter().flat_map(|subject| {
+        let all = subject.warnings.iter().chain(&subject.error);
+        all.map(|text| format!("{}: {}", escape(&subject.name), escape(text)))
+    });
+    let of_pair = report.pair.iter().flat_map(|pair| {
+        let all = pair.warnings.iter().chain(&pair.error);
+        all.map(|text| format!("{}: {}", escape(&pair.target), escape(text)))
+    });
+    let all: Vec<String> = own.chain(of_subjects).chain(of_pair).collect();
+    if !all.is_empty() {
+        push(
+            page,
+            format_args!(
+                "<h2>Before you believe it</h2><ul><li>{}</li></ul>\n",
+                all.join("</li><li>")
+            ),
+        );
+    }
+}
+
+/// The report for programs. `<` is written as its escape, so that no name can end the element.
+fn embedded(page: &mut String, report: &Report) {
+    let json = serde_json::to_string(report)
+        .unwrap_or_default()
+        .replace('<', "\\u003c");
+    push(
+        page,
+        format_args!("<script type=\"application/json\" id=\"report\">{json}</script>\n"),
+    );
+}
+
+/// A table; columns from `numbers` on are figures.
+fn table(
+    page: &mut String,
+    titles: &[&str],
+    numbers: usize,
+    rows: impl Iterator<Item = Vec<String>>,
+) {
+    let class = |column: usize| {
+        if column >= numbers {
+            " class=\"n\""
+        } else {
+            ""
+        }
+    };
+    page.push_str("<table><tr>");
+    for (column, title) in titles.iter().enumerate() {
+        push(page, format_args!("<th{}>{title}</th>", class(column)));
+    }
+    page.push_str("</tr>\n");
+    for row in rows {
+        page.push_str("<tr>");
+        for (column, cell) in row.iter().enumerate() {
+            push(
+                page,
+                format_args!("<td{}>{}</td>", class(column), escape(cell)),
+            );
+        }
+        page.push_str("</tr>\n");
+    }
+    page.push_str("</table>\n");
+}
+
+/// Returns text as it stands in HTML, in attributes too.
+pub(super) fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '"' => escaped.push_str("&quot;"),
+            '\'' => escaped.push_str("&#39;"),
+            c => escaped.push(c),
+        }
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::report::{Point, Together, TogetherStep, Verdict};
+
+    #[test]
+    fn one_page_holds_all_and_asks_nobody() {
+        let name = "sd<a>&\"</script>";
+        let report = Report {
+            complete: true,
+            subjects: vec![Subject {
+                name: name.to_owned(),
+                sweep: vec![Point {
+                    block: 1 << 20,
+                    depth: 1,
+                    rate: 1e8,
+                }],
+                read: Some(Measure {
+                    rate: 2e8,
+                    rate_min: 1e8,
+                    rate_max: 3e8,
+                    ..Measure::default()
+                }),
+                ..Subject::default()
+            }],
+            together: Some(Together {
+                steps: vec![TogetherStep {
+                    count: 1,
+                    rate: 2e8,
+                    alone: 2e8,
+                    ..TogetherStep::default()
+                }],
+                ..Together::default()
+            }),
+            verdicts: vec![Verdict {
+                about: "slow-drive".to_owned(),
+                bad: true,
+                text: format!("{name} is slow"),
+            }],
+            ..Report::default()
+        };
+        let page = render(&report);
+        assert!(!page.contains(name), "names are escaped");
+        assert!(page.contains("<li class=\"bad\">sd&lt;a&gt;&amp;&quot;&lt;/script&gt; is slow"));
+        assert_eq!(page.matches("<svg").count(), 3);
+        for asked in ["http://", "https://", "src=", "@import", "url("] {
+            assert!(!page.contains(asked), "{asked}");
+        }
+        assert_eq!(page.matches("</script>").count(), 1);
+        let json = page.split("id=\"report\">").nth(1).unwrap();
+        let json = json.split("</script>").next().unwrap();
+        let again: Report = serde_json::from_str(json).unwrap();
+        assert_eq!(again, report);
+    }
+}

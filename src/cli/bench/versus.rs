@@ -1,0 +1,161 @@
+//! `inhaul bench --compare`: two reports that were kept, side by side.
+
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::resolve::Form;
+use crate::bench::compare::{Row, compare};
+use crate::bench::report::{Report, SCHEMA};
+use crate::cli::escape::{escape, escape_path};
+use crate::cli::render::table;
+use crate::cli::resolve::Misuse;
+use crate::cli::text::{Paint, Tone, push};
+use crate::cli::units::{count, rate, whole};
+
+#[derive(Serialize)]
+struct Document<'r> {
+    schema: u32,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    before: &'r str,
+    after: &'r str,
+    rows: &'r [Row],
+}
+
+/// Returns what to print.
+///
+/// # Errors
+/// A file that cannot be read, or is no report of a bench.
+pub(super) fn render(
+    before: &Path,
+    after: &Path,
+    form: Form,
+    paint: Paint,
+) -> Result<Vec<u8>, Misuse> {
+    let (before, after) = (load(before)?, load(after)?);
+    let rows = compare(&before, &after);
+    if form == Form::Json {
+        let document = Document {
+            schema: SCHEMA,
+            kind: "bench-compare",
+            before: &before.started,
+            after: &after.started,
+            rows: &rows,
+        };
+        let mut text = serde_json::to_vec(&document).unwrap_or_default();
+        text.push(b'\n');
+        return Ok(text);
+    }
+    Ok(text(&before, &after, &rows, paint).into_bytes())
+}
+
+fn load(path: &Path) -> Result<Report, Misuse> {
+    let wrong = |why: String| Misuse {
+        what: format!("--compare {}", escape_path(path)),
+        why,
+        next: "give two files that 'inhaul bench --json' has written".to_owned(),
+    };
+    let text = std::fs::read(path).map_err(|error| wrong(error.to_string()))?;
+    let report: Report = serde_json::from_slice(&text)
+        .map_err(|error| wrong(format!("not a report of a bench: {error}")))?;
+    if report.kind != "bench" {
+        return Err(wrong("a report of something else".to_owned()));
+    }
+    if report.schema != SCHEMA {
+        let schema = report.schema;
+        return Err(wrong(format!(
+            "schema {schema}, this inhaul reads {SCHEMA}"
+        )));
+    }
+    Ok(report)
+}
+
+fn text(before: &Report, after: &Report, rows: &[Row], paint: Paint) -> String {
+    let many = |verdict: &str| rows.iter().filter(|row| row.verdict == verdict).count();
+    let mut head = format!(
+        "{} against {}: {} slower, {} faster, {} the same",
+        escape(after.started.as_bytes()),
+        escape(before.started.as_bytes()),
+        many("slower"),
+        many("faster"),
+        many("same"),
+    );
+    if before.sample_seconds.to_bits() != after.sample_seconds.to_bits() {
+        head.push_str("; samples were not of the same length");
+    }
+    if before.kernel != after.kernel {
+        let (old, new) = (
+            escape(before.kernel.as_bytes()),
+            escape(after.kernel.as_bytes()),
+        );
+        push(&mut head, format_args!("; Linux {old}, then {new}"));
+    }
+    let tone = if many("slower") > 0 {
+        Tone::Notice
+    } else {
+        Tone::Strong
+    };
+    let mut text = paint.paint(tone, &head);
+    text.push_str("\n\n");
+    let lines: Vec<Vec<String>> = rows.iter().map(line).collect();
+    for (line, row) in table(&lines, &[2, 3, 4]).lines().zip(rows) {
+        let tone = match row.verdict.as_str() {
+            "slower" => Tone::Bad,
+            "faster" => Tone::Good,
+            _ => Tone::Plain,
+        };
+        push(&mut text, format_args!("{}\n", paint.paint(tone, line)));
+    }
+    text
+}
+
+fn line(row: &Row) -> Vec<String> {
+    let figure = |value: Option<f64>| match value {
+        Some(value) if row.what == "small-files" => format!("{} files/s", count(whole(value))),
+        Some(value) => rate(whole(value)),
+        None => "-".to_owned(),
+    };
+    vec![
+        escape(row.drive.as_bytes()),
+        row.what.clone(),
+        figure(row.before),
+        figure(row.after),
+        row.ratio
+            .map_or(String::new(), |ratio| format!("x {ratio:.2}")),
+        row.verdict.replace('-', " "),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_read_as_before_after_and_how_much() {
+        let row = |drive: &str, before: Option<f64>, after: Option<f64>, verdict: &str| Row {
+            drive: drive.to_owned(),
+            what: "read".to_owned(),
+            before,
+            after,
+            ratio: before.zip(after).map(|(before, after)| after / before),
+            verdict: verdict.to_owned(),
+        };
+        let rows = [
+            row("Z1", Some(208e6), Some(52e6), "slower"),
+            row("Z2", None, Some(1e6), "only-after"),
+        ];
+        let at = |started: &str| Report {
+            started: started.to_owned(),
+            ..Report::default()
+        };
+        let expected = "\
+2026-02-01 against 2026-01-01: 1 slower, 0 faster, 0 the same
+
+  Z1  read  208 MB/s  52.0 MB/s  x 0.25  slower
+  Z2  read         -  1.00 MB/s          only after
+";
+        let told = text(&at("2026-01-01"), &at("2026-02-01"), &rows, Paint(false));
+        assert_eq!(told, expected);
+    }
+}
