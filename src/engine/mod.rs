@@ -19,6 +19,7 @@ mod log;
 mod mend;
 mod opening;
 mod outcomes;
+mod outlets;
 mod pace;
 mod proof;
 mod readback;
@@ -40,6 +41,8 @@ mod survey;
 pub mod telemetry;
 mod verdict;
 mod verify;
+mod vitals;
+mod watch;
 mod writers;
 
 pub use copy::copy;

@@ -429,8 +429,7 @@ impl Lane<'_> {
             bytes: size,
             tail: None,
         };
-        // The committer outlives every lane.
-        drop(self.outlets.commits.send(Commit { item, sealed }));
+        self.outlets.commit(Commit { item, sealed });
         Ok(path)
     }
 

@@ -311,10 +311,12 @@ impl Transfer {
         if self.gives_way {
             return Some(End::Aside);
         }
-        if !self.is_issued() {
+        let hash_lost = self.hash_failed.load(Relaxed);
+        // (With bad blocks, what is read next depends on what is hashed.)
+        if !self.is_issued() && !(hash_lost && self.trouble.is_some()) {
             return None;
         }
-        if self.hash_failed.load(Relaxed) {
+        if hash_lost {
             return Some(End::HashLost);
         }
         let digest = self.digest.finish(self.size())?;

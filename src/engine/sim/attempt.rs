@@ -291,7 +291,7 @@ fn run(
         number: 0,
         counters,
         entries,
-        outlets: Outlets { writers, commits },
+        outlets: Outlets::new(writers, commits),
         stager,
         depth: setup.depth,
         backend: Box::new(SimBackend::new(world, &crew, setup.capacity)),
