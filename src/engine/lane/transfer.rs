@@ -162,10 +162,10 @@ impl Transfer {
             Some(index) if !seam::bug("blocks-with-gaps") => index.min(self.next_block),
             _ => self.next_block,
         };
-        let sound = self
-            .trouble
-            .as_ref()
-            .map_or(u64::MAX, Trouble::sound_blocks);
+        let sound = match &self.trouble {
+            Some(trouble) if !seam::bug("bad-blocks-recorded") => trouble.sound_blocks(),
+            _ => u64::MAX,
+        };
         written.min(self.digest.prefix()).min(sound)
     }
 
