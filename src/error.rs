@@ -28,6 +28,8 @@ pub enum ErrorKind {
     SourceChanged,
     /// The source drive went away.
     SourceLost,
+    /// The source drive does not answer any more.
+    SourceStalled,
     /// The name is already taken in the target.
     TargetExists,
     /// The target's file system cannot hold this name.
@@ -99,7 +101,7 @@ impl ErrorKind {
             | Self::DigestMismatch
             | Self::Unverified
             | Self::Missing => Reach::File,
-            Self::SourceLost | Self::Panic => Reach::Lane,
+            Self::SourceLost | Self::SourceStalled | Self::Panic => Reach::Lane,
             Self::TargetSync => Reach::Target,
             Self::RecordCorrupt
             | Self::RecordWrite
@@ -119,6 +121,7 @@ impl ErrorKind {
             Self::SourceVanished => "source-vanished",
             Self::SourceChanged => "source-changed",
             Self::SourceLost => "source-lost",
+            Self::SourceStalled => "source-stalled",
             Self::TargetExists => "target-exists",
             Self::TargetName => "target-name",
             Self::TargetDenied => "target-denied",

@@ -122,7 +122,7 @@ pub fn exit_of(kind: ErrorKind) -> Exit {
         ErrorKind::Locked => Exit::Locked,
         ErrorKind::Stopped => Exit::Stopped,
         // A pulled drive ends its lane, and a human has to reseat it: not for a scheduler to retry.
-        ErrorKind::SourceLost => Exit::Incomplete,
+        ErrorKind::SourceLost | ErrorKind::SourceStalled => Exit::Incomplete,
         other => match other.reach() {
             Reach::File => Exit::Incomplete,
             Reach::Lane | Reach::Target | Reach::Run => Exit::Failure,
@@ -164,6 +164,7 @@ mod tests {
             (K::SourceVanished, 3),
             (K::SourceChanged, 4),
             (K::SourceLost, 3),
+            (K::SourceStalled, 3),
             (K::TargetExists, 3),
             (K::TargetName, 3),
             (K::TargetDenied, 3),

@@ -81,6 +81,7 @@ pub const BUGS: &[&str] = &[
     "naming-not-recorded",
     "blocks-before-sync",
     "blocks-with-gaps",
+    "bad-blocks-recorded",
     "resume-without-check",
     "settle-not-synced",
     "stage-names-come-again",

@@ -31,6 +31,7 @@ fn lane(drive: &str, state: &str, totals: Totals, limited_by: &str) -> LaneRepor
         rotational: Some(true),
         sources: vec![format!("/mnt/{drive}")],
         state: state.to_owned(),
+        health: "ok".to_owned(),
         totals,
         seconds: 5820.0,
         limited_by: limited_by.to_owned(),

@@ -84,6 +84,7 @@ fn the_plain_copy_has_all_defaults() {
             memory: 536_870_912,
             bwlimit: None,
             hash_threads: None,
+            ..EngineSettings::default()
         }
     );
     assert!(!dry_run);
@@ -141,6 +142,7 @@ fn every_option_arrives() {
             memory: 1_000_000_000,
             bwlimit: Some(200_000_000),
             hash_threads: None,
+            ..EngineSettings::default()
         }
     );
     assert_eq!(
@@ -236,6 +238,7 @@ fn resume_changes_nothing_unasked() {
                 memory: 67_108_864,
                 bwlimit: None,
                 hash_threads: None,
+                ..EngineSettings::default()
             };
             assert_eq!(job.engine, engine);
         }

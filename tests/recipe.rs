@@ -61,6 +61,7 @@ fn full() -> CopyJob {
             memory: 64 << 20,
             bwlimit: Some(200_000_000),
             hash_threads: None,
+            ..EngineSettings::default()
         },
     }
 }
@@ -382,6 +383,7 @@ fn any_job() -> impl Strategy<Value = CopyJob> {
                     memory: engine.0,
                     bwlimit: engine.1,
                     hash_threads: None,
+                    ..EngineSettings::default()
                 },
             },
         )

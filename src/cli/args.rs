@@ -216,6 +216,10 @@ pub struct ResumeArgs {
     #[arg(long, value_name = "RATE", help_heading = "Speed and memory")]
     pub bwlimit: Option<String>,
 
+    /// How long a drive may be silent before it is quarantined; 0 for ever [default: 30s]
+    #[arg(long, value_name = "TIME", help_heading = "Speed and memory")]
+    pub stall_timeout: Option<String>,
+
     /// What is shown.
     #[command(flatten)]
     pub display: DisplayArgs,
@@ -319,6 +323,13 @@ pub struct EngineArgs {
     /// Read no more than this a second over all drives, such as 500MB; 0 for no limit
     #[arg(long, value_name = "RATE")]
     pub bwlimit: Option<String>,
+
+    /// How long a drive may be silent before it is quarantined, such as 2m; 0 for ever
+    ///
+    /// The other drives never wait for it. After four times as long without an answer it is given
+    /// up: what is not copied of it is reported (exit code 3), and the run ends without it.
+    #[arg(long, value_name = "TIME", default_value = "30s")]
+    pub stall_timeout: String,
 }
 
 /// Options of the display.

@@ -113,6 +113,7 @@ mod tests {
     use super::*;
     use crate::cli::progress::Total;
     use crate::cli::text::columns;
+    use crate::engine::telemetry::Health;
     use std::time::Duration;
 
     fn row(name: &str, state: LaneState, done: u64, total: Total) -> Row {
@@ -120,6 +121,7 @@ mod tests {
             name: name.to_owned(),
             sources: format!("/mnt/{name}"),
             state,
+            health: Health::Ok,
             done,
             total,
             durable: done,

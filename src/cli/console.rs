@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::display::{Display, Watch};
 use super::registry::Registry;
 use crate::engine::Observer;
-use crate::engine::report::{LaneReport, Problem};
+use crate::engine::report::{HealthChange, LaneReport, Problem};
 use crate::engine::telemetry::Telemetry;
 use crate::manifest::{B3sum, Codec, Record};
 
@@ -105,6 +105,10 @@ impl Observer for Console {
         if self.display.output().failure().is_some() {
             self.stop.store(true, Relaxed);
         }
+    }
+
+    fn health(&self, change: &HealthChange) {
+        self.display.health(change);
     }
 
     fn drive(&self, lane: &LaneReport) {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use super::bars::layout;
+use super::escape::escape;
 use super::json::Event;
 use super::message::{Context, render_error};
 use super::output::Output;
@@ -19,7 +20,7 @@ use super::render::{problem_line, report};
 use super::resolve::{DisplaySettings, Progress};
 use super::screen::Screen;
 use super::text::{Paint, Tone};
-use crate::engine::report::{LaneReport, Problem, Report};
+use crate::engine::report::{HealthChange, LaneReport, Problem, Report};
 use crate::engine::telemetry::Telemetry;
 use crate::error::Error;
 
@@ -165,6 +166,26 @@ impl Display {
             let label = self.screen.tint(Tone::Notice, "skipped:");
             self.screen
                 .print(&format!("{label} {}", problem_line(skipped)));
+        }
+    }
+
+    /// Tells that a drive fares otherwise than before.
+    pub fn health(&self, change: &HealthChange) {
+        self.event(&Event::Health(change));
+        if self.settings.verbosity > -2 {
+            let label = self.screen.tint(Tone::Notice, "drive:");
+            let sources: Vec<String> = change
+                .sources
+                .iter()
+                .map(|source| escape(source.as_bytes()))
+                .collect();
+            self.screen.print(&format!(
+                "{label} {} is {} ({}): {}",
+                escape(change.drive.as_bytes()),
+                change.health,
+                sources.join(", "),
+                escape(change.reason.as_bytes())
+            ));
         }
     }
 

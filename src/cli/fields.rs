@@ -3,7 +3,7 @@
 use super::progress::{Row, Total, View, states};
 use super::text::{columns, cut, cut_front, pad, pad_front};
 use super::units::{counted, duration, rate, size, time_left};
-use crate::engine::telemetry::LaneState;
+use crate::engine::telemetry::{Health, LaneState};
 
 /// Widest a drive's name may be before it is cut.
 const NAME_MAX: usize = 16;
@@ -31,6 +31,15 @@ pub(super) struct Fields {
     sources: String,
 }
 
+/// Returns what a lane is doing, or what is wrong with its drive.
+fn word(row: &Row) -> &'static str {
+    if row.health == Health::Ok || row.state == LaneState::Done {
+        row.state.word()
+    } else {
+        row.health.word()
+    }
+}
+
 impl Fields {
     pub(super) fn of(row: &Row) -> Self {
         Self {
@@ -41,7 +50,7 @@ impl Fields {
             bytes: bytes(row),
             rate: row.rate.map(rate).unwrap_or_default(),
             left: left(row),
-            state: row.state.word(),
+            state: word(row),
             note: problems(row),
             sources: row.sources.clone(),
         }

@@ -135,8 +135,8 @@ Not here:
 const JSON: &str = "\
 Events:
   --json prints one object a line, each with \"schema\": 1 and \"type\": start,
-  progress (one a second), problem, skipped, drive, file (hash), error, and
-  at the end plan (with -n) or summary, which holds the whole report.
+  progress (one a second), problem, skipped, health, drive, file (hash), error,
+  and at the end plan (with -n) or summary, which holds the whole report.
   Paths that are not UTF-8 come with their exact bytes in \"path_hex\".";
 
 /// Under `inhaul man --help`.

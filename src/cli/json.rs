@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::escape::lossy;
 use super::plan::DryRun;
 use super::progress::{Row, View};
-use crate::engine::report::{LaneReport, Problem, Report, SCHEMA};
+use crate::engine::report::{HealthChange, LaneReport, Problem, Report, SCHEMA};
 use crate::engine::telemetry::Telemetry;
 use crate::error::Error;
 
@@ -32,6 +32,8 @@ pub enum Event<'a> {
     Problem(&'a Problem),
     /// `skipped`: something was left out on purpose.
     Skipped(&'a Problem),
+    /// `health`: a drive fares otherwise than before.
+    Health(&'a HealthChange),
     /// `drive`: a lane has ended.
     Drive(&'a LaneReport),
     /// `file`: the digest of a file (`hash`).
@@ -98,6 +100,8 @@ struct ProgressBody<'a> {
 struct RowBody<'a> {
     drive: &'a str,
     state: &'static str,
+    /// How the drive fares; for the total, the worst of them.
+    health: &'static str,
     /// Bytes of durable files.
     bytes_done: u64,
     /// Bytes that need no more reading.
@@ -144,6 +148,7 @@ impl Event<'_> {
             Self::Progress(view) => line("progress", progress(view)),
             Self::Problem(problem) => line("problem", problem),
             Self::Skipped(problem) => line("skipped", problem),
+            Self::Health(change) => line("health", change),
             Self::Drive(lane) => line("drive", lane),
             Self::File { path, size, blake3 } => line(
                 "file",
@@ -210,6 +215,7 @@ fn row(row: &Row) -> RowBody<'_> {
     RowBody {
         drive: &row.name,
         state: row.state.word(),
+        health: row.health.word(),
         bytes_done: row.durable,
         bytes_handled: row.done,
         bytes_total: row.total.bytes(),
@@ -289,6 +295,7 @@ mod tests {
             rotational: None,
             sources: vec!["/mnt/d1".to_owned()],
             state: "done".to_owned(),
+            health: "ok".to_owned(),
             totals: Totals::default(),
             seconds: 1.5,
             limited_by: "source".to_owned(),
@@ -306,7 +313,7 @@ mod tests {
             text(&Event::Drive(&lane)),
             "{\"schema\":1,\"type\":\"drive\",\"drive\":\"sdb\",\"model\":null,\
              \"serial\":\"VG0X\",\"rotational\":null,\"sources\":[\"/mnt/d1\"],\
-             \"state\":\"done\",\"totals\":{\"files\":0,\"bytes\":0,\"others\":0,\"dirs\":0,\
+             \"state\":\"done\",\"health\":\"ok\",\"totals\":{\"files\":0,\"bytes\":0,\"others\":0,\"dirs\":0,\
              \"existing\":0,\"existing_bytes\":0,\"kept\":0,\"kept_bytes\":0,\"changed\":0,\
              \"salvaged\":0,\"problems\":0,\"bytes_per_second\":0.0},\"seconds\":1.5,\"limited_by\":\"source\",\
              \"waited_seconds\":[0.5,0.0,0.0,0.0],\"evidence\":{\"hashed\":0,\"read_back\":7,\
@@ -339,7 +346,7 @@ mod tests {
         );
         let mut tracker = crate::cli::progress::Tracker::default();
         let view = tracker.look(&telemetry, std::time::Duration::from_millis(1500));
-        let row = "\"state\":\"waiting\",\"bytes_done\":0,\"bytes_handled\":0,\
+        let row = "\"state\":\"waiting\",\"health\":\"ok\",\"bytes_done\":0,\"bytes_handled\":0,\
                    \"bytes_total\":null,\"estimated\":true,\"files_done\":0,\"problems\":0,\
                    \"bytes_per_second\":null,\"seconds_left\":null}";
         let total = row.replace("waiting", "running");

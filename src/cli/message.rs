@@ -65,6 +65,7 @@ fn headline(kind: ErrorKind) -> &'static str {
         ErrorKind::SourceVanished => "the source is not there",
         ErrorKind::SourceChanged => "the source changed while it was read",
         ErrorKind::SourceLost => "the source drive went away",
+        ErrorKind::SourceStalled => "the source drive does not answer",
         ErrorKind::TargetExists => "the name is taken in the target",
         ErrorKind::TargetName => "the target cannot hold this name",
         ErrorKind::TargetDenied => "no permission to write",
@@ -117,7 +118,7 @@ fn next(kind: ErrorKind, context: &Context<'_>) -> String {
             format!("check the path, and with 'findmnt' whether the drive is mounted; then {again}")
         }
         ErrorKind::SourceChanged => format!("stop what writes to the source, then {again}"),
-        ErrorKind::SourceLost => {
+        ErrorKind::SourceLost | ErrorKind::SourceStalled => {
             format!("check cable and power, mount the drive again, then {again}")
         }
         ErrorKind::TargetExists => "choose: --existing skip leaves what is there, \

@@ -127,12 +127,14 @@ fn ended_again(row: &Row) -> String {
 mod tests {
     use super::*;
     use crate::cli::progress::Total;
+    use crate::engine::telemetry::Health;
 
     fn row(state: LaneState, ended: Option<u64>) -> Row {
         Row {
             name: "sdb".to_owned(),
             sources: "/mnt/d1".to_owned(),
             state,
+            health: Health::Ok,
             done: 1_240_000_000,
             total: Total::Exact(4_000_000_000),
             durable: 1_200_000_000,

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use super::escape::escape_path;
-use crate::engine::telemetry::{LaneState, LaneView, Telemetry};
+use crate::engine::telemetry::{Health, LaneState, LaneView, Telemetry};
 
 /// The rate shown is that of the last 5 s: short enough to see a stall, long enough to be read.
 const RATE_WINDOW: Duration = Duration::from_secs(5);
@@ -57,6 +57,8 @@ pub struct Row {
     pub sources: String,
     /// What it is doing.
     pub state: LaneState,
+    /// How the drive fares; for the total, the worst of them.
+    pub health: Health,
     /// Bytes that need no more reading: read, left alone, or given up.
     pub done: u64,
     /// Bytes in all.
@@ -218,6 +220,7 @@ fn row(lane: &LaneView, read: u64, meter: &Meter) -> Row {
         name: escape_path(std::path::Path::new(&lane.name)),
         sources: sources(lane),
         state,
+        health: counters.health(),
         done,
         total,
         durable: counters.bytes_done.load(Relaxed),
@@ -255,6 +258,7 @@ fn sum(rows: &[Row], now: Duration, read: u64, meter: &Meter) -> Row {
         } else {
             LaneState::Done
         },
+        health: worst(rows),
         done: all(|row| row.done),
         total: rows
             .iter()
@@ -276,6 +280,12 @@ fn sum(rows: &[Row], now: Duration, read: u64, meter: &Meter) -> Row {
             .flatten(),
         ended: if over { Some(now) } else { None },
     }
+}
+
+fn worst(rows: &[Row]) -> Health {
+    let all = [Health::Gone, Health::Quarantined, Health::Suspect];
+    let is = |health: &Health| rows.iter().any(|row| row.health == *health);
+    all.into_iter().find(is).unwrap_or(Health::Ok)
 }
 
 fn per_second(bytes: u64, time: Duration) -> u64 {

@@ -7,6 +7,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::ArgMatches;
 
@@ -106,6 +107,8 @@ pub struct Changes {
     pub memory: Option<u64>,
     /// Bytes a second, or no limit.
     pub bwlimit: Option<Option<u64>>,
+    /// How long a drive may be silent, or for ever.
+    pub stall: Option<Option<Duration>>,
 }
 
 impl Changes {
@@ -117,6 +120,7 @@ impl Changes {
         engine.io = self.io.unwrap_or(engine.io);
         engine.memory = self.memory.unwrap_or(engine.memory);
         engine.bwlimit = self.bwlimit.unwrap_or(engine.bwlimit);
+        engine.stall = self.stall.unwrap_or(engine.stall);
     }
 }
 
@@ -268,6 +272,7 @@ fn resume(args: ResumeArgs, world: &Surroundings<'_>) -> Result<Task, Misuse> {
             io: args.io.map(io),
             memory: args.memory.as_deref().map(memory).transpose()?,
             bwlimit: args.bwlimit.as_deref().map(bwlimit).transpose()?,
+            stall: args.stall_timeout.as_deref().map(stall).transpose()?,
         },
         display: display(&args.display, world),
     })
@@ -321,6 +326,7 @@ fn engine(args: &EngineArgs) -> Result<EngineSettings, Misuse> {
         io: io(args.io),
         memory: memory(&args.memory)?,
         bwlimit: args.bwlimit.as_deref().map_or(Ok(None), bwlimit)?,
+        stall: stall(&args.stall_timeout)?,
         ..EngineSettings::default()
     })
 }
@@ -347,6 +353,20 @@ pub(super) fn memory(text: &str) -> Result<u64, Misuse> {
 
 fn bwlimit(text: &str) -> Result<Option<u64>, Misuse> {
     parse_rate(text).map_err(|why| not_a_size("--bwlimit", text, &why))
+}
+
+fn stall(text: &str) -> Result<Option<Duration>, Misuse> {
+    if text.trim() == "0" {
+        return Ok(None);
+    }
+    let parsed = humantime::parse_duration(text).map_err(|why| {
+        Misuse::new(
+            format!("--stall-timeout {}", escape(text.as_bytes())),
+            escape(why.to_string().as_bytes()),
+            "write a number and a unit: 30s, 2m; 0 for ever",
+        )
+    })?;
+    Ok((!parsed.is_zero()).then_some(parsed))
 }
 
 fn not_a_size(option: &str, text: &str, SizeError(why): &SizeError) -> Misuse {

@@ -1,5 +1,6 @@
 //! What all threads of a run share.
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 
@@ -10,8 +11,9 @@ use super::limit::Limiter;
 use super::links::LinkTable;
 use super::log::Log;
 use super::outcomes::Outcomes;
-use super::report::Unreadable;
+use super::report::{HealthChange, Unreadable};
 use super::session::Session;
+use super::telemetry::Health;
 use crate::digest::HashPool;
 use crate::error::{Error, ErrorKind};
 use crate::journal::Loaded;
@@ -72,6 +74,31 @@ impl Context {
         if self.lost.set(ErrorKind::RecordWrite).is_ok() {
             self.outcomes.problem_of_run(error);
         }
+    }
+
+    /// Notes how the drive of a lane fares, and tells of it if that is news.
+    pub(crate) fn drive_is(&self, lane: usize, health: Health, reason: &str) {
+        let Some(view) = self.outcomes.telemetry().lanes.get(lane) else {
+            return;
+        };
+        if view.counters.set_health(health) {
+            let sources = view.sources.iter();
+            self.session.observer.health(&HealthChange {
+                drive: view.name.clone(),
+                sources: sources
+                    .map(|it| it.to_string_lossy().into_owned())
+                    .collect(),
+                health: health.word().to_owned(),
+                reason: reason.to_owned(),
+            });
+        }
+    }
+
+    /// Returns the path that stands for the whole drive of a lane in messages.
+    pub(crate) fn drive_path(&self, lane: usize) -> PathBuf {
+        let view = self.outcomes.telemetry().lanes.get(lane);
+        let source = view.and_then(|view| view.sources.first().cloned());
+        source.unwrap_or_else(|| format!("lane {lane}").into())
     }
 
     /// Returns whether a sync has failed, and what it covered is to be copied again.

@@ -163,7 +163,7 @@ fn pass(
     let links = LinkTable::default();
     opening::recall_links(&log, &trees_of(&lanes), &*target, &links)?;
     let spool = Spool::new(home.job_dir()?, PROBLEMS_FILE);
-    let context = Context {
+    let context = Arc::new(Context {
         target: Arc::clone(&target) as Arc<dyn Target>,
         outcomes: Arc::new(
             Outcomes::new(session.clone(), Arc::clone(&telemetry), Some(spool))
@@ -180,40 +180,41 @@ fn pass(
         salvage: job.salvage,
         maps: Some(Maps::new(home.job_dir()?)?),
         ..reading_context(session, &telemetry, &job.engine)?
-    };
+    });
     let mut ledger = Listing {
         sorter: Sorter::new(home.job_dir()?, budget.sorter_bytes),
         owed: HashMap::new(),
     };
     let scan = ScanJob {
-        filter: &job.filter,
-        files_from: job.files_from.as_deref(),
+        filter: Arc::clone(&job.filter),
+        files_from: job.files_from.clone(),
         window_bytes: budget.window_bytes,
         registered_writes: target.fs().registered_writes(),
     };
-    let again = if reads_back {
+    let mut again = if reads_back {
         SourceAgain::all(&lanes, &|tree| log.number_of(tree))?
     } else {
         Vec::new()
     };
     let setups = lanes
         .into_iter()
-        .map(|plan| scan_lane(plan, scan))
+        .map(|plan| scan_lane(plan, scan.clone()))
         .collect();
     let settings = RunSettings {
         chosen,
         choice: job.engine.io,
         slots_per_lane: budget.slots_per_lane,
+        stall: job.engine.stall,
     };
     let read_back = if reads_back {
-        Some(ReadBack::new(
+        Some(Arc::new(ReadBack::new(
             session,
             &job.engine,
             &target,
             &job.target,
             &log,
             &telemetry,
-        )?)
+        )?))
     } else {
         None
     };
@@ -250,6 +251,12 @@ fn pass(
         session.observer.ended();
         return give_up(&target, &log).map(|()| None);
     }
+    // A drive that is lost is asked nothing any more.
+    let is_here = |lane: usize| {
+        let counters = context.outcomes.lane(lane);
+        counters.is_none_or(|counters| !counters.vitals.is_lost())
+    };
+    again.retain(|source| is_here(source.lane));
     let proof = prove(
         job,
         Judge {
@@ -258,7 +265,7 @@ fn pass(
             log: &log,
             sources: &again,
         },
-        read_back.as_ref(),
+        read_back.as_deref(),
         settings,
     );
 

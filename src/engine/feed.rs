@@ -10,9 +10,10 @@ use crossbeam::channel::Sender;
 use rustix::fs::{Statx, makedev};
 
 use super::context::Context;
-use super::telemetry::LaneCounters;
+use super::telemetry::{Health, LaneCounters};
+use super::vitals::Says;
 use crate::digest::Hash;
-use crate::error::{Error, ErrorKind, Side};
+use crate::error::{Error, ErrorKind, Side, is_bad_medium};
 use crate::io::Wake;
 use crate::scan::{Dir, Enter, Entry, Kind, Tree, Visitor, WalkOptions, as_path, walk};
 use crate::target::{HOME, attributes};
@@ -51,11 +52,13 @@ impl Feed<'_> {
     /// Scans trees one after the other and delivers what is in them. The lane is woken at the
     /// end, and sees that this was all, when the feed is dropped.
     pub(crate) fn scan(&mut self, trees: &[Arc<Tree>], options: &WalkOptions<'_>) {
+        self.counters.vitals.scan.begin();
         for tree in trees {
-            if !self.context.halted() {
+            if !self.stopped() {
                 walk(tree, options, self);
             }
         }
+        self.counters.vitals.scan.end();
         if self.context.halted() {
             // Whether the walk was through is not known: say that it was not.
             self.context.interrupted.store(true, Relaxed);
@@ -71,7 +74,7 @@ impl Feed<'_> {
         let delivered = self.batches.send(batch);
         self.waker.wake();
         match delivered {
-            Ok(()) if !self.context.halted() => ControlFlow::Continue(()),
+            Ok(()) if !self.stopped() => ControlFlow::Continue(()),
             _ => ControlFlow::Break(()),
         }
     }
@@ -101,6 +104,15 @@ impl Feed<'_> {
     }
 }
 
+/// While it lives, the scan does not wait for its drive.
+struct Pause<'r>(&'r LaneCounters);
+
+impl Drop for Pause<'_> {
+    fn drop(&mut self) {
+        self.0.vitals.scan.begin();
+    }
+}
+
 impl Drop for Feed<'_> {
     fn drop(&mut self) {
         // The sender must be gone before the lane looks again, or it would miss that this is all.
@@ -113,6 +125,9 @@ impl Drop for Feed<'_> {
 impl Visitor for Feed<'_> {
     fn enter(&mut self, dir: &Arc<Dir>, fd: BorrowedFd<'_>, stat: &Statx) -> Result<Enter, Error> {
         self.counters.dirs.fetch_add(1, Relaxed);
+        let counters = self.counters;
+        counters.vitals.scan.end();
+        let _paused = Pause(counters);
         if !self.context.copies {
             return Ok(Enter::Descend);
         }
@@ -159,11 +174,32 @@ impl Visitor for Feed<'_> {
             }
             batch.retain(|entry| entry.recorded.is_some());
         }
+        let counters = self.counters;
+        counters.vitals.scan.end();
+        let _paused = Pause(counters);
         batch.retain(|entry| self.keep(entry));
         self.deliver(batch)
     }
 
     fn problem(&mut self, error: Error) {
+        let vitals = &self.counters.vitals;
+        if let Some(errno) = error.errno()
+            && (is_bad_medium(errno) || error.kind() == ErrorKind::SourceLost)
+        {
+            let health = match vitals.failed(errno) {
+                Says::BadSpot => Health::Suspect,
+                Says::Gone => Health::Gone,
+            };
+            self.context.drive_is(self.lane, health, &error.to_string());
+            if health == Health::Gone {
+                vitals.set_gone();
+                self.waker.wake();
+            }
+        }
+        // Of a drive that is gone its lane tells, once.
+        if vitals.is_lost() {
+            return;
+        }
         self.context.outcomes.problem(self.lane, &error);
     }
 
@@ -172,6 +208,9 @@ impl Visitor for Feed<'_> {
     }
 
     fn stopped(&self) -> bool {
-        self.context.halted()
+        // Whoever asks is not held by the kernel.
+        let vitals = &self.counters.vitals;
+        vitals.scan.forgive();
+        self.context.halted() || vitals.is_lost()
     }
 }

@@ -35,21 +35,22 @@ pub fn hash(job: &HashJob, session: &Session) -> Result<Report, Error> {
     let chosen = choose(&job.engine, session)?;
     let facts: Vec<LaneFacts> = lanes.iter().map(LaneFacts::of).collect();
     let telemetry = Arc::new(Telemetry::new(facts.iter().map(LaneFacts::view).collect()));
-    let context = reading_context(session, &telemetry, &job.engine)?;
+    let context = Arc::new(reading_context(session, &telemetry, &job.engine)?);
     let scan = ScanJob {
-        filter: &job.filter,
+        filter: Arc::clone(&job.filter),
         files_from: None,
         window_bytes: budget.window_bytes,
         registered_writes: false,
     };
     let setups = lanes
         .into_iter()
-        .map(|plan| scan_lane(plan, scan))
+        .map(|plan| scan_lane(plan, scan.clone()))
         .collect();
     let settings = RunSettings {
         chosen,
         choice: job.engine.io,
         slots_per_lane: budget.slots_per_lane,
+        stall: job.engine.stall,
     };
     let mut ledger = Telling {
         observer: Arc::clone(&session.observer),

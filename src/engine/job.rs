@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -115,9 +116,14 @@ pub struct EngineSettings {
     pub memory: u64,
     /// Bytes a second read over all drives; `None` for no limit.
     pub bwlimit: Option<u64>,
+    /// How long a source drive may be silent before it is quarantined; `None` for ever.
+    pub stall: Option<Duration>,
     /// Hash workers; `None` for one a core.
     pub hash_threads: Option<usize>,
 }
+
+/// Default of [`EngineSettings::stall`]: 30 s, the time the kernel gives a SCSI drive for a command.
+pub const STALL_DEFAULT: Duration = Duration::from_secs(30);
 
 /// Default of [`EngineSettings::memory`]: 512 MiB, stated in `--help`.
 pub const MEMORY_DEFAULT: u64 = 512 << 20;
@@ -128,6 +134,7 @@ impl Default for EngineSettings {
             io: IoChoice::Auto,
             memory: MEMORY_DEFAULT,
             bwlimit: None,
+            stall: Some(STALL_DEFAULT),
             hash_threads: None,
         }
     }

@@ -20,6 +20,7 @@ mod log;
 mod mend;
 mod opening;
 mod outcomes;
+mod outlets;
 mod pace;
 mod proof;
 mod readback;
@@ -43,6 +44,8 @@ mod survey;
 pub mod telemetry;
 mod verdict;
 mod verify;
+mod vitals;
+mod watch;
 mod writers;
 
 pub use copy::copy;

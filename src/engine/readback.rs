@@ -88,7 +88,7 @@ struct Waiting {
 pub(super) struct ReadBack {
     session: Session,
     log: Arc<Log>,
-    context: Context,
+    context: Arc<Context>,
     telemetry: Arc<Telemetry>,
     root: Arc<OwnedFd>,
     label: PathBuf,
@@ -134,10 +134,10 @@ impl ReadBack {
         let cannot = |errno| Error::target(label, "open the target to read back", errno);
         let root = rustix::io::fcntl_dupfd_cloexec(target.root(), 0).map_err(cannot)?;
         let evidence = Evidence::new(target.fs());
-        let context = Context {
+        let context = Arc::new(Context {
             evidence: Some(evidence),
             ..reading_context(&quiet, &telemetry, settings)?
-        };
+        });
         Ok(Self {
             session: session.clone(),
             log: Arc::clone(log),
@@ -166,21 +166,26 @@ impl ReadBack {
     ///
     /// # Errors
     /// When it cannot begin.
-    pub(super) fn run(&self, settings: RunSettings) -> Result<(), Error> {
+    pub(super) fn run(self: &Arc<Self>, settings: RunSettings) -> Result<(), Error> {
         // The tree goes away with the lane: while it lives, the run waits for its directories.
         let (sender, finished) = bounded(1);
         let tree = self.tree(sender)?;
+        let back = Arc::clone(self);
         let setup = LaneSetup {
             rotational: None,
             registered_writes: false,
-            filler: Box::new(move |feed: &mut Feed<'_>| self.fill(feed, tree)),
+            filler: Box::new(move |feed: &mut Feed<'_>| back.fill(feed, tree)),
         };
         let mut ledger = Comparing { back: self };
         run(
             &self.context,
             &self.telemetry,
             vec![setup],
-            settings,
+            // (It is the target that is read: without it, nothing goes on anyway.)
+            RunSettings {
+                stall: None,
+                ..settings
+            },
             &mut ledger,
             finished,
         )

@@ -30,7 +30,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use super::job::{CopyJob, EngineSettings, Existing, IoChoice, Preserve, Verify};
+use super::job::{CopyJob, EngineSettings, Existing, IoChoice, Preserve, STALL_DEFAULT, Verify};
 use super::outcomes::shown;
 use crate::error::{Error, ErrorKind, Side};
 use crate::scan::{FilesFrom, Filter, Rule};
@@ -51,7 +51,7 @@ pub struct Recipe {
 
 impl Recipe {
     /// Returns the recipe of a job typed in the working directory. Not in it: the number of hash
-    /// workers, which is the machine's, and the name of the job.
+    /// workers and the patience with drives, which are the machine's, and the name of the job.
     pub fn of(job: &CopyJob) -> Self {
         Self {
             folder: std::env::current_dir().unwrap_or_default(),
@@ -59,6 +59,7 @@ impl Recipe {
                 resume: None,
                 engine: EngineSettings {
                     hash_threads: None,
+                    stall: Some(STALL_DEFAULT),
                     ..job.engine.clone()
                 },
                 ..job.clone()
@@ -337,7 +338,7 @@ impl Written {
                     io: self.io,
                     memory: self.memory,
                     bwlimit: self.bwlimit,
-                    hash_threads: None,
+                    ..EngineSettings::default()
                 },
             },
         })

@@ -151,6 +151,8 @@ pub struct LaneReport {
     pub sources: Vec<String>,
     /// `done`, `failed` or another [`crate::engine::telemetry::LaneState`] word.
     pub state: String,
+    /// How the drive fared: `ok`, `suspect`, `quarantined` or `gone`.
+    pub health: String,
     /// Counts.
     pub totals: Totals,
     /// Seconds from the start of the run to its last byte.
@@ -171,6 +173,19 @@ pub struct LaneReport {
     pub io: String,
     /// Buffers lent to it.
     pub buffers: usize,
+}
+
+/// A drive that fares otherwise than before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct HealthChange {
+    /// Short name of the drive, such as `sdb`.
+    pub drive: String,
+    /// The sources on it.
+    pub sources: Vec<String>,
+    /// `ok`, `suspect`, `quarantined` or `gone`: a [`crate::engine::telemetry::Health`] word.
+    pub health: String,
+    /// What happened, for people.
+    pub reason: String,
 }
 
 /// How one mount is accessed.

@@ -1,19 +1,24 @@
 //! The threads of a run: for each lane a feeder and the lane itself, then the writers, the
 //! committer and the finisher that all lanes share. Each ends when everything before it has.
+//!
+//! Feeders and lanes own what they need, so that one that a drive never lets go can be left behind.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed, Ordering::SeqCst};
 use std::thread::Builder;
+use std::time::Duration;
 
-use crossbeam::channel::{Receiver, bounded};
+use crossbeam::channel::{Receiver, Sender, bounded, select};
 
 use super::commit::{BATCH_FILES, Commit, Committer};
 use super::context::Context;
 use super::feed::{Feed, LaneWaker};
 use super::job::IoChoice;
-use super::lane::{Depth, FIRST_BLOCKS, Lane, Outlets, Parts};
+use super::lane::{Depth, FIRST_BLOCKS, Lane, Left, Outlets, Parts};
 use super::ledger::Ledger;
 use super::telemetry::{LaneCounters, LaneState, Telemetry};
+use super::watch::{Ended, Watch};
 use super::writers::{Writer, Writers};
 use crate::buffer::{Arena, Credits};
 use crate::error::{Error, ErrorKind, Side};
@@ -31,14 +36,14 @@ const BATCHES: usize = 1;
 const REQUESTS: usize = 128;
 
 /// Fills a lane: scans its sources, or reads a manifest.
-pub(crate) type Filler<'r> = Box<dyn FnOnce(&mut Feed<'_>) + Send + 'r>;
+pub(crate) type Filler = Box<dyn FnOnce(&mut Feed<'_>) + Send>;
 
 /// One lane as the run needs it.
-pub(crate) struct LaneSetup<'r> {
+pub(crate) struct LaneSetup {
     pub(crate) rotational: Option<bool>,
     /// Whether writes may come from registered buffers.
     pub(crate) registered_writes: bool,
-    pub(crate) filler: Filler<'r>,
+    pub(crate) filler: Filler,
 }
 
 /// Settings of a run.
@@ -47,6 +52,8 @@ pub(crate) struct RunSettings {
     pub(crate) chosen: Chosen,
     pub(crate) choice: IoChoice,
     pub(crate) slots_per_lane: usize,
+    /// How long a drive may be silent; `None` for ever.
+    pub(crate) stall: Option<Duration>,
 }
 
 /// What a lane can tell afterwards.
@@ -83,9 +90,9 @@ fn named(name: String) -> Builder {
     reason = "the threads in the order they start and end; cut in two it would hide that order"
 )]
 pub(crate) fn run(
-    context: &Context,
-    telemetry: &Telemetry,
-    lanes: Vec<LaneSetup<'_>>,
+    context: &Arc<Context>,
+    telemetry: &Arc<Telemetry>,
+    lanes: Vec<LaneSetup>,
     settings: RunSettings,
     ledger: &mut dyn Ledger,
     finished: Receiver<Finished>,
@@ -94,111 +101,180 @@ pub(crate) fn run(
         .map_err(|source| cannot("set the buffers aside", source))?;
     let (writers, queues) = Writers::new(WRITERS);
     let (commits, incoming) = bounded::<Commit>(BATCH_FILES);
-    let wakers: Vec<LaneWaker> = lanes.iter().map(|_| LaneWaker::default()).collect();
+    let wakers: Arc<Vec<LaneWaker>> =
+        Arc::new(lanes.iter().map(|_| LaneWaker::default()).collect());
 
     // Nothing is listed, so nothing is copied, before every thread is there.
     let (gate, at_gate) = bounded::<()>(0);
-    let opened = AtomicBool::new(false);
-    let opened = &opened;
+    let opened = Arc::new(AtomicBool::new(false));
+    // Room for all there will be: nobody waits to say that it ends.
+    let (ending, ended) = bounded::<Ended>(2 * lanes.len());
+    // Without a message: it is over when the other end goes, though directories are still held.
+    let (left_behind, over) = bounded::<()>(0);
 
     std::thread::scope(|scope| {
         let start = |source| cannot("start a thread", source);
+        let shared: &Context = context;
         let finisher = named("finisher".to_owned())
-            .spawn_scoped(scope, move || finish_dirs(context, &finished))
+            .spawn_scoped(scope, move || finish_dirs(shared, &finished, &over))
             .map_err(start)?;
         let committer = named("committer".to_owned())
-            .spawn_scoped(scope, || Committer::new(context, ledger).run(&incoming))
+            .spawn_scoped(scope, || Committer::new(shared, ledger).run(&incoming))
             .map_err(start)?;
         let mut threads = Vec::new();
         for (index, queue) in queues.into_iter().enumerate() {
             let name = format!("writer-{index}");
-            let mut writer = Writer::new(context, &name, commits.clone())?;
+            let mut writer = Writer::new(shared, &name, commits.clone())?;
             let thread = named(name).spawn_scoped(scope, move || writer.run(&queue));
             threads.push(thread.map_err(start)?);
         }
-        let outlets = Outlets { writers, commits };
-        let mut ends = Vec::new();
-        let setups = lanes
-            .into_iter()
-            .zip(&telemetry.lanes)
-            .zip(&wakers)
-            .enumerate();
-        for (number, ((lane, view), waker)) in setups {
+        let mut outlets = Vec::new();
+        for (number, setup) in lanes.into_iter().enumerate() {
             let credits = arena
                 .lend(settings.slots_per_lane)
                 .ok_or_else(|| cannot("lend buffers", std::io::ErrorKind::OutOfMemory.into()))?;
             let (batches, entries) = bounded(BATCHES);
-            let counters = &view.counters;
-            let LaneSetup {
-                rotational,
-                registered_writes,
-                filler,
-            } = lane;
-            let feed = Feed {
-                context,
-                lane: number,
-                counters,
-                batches,
-                waker,
+            let ways = Outlets::new(writers.clone(), commits.clone());
+            outlets.push(ways.clone());
+            let threads = Threads {
+                context: Arc::clone(context),
+                telemetry: Arc::clone(telemetry),
+                wakers: Arc::clone(&wakers),
+                number,
+                ending: ending.clone(),
             };
-            let at_gate = at_gate.clone();
-            let feeder = named(format!("scan-{number}"))
-                .spawn_scoped(scope, move || {
+            let (at_gate, opened) = (at_gate.clone(), Arc::clone(&opened));
+            let (feeder, filler) = (threads.clone(), setup.filler);
+            named(format!("scan-{number}"))
+                .spawn(move || {
                     // The gate has no messages; it opens, or falls, by going away.
                     let _gone = at_gate.recv();
                     if opened.load(SeqCst) {
-                        fill(feed, filler);
+                        feeder.fill(batches, filler);
                     }
+                    feeder.says(Ended::Scan(number));
                 })
                 .map_err(start)?;
-            threads.push(feeder);
-            let thread = LaneThread {
-                context,
-                number,
-                counters,
-                waker,
+            let lane = LaneJob {
                 credits,
-                rotational,
-                registered_writes,
+                rotational: setup.rotational,
+                registered_writes: setup.registered_writes,
                 settings,
-                outlets: outlets.clone(),
+                outlets: ways,
             };
-            let lane = named(format!("lane-{number}"))
-                .spawn_scoped(scope, move || thread.run(telemetry, entries))
+            named(format!("lane-{number}"))
+                .spawn(move || threads.copy(lane, entries))
                 .map_err(start)?;
-            ends.push(lane);
         }
         opened.store(true, SeqCst);
         drop(gate);
         // The lanes hold the last ways in; each queue closes when they end.
-        drop(outlets);
-        let ends = ends
-            .into_iter()
-            .map(|end| end.join().unwrap_or_default())
-            .collect();
+        drop((writers, commits, ending));
+        let watch = Watch {
+            context: shared,
+            telemetry,
+            wakers: &wakers,
+            outlets,
+            limit: settings.stall,
+        };
+        let outcome = watch.run(&ended);
         for thread in threads {
-            joined(context, &thread.join());
+            joined(shared, &thread.join());
         }
-        joined(context, &committer.join());
-        if let Some(links) = &context.links {
+        joined(shared, &committer.join());
+        if let Some(links) = &shared.links {
             // Names still waiting here were left by a lane or a committer that died.
             for (lane, entry) in links.abandoned() {
                 let what = "it is a hard link to a file whose copy was never finished";
                 let path = entry.display_path();
                 let error = Error::new(ErrorKind::SourceRead, Side::Source, path, what);
-                if !context.halted() {
-                    context.entry_failed(lane, &entry, &error);
+                let counters = shared.outcomes.lane(lane);
+                // Of a lost drive all that was not copied is told in one line.
+                let is_lost = counters.is_some_and(|counters| counters.vitals.is_lost());
+                if !shared.halted() && !is_lost {
+                    shared.entry_failed(lane, &entry, &error);
                 }
             }
         }
-        joined(context, &finisher.join());
+        // A thread that is left behind holds directories, and will never say that they are done.
+        let all_ended = (!outcome.left_behind).then_some(left_behind);
+        joined(shared, &finisher.join());
+        drop(all_ended);
         for view in &telemetry.lanes {
             if view.counters.state() == LaneState::Finishing {
                 view.counters.set_state(LaneState::Done);
             }
         }
-        Ok(ends)
+        Ok(outcome.ends)
     })
+}
+
+/// What the two threads of a lane have in common.
+#[derive(Clone)]
+struct Threads {
+    context: Arc<Context>,
+    telemetry: Arc<Telemetry>,
+    wakers: Arc<Vec<LaneWaker>>,
+    number: usize,
+    ending: Sender<Ended>,
+}
+
+/// What a lane copies with.
+struct LaneJob {
+    credits: Credits,
+    rotational: Option<bool>,
+    registered_writes: bool,
+    settings: RunSettings,
+    outlets: Outlets,
+}
+
+impl Threads {
+    fn says(&self, ended: Ended) {
+        // Whoever is gone has left this thread behind.
+        drop(self.ending.send(ended));
+    }
+
+    /// Runs the scan of a drive.
+    fn fill(&self, batches: Sender<Vec<crate::scan::Entry>>, filler: Filler) {
+        let (Some(view), Some(waker)) = (
+            self.telemetry.lanes.get(self.number),
+            self.wakers.get(self.number),
+        ) else {
+            return;
+        };
+        let feed = Feed {
+            context: &self.context,
+            lane: self.number,
+            counters: &view.counters,
+            batches,
+            waker,
+        };
+        fill(feed, filler);
+    }
+
+    /// Runs a lane to its end, and does not return as long as the drive has requests of this thread.
+    fn copy(self, job: LaneJob, entries: Receiver<Vec<crate::scan::Entry>>) {
+        let (Some(view), Some(waker)) = (
+            self.telemetry.lanes.get(self.number),
+            self.wakers.get(self.number),
+        ) else {
+            return;
+        };
+        let thread = LaneThread {
+            context: &self.context,
+            number: self.number,
+            counters: &view.counters,
+            waker,
+            job,
+        };
+        let (end, hangs) = thread.run(&self.telemetry, entries);
+        self.says(Ended::Lane(self.number, end));
+        if hangs {
+            loop {
+                std::thread::park();
+            }
+        }
+    }
 }
 
 /// A shared thread that panicked may have dropped work: the run must not look whole.
@@ -208,7 +284,7 @@ fn joined(context: &Context, end: &std::thread::Result<()>) {
     }
 }
 
-fn fill(mut feed: Feed<'_>, filler: Filler<'_>) {
+fn fill(mut feed: Feed<'_>, filler: Filler) {
     let (context, lane) = (feed.context, feed.lane);
     if catch_unwind(AssertUnwindSafe(|| filler(&mut feed))).is_err() {
         report_panic(context, Some(lane), "the scan of this drive");
@@ -225,9 +301,19 @@ fn report_panic(context: &Context, lane: Option<usize>, what: &str) {
     }
 }
 
-/// Sets the final attributes of directories, children before parents, until every tree is gone.
-fn finish_dirs(context: &Context, finished: &Receiver<Finished>) {
-    for dir in finished {
+/// Sets the final attributes of directories, children before parents, until every tree is gone, or
+/// only held by threads that were left behind.
+fn finish_dirs(context: &Context, finished: &Receiver<Finished>, over: &Receiver<()>) {
+    loop {
+        select! {
+            recv(finished) -> dir => match dir {
+                Ok(dir) => finish_dir(context, &dir),
+                Err(_) => return,
+            },
+            recv(over) -> _ => break,
+        }
+    }
+    for dir in finished.try_iter() {
         finish_dir(context, &dir);
     }
 }
@@ -252,23 +338,26 @@ struct LaneThread<'r> {
     number: usize,
     counters: &'r LaneCounters,
     waker: &'r LaneWaker,
-    credits: Credits,
-    rotational: Option<bool>,
-    registered_writes: bool,
-    settings: RunSettings,
-    outlets: Outlets,
+    job: LaneJob,
 }
 
 impl LaneThread<'_> {
-    fn run(self, telemetry: &Telemetry, entries: Receiver<Vec<crate::scan::Entry>>) -> LaneEnd {
+    /// Returns how the lane ended, and whether the drive still has requests of this thread.
+    fn run(
+        self,
+        telemetry: &Telemetry,
+        entries: Receiver<Vec<crate::scan::Entry>>,
+    ) -> (LaneEnd, bool) {
         let (context, number, counters) = (self.context, self.number, self.counters);
         counters.set_state(LaneState::Running);
         let mut end = LaneEnd::default();
+        let mut hangs = false;
         let ran = catch_unwind(AssertUnwindSafe(|| self.copy(entries, &mut end)));
         match ran {
-            Ok(Ok(lost)) => {
+            Ok(Ok(left)) => {
+                hangs = left.hangs;
                 counters.set_ended(telemetry.started.elapsed());
-                let state = if lost {
+                let state = if left.is_lost {
                     LaneState::Failed
                 } else {
                     LaneState::Finishing
@@ -286,17 +375,17 @@ impl LaneThread<'_> {
                 counters.set_state(LaneState::Failed);
             }
         }
-        end
+        (end, hangs)
     }
 
     fn copy(
         self,
         entries: Receiver<Vec<crate::scan::Entry>>,
         end: &mut LaneEnd,
-    ) -> Result<bool, Error> {
-        let slots = self.credits.total();
+    ) -> Result<Left, Error> {
+        let slots = self.job.credits.total();
         end.buffers = slots;
-        let (blocks, small) = if self.rotational == Some(true) {
+        let (blocks, small) = if self.job.rotational == Some(true) {
             (4, 16)
         } else {
             (8, 32)
@@ -317,11 +406,11 @@ impl LaneThread<'_> {
             number: self.number,
             counters: self.counters,
             entries,
-            outlets: self.outlets,
+            outlets: self.job.outlets,
             stager,
             depth,
             backend,
-            credits: self.credits,
+            credits: self.job.credits,
         });
         self.waker.set(lane.waker());
         lane.run()
@@ -330,13 +419,16 @@ impl LaneThread<'_> {
     /// Opens this lane's backend; under `auto`, a ring that cannot be had becomes blocking calls.
     fn backend(&self, depth: Depth) -> Result<Box<dyn Backend>, Error> {
         let threads = depth.blocks + 4;
-        let fixed = self.registered_writes;
-        let open = |chosen| probe::open(chosen, REQUESTS, threads, Some(&self.credits), fixed);
-        match open(self.settings.chosen) {
-            Err(error)
-                if self.settings.choice == IoChoice::Auto
-                    && self.settings.chosen == Chosen::Uring =>
-            {
+        let LaneJob {
+            credits,
+            registered_writes,
+            settings,
+            ..
+        } = &self.job;
+        let fixed = *registered_writes;
+        let open = |chosen| probe::open(chosen, REQUESTS, threads, Some(credits), fixed);
+        match open(settings.chosen) {
+            Err(error) if settings.choice == IoChoice::Auto && settings.chosen == Chosen::Uring => {
                 let line = format!(
                     "lane {}: no ring ({}); using blocking calls",
                     self.number,

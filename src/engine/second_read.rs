@@ -118,11 +118,11 @@ pub(super) fn second_read(
     let telemetry = Arc::new(Telemetry::new(views.collect()));
     judge.context.outcomes.telemetry().add_again(&telemetry);
     let session = &judge.context.session;
-    let context = Context {
+    let context = Arc::new(Context {
         outcomes: Arc::clone(&judge.context.outcomes),
         expected: Some(loaded),
         ..reading_context(session, &telemetry, &job.engine)?
-    };
+    });
     let (sender, finished) = bounded(1);
     let mut setups = Vec::new();
     for sources in lanes.values() {
@@ -144,13 +144,14 @@ pub(super) fn second_read(
                 finished: sender.clone(),
             }));
         }
+        let (filter, files_from) = (Arc::clone(&job.filter), job.files_from.clone());
         setups.push(LaneSetup {
             rotational: sources.iter().find_map(|source| source.rotational),
             registered_writes: false,
             filler: Box::new(move |feed: &mut Feed<'_>| {
                 let options = WalkOptions {
-                    filter: &job.filter,
-                    files_from: job.files_from.as_deref(),
+                    filter: &filter,
+                    files_from: files_from.as_deref(),
                     order: Order::Inode,
                     window_bytes: WINDOW_BYTES,
                 };

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use super::report::{LaneReport, Problem};
+use super::report::{HealthChange, LaneReport, Problem};
 use super::telemetry::Telemetry;
 
 /// Is told what happens, while it happens. Called from many threads; must not block for long.
@@ -18,6 +18,8 @@ pub trait Observer: Send + Sync + std::fmt::Debug {
     fn note(&self, line: &str);
     /// A file was hashed (`hash` only): its path as shown, its length in bytes, and its digest.
     fn hashed(&self, path: &[u8], size: u64, digest: &blake3::Hash);
+    /// A drive fares otherwise than before.
+    fn health(&self, change: &HealthChange);
     /// A drive's part of the run is over, durable and counted.
     fn drive(&self, lane: &LaneReport);
     /// The run is over; the display can end.
@@ -50,6 +52,7 @@ impl Observer for Silent {
     fn skipped(&self, _skipped: &Problem) {}
     fn note(&self, _line: &str) {}
     fn hashed(&self, _path: &[u8], _size: u64, _digest: &blake3::Hash) {}
+    fn health(&self, _change: &HealthChange) {}
     fn drive(&self, _lane: &LaneReport) {}
     fn ended(&self) {}
 }

@@ -78,17 +78,17 @@ pub(super) fn reading_context(
 }
 
 /// How lanes scan their sources.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct ScanJob<'j> {
-    pub(super) filter: &'j Filter,
-    pub(super) files_from: Option<&'j FilesFrom>,
+#[derive(Debug, Clone)]
+pub(super) struct ScanJob {
+    pub(super) filter: Arc<Filter>,
+    pub(super) files_from: Option<Arc<FilesFrom>>,
     pub(super) window_bytes: usize,
     /// Whether writes may come from registered buffers.
     pub(super) registered_writes: bool,
 }
 
 /// Returns a lane that scans and reads the sources of one drive.
-pub(super) fn scan_lane(plan: LanePlan, job: ScanJob<'_>) -> LaneSetup<'_> {
+pub(super) fn scan_lane(plan: LanePlan, job: ScanJob) -> LaneSetup {
     // A drive that is known not to spin gains nothing from asking where each file lies.
     let order = if plan.rotational == Some(false) {
         Order::Inode
@@ -100,8 +100,8 @@ pub(super) fn scan_lane(plan: LanePlan, job: ScanJob<'_>) -> LaneSetup<'_> {
         registered_writes: job.registered_writes,
         filler: Box::new(move |feed: &mut Feed<'_>| {
             let options = WalkOptions {
-                filter: job.filter,
-                files_from: job.files_from,
+                filter: &job.filter,
+                files_from: job.files_from.as_deref(),
                 order,
                 window_bytes: job.window_bytes,
             };

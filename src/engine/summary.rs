@@ -8,7 +8,7 @@ use super::context::Context;
 use super::job::Verify;
 use super::report::{Evidence, LaneReport, MountReport, Repair, Report, SCHEMA, Totals};
 use super::run::LaneEnd;
-use super::telemetry::{LaneCounters, LaneView, Telemetry, Waited};
+use super::telemetry::{LaneCounters, LaneState, LaneView, Telemetry, Waited};
 use super::verdict::{Whole, verdict};
 use crate::exit::exit_for;
 use crate::plan::LanePlan;
@@ -175,11 +175,15 @@ fn lane_report(
             .iter()
             .map(|path| path.to_string_lossy().into_owned())
             .collect(),
-        state: if is_cut_short(context) && end.error.is_none() {
+        state: if is_cut_short(context)
+            && end.error.is_none()
+            && counters.state() != LaneState::Failed
+        {
             "stopped".to_owned()
         } else {
             counters.state().word().to_owned()
         },
+        health: counters.health().word().to_owned(),
         totals: Totals {
             files: get(&counters.files_done),
             bytes: get(&counters.bytes_done),

@@ -4,6 +4,8 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::vitals::Vitals;
+
 /// What a lane is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LaneState {
@@ -28,6 +30,31 @@ impl LaneState {
             Self::Finishing => "finishing",
             Self::Done => "done",
             Self::Failed => "failed",
+        }
+    }
+}
+
+/// How a drive fares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Health {
+    /// Nothing is known against it.
+    Ok,
+    /// It failed to read something, or was silent for a while. It is gone on with.
+    Suspect,
+    /// It does not answer. Nobody but its own lane waits for it.
+    Quarantined,
+    /// It went away, or answers nothing but errors. Nothing more is asked of it.
+    Gone,
+}
+
+impl Health {
+    /// Returns the word shown to people and programs.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Suspect => "suspect",
+            Self::Quarantined => "quarantined",
+            Self::Gone => "gone",
         }
     }
 }
@@ -84,7 +111,9 @@ pub struct LaneCounters {
     pub problems: AtomicU64,
     /// Bytes of files among them.
     pub bytes_failed: AtomicU64,
+    pub(crate) vitals: Vitals,
     state: AtomicU8,
+    health: AtomicU8,
     waited_ns: [AtomicU64; 4],
     ended_ns: AtomicU64,
 }
@@ -103,6 +132,25 @@ impl LaneCounters {
             2 => LaneState::Finishing,
             3 => LaneState::Done,
             _ => LaneState::Failed,
+        }
+    }
+
+    /// Notes how the drive fares; returns whether that is news. One that is gone stays so.
+    pub fn set_health(&self, health: Health) -> bool {
+        let worse = |now: u8| now != Health::Gone as u8 && now != health as u8;
+        let changed = self
+            .health
+            .fetch_update(Relaxed, Relaxed, |now| worse(now).then_some(health as u8));
+        changed.is_ok()
+    }
+
+    /// Returns how the drive fares.
+    pub fn health(&self) -> Health {
+        match self.health.load(Relaxed) {
+            0 => Health::Ok,
+            1 => Health::Suspect,
+            2 => Health::Quarantined,
+            _ => Health::Gone,
         }
     }
 

@@ -25,6 +25,11 @@ pub(super) fn verdict(lane: &LaneReport, run: Whole) -> (bool, String) {
     if run.failed {
         return no("the target or its records failed");
     }
+    match lane.health.as_str() {
+        "gone" => return no("it went away before everything on it was copied"),
+        "quarantined" => return no("it stopped answering before everything on it was copied"),
+        _ => {}
+    }
     if totals.problems > 0 {
         let things = counted(totals.problems, "thing", "things");
         return no(&format!("{things} not copied whole"));
@@ -89,6 +94,7 @@ mod tests {
             rotational: None,
             sources: Vec::new(),
             state: "done".to_owned(),
+            health: "ok".to_owned(),
             totals: Totals {
                 files: 7,
                 ..Totals::default()
@@ -113,10 +119,21 @@ mod tests {
     #[test]
     fn whatever_is_known_against_it_keeps_a_drive() {
         type Change = fn(&mut LaneReport, &mut Whole);
-        let cases: [(Change, &str); 13] = [
+        let cases: [(Change, &str); 15] = [
             (
                 |_, run| run.failed = true,
                 "the target or its records failed",
+            ),
+            (
+                |lane, _| {
+                    lane.health = "gone".to_owned();
+                    lane.totals.problems = 1;
+                },
+                "it went away before everything on it was copied",
+            ),
+            (
+                |lane, _| lane.health = "quarantined".to_owned(),
+                "it stopped answering before everything on it was copied",
             ),
             (
                 |lane, _| lane.totals.problems = 1,

@@ -88,7 +88,7 @@ pub fn verify(job: &VerifyJob, session: &Session) -> Result<Report, Error> {
         keeps_inodes: true,
         finished: sender,
     });
-    let context = Context {
+    let context = Arc::new(Context {
         examiner: Examiner::new(
             &tree.root,
             &job.target,
@@ -97,7 +97,7 @@ pub fn verify(job: &VerifyJob, session: &Session) -> Result<Report, Error> {
             session,
         )?,
         ..reading_context(session, &telemetry, &job.engine)?
-    };
+    });
     let setup = LaneSetup {
         rotational,
         registered_writes: false,
@@ -107,6 +107,7 @@ pub fn verify(job: &VerifyJob, session: &Session) -> Result<Report, Error> {
         chosen,
         choice: job.engine.io,
         slots_per_lane: budget.slots_per_lane,
+        stall: job.engine.stall,
     };
     session.observer.started(&telemetry);
     let ran = run(

@@ -46,6 +46,7 @@ impl Observer for Watch {
     fn hashed(&self, path: &[u8], _size: u64, _digest: &blake3::Hash) {
         panic!("a copy told a digest: {}", path.escape_ascii());
     }
+    fn health(&self, _change: &inhaul::engine::report::HealthChange) {}
     fn drive(&self, lane: &LaneReport) {
         assert_eq!(self.ended.load(Relaxed), 0, "a drive after the end");
         self.drives.lock().unwrap().push(lane.clone());

@@ -128,8 +128,7 @@ impl Lane<'_> {
             },
             sealed: Sealed::kept(path, Some(stamp)),
         };
-        // The committer outlives every lane.
-        drop(self.outlets.commits.send(commit));
+        self.outlets.commit(commit);
         Ok(None)
     }
 

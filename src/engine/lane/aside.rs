@@ -78,11 +78,11 @@ impl Aside {
         self.open.len() < before
     }
 
-    /// Forgets all of them; returns how many are not begun.
-    pub(super) fn clear(&mut self) -> usize {
-        let count = self.entries.len();
+    /// Forgets all of them; returns those that are not begun.
+    pub(super) fn clear(&mut self) -> Vec<Entry> {
+        let entries = std::mem::take(&mut self.entries);
         *self = Self::default();
-        count
+        entries.into_iter().map(|(entry, _)| entry).collect()
     }
 }
 
@@ -429,8 +429,7 @@ impl Lane<'_> {
             bytes: size,
             tail: None,
         };
-        // The committer outlives every lane.
-        drop(self.outlets.commits.send(Commit { item, sealed }));
+        self.outlets.commit(Commit { item, sealed });
         Ok(path)
     }
 

@@ -97,8 +97,7 @@ impl Lane<'_> {
             Claim::Wait => None,
             Claim::Link(entry, first) => {
                 let link = commit::link(self.number, entry, first, replace);
-                // The committer outlives every lane.
-                drop(self.outlets.commits.send(link));
+                self.outlets.commit(link);
                 None
             }
         }
@@ -128,14 +127,15 @@ impl Lane<'_> {
     fn begin_file(&mut self, mut entry: Entry, replace: bool) {
         let opened = match self.open(&entry) {
             Ok(opened) => opened,
-            Err(error)
-                if error
-                    .errno()
-                    .is_some_and(|it| self.is_put_aside(&entry, it)) =>
-            {
-                return self.put_aside(entry, replace);
+            Err(error) => {
+                if let Some(errno) = error.errno() {
+                    self.note_failure(errno, &error.to_string());
+                    if self.is_put_aside(&entry, errno) {
+                        return self.put_aside(entry, replace);
+                    }
+                }
+                return self.report(&entry, &error);
             }
-            Err(error) => return self.report(&entry, &error),
         };
         let before = opened.stamp();
         // From here on the entry is what is copied, not what was listed.
@@ -150,6 +150,8 @@ impl Lane<'_> {
     }
 
     pub(super) fn open(&mut self, entry: &Entry) -> Result<OpenedSource, Error> {
+        let counters = self.counters;
+        let _waiting = counters.vitals.lane.call();
         let (dir, name) = self.source_dir(entry)?;
         let opened = beneath::open_source(dir.as_fd(), &name, entry.dir.tree().direct)
             .map_err(|errno| open_error(entry, errno))?;
@@ -184,8 +186,10 @@ impl Lane<'_> {
         let mut hasher = blake3::Hasher::new();
         let mut buffer = vec![0; SLOT_LEN / 4];
         loop {
-            let count = rustix::io::retry_on_intr(|| rustix::io::read(&opened.file, &mut buffer))
-                .map_err(fail)?;
+            let waiting = self.counters.vitals.lane.call();
+            let read = rustix::io::retry_on_intr(|| rustix::io::read(&opened.file, &mut buffer));
+            drop(waiting);
+            let count = read.map_err(fail)?;
             if count == 0 {
                 return Ok(hasher.finalize());
             }
@@ -278,6 +282,7 @@ impl Lane<'_> {
         if !self.context.copies {
             return Attributes::default();
         }
+        let _waiting = self.counters.vitals.lane.call();
         let read = attributes::read(
             opened.file.as_fd(),
             &opened.stat,
@@ -300,7 +305,7 @@ impl Lane<'_> {
         match read {
             Ok((body, attributes)) => {
                 let lane = self.number;
-                self.outlets.writers.send(Small {
+                self.outlets.small(Small {
                     lane,
                     entry,
                     attributes,
@@ -320,6 +325,8 @@ impl Lane<'_> {
 
     /// Returns the text of a symlink in a source.
     pub(super) fn symlink_text(&mut self, entry: &Entry) -> Result<Vec<u8>, Error> {
+        let counters = self.counters;
+        let _waiting = counters.vitals.lane.call();
         let (dir, name) = self.source_dir(entry)?;
         rustix::fs::readlinkat(&dir, name.as_slice(), Vec::new())
             .map(std::ffi::CString::into_bytes)
@@ -327,6 +334,8 @@ impl Lane<'_> {
     }
 
     fn stat_entry(&mut self, entry: &Entry) -> Result<rustix::fs::Statx, Error> {
+        let counters = self.counters;
+        let _waiting = counters.vitals.lane.call();
         let (dir, name) = self.source_dir(entry)?;
         let flags = AtFlags::SYMLINK_NOFOLLOW;
         let stat = rustix::fs::statx(&dir, name.as_slice(), flags, StatxFlags::BASIC_STATS)

@@ -83,6 +83,10 @@ impl Lane<'_> {
             transfer.block_ended(index);
             match result {
                 Err(errno) if is_put_aside => self.block_failed(number, index, errno),
+                Err(_) if self.lost => {
+                    self.unattempted += u64::from(transfer.is_open());
+                    transfer.abandon();
+                }
                 _ => transfer.fail(error),
             }
             return;

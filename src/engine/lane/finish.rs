@@ -24,10 +24,15 @@ impl Lane<'_> {
         result: Result<usize, Errno>,
     ) {
         let Request { file, op, .. } = request;
+        if let Op::Read { offset, .. } = op {
+            self.note_answer(&file, offset, &purpose, result);
+        }
         match (purpose, op) {
             (Purpose::Small(read), Op::Read { lease, .. }) => {
                 self.small_reads -= 1;
+                let waiting = self.counters.vitals.lane.call();
                 let after = beneath::stamp(file.as_fd());
+                drop(waiting);
                 self.small_read(*read, lease, result, after);
             }
             (
@@ -76,6 +81,10 @@ impl Lane<'_> {
         {
             return self.put_small_aside(read);
         }
+        if self.lost && result.is_err() {
+            self.leave(&read.entry);
+            return;
+        }
         let size = usize::try_from(read.before.size).unwrap_or(usize::MAX);
         let checked = result
             .map_err(|errno| Error::source(read.entry.display_path(), "read", errno))
@@ -103,7 +112,7 @@ impl Lane<'_> {
         } = read;
         let body = Body::Bytes(bytes);
         let before = std::time::Instant::now();
-        self.outlets.writers.send(Small {
+        self.outlets.small(Small {
             lane: self.number,
             entry,
             attributes,
@@ -145,7 +154,9 @@ impl Lane<'_> {
     }
 
     fn end_transfer(&mut self, transfer: Transfer, end: End) {
+        let waiting = self.counters.vitals.lane.call();
         let after = beneath::stamp(transfer.source.as_fd());
+        drop(waiting);
         if !transfer.direct {
             // Read once: it need not push other pages out of memory.
             let advice = rustix::fs::Advice::DontNeed;
@@ -222,8 +233,7 @@ impl Lane<'_> {
                     tail,
                 };
                 let commit = Commit { item, sealed };
-                // The committer outlives every lane.
-                drop(self.outlets.commits.send(commit));
+                self.outlets.commit(commit);
             }
             Err(error) => self.report(&entry, &error),
         }

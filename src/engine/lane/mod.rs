@@ -14,6 +14,7 @@ mod begin;
 mod blocks;
 mod durable;
 mod finish;
+mod lost;
 mod ramp;
 mod search;
 mod transfer;
@@ -25,13 +26,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use crossbeam::channel::{Receiver, Sender, TryRecvError};
+use crossbeam::channel::{Receiver, TryRecvError};
 use rustix::io::Errno;
 
-use super::commit::Commit;
 use super::context::Context;
+pub(crate) use super::outlets::Outlets;
 use super::telemetry::{LaneCounters, Waited};
-use super::writers::Writers;
 use crate::beneath::DirCache;
 use crate::buffer::{Credits, Lease};
 use crate::error::{Error, ErrorKind, Side};
@@ -40,6 +40,8 @@ use crate::io::{Backend, Completion, Full, Op, Request, Wait, Wake};
 use crate::scan::{Attributes, Entry, FileStamp};
 use crate::target::Stager;
 use aside::Aside;
+pub(crate) use lost::Left;
+pub(in crate::engine) use lost::unattempted;
 use ramp::Ramp;
 pub(crate) use ramp::{Depth, FIRST as FIRST_BLOCKS};
 pub(crate) use transfer::SYNC_BLOCKS;
@@ -93,13 +95,6 @@ struct SmallRead {
     attributes: Attributes,
     before: FileStamp,
     replace: bool,
-}
-
-/// Ways out of a lane.
-#[derive(Debug, Clone)]
-pub(crate) struct Outlets {
-    pub(crate) writers: Writers,
-    pub(crate) commits: Sender<Commit>,
 }
 
 /// One drive's lane, on its own thread.
@@ -228,11 +223,11 @@ impl<'r> Lane<'r> {
     }
 
     /// Runs until everything the feeder gave is on its way to the committer, or reported. Returns
-    /// whether the drive was lost.
+    /// how it left its drive.
     ///
     /// # Errors
     /// When the backend itself breaks: the lane ends, its files in flight are reported.
-    pub(crate) fn run(mut self) -> Result<bool, Error> {
+    pub(crate) fn run(mut self) -> Result<Left, Error> {
         let mut done = Vec::new();
         loop {
             self.fill();
@@ -242,18 +237,21 @@ impl<'r> Lane<'r> {
                     self.context.interrupted.store(true, Relaxed);
                 }
                 self.report_unattempted();
-                return Ok(self.lost);
+                return Ok(self.leave_drive());
             }
             let wait = self.wait_time();
             let blocker = self.blocker();
             let before = Instant::now();
+            let pulse = &self.counters.vitals.lane;
+            let waiting = (self.reads + self.small_reads > 0).then(|| pulse.wait());
             let reaped = self.backend.reap(wait, &mut done);
+            drop(waiting);
             if wait != Wait::Poll {
                 self.counters.add_waited(blocker, before.elapsed());
             }
             if let Err(errno) = reaped {
                 let what = "the I/O queue of this drive broke";
-                let path = self.counters_name();
+                let path = self.context.drive_path(self.number);
                 let error =
                     Error::new(ErrorKind::SourceLost, Side::Source, path, what).because(errno);
                 self.report_in_flight(&error);
@@ -263,10 +261,6 @@ impl<'r> Lane<'r> {
                 self.complete(completion);
             }
         }
-    }
-
-    fn counters_name(&self) -> String {
-        format!("lane {}", self.number)
     }
 
     fn is_finished(&self) -> bool {
@@ -287,6 +281,7 @@ impl<'r> Lane<'r> {
                 return;
             }
         }
+        self.look_at_drive();
         if self.context.halted() || self.lost {
             self.give_up();
             return;
@@ -337,7 +332,7 @@ impl<'r> Lane<'r> {
         self.unattempted += self.queue.len() as u64;
         self.queue.clear();
         self.drop_search();
-        self.unattempted += self.aside.clear() as u64;
+        let mut left = self.aside.clear();
         while let Ok(batch) = self.entries.try_recv() {
             self.unattempted += batch.len() as u64;
         }
@@ -348,30 +343,17 @@ impl<'r> Lane<'r> {
             .values_mut()
             .filter(|transfer| !transfer.is_issued())
         {
+            if self.lost && transfer.is_open() {
+                left.push(transfer.entry.clone());
+            }
             transfer.abandon();
             abandoned = true;
         }
-        if abandoned || self.unattempted > before {
-            self.context.interrupted.store(true, Relaxed);
+        for entry in left {
+            self.leave(&entry);
         }
-    }
-
-    /// Says once what a lost drive or a lost target left undone. (A run that was asked to stop
-    /// says so itself.)
-    fn report_unattempted(&self) {
-        let kind = match self.context.lost.get() {
-            _ if self.lost => ErrorKind::SourceLost,
-            Some(&kind) if !self.context.tries_again() => kind,
-            _ => return,
-        };
-        if self.unattempted > 0 || !self.feeder_done {
-            let what = format!(
-                "the rest of this drive was not attempted: {} entries listed so far, and \
-                 whatever had not been listed",
-                self.unattempted
-            );
-            let error = Error::new(kind, Side::Source, self.counters_name(), &what);
-            self.context.outcomes.problem(self.number, &error);
+        if (abandoned || self.unattempted > before) && self.context.halted() {
+            self.context.interrupted.store(true, Relaxed);
         }
     }
 
@@ -481,14 +463,18 @@ impl<'r> Lane<'r> {
 
     /// Reports an entry that was begun, and with it the names that waited for it.
     fn report(&mut self, entry: &Entry, error: &Error) {
-        self.report_name(entry, error);
+        if self.is_of_drive(error) {
+            return self.leave(entry);
+        }
+        self.context.entry_failed(self.number, entry, error);
         super::commit::fail_links(self.context, self.number, entry, error);
     }
 
     /// Reports an entry that was not begun: other names of its inode are none the worse for it.
     fn report_name(&mut self, entry: &Entry, error: &Error) {
-        if error.kind().reach() == crate::error::Reach::Lane {
-            self.lost = true;
+        if self.is_of_drive(error) {
+            self.unattempted += 1;
+            return;
         }
         self.context.entry_failed(self.number, entry, error);
     }

@@ -162,10 +162,10 @@ impl Transfer {
             Some(index) if !seam::bug("blocks-with-gaps") => index.min(self.next_block),
             _ => self.next_block,
         };
-        let sound = self
-            .trouble
-            .as_ref()
-            .map_or(u64::MAX, Trouble::sound_blocks);
+        let sound = match &self.trouble {
+            Some(trouble) if !seam::bug("bad-blocks-recorded") => trouble.sound_blocks(),
+            _ => u64::MAX,
+        };
         written.min(self.digest.prefix()).min(sound)
     }
 
@@ -311,10 +311,13 @@ impl Transfer {
         if self.gives_way {
             return Some(End::Aside);
         }
-        if !self.is_issued() {
+        let hash_lost = self.hash_failed.load(Relaxed);
+        // (With bad blocks, what is read next depends on what is hashed.)
+        let can_go_on = !hash_lost || self.trouble.is_none();
+        if !self.is_issued() && can_go_on {
             return None;
         }
-        if self.hash_failed.load(Relaxed) {
+        if hash_lost {
             return Some(End::HashLost);
         }
         let digest = self.digest.finish(self.size())?;

@@ -104,7 +104,7 @@ fn pass(
     setup: Setup,
     pass: Pass,
 ) -> Result<Option<Said>, Error> {
-    let (source, stop, existing) = {
+    let (source, stop, existing, salvage) = {
         let mut here = world.lock();
         here.note(format_args!("-- {pass:?} pass"));
         here.heard = here.disk.errors;
@@ -112,6 +112,7 @@ fn pass(
             Arc::clone(&here.tree),
             Arc::clone(&here.stop),
             here.existing,
+            here.salvage,
         )
     };
     let view = LaneView {
@@ -161,7 +162,7 @@ fn pass(
         expected: None,
         evidence: None,
         may_try_again: pass == Pass::First,
-        salvage: false,
+        salvage,
         maps: None,
     };
     let mut ledger = SimLedger(world.clone());
@@ -291,7 +292,7 @@ fn run(
         number: 0,
         counters,
         entries,
-        outlets: Outlets { writers, commits },
+        outlets: Outlets::new(writers, commits),
         stager,
         depth: setup.depth,
         backend: Box::new(SimBackend::new(world, &crew, setup.capacity)),

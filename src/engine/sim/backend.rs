@@ -128,6 +128,10 @@ impl World {
         if self.fault(|odds| odds.read_error, "the read") {
             return Err(Errno::IO);
         }
+        if self.is_bad(ino, offset, len) {
+            self.note(format_args!("   a page is bad"));
+            return Err(Errno::IO);
+        }
         let mut count = rustix::io::pread(fd, &mut *buffer, offset)?;
         if count > 0 && self.fault(|odds| odds.short, "half of the read") {
             count = self.rng.between(1, count);

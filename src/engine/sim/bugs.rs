@@ -78,6 +78,7 @@ noticed! {
     settle_not_synced: "settle-not-synced",
     blocks_before_sync: "blocks-before-sync",
     blocks_with_gaps: "blocks-with-gaps",
+    bad_blocks_recorded: "bad-blocks-recorded",
     resume_without_check: "resume-without-check",
     stage_not_swept: "stage-not-swept",
     stage_names_come_again: "stage-names-come-again",

@@ -62,8 +62,35 @@ impl World {
         if foreign.is_some_and(|foreign| foreign.ino == ino) {
             return None;
         }
+        if let Some(whole) = self.partial_of(path) {
+            let mut why = Some("nothing has this name in the source".to_owned());
+            for version in self.versions(&whole) {
+                why = self.disk.examine(ino).differs_but_for_zeros(&version);
+                why.as_ref()?;
+            }
+            return why;
+        }
         let versions = self.versions(path);
         self.wrong_among(&versions, ino)
+    }
+
+    /// Returns the name of the file of which this is the name of what could be read.
+    fn partial_of(&self, path: &[u8]) -> Option<Path> {
+        let whole = path.strip_suffix(b".partial")?;
+        let is_partial = !self.tree.items.contains_key(path) && !self.foreign.contains_key(path);
+        is_partial.then(|| whole.to_vec())
+    }
+
+    /// Checks that what could be read of a file is there for good.
+    fn check_partial(&mut self, path: &[u8]) {
+        for outcome in self.disk.outcomes(path) {
+            let Some(ino) = outcome else {
+                self.violated(format!("{} may be gone", show(path)));
+            };
+            if let Some(why) = self.wrong(path, ino) {
+                self.violated(format!("{} may have wrong bytes: {why}", show(path)));
+            }
+        }
     }
 
     /// Returns why an inode is a copy of none of these.
@@ -96,6 +123,9 @@ impl World {
     pub(super) fn acknowledge(&mut self, entry: &Entry, digest: Option<&Hash>) {
         let path = entry.target_path();
         self.op(format_args!("acknowledge {}", show(&path)));
+        if self.partial_of(&path).is_some() {
+            return self.check_partial(&path);
+        }
         // A further name of a file that changed meanwhile has the stamp it was listed with.
         let versions = self.versions(&path);
         let mut alike = versions.iter().filter(|it| it.digest.as_ref() == digest);
@@ -141,6 +171,10 @@ impl World {
         for done in loaded.iter_done() {
             let path = done.target_path;
             if self.spoiled.contains(path) {
+                continue;
+            }
+            if self.partial_of(path).is_some() {
+                self.check_partial(path);
                 continue;
             }
             let mut versions = self.versions(path);
@@ -213,6 +247,9 @@ impl World {
         for path in names {
             let is_known = !is_final(&path)
                 || tree.items.contains_key(&path)
+                || self
+                    .partial_of(&path)
+                    .is_some_and(|it| tree.items.contains_key(&it) || self.past.contains_key(&it))
                 || self.past.contains_key(&path)
                 || self.foreign.contains_key(&path);
             if !is_known || is_staged(&path) {

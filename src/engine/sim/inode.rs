@@ -294,6 +294,25 @@ impl Inode {
         why
     }
 
+    /// Returns why this is not what could be read of `version`, with zeros in the place of the rest,
+    /// now and after every power cut.
+    pub(super) fn differs_but_for_zeros(&self, version: &Version) -> Option<String> {
+        let wanted = &*version.content;
+        if self.form != Form::File || version.form != Form::File {
+            return Some(format!("it is {:?}", self.form));
+        }
+        if [self.now.size(), self.durable.size()] != [wanted.size(); 2] {
+            return Some("its length is or may be wrong".to_owned());
+        }
+        let is_right =
+            |page: &Page, index| same_page(page, wanted.page(index)) || same_page(page, &None);
+        (0..wanted.pages())
+            .find(|&index| {
+                !is_right(self.now.page(index), index) || !is_right(self.durable.page(index), index)
+            })
+            .map(|page| format!("page {page} is or may be wrong, and not zeros"))
+    }
+
     fn differs_somewhere(&self, version: &Version) -> Option<String> {
         if self.form != version.form {
             return Some(format!("it is {:?}", self.form));

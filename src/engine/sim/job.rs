@@ -205,6 +205,7 @@ impl Job {
             short: odds(&[50, 300]),
             read_error: odds(&[5, 50]),
             source_lost: odds(&[5]),
+            bad_page: odds(&[1, 5]),
             write_error: odds(&[10, 50]),
             stage_error: odds(&[20, 100]),
             name_error: odds(&[20, 100]),
@@ -237,6 +238,7 @@ impl Job {
         let mut world = self.world.lock();
         world.odds = odds;
         world.attempt += 1;
+        world.spoil();
         world.crash_after(cut);
         let tree = world.tree.name;
         world.note(format_args!("== attempt {number}, on {tree}: {odds:?}"));

@@ -10,8 +10,9 @@ use rustix::io::Errno;
 
 use super::change::Past;
 use super::check::Acked;
+use super::content::PAGE;
 use super::disk::{Disk, Ino, Path};
-use super::inode::Covered;
+use super::inode::{Covered, Form};
 use super::job::Cut;
 use super::meddle::Foreign;
 use super::rng::Rng;
@@ -33,6 +34,8 @@ pub(super) struct Odds {
     pub(super) short: u32,
     pub(super) read_error: u32,
     pub(super) source_lost: u32,
+    /// That a page of the source is bad, for a whole attempt.
+    pub(super) bad_page: u32,
     pub(super) write_error: u32,
     pub(super) stage_error: u32,
     pub(super) name_error: u32,
@@ -100,6 +103,10 @@ pub(super) struct World {
     pub(super) odds: Odds,
     /// Where the journal's real files are.
     pub(super) job_dir: tempfile::TempDir,
+    /// Bad pages of the source: inode and page.
+    pub(super) bad: BTreeSet<(u64, u64)>,
+    /// Whether what can be read of a file with bad pages is kept.
+    pub(super) salvage: bool,
     /// Source inodes that are done and unchanged: nobody may read them again.
     pub(super) kept: BTreeSet<u64>,
     /// Asks the run to stop.
@@ -147,6 +154,8 @@ impl Shared {
             reading: BTreeMap::new(),
             acked: BTreeMap::new(),
             job_dir: super::tree::scratch(),
+            bad: BTreeSet::new(),
+            salvage: false,
             kept: BTreeSet::new(),
             stop: Arc::default(),
             ops: 0,
@@ -325,6 +334,33 @@ impl World {
             self.restore_journal();
         }
         self.end_process();
+    }
+
+    /// Lets other pages of the source be bad than before.
+    pub(super) fn spoil(&mut self) {
+        self.bad.clear();
+        if self.odds.bad_page == 0 {
+            return;
+        }
+        self.salvage = self.rng.coin();
+        let tree = Arc::clone(&self.tree);
+        let files = tree.items.values().filter(|it| it.form == Form::File);
+        for version in files {
+            for page in 0..version.content.size().div_ceil(PAGE as u64) {
+                if self.rng.chance(self.odds.bad_page) {
+                    self.bad.insert((version.inode.1, page));
+                }
+            }
+        }
+    }
+
+    /// Returns whether a page of this range is bad.
+    pub(super) fn is_bad(&self, ino: u64, offset: u64, len: usize) -> bool {
+        let (first, last) = (
+            offset / PAGE as u64,
+            (offset + len as u64).div_ceil(PAGE as u64),
+        );
+        self.bad.range((ino, first)..(ino, last)).next().is_some()
     }
 
     /// Forgets a process that ended.

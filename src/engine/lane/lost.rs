@@ -1,0 +1,207 @@
+//! A drive that fails as a whole: it went away, or does not answer any more. What was not copied is
+//! told of in one line, however much it is.
+
+use std::mem::ManuallyDrop;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use rustix::io::Errno;
+
+use super::{Lane, Pending, Purpose};
+use crate::engine::telemetry::Health;
+use crate::engine::vitals::Says;
+use crate::error::{Error, ErrorKind, Reach, Side, is_bad_medium};
+use crate::scan::Entry;
+
+/// How a lane left its drive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Left {
+    /// Whether the drive was lost on the way.
+    pub(crate) is_lost: bool,
+    /// Whether it still has requests of ours. Their buffers are never used again, and the thread
+    /// that submitted them must not end.
+    pub(crate) hangs: bool,
+}
+
+impl Lane<'_> {
+    /// Notes what came of a read from the drive.
+    pub(super) fn note_answer(
+        &mut self,
+        file: &Arc<OwnedFd>,
+        offset: u64,
+        purpose: &Purpose,
+        result: Result<usize, Errno>,
+    ) {
+        let vitals = &self.counters.vitals;
+        vitals.lane.answered();
+        match result {
+            Ok(_) => vitals.succeeded(file, offset),
+            Err(errno) => {
+                let entry = match purpose {
+                    Purpose::Small(read) => Some(&read.entry),
+                    Purpose::Block { transfer, .. } | Purpose::Piece { transfer, .. } => {
+                        self.transfers.get(transfer).map(|transfer| &transfer.entry)
+                    }
+                    _ => None,
+                };
+                let path = entry.map(Entry::display_path).unwrap_or_default();
+                let error = Error::source(path, &format!("read at {offset}"), errno);
+                self.note_failure(errno, &error.to_string());
+            }
+        }
+    }
+
+    /// Notes that the drive gave an error; `what` tells people of it.
+    pub(super) fn note_failure(&mut self, errno: Errno, what: &str) {
+        let is_away = Error::source("", "", errno).kind() == ErrorKind::SourceLost;
+        if self.lost || !(is_away || is_bad_medium(errno)) {
+            return;
+        }
+        let vitals = &self.counters.vitals;
+        let waiting = vitals.lane.call();
+        let says = vitals.failed(errno);
+        drop(waiting);
+        vitals.lane.answered();
+        match says {
+            Says::BadSpot if self.counters.health() == Health::Ok => {
+                self.context.drive_is(self.number, Health::Suspect, what);
+            }
+            Says::BadSpot => {}
+            Says::Gone => {
+                vitals.set_gone();
+                self.lost = true;
+                self.context.drive_is(self.number, Health::Gone, what);
+            }
+        }
+    }
+
+    /// Looks whether somebody else found out that the drive is lost.
+    pub(super) fn look_at_drive(&mut self) {
+        let vitals = &self.counters.vitals;
+        self.lost |= vitals.is_lost();
+        if vitals.is_given_up() {
+            self.let_go();
+        }
+    }
+
+    /// Stops waiting for what the drive was asked: it may answer at any later time, or never.
+    fn let_go(&mut self) {
+        let is_asked = |pending: &Pending| {
+            matches!(
+                pending.purpose,
+                Purpose::Small(_) | Purpose::Block { .. } | Purpose::Piece { .. }
+            )
+        };
+        let asked = self.pending.iter().filter(|(_, it)| is_asked(it));
+        let asked: Vec<u64> = asked.map(|(token, _)| *token).collect();
+        self.backlog
+            .retain(|request| !asked.contains(&request.token));
+        for token in asked {
+            match self.pending.remove(&token).map(|pending| pending.purpose) {
+                Some(Purpose::Small(read)) => {
+                    self.small_reads -= 1;
+                    self.leave(&read.entry);
+                }
+                Some(Purpose::Block {
+                    transfer, index, ..
+                }) => {
+                    self.reads -= 1;
+                    let mut left = None;
+                    if let Some(transfer) = self.transfers.get_mut(&transfer) {
+                        transfer.block_ended(index);
+                        left = transfer.is_open().then(|| transfer.entry.clone());
+                        transfer.abandon();
+                    }
+                    if let Some(entry) = left {
+                        self.leave(&entry);
+                    }
+                }
+                Some(Purpose::Piece { .. }) => {
+                    self.reads -= 1;
+                    self.drop_search();
+                }
+                Some(Purpose::Write { .. } | Purpose::Sync { .. } | Purpose::WriteBack { .. })
+                | None => {}
+            }
+        }
+    }
+
+    /// Leaves an entry to a later run: its drive is lost. Names that wait for it are left as well.
+    pub(super) fn leave(&mut self, entry: &Entry) {
+        self.unattempted += 1;
+        if let Some(links) = self.context.links.as_ref().filter(|_| entry.nlink > 1) {
+            self.unattempted += links.failed(entry).len() as u64;
+        }
+    }
+
+    /// Returns whether an error is about the whole drive: then it is not told of for each file.
+    pub(super) fn is_of_drive(&mut self, error: &Error) -> bool {
+        if error.kind() == ErrorKind::SourceLost {
+            self.counters.vitals.set_gone();
+            self.lost = true;
+            let what = error.to_string();
+            self.context.drive_is(self.number, Health::Gone, &what);
+            return true;
+        }
+        // A worker that panicked ends the lane as well, and is told of.
+        self.lost |= error.kind().reach() == Reach::Lane;
+        self.lost && error.side() == Side::Source && error.errno().is_some_and(is_bad_medium)
+    }
+
+    /// Says once what a lost drive or a lost target left undone. (A run that was asked to stop
+    /// says so itself.)
+    pub(super) fn report_unattempted(&self) {
+        let kind = match self.context.lost.get() {
+            _ if self.counters.vitals.is_given_up() => ErrorKind::SourceStalled,
+            _ if self.lost => ErrorKind::SourceLost,
+            Some(&kind) if !self.context.tries_again() => kind,
+            _ => return,
+        };
+        if self.unattempted > 0 || !self.feeder_done {
+            let error = unattempted(kind, self.context.drive_path(self.number), self.unattempted);
+            self.context.outcomes.problem(self.number, &error);
+        }
+    }
+
+    /// Ends the lane.
+    pub(super) fn leave_drive(self) -> Left {
+        self.counters.vitals.forget();
+        let left = Left {
+            is_lost: self.lost,
+            hangs: self.backend.in_flight() > 0,
+        };
+        if left.hangs {
+            let Self {
+                backend, credits, ..
+            } = self;
+            // The kernel may write into the buffers of its requests as long as it has them: they
+            // are never given back.
+            let _retired = ManuallyDrop::new((backend, credits));
+        }
+        left
+    }
+}
+
+/// Returns the one line on everything that was not copied of a drive: `count` entries, as far as
+/// they had been listed.
+pub(in crate::engine) fn unattempted(
+    kind: ErrorKind,
+    path: impl AsRef<std::path::Path>,
+    count: u64,
+) -> Error {
+    let why = match kind {
+        ErrorKind::SourceLost => {
+            "the drive is gone (check cable and power, mount it again, run again); "
+        }
+        ErrorKind::SourceStalled => {
+            "the drive does not answer (check cable and power, reconnect it, run again; a thread \
+             that waits for it may keep this process from ending until it does); "
+        }
+        _ => "",
+    };
+    let what = format!(
+        "{why}the rest of this drive was not attempted: {count} entries listed so far, and \
+         whatever had not been listed"
+    );
+    Error::new(kind, Side::Source, path, &what)
+}

@@ -1,0 +1,289 @@
+//! Of several drives one fails: the others are copied as if nothing were, the one is told of at once
+//! and in one line, and the run ends.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "a failure of the bench is a failed test"
+)]
+
+#[path = "support/drive/mod.rs"]
+mod drive;
+mod support;
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use drive::Drive;
+use serde_json::Value;
+use support::judge::{b3sum_agrees, same_bytes};
+use support::lab::Lab;
+use support::mounts::Fs;
+use support::program::{Ran, Running, inhaul, report, so_far};
+use support::{Scratch, can_mount, tree, wait_for};
+
+/// How many drives are well, beside the one that is not.
+const WELL: usize = 7;
+const LARGE: u64 = 24_000_000;
+
+/// Answers again when a test fails: whoever waits for a program that waits for a drive would hang.
+struct Heals<'s>(&'s Drive);
+
+impl Drop for Heals<'_> {
+    fn drop(&mut self) {
+        self.0.heal();
+    }
+}
+
+/// Drives 1 to 7 are well, and drive 0 is to fail.
+struct Shelf {
+    // In this order they go.
+    sick: Drive,
+    well: Vec<Drive>,
+    _lab: Lab,
+    scratch: Scratch,
+}
+
+fn paint(dir: &Path, is_large: bool) {
+    std::fs::create_dir(dir).unwrap();
+    if is_large {
+        tree::paint(&dir.join("a-large"), 1, LARGE);
+        tree::many_small(&dir.join("small"), 2, 300);
+        tree::paint(&dir.join("z-large"), 3, LARGE);
+    } else {
+        tree::paint(&dir.join("large"), 4, 4_000_000);
+        tree::many_small(&dir.join("small"), 5, 50);
+    }
+}
+
+impl Shelf {
+    fn new() -> Self {
+        let lab = Lab::new();
+        let make = |number: usize| {
+            let drive = Drive::new(&lab.join(format!("drive{number}")), Fs::Ext4, 72);
+            paint(&drive.join(format!("d{number}")), number == 0);
+            drive
+        };
+        let mut sick = make(0);
+        sick.remount();
+        let well = (1..=WELL).map(make).collect();
+        let scratch = Scratch::new();
+        Self {
+            sick,
+            well,
+            _lab: lab,
+            scratch,
+        }
+    }
+
+    fn target(&self) -> PathBuf {
+        self.scratch.join("target")
+    }
+
+    /// Starts a copy of all drives.
+    fn start(&self, options: &[&str]) -> Running {
+        let drives = std::iter::once(&self.sick).chain(&self.well).enumerate();
+        let sources = drives.map(|(number, drive)| drive.join(format!("d{number}")));
+        let sources: Vec<PathBuf> = sources.collect();
+        let target = self.target();
+        let mut args: Vec<&dyn AsRef<OsStr>> = vec![&"copy", &"--json"];
+        args.extend(options.iter().map(|option| option as &dyn AsRef<OsStr>));
+        args.extend(sources.iter().map(|source| source as &dyn AsRef<OsStr>));
+        args.push(&target);
+        Running::start(inhaul(&args))
+    }
+
+    /// Waits until the sick drive has been read for a while.
+    fn wait_until_read(&self) {
+        let before = self.sick.counts().reads;
+        wait_for("reads", || {
+            (self.sick.counts().reads >= before + 12).then_some(())
+        });
+    }
+
+    /// Checks that everything is copied but for the sick drive, and that this is what is said.
+    fn check(&self, ran: &Ran, health: &str, kind: &str) {
+        let text = ran.out() + &ran.err();
+        assert_eq!(ran.code, 3, "{text}");
+        for (number, drive) in (1..).zip(&self.well) {
+            let name = format!("d{number}");
+            let copy = self.target().join(&name);
+            same_bytes(&drive.join(&name).join("large"), &copy.join("large"));
+            assert_eq!(
+                std::fs::read_dir(copy.join("small/000")).unwrap().count(),
+                50
+            );
+        }
+        let report = report(&self.target());
+        assert_eq!(report["stopped"], false, "the others were not stopped");
+        let lanes = report["lanes"].as_array().unwrap();
+        assert_eq!(lanes.len(), 1 + WELL);
+        for lane in &lanes[1..] {
+            assert_eq!(lane["health"], "ok", "{lane}");
+            assert_eq!(lane["state"], "done", "{lane}");
+            assert_eq!(lane["safe_to_release"], true, "{lane}");
+        }
+        let lane = &lanes[0];
+        assert_eq!(lane["health"], health, "{lane}");
+        assert_eq!(lane["state"], "failed", "{lane}");
+        assert_eq!(lane["safe_to_release"], false, "{lane}");
+        let problems = report["problems"].as_array().unwrap();
+        assert_eq!(problems.len(), 1, "one line for all of it: {problems:?}");
+        assert_eq!(problems[0]["kind"], kind);
+        let told: Vec<Value> = ran.events();
+        let told: Vec<&Value> = told.iter().filter(|it| it["type"] == "health").collect();
+        assert_eq!(told.last().unwrap()["health"], health, "{told:?}");
+        assert!(
+            told.iter().all(|it| it["drive"] == lane["drive"]),
+            "{told:?}"
+        );
+    }
+
+    /// Goes on when the drive is back.
+    fn go_on(&self) {
+        self.sick.heal();
+        let ran = self.start(&[]).finish().expect(0);
+        drop(ran);
+        for name in ["a-large", "z-large", "small/004/000299"] {
+            let [source, copy] =
+                [self.sick.path(), &self.target()].map(|top| top.join("d0").join(name));
+            same_bytes(&source, &copy);
+        }
+        b3sum_agrees(&self.target(), 302 + 51 * WELL);
+    }
+}
+
+/// Waits until the program has printed this.
+fn says(running: &Running, text: &str) {
+    let stdout = running.stdout_file();
+    wait_for(text, || {
+        let so_far = String::from_utf8_lossy(&so_far(&stdout)).into_owned();
+        so_far.contains(text).then_some(())
+    });
+}
+
+#[test]
+fn a_drive_that_dies_costs_itself_alone() {
+    if !can_mount("a_drive_that_dies_costs_itself_alone") {
+        return;
+    }
+    for io in ["uring", "blocking"] {
+        let shelf = Shelf::new();
+        shelf.sick.set_delay(Duration::from_millis(10));
+        let running = shelf.start(&["--io", io]);
+        shelf.wait_until_read();
+        shelf.sick.die();
+        shelf.check(&running.finish(), "gone", "source-lost");
+        shelf.go_on();
+    }
+}
+
+#[test]
+fn a_drive_that_hangs_is_left_behind() {
+    if !can_mount("a_drive_that_hangs_is_left_behind") {
+        return;
+    }
+    let shelf = Shelf::new();
+    shelf.sick.set_delay(Duration::from_millis(10));
+    let mut running = shelf.start(&["--io", "uring", "--stall-timeout", "1s"]);
+    shelf.wait_until_read();
+    shelf.sick.hang();
+    let healing = Heals(&shelf.sick);
+    // Without an answer: the process ends all the same.
+    let ended = running.wait(Duration::from_secs(60));
+    assert!(ended.is_some(), "it waits for the drive");
+    drop(healing);
+    shelf.check(&running.finish(), "quarantined", "source-stalled");
+    shelf.go_on();
+}
+
+#[test]
+fn threads_that_the_kernel_holds_keep_nobody_else() {
+    if !can_mount("threads_that_the_kernel_holds_keep_nobody_else") {
+        return;
+    }
+    // Blocking calls are held in the middle of a file, and a scan before it has seen any.
+    for (io, at_once) in [("blocking", false), ("uring", true)] {
+        let shelf = Shelf::new();
+        shelf.sick.set_delay(Duration::from_millis(20));
+        let running = shelf.start(&["--io", io, "--stall-timeout", "1s"]);
+        if at_once {
+            says(&running, "\"type\":\"start\"");
+        } else {
+            shelf.wait_until_read();
+        }
+        shelf.sick.hang();
+        let healing = Heals(&shelf.sick);
+        says(&running, "\"type\":\"summary\"");
+        // The kernel lets no thread go before the drive answers, whatever is done.
+        drop(healing);
+        shelf.check(&running.finish(), "quarantined", "source-stalled");
+        shelf.go_on();
+    }
+}
+
+#[test]
+fn a_drive_that_comes_back_in_time_is_gone_on_with() {
+    if !can_mount("a_drive_that_comes_back_in_time_is_gone_on_with") {
+        return;
+    }
+    let shelf = Shelf::new();
+    shelf.sick.set_delay(Duration::from_millis(10));
+    let running = shelf.start(&["--stall-timeout", "10s"]);
+    shelf.wait_until_read();
+    shelf.sick.hang();
+    let healing = Heals(&shelf.sick);
+    says(&running, "\"health\":\"quarantined\",\"reason\"");
+    drop(healing);
+    let ran = running.finish().expect(0);
+    let lane = &report(&shelf.target())["lanes"][0];
+    assert_eq!(lane["health"], "suspect", "{lane}");
+    assert_eq!(lane["safe_to_release"], true, "{lane}");
+    assert!(ran.out().contains("it answers again"));
+    for name in ["a-large", "z-large"] {
+        let [source, copy] =
+            [shelf.sick.path(), &shelf.target()].map(|top| top.join("d0").join(name));
+        same_bytes(&source, &copy);
+    }
+}
+
+#[test]
+fn a_slow_drive_holds_up_nobody_but_itself() {
+    if !can_mount("a_slow_drive_holds_up_nobody_but_itself") {
+        return;
+    }
+    let shelf = Shelf::new();
+    shelf.sick.set_delay(Duration::from_millis(60));
+    let ran = shelf.start(&[]).finish().expect(0);
+    let is_ahead = ran.events().iter().any(|event| {
+        let lanes = event["lanes"].as_array();
+        event["type"] == "progress"
+            && lanes.is_some_and(|lanes| {
+                let mut states = lanes.iter().map(|lane| lane["state"].as_str().unwrap());
+                states.next() == Some("running") && states.all(|state| state == "finishing")
+            })
+    });
+    assert!(is_ahead, "the others waited: {}", ran.out());
+    let report = report(&shelf.target());
+    let is_well = |lane: &Value| lane["health"] == "ok" && lane["safe_to_release"] == true;
+    assert!(report["lanes"].as_array().unwrap().iter().all(is_well));
+}
+
+#[test]
+fn a_run_that_is_held_itself_blames_no_drive() {
+    if !can_mount("a_run_that_is_held_itself_blames_no_drive") {
+        return;
+    }
+    let shelf = Shelf::new();
+    shelf.sick.set_delay(Duration::from_millis(30));
+    let running = shelf.start(&["--stall-timeout", "1s"]);
+    shelf.wait_until_read();
+    running.signal(rustix::process::Signal::STOP);
+    // Longer than four times as much.
+    std::thread::sleep(Duration::from_secs(6));
+    running.signal(rustix::process::Signal::CONT);
+    running.finish().expect(0);
+    let report = report(&shelf.target());
+    let is_well = |lane: &Value| lane["health"] == "ok" && lane["safe_to_release"] == true;
+    assert!(report["lanes"].as_array().unwrap().iter().all(is_well));
+}
