@@ -10,9 +10,9 @@ use crate::buffer::SLOT_LEN;
 #[derive(Debug, Clone)]
 pub(crate) struct Extent {
     pub(crate) file: Arc<OwnedFd>,
-    /// A multiple of [`ALIGN`].
+    /// A multiple of `ALIGN`.
     pub(crate) start: u64,
-    /// More than 0. What is written is a multiple of [`ALIGN`]; a read of less asks for the
+    /// More than 0. What is written is a multiple of `ALIGN`; a read of less asks for the
     /// multiple and is content with what it wanted.
     pub(crate) len: u64,
     /// For messages.

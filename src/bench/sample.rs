@@ -14,7 +14,7 @@ use crate::digest::HashPool;
 pub(crate) enum Way {
     /// From the file.
     Read,
-    /// To the file: these bytes over and over, at most [`SLOT_LEN`] of them.
+    /// To the file: these bytes over and over, at most `SLOT_LEN` of them.
     Write(View),
     /// From the file into another, as a copy does it: each block is written from the buffer it was
     /// read into, and hashed from it meanwhile.
@@ -33,7 +33,7 @@ pub(crate) struct Sink {
 /// How to load a drive.
 #[derive(Debug, Clone)]
 pub(crate) struct Load {
-    /// Bytes of one request: a multiple of [`ALIGN`], at most [`SLOT_LEN`].
+    /// Bytes of one request: a multiple of `ALIGN`, at most `SLOT_LEN`.
     pub(crate) block: usize,
     /// Requests at once; at least 1.
     pub(crate) depth: usize,
