@@ -5,8 +5,9 @@ use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
-use crossbeam::channel::Sender;
+use crossbeam::channel::{SendTimeoutError, Sender};
 use rustix::fs::{Statx, makedev};
 
 use super::context::Context;
@@ -17,6 +18,9 @@ use crate::error::{Error, ErrorKind, Side, is_bad_medium};
 use crate::io::Wake;
 use crate::scan::{Dir, Enter, Entry, Kind, Tree, Visitor, WalkOptions, as_path, walk};
 use crate::target::{HOME, attributes};
+
+/// How late a scan may notice that its drive is lost.
+const PATIENCE: Duration = Duration::from_millis(200);
 
 /// A lane's waker, set by the lane once its backend is there.
 ///
@@ -71,11 +75,25 @@ impl Feed<'_> {
         if batch.is_empty() {
             return ControlFlow::Continue(());
         }
-        let delivered = self.batches.send(batch);
+        let is_delivered = self.send(batch);
         self.waker.wake();
-        match delivered {
-            Ok(()) if !self.stopped() => ControlFlow::Continue(()),
-            _ => ControlFlow::Break(()),
+        if is_delivered && !self.stopped() {
+            ControlFlow::Continue(())
+        } else {
+            ControlFlow::Break(())
+        }
+    }
+
+    /// Hands a batch over; a lane that hangs with its drive never takes it.
+    fn send(&self, mut batch: Vec<Entry>) -> bool {
+        loop {
+            match self.batches.send_timeout(batch, PATIENCE) {
+                Ok(()) => return true,
+                Err(SendTimeoutError::Timeout(back)) if !self.counters.vitals.is_lost() => {
+                    batch = back;
+                }
+                Err(_) => return false,
+            }
         }
     }
 

@@ -418,7 +418,12 @@ impl LaneThread<'_> {
 
     /// Opens this lane's backend; under `auto`, a ring that cannot be had becomes blocking calls.
     fn backend(&self, depth: Depth) -> Result<Box<dyn Backend>, Error> {
-        let threads = depth.blocks + 4;
+        // The kernel makes its workers when it needs them: as many as there may be reads, and some,
+        // so that reads that hang do not keep a write from running.
+        let threads = |chosen| match chosen {
+            Chosen::Uring => depth.blocks + depth.small + 4,
+            Chosen::Blocking => depth.blocks + 4,
+        };
         let LaneJob {
             credits,
             registered_writes,
@@ -426,7 +431,7 @@ impl LaneThread<'_> {
             ..
         } = &self.job;
         let fixed = *registered_writes;
-        let open = |chosen| probe::open(chosen, REQUESTS, threads, Some(credits), fixed);
+        let open = |chosen| probe::open(chosen, REQUESTS, threads(chosen), Some(credits), fixed);
         match open(settings.chosen) {
             Err(error) if settings.choice == IoChoice::Auto && settings.chosen == Chosen::Uring => {
                 let line = format!(

@@ -200,8 +200,8 @@ impl Vitals {
         if !failures.is_power_of_two() {
             return Says::BadSpot;
         }
-        let spots = self.spots.lock().unwrap_or_else(PoisonError::into_inner);
-        let spots = spots.clone();
+        // Not held while the drive is asked: it may never answer.
+        let spots = self.held();
         if spots.iter().any(Spot::is_readable) {
             return Says::BadSpot;
         }
@@ -212,6 +212,18 @@ impl Vitals {
             failures + asked >= FAILURES_MIN
         };
         if is_gone { Says::Gone } else { Says::BadSpot }
+    }
+
+    /// Returns the places that can be asked about.
+    fn held(&self) -> Vec<Spot> {
+        let spots = self.spots.lock().unwrap_or_else(PoisonError::into_inner);
+        spots.iter().cloned().collect()
+    }
+
+    /// Returns whether there is a place that was read before: without one, errors of one place say
+    /// nothing of the others.
+    pub(crate) fn can_ask(&self) -> bool {
+        !self.held().is_empty()
     }
 
     /// Lets go of the files that were held to ask.

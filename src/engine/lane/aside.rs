@@ -446,8 +446,11 @@ impl Lane<'_> {
             let shown = entry.display_path();
             Error::new(ErrorKind::TargetExists, Side::Target, shown, &what)
         };
+        let waiting = self.counters.vitals.lane.call();
         let (dir, name) = self.source_dir(partial)?;
-        if beneath::exists(dir.as_fd(), &name) {
+        let is_there = beneath::exists(dir.as_fd(), &name);
+        drop(waiting);
+        if is_there {
             return Err(taken("the source has a file with .partial behind its name"));
         }
         let vacancy = self.stager.vacancy(path)?;

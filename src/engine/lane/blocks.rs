@@ -28,7 +28,10 @@ impl Lane<'_> {
             self.current = None;
             return true;
         };
-        if is_hole(transfer, offset, len) {
+        let waiting = self.counters.vitals.lane.call();
+        let hole = is_hole(transfer, offset, len);
+        drop(waiting);
+        if hole {
             transfer.block_issued(index);
             self.hash(number, index, Bytes::Zeros(len));
             self.count_read(len as u64);

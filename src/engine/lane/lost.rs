@@ -44,6 +44,10 @@ impl Lane<'_> {
                     }
                     _ => None,
                 };
+                let is_again = matches!(purpose, Purpose::Piece { .. });
+                if is_again && is_bad_medium(errno) && !vitals.can_ask() {
+                    return; // the same place as before
+                }
                 let path = entry.map(Entry::display_path).unwrap_or_default();
                 let error = Error::source(path, &format!("read at {offset}"), errno);
                 self.note_failure(errno, &error.to_string());

@@ -315,8 +315,10 @@ impl<'r> Lane<'r> {
                 Ok(batch) => self.queue.extend(batch),
                 Err(TryRecvError::Empty) => return false,
                 Err(TryRecvError::Disconnected) => {
-                    self.feeder_done = true;
-                    return !self.aside.is_empty();
+                    // A listing that its drive ended is not all there is.
+                    self.lost |= self.counters.vitals.is_lost();
+                    self.feeder_done = !self.lost;
+                    return !self.lost && !self.aside.is_empty();
                 }
             }
         }
