@@ -317,8 +317,11 @@ fn nothing_from_the_first_bad_block_on_is_gone_on_with() {
         .map(|len| usize::try_from(len).unwrap())
         .sum();
     let whole = large + SMALL + small as u64;
-    // The file that was begun lies in the three blocks before the bad one.
-    assert_eq!([again, healed], [whole + (3 << 20); 2]);
+    // Of the file that was begun at most the three blocks before the bad one; whether each of them is
+    // recorded before the error comes is a matter of time.
+    let at_most = whole..=whole + (3 << 20);
+    assert!(at_most.contains(&again), "{again} {at_most:?}");
+    assert!(at_most.contains(&healed), "{healed} {at_most:?}");
     for name in ["a-bad", "b-small", "c-good", "e-linked"] {
         same_bytes(&drive.join(name), &target.join(name));
     }
