@@ -153,10 +153,13 @@ impl Credits {
 
     /// Returns how many slots are free; if none, the waker is used when one returns.
     pub fn free(&self) -> usize {
-        if self.0.free.len() == 0 {
-            self.expect_one();
+        match self.0.free.len() {
+            0 => {
+                self.expect_one();
+                self.0.free.len()
+            }
+            free => free,
         }
-        self.0.free.len()
     }
 
     /// Returns how many slots there are, free or not.

@@ -217,13 +217,14 @@ impl Vitals {
     /// Returns the places that can be asked about.
     fn held(&self) -> Vec<Spot> {
         let spots = self.spots.lock().unwrap_or_else(PoisonError::into_inner);
-        spots.iter().cloned().collect()
+        spots.clone()
     }
 
     /// Returns whether there is a place that was read before: without one, errors of one place say
     /// nothing of the others.
     pub(crate) fn can_ask(&self) -> bool {
-        !self.held().is_empty()
+        let spots = self.spots.lock().unwrap_or_else(PoisonError::into_inner);
+        !spots.is_empty()
     }
 
     /// Lets go of the files that were held to ask.

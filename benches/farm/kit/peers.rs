@@ -37,7 +37,8 @@ pub(crate) struct Tool {
 }
 
 impl Tool {
-    fn peer(name: &str, line: &str, needs: &[&'static str]) -> Self {
+    /// One that copies and takes no digest.
+    pub(crate) fn peer(name: &str, line: &str, needs: &[&'static str]) -> Self {
         Self {
             name: name.to_owned(),
             line: line.to_owned(),

@@ -1,9 +1,10 @@
 //! How fast small files become durable: whole batches against one file after the other.
 
+use super::small_files;
 use crate::kit::data::Small;
 use crate::kit::one_by_one;
 use crate::kit::peers::{Tool, inhaul};
-use crate::kit::race::{Race, nothing};
+use crate::kit::race::nothing;
 use crate::kit::room::Room;
 use crate::kit::table::{Goal, Outcome, Row, ratio, row};
 use crate::kit::{Context as _, Plan, Result};
@@ -17,22 +18,12 @@ pub(crate) fn run(plan: &Plan) -> Result<Outcome> {
         shuffled: false,
     };
     let room = Room::new(plan, "commit", 0)?;
-    let source = room.disk("source")?;
-    let holds = tree.write(&source, 9)?;
-    let race = Race {
-        plan,
-        name: "Commit: 20,000 files of up to 16 kB, durable, same disk",
-        sources: vec![source],
-        parent: room.base().join("none"),
-        target: room.disk("target")?,
-        door: None,
-        holds,
-        limit: 0.0,
-    };
+    let name = "Commit: 20,000 files of up to 16 kB, durable, same disk";
+    let race = small_files::same_disk(plan, &room, name, tree)?;
     let own = std::env::current_exe().context("this program")?;
     let mut tools = vec![
         inhaul(&plan.inhaul, ""),
-        durable(
+        Tool::peer(
             "write, fsync, rename, fsync of the folder for each",
             &format!(
                 r#"exec '{}' {} "$1" "$T/${{1##*/}}""#,
@@ -41,7 +32,7 @@ pub(crate) fn run(plan: &Plan) -> Result<Outcome> {
             ),
             &[],
         ),
-        durable(
+        Tool::peer(
             "rsync -a --fsync",
             r#"exec rsync -a --fsync "$@" "$T"/"#,
             &["rsync"],
@@ -70,14 +61,4 @@ pub(crate) fn run(plan: &Plan) -> Result<Outcome> {
         rows,
         notes: Vec::new(),
     })
-}
-
-fn durable(name: &str, line: &str, needs: &[&'static str]) -> Tool {
-    Tool {
-        name: name.to_owned(),
-        line: line.to_owned(),
-        needs: needs.to_vec(),
-        hashes: false,
-        copies: true,
-    }
 }

@@ -7,14 +7,18 @@ use crate::kit::room::Room;
 use crate::kit::table::{Goal, Outcome, Row, ratio, row};
 use crate::kit::{Plan, Result};
 
-pub(crate) fn run(plan: &Plan) -> Result<Outcome> {
-    let length = plan.pick(4 << 30, 24 << 20);
-    let room = Room::new(plan, "p4", 0)?;
+/// One file of `length` bytes, from and to the same disk.
+pub(super) fn race<'a>(
+    plan: &'a Plan,
+    room: &Room,
+    name: &'a str,
+    length: u64,
+) -> Result<Race<'a>> {
     let source = room.disk("source")?;
     Noise::new(4).file(&source.join("large.bin"), length)?;
-    let race = Race {
+    Ok(Race {
         plan,
-        name: "P4: one file of 4 GiB, same disk",
+        name,
         sources: vec![source.join("large.bin")],
         parent: source,
         target: room.disk("target")?,
@@ -24,7 +28,13 @@ pub(crate) fn run(plan: &Plan) -> Result<Outcome> {
             bytes: length,
         },
         limit: 0.0,
-    };
+    })
+}
+
+pub(crate) fn run(plan: &Plan) -> Result<Outcome> {
+    let length = plan.pick(4 << 30, 24 << 20);
+    let room = Room::new(plan, "p4", 0)?;
+    let race = race(plan, &room, "P4: one file of 4 GiB, same disk", length)?;
     let tee = Tool {
         name: "tee | b3sum".to_owned(),
         line: r#"tee "$T/large.bin" < "$1" | b3sum"#.to_owned(),

@@ -4,8 +4,7 @@ use std::path::Path;
 use std::process::{Child, Command};
 use std::time::Duration;
 
-use super::shelf;
-use crate::kit::data::{Noise, Size};
+use super::{one_file, shelf};
 use crate::kit::peers::inhaul;
 use crate::kit::race::Race;
 use crate::kit::room::Room;
@@ -22,21 +21,8 @@ const BOUND: u64 = 1 << 30;
 pub(crate) fn large(plan: &Plan) -> Result<Outcome> {
     let length = plan.pick(10 << 30, 64 << 20);
     let room = Room::new(plan, "rework", 0)?;
-    let source = room.disk("source")?;
-    Noise::new(10).file(&source.join("large.bin"), length)?;
-    let race = Race {
-        plan,
-        name: "Rework: one file of 10 GiB, same disk",
-        sources: vec![source.join("large.bin")],
-        parent: source,
-        target: room.disk("target")?,
-        door: None,
-        holds: Size {
-            files: 1,
-            bytes: length,
-        },
-        limit: 0.0,
-    };
+    let name = "Rework: one file of 10 GiB, same disk";
+    let race = one_file::race(plan, &room, name, length)?;
     measure(&race, 1)
 }
 

@@ -39,11 +39,16 @@ pub(crate) fn many(plan: &Plan) -> Result<Outcome> {
     )
 }
 
-fn race(plan: &Plan, name: &str, tree: Small, all: bool) -> Result<Outcome> {
-    let room = Room::new(plan, "p5", 0)?;
+/// A tree, from and to the same disk.
+pub(super) fn same_disk<'a>(
+    plan: &'a Plan,
+    room: &Room,
+    name: &'a str,
+    tree: Small,
+) -> Result<Race<'a>> {
     let source = room.disk("source")?;
     let holds = tree.write(&source, 5)?;
-    let race = Race {
+    Ok(Race {
         plan,
         name,
         sources: vec![source],
@@ -52,7 +57,12 @@ fn race(plan: &Plan, name: &str, tree: Small, all: bool) -> Result<Outcome> {
         door: None,
         holds,
         limit: 0.0,
-    };
+    })
+}
+
+fn race(plan: &Plan, name: &str, tree: Small, all: bool) -> Result<Outcome> {
+    let room = Room::new(plan, "p5", 0)?;
+    let race = same_disk(plan, &room, name, tree)?;
     let mut tools = vec![
         inhaul(&plan.inhaul, ""),
         peer("cp -a")?,
@@ -73,7 +83,7 @@ fn race(plan: &Plan, name: &str, tree: Small, all: bool) -> Result<Outcome> {
     }
     let rows = race.run(&tools, nothing)?;
     let wall = |tool: &str| row(&rows, tool).and_then(Row::wall);
-    let files = holds.files;
+    let files = race.holds.files;
     let goals = vec![
         Goal::at_most(
             format!("P5: {files} files, wall / cpz's"),
