@@ -5,6 +5,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::bench::report::{Latency, Measure, Report, Subject};
+use crate::cli::units::whole;
 
 /// The percentiles that fio gives, in thousandths of a percent.
 const PERCENTILES: [u64; 17] = [
@@ -207,10 +208,6 @@ fn percent(part: u64, all: u64) -> f64 {
     } else {
         part as f64 * 100.0 / all as f64
     }
-}
-
-fn whole(value: f64) -> u64 {
-    crate::cli::units::whole(value)
 }
 
 #[cfg(test)]

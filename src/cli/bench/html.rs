@@ -2,7 +2,7 @@
 //! programs in it.
 
 use super::chart::{Bar, Line, bars, lines};
-use super::table::latency;
+use super::table::{latency, spread};
 use crate::bench::report::{Measure, Report, Subject};
 use crate::cli::text::push;
 use crate::cli::units::{count, duration, rate, seconds, size, whole};
@@ -227,11 +227,7 @@ fn together(page: &mut String, report: &Report) {
         vec![
             step.count.to_string(),
             rate(whole(step.rate)),
-            format!(
-                "{}..{}",
-                size(whole(step.rate_min)),
-                rate(whole(step.rate_max))
-            ),
+            spread(step.rate_min, step.rate_max),
             format!("{}%", whole(step.efficiency() * 100.0)),
             format!("{}%", whole(step.busy * 100.0)),
         ]

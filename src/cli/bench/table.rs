@@ -79,11 +79,7 @@ fn writing(report: &Report, paint: Paint) -> String {
                 Some(vec![
                     name.to_owned(),
                     rate(whole(reached.rate)),
-                    format!(
-                        "{}..{}",
-                        size(whole(reached.rate_min)),
-                        rate(whole(reached.rate_max))
-                    ),
+                    spread(reached.rate_min, reached.rate_max),
                     format!("processors {}% busy", whole(reached.busy * 100.0)),
                 ])
             })
@@ -203,11 +199,7 @@ fn figures(read: &Measure) -> [String; 6] {
     [
         format!("{} KiB x {}", read.block >> 10, read.depth),
         rate(whole(read.rate)),
-        format!(
-            "{}..{}",
-            size(whole(read.rate_min)),
-            rate(whole(read.rate_max))
-        ),
+        spread(read.rate_min, read.rate_max),
         latency(read.latency.p50),
         latency(read.latency.p99),
         latency(read.latency.p999),
@@ -251,6 +243,11 @@ fn zones(report: &Report, paint: Paint) -> String {
     format!("{}{}", heading(paint, "zones"), table(&rows, &[]))
 }
 
+/// Returns the slowest and the fastest of some samples, in bytes a second.
+pub(super) fn spread(min: f64, max: f64) -> String {
+    format!("{}..{}", size(whole(min)), rate(whole(max)))
+}
+
 fn together(together: &Together) -> String {
     let rows: Vec<Vec<String>> = together
         .steps
@@ -260,11 +257,7 @@ fn together(together: &Together) -> String {
             vec![
                 step.count.to_string(),
                 rate(whole(step.rate)),
-                format!(
-                    "{}..{}",
-                    size(whole(step.rate_min)),
-                    rate(whole(step.rate_max))
-                ),
+                spread(step.rate_min, step.rate_max),
                 format!("{}% of the sum alone", whole(step.efficiency() * 100.0)),
                 format!("processors {}% busy", whole(step.busy * 100.0)),
                 if bends { "bends here" } else { "" }.to_owned(),
