@@ -35,6 +35,8 @@ fn lane(drive: &str, state: &str, totals: Totals, limited_by: &str) -> LaneRepor
         totals,
         seconds: 5820.0,
         limited_by: limited_by.to_owned(),
+        best_bytes_per_second: None,
+        share_of_best: (limited_by == "source").then_some(0.968),
         waited_seconds: [4800.0, 0.25, 61.0, 0.0],
         evidence: Evidence::default(),
         safe_to_release: true,

@@ -299,6 +299,8 @@ mod tests {
             totals: Totals::default(),
             seconds: 1.5,
             limited_by: "source".to_owned(),
+            best_bytes_per_second: Some(8.0),
+            share_of_best: None,
             waited_seconds: [0.5, 0.0, 0.0, 0.0],
             evidence: Evidence {
                 read_back: 7,
@@ -316,6 +318,7 @@ mod tests {
              \"state\":\"done\",\"health\":\"ok\",\"totals\":{\"files\":0,\"bytes\":0,\"others\":0,\"dirs\":0,\
              \"existing\":0,\"existing_bytes\":0,\"kept\":0,\"kept_bytes\":0,\"changed\":0,\
              \"salvaged\":0,\"problems\":0,\"bytes_per_second\":0.0},\"seconds\":1.5,\"limited_by\":\"source\",\
+             \"best_bytes_per_second\":8.0,\"share_of_best\":null,\
              \"waited_seconds\":[0.5,0.0,0.0,0.0],\"evidence\":{\"hashed\":0,\"read_back\":7,\
              \"read_back_near\":0,\"cached\":0,\"source_read_twice\":0},\
              \"safe_to_release\":true,\"verdict\":\"read back\",\"io\":\"blocking\",\

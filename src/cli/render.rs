@@ -201,9 +201,16 @@ fn drives(report: &Report, verbose: bool, paint: Paint) -> String {
 
 fn drive(lane: &LaneReport) -> Vec<String> {
     let sources: Vec<String> = lane.sources.iter().map(|s| escape(s.as_bytes())).collect();
-    let limited = match lane.limited_by.as_str() {
-        "" => String::new(),
-        by => format!("limited by {}", escape(by.as_bytes())),
+    let limited = match (lane.limited_by.as_str(), lane.share_of_best) {
+        ("", _) => String::new(),
+        (by, None) => format!("limited by {}", escape(by.as_bytes())),
+        (by, Some(share)) => {
+            let percent = whole(share * 100.0);
+            format!(
+                "limited by {}, {percent} % of its best",
+                escape(by.as_bytes())
+            )
+        }
     };
     let problems = match lane.totals.problems {
         0 => String::new(),

@@ -11,6 +11,7 @@ use std::time::SystemTime;
 use crossbeam::channel::{Receiver, Sender, bounded};
 
 use super::context::Context;
+use super::forecast::Forecast;
 use super::job::{CopyJob, Verify};
 use super::ledger::Listing;
 use super::links::LinkTable;
@@ -196,6 +197,7 @@ fn pass(
     } else {
         Vec::new()
     };
+    let forecast = Forecast::start(&scan, &lanes, &telemetry);
     let setups = lanes
         .into_iter()
         .map(|plan| scan_lane(plan, scan.clone()))
@@ -245,6 +247,7 @@ fn pass(
         let _looked_at_later = reader.map(thread::ScopedJoinHandle::join);
         ran
     });
+    drop(forecast);
     let ends = ran.inspect_err(|_| session.observer.ended())?;
     seam::point("lanes-ended");
     if context.tries_again() {

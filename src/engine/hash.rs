@@ -5,6 +5,7 @@ use std::time::SystemTime;
 
 use crossbeam::channel::bounded;
 
+use super::forecast::Forecast;
 use super::job::HashJob;
 use super::ledger::Telling;
 use super::report::Report;
@@ -42,6 +43,7 @@ pub fn hash(job: &HashJob, session: &Session) -> Result<Report, Error> {
         window_bytes: budget.window_bytes,
         registered_writes: false,
     };
+    let forecast = Forecast::start(&scan, &lanes, &telemetry);
     let setups = lanes
         .into_iter()
         .map(|plan| scan_lane(plan, scan.clone()))
@@ -64,6 +66,7 @@ pub fn hash(job: &HashJob, session: &Session) -> Result<Report, Error> {
         &mut ledger,
         finished,
     );
+    drop(forecast);
     session.observer.ended();
     let heading = Heading {
         command: "hash",

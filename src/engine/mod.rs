@@ -9,6 +9,7 @@ mod dry_run;
 mod examine;
 mod feed;
 mod findings;
+mod forecast;
 mod hash;
 mod inspect;
 pub mod job;

@@ -11,11 +11,12 @@ use crate::plan::{Budget, LanePlan, Need, Room, TargetPlace, room};
 use crate::scan::{Order, WalkOptions};
 use crate::target::staged_bytes;
 
-/// Returns what each lane is expected to need, or refuses the job for want of space.
+/// Returns what each lane is expected to need, or refuses the job for want of space. Zeros mean
+/// that nothing is known of it.
 ///
-/// Cheap first: when every source is a whole file system, the space in use there bounds what is
-/// needed. If that fits, the scan that copies is the only one, and what is shown until it ends is
-/// an estimate. Otherwise everything is counted.
+/// Cheap first: the space in use on a source's file system bounds what any part of it needs. If
+/// that fits, the scan that copies is the only one; for a whole file system the bound is shown as
+/// an estimate until it ends. Otherwise everything is counted.
 pub(super) fn check_space(
     job: &CopyJob,
     lanes: &[LanePlan],
@@ -24,11 +25,12 @@ pub(super) fn check_space(
     session: &Session,
 ) -> Result<Vec<Need>, Error> {
     let room = free_room(place)?;
-    let bounds: Option<Vec<Need>> = lanes.iter().map(|plan| used(plan, job)).collect();
-    if let Some(bounds) = bounds
-        && room.fits(sum(&bounds))
-    {
-        return Ok(bounds);
+    let bounds: Option<Vec<Bound>> = lanes.iter().map(|plan| used(plan, job)).collect();
+    if let Some(bounds) = bounds {
+        let needs: Vec<Need> = bounds.iter().map(|bound| bound.need).collect();
+        if room.fits(sum(&needs)) {
+            return Ok(bounds.into_iter().map(Bound::expected).collect());
+        }
     }
     let counted = count_all(job, lanes, place, budget, session)?;
     let needs: Vec<Need> = counted.iter().map(|counted| counted.need).collect();
@@ -72,18 +74,34 @@ pub(super) fn sum(needs: &[Need]) -> Need {
     })
 }
 
-/// Returns the space in use on a lane's file systems, where that bounds what a copy needs.
-fn used(plan: &LanePlan, job: &CopyJob) -> Option<Need> {
-    if job.files_from.is_some() || !job.filter.is_empty() {
-        return None;
+/// What a lane needs at most.
+struct Bound {
+    need: Need,
+    /// Whether all of it is to be copied, so that it is an estimate too.
+    is_whole: bool,
+}
+
+impl Bound {
+    fn expected(self) -> Need {
+        if self.is_whole {
+            self.need
+        } else {
+            Need::default()
+        }
     }
+}
+
+/// Returns the space in use on a lane's file systems, where that bounds what a copy needs.
+fn used(plan: &LanePlan, job: &CopyJob) -> Option<Bound> {
+    let mut is_whole = job.files_from.is_none() && job.filter.is_empty();
     let mut need = Need::default();
     for (tree, (fs, _)) in plan.trees.iter().zip(&plan.fs) {
         // Elsewhere compression or shared extents can make files larger than the space they use.
         let plain = matches!(fs, crate::target::FsType::Ext4);
-        if tree.only.is_some() || !plain || !is_mount_root(&tree.root) {
+        if tree.only.is_some() || !plain {
             return None;
         }
+        is_whole &= is_mount_root(&tree.root);
         let dir = crate::beneath::read_dir_fd(tree.root.as_fd(), b"").ok()?;
         let stat = rustix::fs::fstatvfs(dir).ok()?;
         need.bytes += stat
@@ -92,7 +110,7 @@ fn used(plan: &LanePlan, job: &CopyJob) -> Option<Need> {
             .saturating_mul(stat.f_frsize);
         need.inodes += stat.f_files.saturating_sub(stat.f_ffree);
     }
-    Some(need)
+    Some(Bound { need, is_whole })
 }
 
 fn is_mount_root(dir: &OwnedFd) -> bool {

@@ -164,6 +164,7 @@ fn lane_report(
         .fold((0.0, "source"), |most, (&time, word)| {
             if time > most.0 { (time, word) } else { most }
         });
+    let best = counters.best_rate().map(|bytes| rate(bytes, 1.0));
     let drive = facts.location.drives.first();
     LaneReport {
         drive: facts.name.clone(),
@@ -200,6 +201,8 @@ fn lane_report(
         },
         seconds,
         limited_by: limited_by.to_owned(),
+        best_bytes_per_second: best,
+        share_of_best: best.map(|best| (rate(get(&counters.bytes_read), seconds) / best).min(1.0)),
         evidence: Evidence::default(),
         safe_to_release: false,
         verdict: String::new(),

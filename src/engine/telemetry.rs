@@ -116,6 +116,7 @@ pub struct LaneCounters {
     health: AtomicU8,
     waited_ns: [AtomicU64; 4],
     ended_ns: AtomicU64,
+    best_rate: AtomicU64,
 }
 
 impl LaneCounters {
@@ -169,6 +170,16 @@ impl LaneCounters {
                 .get(what as usize)
                 .map_or(0, |c| c.load(Relaxed)),
         )
+    }
+
+    /// Notes a rate that the drive kept for a second, in bytes a second.
+    pub fn note_rate(&self, rate: u64) {
+        self.best_rate.fetch_max(rate, Relaxed);
+    }
+
+    /// Returns the highest rate that the drive kept for a second, in bytes a second.
+    pub fn best_rate(&self) -> Option<u64> {
+        Some(self.best_rate.load(Relaxed)).filter(|&rate| rate > 0)
     }
 
     /// Notes when the lane moved its last byte, as time since the run began.

@@ -101,6 +101,8 @@ mod tests {
             },
             seconds: 1.0,
             limited_by: String::new(),
+            best_bytes_per_second: None,
+            share_of_best: None,
             waited_seconds: [0.0; 4],
             evidence: Evidence::default(),
             safe_to_release: false,

@@ -34,7 +34,7 @@ impl Lane<'_> {
         if hole {
             transfer.block_issued(index);
             self.hash(number, index, Bytes::Zeros(len));
-            self.count_read(len as u64);
+            self.count_hole(len as u64);
             return true;
         }
         if self.reads >= self.ramp.limit() {

@@ -11,6 +11,7 @@
 mod admit;
 mod aside;
 mod begin;
+mod best;
 mod blocks;
 mod durable;
 mod finish;
@@ -40,6 +41,7 @@ use crate::io::{Backend, Completion, Full, Op, Request, Wait, Wake};
 use crate::scan::{Attributes, Entry, FileStamp};
 use crate::target::Stager;
 use aside::Aside;
+use best::Best;
 pub(crate) use lost::Left;
 pub(in crate::engine) use lost::unattempted;
 use ramp::Ramp;
@@ -108,6 +110,7 @@ pub(crate) struct Lane<'r> {
     stager: Box<dyn Stager>,
     depth: Depth,
     ramp: Ramp,
+    best: Best,
     backend: Box<dyn Backend + 'r>,
     waker: Arc<dyn Wake>,
     credits: Credits,
@@ -192,6 +195,7 @@ impl<'r> Lane<'r> {
             outlets: parts.outlets,
             stager: parts.stager,
             depth: parts.depth,
+            best: Best::default(),
             ramp: Ramp::new(parts.depth.first, parts.depth.blocks),
             backend: parts.backend,
             waker,
@@ -457,10 +461,6 @@ impl<'r> Lane<'r> {
                 Waited::Hash
             }
         }
-    }
-
-    fn count_read(&self, bytes: u64) {
-        self.counters.bytes_read.fetch_add(bytes, Relaxed);
     }
 
     /// Reports an entry that was begun, and with it the names that waited for it.
