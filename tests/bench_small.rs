@@ -96,4 +96,7 @@ scenario! {
     commit "commit"
     rework "rework"
     rework_shelf "rework-shelf"
+    bench_fio "bench-fio"
+    bench_names "bench-names"
+    bench_foresees "bench-foresees"
 }

@@ -211,12 +211,12 @@ fn explain(together: &mut Together, names: &[(String, Vec<String>)], links: &[Li
         .last();
     together.bend = last_straight.map(|step| step.count);
     let taking = names.get(..bent.count).unwrap_or(names);
-    let full = links.iter().filter_map(|link| {
-        let shares = |keys: &[String]| keys.iter().any(|key| link.drives.contains(key));
+    let shares = |link: &Link, keys: &[String]| keys.iter().any(|key| link.drives.contains(key));
+    let full = links.iter().filter(|link| {
         let behind: Vec<usize> = taking
             .iter()
             .enumerate()
-            .filter(|(_, (_, keys))| shares(keys))
+            .filter(|(_, (_, keys))| shares(link, keys))
             .map(|(index, _)| index)
             .collect();
         let sum: f64 = behind
@@ -226,18 +226,19 @@ fn explain(together: &mut Together, names: &[(String, Vec<String>)], links: &[Li
         #[allow(clippy::cast_precision_loss, reason = "a ceiling is no count")]
         let ceiling = link.ceiling.map(|ceiling| ceiling as f64);
         let is_full = ceiling.is_some_and(|ceiling| sum >= ceiling * FULL);
-        (behind.len() > 1 && (is_full || link.kind == LinkKind::Backing)).then_some((link, behind))
+        behind.len() > 1 && (is_full || link.kind == LinkKind::Backing)
     });
     // The narrowest that is full; a drive that holds images has no ceiling and comes last.
-    let culprit = full.min_by_key(|(link, _)| link.ceiling.unwrap_or(u64::MAX));
+    let culprit = full.min_by_key(|link| link.ceiling.unwrap_or(u64::MAX));
     let memory_full = together
         .memory_rate
         .is_some_and(|rate| bent.rate > rate * MEMORY_FULL);
-    let cause = if let Some((link, behind)) = culprit {
+    let cause = if let Some(link) = culprit {
         together.cause_name = Some(link.name.clone());
         together.cause_ceiling = link.ceiling;
-        let name = |index: &usize| taking.get(*index).map(|(name, _)| name.clone());
-        together.cause_subjects = behind.iter().filter_map(name).collect();
+        // All that share it, not only those that were there when it was full.
+        let sharing = names.iter().filter(|(_, keys)| shares(link, keys));
+        together.cause_subjects = sharing.map(|(name, _)| name.clone()).collect();
         if link.kind == LinkKind::Backing {
             "backing"
         } else {
@@ -325,6 +326,13 @@ mod tests {
         assert_eq!(together.cause.as_deref(), Some("link"));
         assert_eq!(together.cause_ceiling, Some(1_200_000_000));
         assert_eq!(together.cause_subjects.len(), 8);
+    }
+
+    #[test]
+    fn all_that_share_a_link_are_named_though_fewer_filled_it() {
+        let steps = vec![step(1, 1.0, 0.1), step(2, 0.5, 0.1), step(8, 0.2, 0.1)];
+        let together = explained(steps, &[link(LinkKind::Backing, None, 0..5)]);
+        assert_eq!(together.cause_subjects, ["sd0", "sd1", "sd2", "sd3", "sd4"]);
     }
 
     #[test]

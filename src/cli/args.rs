@@ -330,6 +330,13 @@ pub struct EngineArgs {
     /// up: what is not copied of it is reported (exit code 3), and the run ends without it.
     #[arg(long, value_name = "TIME", default_value = "30s")]
     pub stall_timeout: String,
+
+    /// Begin without what drives gave when they were measured by bench
+    ///
+    /// Otherwise a lane begins with the queue that suited its drive then, and the time that is left
+    /// is told from the first second on.
+    #[arg(long)]
+    pub no_history: bool,
 }
 
 /// Options of the display.

@@ -15,7 +15,8 @@ use super::registry::Registry;
 use super::resolve::Changes;
 use super::units::counted;
 use super::{man, resume, signals};
-use crate::engine::job::{CopyJob, HashJob, VerifyJob};
+use crate::cli::bench::history;
+use crate::engine::job::{CopyJob, EngineSettings, HashJob, VerifyJob};
 use crate::engine::report::{Problem, Report};
 use crate::engine::{self, Revived, Session};
 use crate::error::{Error, ErrorKind, Reach};
@@ -78,6 +79,10 @@ pub fn run_resume(meant: Option<&Path>, changes: &Changes, display: &Display) ->
 fn copy(job: &CopyJob, command: &'static str, display: &Display) -> Exit {
     let registry = Registry::of_user();
     let stop = stop_on_signals(display);
+    let job = &CopyJob {
+        engine: informed(&job.engine),
+        ..job.clone()
+    };
     // What it does is a copy, whichever command it is.
     let console = console(display, "copy", Some(&job.target), &stop).noting(registry.clone());
     let session = Session {
@@ -92,8 +97,21 @@ fn copy(job: &CopyJob, command: &'static str, display: &Display) -> Exit {
     exit
 }
 
+/// Returns the settings with what earlier measurements say of drives, if that is to be used.
+fn informed(settings: &EngineSettings) -> EngineSettings {
+    let known = settings.known.as_ref();
+    EngineSettings {
+        known: known.map(|_| Arc::new(history::known(&Registry::of_user()))),
+        ..settings.clone()
+    }
+}
+
 /// Prints digests.
 pub fn run_hash(job: &HashJob, display: &Display) -> Exit {
+    let job = &HashJob {
+        engine: informed(&job.engine),
+        ..job.clone()
+    };
     let exit = match engine::hash(job, &session(display, "hash", None)) {
         Ok(report) => finished(display, &report),
         Err(error) => failed(display, &error, "hash", None, false),

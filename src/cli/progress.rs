@@ -231,7 +231,8 @@ fn row(lane: &LaneView, read: u64, meter: &Meter) -> Row {
         ended,
     };
     if !over && let Some(remaining) = row.remaining() {
-        row.left = time_for(remaining, meter.rate(ETA_WINDOW));
+        let known = counters.known().map(|known| known.rate);
+        row.left = time_for(remaining, meter.rate(ETA_WINDOW).or(known));
     }
     row
 }
@@ -328,6 +329,7 @@ pub fn states<'a>(rows: impl IntoIterator<Item = &'a Row>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::job::KnownDrive;
 
     fn telemetry(names: &[&str]) -> Telemetry {
         let lane = |name: &&str| LaneView {
@@ -388,6 +390,23 @@ mod tests {
         assert_eq!(view.again[0].rate, Some(2000));
         assert_eq!(view.again[0].percent(), Some(40));
         assert_eq!((view.total.done, view.total.rate), (0, Some(0)));
+    }
+
+    #[test]
+    fn a_drive_that_was_measured_has_an_end_in_sight_at_once() {
+        let all = telemetry(&["sda", "sdb"]);
+        for lane in &all.lanes {
+            lane.counters.set_state(LaneState::Running);
+            lane.counters.bytes_expected.store(1000, Relaxed);
+        }
+        let known = KnownDrive {
+            rate: 50,
+            queue: 4 << 20,
+        };
+        all.lanes[0].counters.set_known(known);
+        let view = Tracker::default().look(&all, at(0));
+        assert_eq!(view.lanes[0].left, Some(Duration::from_secs(20)));
+        assert_eq!(view.lanes[1].left, None);
     }
 
     #[test]

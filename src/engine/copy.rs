@@ -25,7 +25,7 @@ use super::run::{RunSettings, run};
 use super::sealing::{Sealing, seal, write_report};
 use super::second_read::{SourceAgain, second_read};
 use super::session::Session;
-use super::setup::{ScanJob, choose, raise_descriptor_limit, reading_context, scan_lane};
+use super::setup::{ScanJob, choose, raise_descriptor_limit, reading_context, recall, scan_lane};
 use super::summary::{Heading, LaneFacts, report};
 use super::telemetry::Telemetry;
 use crate::beneath;
@@ -156,6 +156,7 @@ fn pass(
     let home = target.home();
     let facts: Vec<LaneFacts> = lanes.iter().map(LaneFacts::of).collect();
     let telemetry = Arc::new(Telemetry::new(facts.iter().map(LaneFacts::view).collect()));
+    recall(&job.engine, &facts, &telemetry);
     for (view, expected) in telemetry.lanes.iter().zip(&expected) {
         view.counters.bytes_expected.store(expected.bytes, Relaxed);
         view.counters.files_expected.store(expected.inodes, Relaxed);

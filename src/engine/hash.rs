@@ -11,7 +11,7 @@ use super::ledger::Telling;
 use super::report::Report;
 use super::run::{RunSettings, run};
 use super::session::Session;
-use super::setup::{ScanJob, choose, raise_descriptor_limit, reading_context, scan_lane};
+use super::setup::{ScanJob, choose, raise_descriptor_limit, reading_context, recall, scan_lane};
 use super::summary::{Heading, LaneFacts, report};
 use super::telemetry::Telemetry;
 use crate::error::Error;
@@ -36,6 +36,7 @@ pub fn hash(job: &HashJob, session: &Session) -> Result<Report, Error> {
     let chosen = choose(&job.engine, session)?;
     let facts: Vec<LaneFacts> = lanes.iter().map(LaneFacts::of).collect();
     let telemetry = Arc::new(Telemetry::new(facts.iter().map(LaneFacts::view).collect()));
+    recall(&job.engine, &facts, &telemetry);
     let context = Arc::new(reading_context(session, &telemetry, &job.engine)?);
     let scan = ScanJob {
         filter: Arc::clone(&job.filter),

@@ -1,5 +1,6 @@
 //! What the program means to do: validated, printable, easy to make by hand in a test.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -120,6 +121,18 @@ pub struct EngineSettings {
     pub stall: Option<Duration>,
     /// Hash workers; `None` for one a core.
     pub hash_threads: Option<usize>,
+    /// What drives gave when `bench` measured them, by serial number or else by WWN; `None` when
+    /// that is not to be used. It changes how a lane begins and what is told, never what is copied.
+    pub known: Option<Arc<BTreeMap<String, KnownDrive>>>,
+}
+
+/// What a drive gave when it was measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KnownDrive {
+    /// Bytes a second, read in sequence.
+    pub rate: u64,
+    /// Bytes of all requests in its queue, where more brought nothing.
+    pub queue: u64,
 }
 
 /// Default of [`EngineSettings::stall`]: 30 s, the time the kernel gives a SCSI drive for a command.
@@ -136,6 +149,7 @@ impl Default for EngineSettings {
             bwlimit: None,
             stall: Some(STALL_DEFAULT),
             hash_threads: None,
+            known: Some(Arc::default()),
         }
     }
 }

@@ -15,7 +15,7 @@ use super::commit::{BATCH_FILES, Commit, Committer};
 use super::context::Context;
 use super::feed::{Feed, LaneWaker};
 use super::job::IoChoice;
-use super::lane::{Depth, FIRST_BLOCKS, Lane, Left, Outlets, Parts};
+use super::lane::{Depth, Lane, Left, Outlets, Parts, first_blocks};
 use super::ledger::Ledger;
 use super::telemetry::{LaneCounters, LaneState, Telemetry};
 use super::watch::{Ended, Watch};
@@ -390,9 +390,10 @@ impl LaneThread<'_> {
         } else {
             (8, 32)
         };
+        let blocks = blocks.min(slots * 2 / 3).max(2);
         let depth = Depth {
-            first: FIRST_BLOCKS,
-            blocks: blocks.min(slots * 2 / 3).max(2),
+            first: first_blocks(self.counters.known(), blocks),
+            blocks,
             small,
         };
         let backend = self.backend(depth)?;

@@ -10,6 +10,7 @@ use super::limit::Limiter;
 use super::outcomes::Outcomes;
 use super::run::LaneSetup;
 use super::session::Session;
+use super::summary::LaneFacts;
 use super::telemetry::Telemetry;
 use crate::digest::HashPool;
 use crate::error::{Error, ErrorKind, Side};
@@ -107,6 +108,24 @@ pub(super) fn scan_lane(plan: LanePlan, job: ScanJob) -> LaneSetup {
             };
             feed.scan(&plan.trees, &options);
         }),
+    }
+}
+
+/// Tells each lane what is known of its drive from measurements.
+pub(super) fn recall(settings: &EngineSettings, facts: &[LaneFacts], telemetry: &Telemetry) {
+    let Some(all) = &settings.known else {
+        return;
+    };
+    for (view, facts) in telemetry.lanes.iter().zip(facts) {
+        let drives = &facts.location.drives;
+        let known = drives
+            .first()
+            .filter(|_| drives.len() == 1)
+            .and_then(|drive| drive.serial.as_ref().or(drive.wwn.as_ref()))
+            .and_then(|identity| all.get(identity));
+        if let Some(known) = known {
+            view.counters.set_known(*known);
+        }
     }
 }
 

@@ -164,7 +164,9 @@ fn lane_report(
         .fold((0.0, "source"), |most, (&time, word)| {
             if time > most.0 { (time, word) } else { most }
         });
-    let best = counters.best_rate().map(|bytes| rate(bytes, 1.0));
+    let measured = counters.known().map(|known| known.rate);
+    let best = counters.best_rate().max(measured);
+    let best = best.map(|bytes| rate(bytes, 1.0));
     let drive = facts.location.drives.first();
     LaneReport {
         drive: facts.name.clone(),

@@ -1,9 +1,10 @@
 //! Counters the engine keeps and the display reads. Written with relaxed atomics, never waited on.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::job::KnownDrive;
 use super::vitals::Vitals;
 
 /// What a lane is doing.
@@ -117,6 +118,7 @@ pub struct LaneCounters {
     waited_ns: [AtomicU64; 4],
     ended_ns: AtomicU64,
     best_rate: AtomicU64,
+    known: OnceLock<KnownDrive>,
 }
 
 impl LaneCounters {
@@ -170,6 +172,17 @@ impl LaneCounters {
                 .get(what as usize)
                 .map_or(0, |c| c.load(Relaxed)),
         )
+    }
+
+    /// Notes what the drive gave when it was measured, once, before its lane begins.
+    pub fn set_known(&self, known: KnownDrive) {
+        // Said once.
+        let _known_already = self.known.set(known);
+    }
+
+    /// Returns what the drive gave when it was measured, where that is known.
+    pub fn known(&self) -> Option<KnownDrive> {
+        self.known.get().copied()
     }
 
     /// Notes a rate that the drive kept for a second, in bytes a second.

@@ -10,6 +10,7 @@ pub(crate) mod compare;
 pub(crate) mod curve;
 pub(crate) mod data;
 pub(crate) mod drives;
+pub(crate) mod gauge;
 pub(crate) mod host;
 pub(crate) mod one_by_one;
 pub(crate) mod peers;

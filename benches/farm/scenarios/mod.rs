@@ -7,11 +7,14 @@
 
 mod commit_rate;
 mod farm8;
+mod foresee;
+mod gauge;
 mod hard_disk;
 mod hash_cost;
 mod idle;
 mod memory;
 mod mixed_shelf;
+mod naming;
 mod one_file;
 mod read_back;
 mod rework;
@@ -35,7 +38,7 @@ pub(crate) struct Scenario {
 }
 
 /// All of them.
-pub(crate) const ALL: [Scenario; 18] = [
+pub(crate) const ALL: [Scenario; 21] = [
     Scenario {
         name: "farm",
         about: "8 drives, three file systems, different sizes and speeds",
@@ -125,5 +128,20 @@ pub(crate) const ALL: [Scenario; 18] = [
         name: "rework-shelf",
         about: "bytes read twice after a kill, 15 drives",
         run: rework::shelf,
+    },
+    Scenario {
+        name: "bench-fio",
+        about: "what `inhaul bench` measures, against fio and a known hard disk",
+        run: gauge::run,
+    },
+    Scenario {
+        name: "bench-names",
+        about: "`inhaul bench` names a slow drive and a shared one, 20 times",
+        run: naming::run,
+    },
+    Scenario {
+        name: "bench-foresees",
+        about: "`inhaul bench` tells how long a copy of 15 drives takes",
+        run: foresee::run,
     },
 ];

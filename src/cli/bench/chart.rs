@@ -1,6 +1,7 @@
 //! Charts as SVG, drawn here so that a page needs nothing from anywhere.
 
 use super::html::escape;
+use super::table::latency;
 use crate::cli::text::push;
 use crate::cli::units::{rate, whole};
 
@@ -8,13 +9,18 @@ use crate::cli::units::{rate, whole};
 const WIDTH: f64 = 760.0;
 /// Room for names on the left and figures on the right.
 const LEFT: f64 = 150.0;
-const RIGHT: f64 = 90.0;
+const RIGHT: f64 = 110.0;
 /// Height of a bar with its gap.
 const STEP: f64 = 24.0;
 /// Height of a chart of lines.
 const HEIGHT: f64 = 240.0;
 /// Below and above the lines.
 const MARGIN: f64 = 28.0;
+/// Colours of lines, from the page's style.
+const HUES: usize = 6;
+/// Most names beside lines, and the height of one.
+const NAMES_MAX: usize = 12;
+const LINE: f64 = 13.0;
 
 /// One bar, with the range of its samples.
 #[derive(Debug, Clone, Default)]
@@ -23,6 +29,15 @@ pub(super) struct Bar {
     pub(super) value: f64,
     pub(super) least: f64,
     pub(super) most: f64,
+    /// Whether it stands out for the worse.
+    pub(super) bad: bool,
+}
+
+/// Three marks in nanoseconds, from the least to the most.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Span {
+    pub(super) name: String,
+    pub(super) marks: [u64; 3],
 }
 
 /// One line, by whole numbers.
@@ -47,6 +62,7 @@ pub(super) fn bars(bars: &[Bar]) -> String {
     let mut svg = open(height, "rates, with the range of their samples");
     let x = |value: f64| LEFT + value / most * (WIDTH - LEFT - RIGHT);
     for (index, bar) in bars.iter().enumerate() {
+        let class = if bar.bad { "bar bad" } else { "bar" };
         let top = float(index) * STEP + 4.0;
         let middle = top + 8.0;
         let text = middle + 4.0;
@@ -54,7 +70,7 @@ pub(super) fn bars(bars: &[Bar]) -> String {
             &mut svg,
             format_args!(
                 "<text x=\"{:.0}\" y=\"{text:.0}\" text-anchor=\"end\">{}</text>\
-                 <rect class=\"bar\" x=\"{LEFT:.0}\" y=\"{top:.0}\" width=\"{:.1}\" height=\"16\"/>",
+                 <rect class=\"{class}\" x=\"{LEFT:.0}\" y=\"{top:.0}\" width=\"{:.1}\" height=\"16\"/>",
                 LEFT - 8.0,
                 escape(&shortened(&bar.name)),
                 x(bar.value) - LEFT,
@@ -130,8 +146,13 @@ pub(super) fn lines(lines: &[Line], scale: &str) -> String {
             escape(scale)
         ),
     );
-    for line in lines {
-        let class = if line.faint { "two" } else { "one" };
+    let mut names = Vec::new();
+    for (index, line) in lines.iter().enumerate() {
+        let class = match (line.faint, index % HUES) {
+            (true, _) => "two".to_owned(),
+            (false, 0) => "one".to_owned(),
+            (false, hue) => format!("one h{hue}"),
+        };
         let place = |(at, value): &(usize, f64)| format!("{:.1},{:.1}", x(*at), y(*value));
         let places: Vec<String> = line.points.iter().map(place).collect();
         push(
@@ -142,14 +163,86 @@ pub(super) fn lines(lines: &[Line], scale: &str) -> String {
             ),
         );
         if let Some((at, value)) = line.points.last() {
+            names.push((x(*at) + 6.0, y(*value) + 4.0, &line.name));
+        }
+    }
+    for (x, y, name) in apart(names) {
+        let name = escape(&shortened(name));
+        push(
+            &mut svg,
+            format_args!("<text x=\"{x:.1}\" y=\"{y:.1}\">{name}</text>"),
+        );
+    }
+    svg.push_str("</svg>\n");
+    svg
+}
+
+/// Moves names down so that none lies on another; of many, only the first and the last are kept.
+fn apart(mut names: Vec<(f64, f64, &String)>) -> Vec<(f64, f64, &String)> {
+    names.sort_by(|a, b| a.1.total_cmp(&b.1));
+    if names.len() > NAMES_MAX {
+        let last = names.pop();
+        names.truncate(1);
+        names.extend(last);
+    }
+    let mut free = 0.0;
+    for (_, y, _) in &mut names {
+        *y = y.max(free);
+        free = *y + LINE;
+    }
+    names
+}
+
+/// Returns marks of each on a scale of powers of ten; nothing when there is none.
+pub(super) fn spans(spans: &[Span]) -> String {
+    let marks = || {
+        spans
+            .iter()
+            .flat_map(|span| span.marks)
+            .filter(|&ns| ns > 0)
+    };
+    let (Some(least), Some(most)) = (marks().min(), marks().max()) else {
+        return String::new();
+    };
+    let (low, high) = (least.ilog10(), most.ilog10() + 1);
+    let wide = f64::from(high - low);
+    #[allow(clippy::cast_precision_loss, reason = "a place in a chart")]
+    let x = |ns: u64| {
+        let share = ((ns.max(1) as f64).log10() - f64::from(low)) / wide;
+        LEFT + share.clamp(0.0, 1.0) * (WIDTH - LEFT - RIGHT)
+    };
+    let bottom = float(spans.len()) * STEP + 4.0;
+    let mut svg = open(bottom + 20.0, "latencies");
+    for power in low..=high {
+        let ns = 10_u64.saturating_pow(power);
+        push(
+            &mut svg,
+            format_args!(
+                "<line class=\"axis\" x1=\"{0:.1}\" x2=\"{0:.1}\" y1=\"0\" y2=\"{bottom:.0}\"/>\
+                 <text x=\"{0:.1}\" y=\"{1:.0}\" text-anchor=\"middle\">{2}</text>",
+                x(ns),
+                bottom + 14.0,
+                latency(ns),
+            ),
+        );
+    }
+    for (index, span) in spans.iter().enumerate() {
+        let y = float(index) * STEP + 12.0;
+        let [half, most, all] = span.marks.map(x);
+        push(
+            &mut svg,
+            format_args!(
+                "<text x=\"{:.0}\" y=\"{:.0}\" text-anchor=\"end\">{}</text>\
+                 <line class=\"span\" x1=\"{half:.1}\" x2=\"{all:.1}\" y1=\"{y:.0}\" y2=\"{y:.0}\"/>",
+                LEFT - 8.0,
+                y + 4.0,
+                escape(&shortened(&span.name)),
+            ),
+        );
+        for (at, radius) in [(half, 5), (most, 4), (all, 3)] {
             push(
                 &mut svg,
-                format_args!(
-                    "<text x=\"{:.1}\" y=\"{:.1}\">{}</text>",
-                    x(*at) + 6.0,
-                    y(*value) + 4.0,
-                    escape(&shortened(&line.name)),
-                ),
+                format_args!("<circle class=\"dot\" cx=\"{at:.1}\" cy=\"{y:.0}\" r=\"{radius}\"/>"),
             );
         }
     }
@@ -189,10 +282,12 @@ mod tests {
             value,
             least: value,
             most: value,
+            bad: value < 100e6,
         };
         let svg = bars(&[bar("a", 200e6), bar("b", 50e6)]);
         assert!(
-            svg.contains("width=\"520.0\"") && svg.contains("width=\"130.0\""),
+            svg.contains("\"bar\" x=\"150\" y=\"4\" width=\"500.0\"")
+                && svg.contains("\"bar bad\" x=\"150\" y=\"28\" width=\"125.0\""),
             "{svg}"
         );
         assert!(svg.contains("200 MB/s") && svg.contains("50.0 MB/s"));
@@ -209,10 +304,34 @@ mod tests {
         };
         let svg = lines(&[line], "drives");
         assert!(
-            svg.contains("points=\"150.0,120.0 410.0,28.0 670.0,28.0\""),
+            svg.contains("points=\"150.0,120.0 400.0,28.0 650.0,28.0\""),
             "{svg}"
         );
         assert!(svg.contains("a name that is far.."));
         assert_eq!(lines(&[Line::default()], "x"), "");
+    }
+
+    #[test]
+    fn names_of_lines_do_not_lie_on_each_other() {
+        let (a, b, c) = ("a".to_owned(), "b".to_owned(), "c".to_owned());
+        let names = vec![(1.0, 50.0, &a), (1.0, 40.0, &b), (1.0, 41.0, &c)];
+        let placed = [(1.0, 40.0, &b), (1.0, 53.0, &c), (1.0, 66.0, &a)];
+        assert_eq!(apart(names), placed);
+        let many: Vec<_> = (0..60_u8).map(|n| (1.0, f64::from(n), &a)).collect();
+        assert_eq!(apart(many), [(1.0, 0.0, &a), (1.0, 59.0, &a)]);
+    }
+
+    #[test]
+    fn latencies_stand_on_powers_of_ten() {
+        let span = Span {
+            name: "sda".to_owned(),
+            marks: [100_000, 1_000_000, 10_000_000],
+        };
+        let svg = spans(&[span]);
+        // From 100 us to 100 ms: three steps over 500.
+        for x in ["150.0", "316.7", "483.3"] {
+            assert!(svg.contains(&format!("cx=\"{x}\"")), "{x}: {svg}");
+        }
+        assert_eq!(spans(&[Span::default()]), "");
     }
 }

@@ -7,15 +7,17 @@
 //!
 //! Only a reminder: what cannot be written is left out, what cannot be read is not there.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Write};
 
 use rustix::fs::{AtFlags, Mode, OFlags};
 
-use crate::bench::report::{Report, SCHEMA, Subject, Verdict};
+use crate::bench::report::{DriveFacts, Report, SCHEMA, Subject, Verdict};
 use crate::bench::{compare, job::REPETITIONS_MIN};
 use crate::cli::registry::Registry;
 use crate::cli::units::{rate, whole};
+use crate::engine::job::KnownDrive;
 
 /// Longest entry that is taken, in bytes.
 const LEN_MAX: u64 = 1 << 20;
@@ -53,6 +55,36 @@ pub(super) fn remember(report: &mut Report, registry: &Registry) {
             .retain(|verdict| verdict.text != "nothing stands out");
     }
     report.verdicts.splice(0..0, said);
+}
+
+/// Most entries that are looked at: a shelf has hundreds of drives, a state folder may have anything.
+const ENTRIES_MAX: usize = 4096;
+
+/// Returns what all drives gave that were measured well, by serial number or else by WWN.
+pub(in crate::cli) fn known(registry: &Registry) -> BTreeMap<String, KnownDrive> {
+    let mut all = BTreeMap::new();
+    let Ok(folder) = registry.folder_of(FOLDER, false) else {
+        return all;
+    };
+    let entries = rustix::fs::Dir::read_from(&folder).into_iter().flatten();
+    for entry in entries.flatten().take(ENTRIES_MAX) {
+        let Ok(name) = entry.file_name().to_str() else {
+            continue;
+        };
+        let Some(report) = read(registry, name) else {
+            continue;
+        };
+        let Some(subject) = report.subjects.first() else {
+            continue;
+        };
+        let identity = subject.drives.first().and_then(DriveFacts::identity);
+        if let (Some(identity), Some(read), Some(knee)) = (identity, &subject.read, subject.knee) {
+            let queue = knee.block.saturating_mul(knee.depth) as u64;
+            let rate = whole(read.rate);
+            all.insert(identity.to_owned(), KnownDrive { rate, queue });
+        }
+    }
+    all
 }
 
 /// Returns the name of a drive's entry; `None` for what has no serial number, for several drives at
@@ -146,7 +178,7 @@ fn write(registry: &Registry, name: &str, report: &Report) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::report::{DriveFacts, Measure};
+    use crate::bench::report::{Knee, Measure};
 
     fn report(serial: &str, mb: f64) -> Report {
         Report {
@@ -168,6 +200,10 @@ mod tests {
                     samples: vec![mb * 1e6; 3],
                     ..Measure::default()
                 }),
+                knee: Some(Knee {
+                    block: 1 << 20,
+                    depth: 3,
+                }),
                 ..Subject::default()
             }],
             ..Report::default()
@@ -183,6 +219,13 @@ mod tests {
         assert!(first.verdicts.is_empty(), "nothing to hold it against");
         let entry = state.path().join("inhaul/bench/_2e_2e_2fZ_201.json");
         assert!(entry.is_file(), "a serial number is no path");
+
+        let drive = KnownDrive {
+            rate: 208_000_000,
+            queue: 3 << 20,
+        };
+        let entry = ("../Z 1".to_owned(), drive);
+        assert_eq!(known(&registry), BTreeMap::from([entry]));
 
         let mut same = report("../Z 1", 207.0);
         remember(&mut same, &registry);
@@ -222,6 +265,7 @@ mod tests {
         remember(&mut report("Z1", 100.0), &registry);
         let entry = state.path().join("inhaul/bench/Z1.json");
         std::fs::write(&entry, "{").unwrap();
+        assert!(known(&registry).is_empty());
         let mut again = report("Z1", 10.0);
         remember(&mut again, &registry);
         assert!(again.verdicts.is_empty());

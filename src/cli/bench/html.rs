@@ -1,25 +1,31 @@
 //! A bench as one page that needs nothing else: verdict, charts, tables, and the whole report for
 //! programs in it.
 
-use super::chart::{Bar, Line, bars, lines};
+use super::chart::{Bar, Line, Span, bars, lines, spans};
 use super::table::{latency, spread};
+use super::tiles;
 use crate::bench::report::{Measure, Report, Subject};
 use crate::cli::text::push;
 use crate::cli::units::{count, duration, rate, seconds, size, whole};
 
 const STYLE: &str = "\
 :root{color-scheme:light dark;--ink:#1b1f24;--faint:#6a737d;--line:#d5dae0;--bar:#2f6fb3;\
---other:#c2701c;--bad:#b3261e;--paper:#fff}\
+--other:#c2701c;--bad:#b3261e;--paper:#fff;--card:#f6f8fa}\
 @media(prefers-color-scheme:dark){:root{--ink:#e6e8eb;--faint:#9aa3ad;--line:#3a4149;--bar:#6ea8e5;\
---other:#e0a15a;--bad:#ff8a80;--paper:#16191d}}\
+--other:#e0a15a;--bad:#ff8a80;--paper:#16191d;--card:#1f242a}}\
 body{font:15px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--paper);max-width:60rem;\
 margin:2rem auto;padding:0 1rem}h1{font-size:1.5rem}h2{font-size:1.1rem;margin-top:2rem}\
 table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}\
 th,td{text-align:left;padding:.2rem .6rem .2rem 0;border-bottom:1px solid var(--line)}\
 td.n,th.n{text-align:right}.faint{color:var(--faint)}.bad{color:var(--bad);font-weight:600}\
 svg{width:100%;height:auto;font:12px system-ui,sans-serif}svg text{fill:var(--ink)}\
-.bar{fill:var(--bar)}.whisker{stroke:var(--ink)}.axis{stroke:var(--line)}\
-.one{stroke:var(--bar);fill:none;stroke-width:2}.two{stroke:var(--other);fill:none;stroke-width:2;\
+.bar{fill:var(--bar)}.bar.bad{fill:var(--bad)}.span{stroke:var(--bar);stroke-width:6;\
+stroke-linecap:round;opacity:.35}.dot{fill:var(--bar)}.tiles{display:grid;gap:.8rem;\
+grid-template-columns:repeat(auto-fit,minmax(9rem,1fr));margin:1.2rem 0}.tile{padding:.7rem .9rem;\
+border:1px solid var(--line);border-radius:.5rem;background:var(--card);color:var(--faint);\
+font-size:.85rem}.tile b{display:block;font-size:1.5rem;color:var(--ink)}.whisker{stroke:var(--ink)}.axis{stroke:var(--line)}\
+.one{stroke:var(--bar);fill:none;stroke-width:2}.h1{stroke:#c2701c}.h2{stroke:#2e8b57}\
+.h3{stroke:#8e5bb5}.h4{stroke:#b8860b}.h5{stroke:#c04a77}.two{stroke:var(--other);fill:none;stroke-width:2;\
 stroke-dasharray:5 4}@media print{body{max-width:none}h2{break-after:avoid}svg,table{\
 break-inside:avoid}}";
 
@@ -37,8 +43,10 @@ pub(super) fn render(report: &Report) -> String {
         format_args!("<style>{STYLE}</style></head><body>\n"),
     );
     head(&mut page, report);
+    page.push_str(&tiles::render(report));
     verdict(&mut page, report);
     reading(&mut page, report);
+    latencies(&mut page, report);
     zones(&mut page, report);
     sweep(&mut page, report);
     together(&mut page, report);
@@ -111,7 +119,11 @@ fn reading(page: &mut String, report: &Report) {
     let told: Vec<Bar> = report
         .subjects
         .iter()
-        .filter_map(|subject| Some(bar(&subject.name, subject.read.as_ref()?)))
+        .filter_map(|subject| {
+            let bar = bar(&subject.name, subject.read.as_ref()?);
+            let bad = is_slow(report, &subject.name);
+            Some(Bar { bad, ..bar })
+        })
         .collect();
     page.push_str(&bars(&told));
     let titles = [
@@ -128,12 +140,43 @@ fn reading(page: &mut String, report: &Report) {
     table(page, &titles, 3, report.subjects.iter().map(row));
 }
 
+/// Whether a verdict says that a drive is slow.
+fn is_slow(report: &Report, name: &str) -> bool {
+    report.verdicts.iter().any(|verdict| {
+        let rest = verdict.text.strip_prefix(name);
+        verdict.about == "slow-drive" && rest.is_some_and(|rest| rest.starts_with(' '))
+    })
+}
+
+/// How long requests took: half of them, 99 of 100, 999 of 1,000.
+fn latencies(page: &mut String, report: &Report) {
+    let told: Vec<Span> = report
+        .subjects
+        .iter()
+        .filter_map(|subject| {
+            let told = &subject.read.as_ref()?.latency;
+            let marks = [told.p50, told.p99, told.p999];
+            let name = subject.name.clone();
+            (told.p50 > 0).then_some(Span { name, marks })
+        })
+        .collect();
+    if !told.is_empty() {
+        page.push_str("<h2>Latency of a read</h2>\n");
+        page.push_str(&spans(&told));
+        page.push_str(
+            "<p class=\"faint\">Half of all requests, 99 of 100, 999 of 1,000; each step of the \
+             scale is ten times the one before.</p>\n",
+        );
+    }
+}
+
 fn bar(name: &str, read: &Measure) -> Bar {
     Bar {
         name: name.to_owned(),
         value: read.rate,
         least: read.rate_min,
         most: read.rate_max,
+        bad: false,
     }
 }
 
@@ -264,6 +307,7 @@ fn writing(page: &mut String, report: &Report) {
                 value: reached.rate,
                 least: reached.rate_min,
                 most: reached.rate_max,
+                bad: false,
             }));
         }
     }

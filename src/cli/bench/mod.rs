@@ -3,11 +3,12 @@
 mod chart;
 mod csv;
 mod fio;
-mod history;
+pub(super) mod history;
 mod html;
 mod live;
 mod resolve;
 mod table;
+mod tiles;
 mod versus;
 
 use std::io::Write;

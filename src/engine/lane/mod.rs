@@ -45,7 +45,7 @@ use best::Best;
 pub(crate) use lost::Left;
 pub(in crate::engine) use lost::unattempted;
 use ramp::Ramp;
-pub(crate) use ramp::{Depth, FIRST as FIRST_BLOCKS};
+pub(crate) use ramp::{Depth, first as first_blocks};
 pub(crate) use transfer::SYNC_BLOCKS;
 use transfer::Transfer;
 

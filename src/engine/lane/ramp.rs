@@ -7,12 +7,24 @@
 
 use std::time::{Duration, Instant};
 
+use crate::buffer::SLOT_LEN;
+use crate::engine::job::KnownDrive;
+
 /// Blocks read at once in the beginning.
 pub(crate) const FIRST: usize = 2;
 /// Blocks after which the rate is looked at.
 const STEP: u32 = 4;
 /// What those take a drive of 50 MB/s.
 const SLOW: Duration = Duration::from_millis(80);
+
+/// Returns how many blocks are read at once in the beginning, of a drive of which a measurement may
+/// be known: what its queue held when more brought nothing.
+pub(crate) fn first(known: Option<KnownDrive>, most: usize) -> usize {
+    let queue = known.map_or(0, |known| known.queue / SLOT_LEN as u64);
+    usize::try_from(queue)
+        .unwrap_or(most)
+        .clamp(FIRST, most.max(FIRST))
+}
 
 /// How deep a lane keeps its drive's queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,6 +109,21 @@ impl Ramp {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_drive_that_was_measured_begins_with_what_suited_it() {
+        let known = |mib: u64| {
+            Some(KnownDrive {
+                rate: 1,
+                queue: mib << 20,
+            })
+        };
+        assert_eq!(first(None, 8), 2);
+        assert_eq!(first(known(0), 8), 2);
+        assert_eq!(first(known(6), 8), 6);
+        assert_eq!(first(known(64), 8), 8);
+        assert_eq!(first(known(64), 1), 2);
+    }
 
     /// Returns the bound after each of so many blocks, which come at the distance that `gap` gives
     /// for the bound.

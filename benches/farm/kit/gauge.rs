@@ -1,0 +1,55 @@
+//! `inhaul bench` and fio run as children: what they say, and what they cost.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+use super::child::{Sample, measure};
+use super::{Context as _, Plan, Result, shell};
+
+/// What a drive's counters say has passed through it, in bytes, read and written.
+pub(crate) fn moved(device: &str) -> Result<u64> {
+    let name = device.trim_start_matches("/dev/");
+    let stat = std::fs::read_to_string(format!("/sys/class/block/{name}/stat")).context(name)?;
+    let sectors = |at: usize| {
+        let word = stat.split_whitespace().nth(at);
+        word.and_then(|word| word.parse::<u64>().ok()).unwrap_or(0)
+    };
+    // The kernel counts units of 512 bytes, whatever the drive's are.
+    Ok((sectors(2) + sectors(6)) * 512)
+}
+
+/// The block device below a path.
+pub(crate) fn device_of(path: &Path) -> Result<String> {
+    shell::run(
+        "findmnt",
+        &["-nvo", "SOURCE", "-T", &path.to_string_lossy()],
+    )
+}
+
+/// Runs a command line inside the group of limits and gives the JSON that it prints.
+pub(crate) fn told(plan: &Plan, door: Option<&PathBuf>, line: &str) -> Result<(Value, Sample)> {
+    let enter = door.map_or_else(String::new, |door| {
+        format!("echo $$ > '{}'\n", door.display())
+    });
+    let path = plan.work.join("told.json");
+    let log = File::create(plan.work.join("last-run.log")).context("the log")?;
+    let mut command = Command::new("bash");
+    command
+        .args(["-c", &format!("{enter}exec {line}")])
+        .stdin(Stdio::null())
+        .stdout(File::create(&path).context("what it prints")?)
+        .stderr(log);
+    let sample = measure(&mut command, 0.0)?;
+    if sample.code != 0 {
+        let log = std::fs::read_to_string(plan.work.join("last-run.log")).unwrap_or_default();
+        return Err(format!("{line}: exit code {}: {log}", sample.code));
+    }
+    let text = std::fs::read_to_string(&path).context("what it prints")?;
+    // fio says things before its JSON.
+    let begin = text.find('{').unwrap_or(0);
+    let value = serde_json::from_str(text.get(begin..).unwrap_or_default());
+    Ok((value.context(line)?, sample))
+}
