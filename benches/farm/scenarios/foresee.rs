@@ -28,7 +28,7 @@ fn foresee(
     of: &dyn Fn(u64) -> (u64, u64),
     outcome: &mut Outcome,
 ) -> Result<()> {
-    let unit = plan.pick(120 * MB, 4 * MB);
+    let unit = plan.pick(120 * MB, 12 * MB);
     let most = (0..drives).map(|at| of(at).1).max().unwrap_or(1);
     let room = Farm::room_for(Fs::Ext4, drives, unit * most);
     let mut farm = Farm::new(Room::new(plan, "foresee", room)?)?;

@@ -54,7 +54,8 @@ pub(crate) fn run(plan: &Plan) -> Result<Outcome> {
     )?)?;
     farm.add(Fs::Ext4, RATE, data, |path| large(path, 1, data, 1))?;
     // Room for the scratch file beside the data.
-    farm.add(Fs::Ext4, 0, data * 2, |path| large(path, 1, data, 2))?;
+    let scratch = plan.pick(600 * MB, 120 * MB);
+    farm.add(Fs::Ext4, 0, data + scratch, |path| large(path, 1, data, 2))?;
     let disk = farm.room.disk("gauge-disk")?;
     large(&disk, 1, data * plan.pick(2, 1), 3)?;
     File::open(disk.join("large-000.bin"))
