@@ -401,6 +401,7 @@ mod tests {
         }
         let known = KnownDrive {
             rate: 50,
+            size: 1,
             queue: 4 << 20,
         };
         all.lanes[0].counters.set_known(known);

@@ -14,7 +14,7 @@ use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bound
 use rustix::fs::Statx;
 
 use super::setup::ScanJob;
-use super::telemetry::{LaneCounters, Telemetry};
+use super::telemetry::{Health, LaneCounters, Telemetry};
 use crate::error::Error;
 use crate::plan::LanePlan;
 use crate::scan::{Dir, Enter, Entry, Kind, Order, Tree, Visitor, WalkOptions, walk};
@@ -28,6 +28,12 @@ const REST: u32 = 9;
 const PIECE: Duration = Duration::from_millis(2);
 /// Listed entries held at a time, in bytes.
 const WINDOW: usize = 256 << 10;
+/// Longest rest without a look whether there is any use in going on.
+const LOOK: Duration = Duration::from_secs(1);
+/// A drive that has not answered for so long is left alone.
+const SILENCE: Duration = Duration::from_secs(1);
+/// Most trees of a lane: each is a descriptor. Files that are named one by one are few to count.
+const TREES_MAX: usize = 64;
 /// How long the end of a run waits for the counting to let go of its drive.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -50,10 +56,13 @@ impl Forecast {
         let (stop, stopped) = bounded::<()>(0);
         let (here, gone) = bounded::<()>(0);
         for (number, plan) in lanes.iter().enumerate() {
-            let trees: Option<Vec<_>> = plan.trees.iter().map(again).collect();
             let counters = telemetry.lanes.get(number).map(|view| &view.counters);
             let is_known = counters.is_none_or(|known| known.files_expected.load(Relaxed) > 0);
-            let Some(trees) = trees.filter(|_| !is_known) else {
+            if is_known || plan.trees.len() > TREES_MAX {
+                continue;
+            }
+            let trees: Option<Vec<_>> = plan.trees.iter().map(again).collect();
+            let Some(trees) = trees else {
                 continue;
             };
             let (telemetry, job) = (Arc::clone(telemetry), job.clone());
@@ -140,18 +149,26 @@ struct Counter<'r> {
 impl Counter<'_> {
     fn rest(&mut self) {
         let worked = self.since.elapsed();
-        if worked >= PIECE {
-            let rested = self.stop.recv_timeout(worked * REST);
-            self.is_stopped |= rested != Err(RecvTimeoutError::Timeout);
-            self.since = Instant::now();
+        if worked < PIECE {
+            return;
         }
+        let until = Instant::now() + worked * REST;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() || self.stopped() {
+                break;
+            }
+            let rested = self.stop.recv_timeout(left.min(LOOK));
+            self.is_stopped |= rested != Err(RecvTimeoutError::Timeout);
+        }
+        self.since = Instant::now();
     }
 }
 
 impl Visitor for Counter<'_> {
     fn enter(&mut self, dir: &Arc<Dir>, _: BorrowedFd<'_>, _: &Statx) -> Result<Enter, Error> {
         self.rest();
-        if dir.target_path() == HOME.as_bytes() {
+        if self.stopped() || dir.target_path() == HOME.as_bytes() {
             return Ok(Enter::Skip);
         }
         Ok(Enter::Descend)
@@ -160,13 +177,18 @@ impl Visitor for Counter<'_> {
     fn entries(&mut self, batch: Vec<Entry>) -> ControlFlow<()> {
         for entry in batch.iter().filter(|entry| entry.kind == Kind::File) {
             self.files += 1;
-            self.bytes = self.bytes.saturating_add(entry.stamp.size);
+            // Each of its names has its share: it is read once.
+            let size = entry.stamp.size / u64::from(entry.nlink.max(1));
+            self.bytes = self.bytes.saturating_add(size);
         }
         self.rest();
         ControlFlow::Continue(())
     }
 
-    fn problem(&mut self, _error: Error) {}
+    fn problem(&mut self, _error: Error) {
+        // What is there is not known any more, and a drive that fails is not to be asked besides.
+        self.is_stopped = true;
+    }
 
     fn skipped(&mut self, _path: PathBuf, _kind: &'static str, _why: &str) {}
 
@@ -174,7 +196,9 @@ impl Visitor for Counter<'_> {
         self.is_stopped
             || self.stop.try_recv() != Err(TryRecvError::Empty)
             || self.counters.scan_ended.load(Relaxed)
-            || self.counters.vitals.is_lost()
+            || self.counters.health() != Health::Ok
+            || self.counters.vitals.lane.silence() > SILENCE
+            || self.counters.vitals.scan.silence() > SILENCE
     }
 }
 
@@ -214,6 +238,7 @@ mod tests {
         for file in ["one", "a/two", &format!("{HOME}/three")] {
             std::fs::write(dir.path().join(file), [7; 1000]).unwrap();
         }
+        std::fs::hard_link(dir.path().join("one"), dir.path().join("a/one")).unwrap();
         let telemetry = Telemetry::new(vec![LaneView {
             name: String::new(),
             sources: Vec::new(),
@@ -236,7 +261,7 @@ mod tests {
     #[test]
     fn what_is_to_be_copied_is_expected() {
         let (_stop, stopped) = bounded(0);
-        assert_eq!(counted(&stopped, false), (2, 2000));
+        assert_eq!(counted(&stopped, false), (3, 2000));
     }
 
     #[test]

@@ -131,6 +131,8 @@ pub struct EngineSettings {
 pub struct KnownDrive {
     /// Bytes a second, read in sequence.
     pub rate: u64,
+    /// Its size in bytes: serial numbers of cheap bridges are all the same.
+    pub size: u64,
     /// Bytes of all requests in its queue, where more brought nothing.
     pub queue: u64,
 }

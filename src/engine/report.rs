@@ -162,7 +162,8 @@ pub struct LaneReport {
     /// Bytes a second in its best second of this run, or as `bench` measured them if that is more:
     /// what its drive has shown that it can give. `None` when it read for less than a second.
     pub best_bytes_per_second: Option<f64>,
-    /// Bytes it read a second, from the start of the run to its last byte, as a share of that best.
+    /// Bytes that came from it a second, from the start of the run to its last byte, as a share of
+    /// that best.
     pub share_of_best: Option<f64>,
     /// Seconds waited for each of `source`, `hash`, `target`, `limit`.
     pub waited_seconds: [f64; 4],

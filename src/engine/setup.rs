@@ -118,11 +118,11 @@ pub(super) fn recall(settings: &EngineSettings, facts: &[LaneFacts], telemetry: 
     };
     for (view, facts) in telemetry.lanes.iter().zip(facts) {
         let drives = &facts.location.drives;
-        let known = drives
-            .first()
-            .filter(|_| drives.len() == 1)
-            .and_then(|drive| drive.serial.as_ref().or(drive.wwn.as_ref()))
-            .and_then(|identity| all.get(identity));
+        let drive = drives.first().filter(|_| drives.len() == 1);
+        let known = drive.and_then(|drive| {
+            let known = all.get(drive.serial.as_ref().or(drive.wwn.as_ref())?)?;
+            (known.size == drive.size).then_some(known)
+        });
         if let Some(known) = known {
             view.counters.set_known(*known);
         }

@@ -164,9 +164,9 @@ fn lane_report(
         .fold((0.0, "source"), |most, (&time, word)| {
             if time > most.0 { (time, word) } else { most }
         });
-    let measured = counters.known().map(|known| known.rate);
-    let best = counters.best_rate().max(measured);
-    let best = best.map(|bytes| rate(bytes, 1.0));
+    let measured = counters.known().map_or(0, |known| known.rate);
+    let best = counters.best_rate();
+    let best = best.map(|bytes| rate(bytes.max(measured), 1.0));
     let drive = facts.location.drives.first();
     LaneReport {
         drive: facts.name.clone(),
@@ -204,7 +204,7 @@ fn lane_report(
         seconds,
         limited_by: limited_by.to_owned(),
         best_bytes_per_second: best,
-        share_of_best: best.map(|best| (rate(get(&counters.bytes_read), seconds) / best).min(1.0)),
+        share_of_best: best.map(|best| (rate(get(&counters.bytes_came), seconds) / best).min(1.0)),
         evidence: Evidence::default(),
         safe_to_release: false,
         verdict: String::new(),

@@ -88,6 +88,8 @@ pub struct LaneCounters {
     pub files_expected: AtomicU64,
     /// Bytes moved off the drive (holes count as moved).
     pub bytes_read: AtomicU64,
+    /// Bytes among them that came from the drive: all but holes.
+    pub bytes_came: AtomicU64,
     /// Bytes of files that are durable under their final names.
     pub bytes_done: AtomicU64,
     /// Files that are durable under their final names.

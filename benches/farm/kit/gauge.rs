@@ -21,12 +21,38 @@ pub(crate) fn moved(device: &str) -> Result<u64> {
     Ok((sectors(2) + sectors(6)) * 512)
 }
 
+/// Huge pages set aside for fio, whose buffers are in small ones otherwise: a request of 1 MiB is
+/// then 256 pieces to a virtual disk, and reads run at a third of the rate. Given back when dropped.
+#[derive(Debug)]
+pub(crate) struct HugePages {
+    before: String,
+}
+
+const HUGE_PAGES: &str = "/proc/sys/vm/nr_hugepages";
+
+impl HugePages {
+    /// Sets some aside, in addition to those that are.
+    pub(crate) fn new() -> Result<Self> {
+        let before = std::fs::read_to_string(HUGE_PAGES).context("huge pages")?;
+        let count: u32 = before.trim().parse().context("huge pages")?;
+        std::fs::write(HUGE_PAGES, (count + 64).to_string()).context("huge pages")?;
+        Ok(Self { before })
+    }
+}
+
+impl Drop for HugePages {
+    fn drop(&mut self) {
+        drop(std::fs::write(HUGE_PAGES, &self.before));
+    }
+}
+
 /// The block device below a path.
 pub(crate) fn device_of(path: &Path) -> Result<String> {
-    shell::run(
-        "findmnt",
-        &["-nvo", "SOURCE", "-T", &path.to_string_lossy()],
-    )
+    let path = path.to_string_lossy();
+    let device = shell::run("findmnt", &["-nvo", "SOURCE", "-T", &path])?;
+    // Below /dev/mapper are links.
+    let device = std::fs::canonicalize(&device).context(&device)?;
+    Ok(device.to_string_lossy().into_owned())
 }
 
 /// Runs a command line inside the group of limits and gives the JSON that it prints.

@@ -65,10 +65,13 @@ pub(crate) fn run(plan: &Plan) -> Result<Outcome> {
         let all = RATE * SHARING as u64;
         let carries = if has_shared { all / 2 } else { all * 4 };
         farm.throttle.limit(&holder.device, carries)?;
-        // Images first, so that the curve bends before all are there.
-        let names: Vec<&str> = images.iter().map(|image| image.device.as_str()).collect();
+        let names = images.iter().map(|image| image.device.as_str());
         let lone = apart.iter().map(|drive| drive.device.as_str());
-        let devices: Vec<&str> = names.iter().copied().chain(lone).collect();
+        let mut devices: Vec<&str> = names.chain(lone).collect();
+        for at in (1..devices.len()).rev() {
+            let other = usize::try_from(chance.between(0, at as u64)).unwrap_or(0);
+            devices.swap(at, other);
+        }
         let line = format!(
             "'{}' bench --quiet --json --no-history --seconds {} {}",
             plan.inhaul.display(),
@@ -85,9 +88,10 @@ pub(crate) fn run(plan: &Plan) -> Result<Outcome> {
         } else {
             wrong.push(format!("trial {trial}: slow {found:?}, not {expected:?}"));
         }
-        let expected: Vec<String> = names.iter().map(|name| short(name)).collect();
-        let expected = if has_shared { expected } else { Vec::new() };
-        let found = sharing(&report);
+        let is_image = |device: &&&str| images.iter().any(|image| image.device == **device);
+        let sharing = devices.iter().filter(is_image).map(|device| short(device));
+        let expected = has_shared.then(|| (short(&holder.device), sharing.collect()));
+        let found = shared(&report);
         if found == expected {
             shared_right += 1;
         } else {
@@ -121,10 +125,13 @@ fn slow_drives(report: &Value) -> Vec<String> {
         .collect()
 }
 
-fn sharing(report: &Value) -> Vec<String> {
-    let subjects = report["together"]["cause_subjects"].as_array();
+/// The drive that is named as shared and those that share it, or whatever else is named.
+fn shared(report: &Value) -> Option<(String, Vec<String>)> {
+    let together = &report["together"];
+    let cause = together["cause"].as_str()?;
+    let name = together["cause_name"].as_str().unwrap_or(cause).to_owned();
+    let subjects = together["cause_subjects"].as_array();
     let subjects = subjects.into_iter().flatten();
-    subjects
-        .filter_map(|name| Some(name.as_str()?.to_owned()))
-        .collect()
+    let subjects = subjects.filter_map(|name| Some(name.as_str()?.to_owned()));
+    Some((name, subjects.collect()))
 }

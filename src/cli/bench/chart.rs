@@ -190,6 +190,11 @@ fn apart(mut names: Vec<(f64, f64, &String)>) -> Vec<(f64, f64, &String)> {
         *y = y.max(free);
         free = *y + LINE;
     }
+    let mut room = HEIGHT - MARGIN + LINE / 2.0;
+    for (_, y, _) in names.iter_mut().rev() {
+        *y = y.min(room);
+        room = *y - LINE;
+    }
     names
 }
 
@@ -317,6 +322,9 @@ mod tests {
         let names = vec![(1.0, 50.0, &a), (1.0, 40.0, &b), (1.0, 41.0, &c)];
         let placed = [(1.0, 40.0, &b), (1.0, 53.0, &c), (1.0, 66.0, &a)];
         assert_eq!(apart(names), placed);
+        let low = vec![(1.0, 210.0, &a), (1.0, 215.0, &b), (1.0, 216.0, &c)];
+        let placed = [(1.0, 192.5, &a), (1.0, 205.5, &b), (1.0, 218.5, &c)];
+        assert_eq!(apart(low), placed, "nothing lies on the scale below");
         let many: Vec<_> = (0..60_u8).map(|n| (1.0, f64::from(n), &a)).collect();
         assert_eq!(apart(many), [(1.0, 0.0, &a), (1.0, 59.0, &a)]);
     }

@@ -13,7 +13,7 @@ use std::io::{Read, Write};
 
 use rustix::fs::{AtFlags, Mode, OFlags};
 
-use crate::bench::report::{DriveFacts, Report, SCHEMA, Subject, Verdict};
+use crate::bench::report::{Report, SCHEMA, Subject, Verdict};
 use crate::bench::{compare, job::REPETITIONS_MIN};
 use crate::cli::registry::Registry;
 use crate::cli::units::{rate, whole};
@@ -68,7 +68,9 @@ pub(in crate::cli) fn known(registry: &Registry) -> BTreeMap<String, KnownDrive>
     };
     let entries = rustix::fs::Dir::read_from(&folder).into_iter().flatten();
     for entry in entries.flatten().take(ENTRIES_MAX) {
-        let Ok(name) = entry.file_name().to_str() else {
+        let name = entry.file_name().to_str().ok();
+        // Others are drafts of a bench that was killed.
+        let Some(name) = name.filter(|name| name.ends_with(".json")) else {
             continue;
         };
         let Some(report) = read(registry, name) else {
@@ -77,11 +79,18 @@ pub(in crate::cli) fn known(registry: &Registry) -> BTreeMap<String, KnownDrive>
         let Some(subject) = report.subjects.first() else {
             continue;
         };
-        let identity = subject.drives.first().and_then(DriveFacts::identity);
-        if let (Some(identity), Some(read), Some(knee)) = (identity, &subject.read, subject.knee) {
-            let queue = knee.block.saturating_mul(knee.depth) as u64;
-            let rate = whole(read.rate);
-            all.insert(identity.to_owned(), KnownDrive { rate, queue });
+        let Some(drive) = subject.drives.first() else {
+            continue;
+        };
+        if let (Some(identity), Some(read), Some(knee)) =
+            (drive.identity(), &subject.read, subject.knee)
+        {
+            let known = KnownDrive {
+                rate: whole(read.rate),
+                size: drive.bytes,
+                queue: knee.block.saturating_mul(knee.depth) as u64,
+            };
+            all.insert(identity.to_owned(), known);
         }
     }
     all
@@ -178,7 +187,7 @@ fn write(registry: &Registry, name: &str, report: &Report) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::report::{Knee, Measure};
+    use crate::bench::report::{DriveFacts, Knee, Measure};
 
     fn report(serial: &str, mb: f64) -> Report {
         Report {
@@ -191,6 +200,7 @@ mod tests {
                 access: "direct".to_owned(),
                 drives: vec![DriveFacts {
                     serial: Some(serial.to_owned()),
+                    bytes: 8_000_000_000_000,
                     ..DriveFacts::default()
                 }],
                 read: Some(Measure {
@@ -222,6 +232,7 @@ mod tests {
 
         let drive = KnownDrive {
             rate: 208_000_000,
+            size: 8_000_000_000_000,
             queue: 3 << 20,
         };
         let entry = ("../Z 1".to_owned(), drive);

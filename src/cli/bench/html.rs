@@ -144,7 +144,7 @@ fn reading(page: &mut String, report: &Report) {
 fn is_slow(report: &Report, name: &str) -> bool {
     report.verdicts.iter().any(|verdict| {
         let rest = verdict.text.strip_prefix(name);
-        verdict.about == "slow-drive" && rest.is_some_and(|rest| rest.starts_with(' '))
+        verdict.about == "slow-drive" && rest.is_some_and(|rest| rest.starts_with(" is "))
     })
 }
 

@@ -38,7 +38,12 @@ fn tiles(report: &Report) -> Vec<Tile> {
     };
     let together = report.together.as_ref().and_then(|all| all.steps.last());
     if let Some(step) = together {
-        let about = format!("all {} drives at once", step.count);
+        let all = report.subjects.iter().filter(|s| s.read.is_some()).count();
+        let about = if step.count < all {
+            format!("{} of {all} drives at once", step.count)
+        } else {
+            format!("all {all} drives at once")
+        };
         tile(rate(whole(step.rate)), &about);
     }
     let alone = report.subjects.iter().filter_map(|subject| {

@@ -19,7 +19,11 @@ impl Best {
     /// Notes bytes that came from the drive; returns the rate in bytes a second when a window is
     /// full.
     pub(super) fn add(&mut self, bytes: u64, at: Instant) -> Option<u64> {
-        let since = *self.since.get_or_insert(at);
+        let Some(since) = self.since else {
+            // When it was asked for is not known.
+            self.since = Some(at);
+            return None;
+        };
         self.bytes += bytes;
         let time = at.saturating_duration_since(since);
         if time < WINDOW {
@@ -38,6 +42,7 @@ impl Lane<'_> {
     /// Counts bytes that came from the drive.
     pub(super) fn count_read(&mut self, bytes: u64) {
         self.count_hole(bytes);
+        self.counters.bytes_came.fetch_add(bytes, Relaxed);
         if let Some(rate) = self.best.add(bytes, Instant::now()) {
             self.counters.note_rate(rate);
         }
@@ -60,7 +65,7 @@ mod tests {
         let at = |ms| start + Duration::from_millis(ms);
         assert_eq!(best.add(1000, at(0)), None);
         assert_eq!(best.add(1000, at(999)), None);
-        assert_eq!(best.add(500, at(1000)), Some(2500));
+        assert_eq!(best.add(500, at(1000)), Some(1500));
         assert_eq!(best.add(600, at(1500)), None);
         assert_eq!(best.add(600, at(3000)), Some(600));
     }

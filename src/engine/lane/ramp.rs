@@ -115,6 +115,7 @@ mod tests {
         let known = |mib: u64| {
             Some(KnownDrive {
                 rate: 1,
+                size: 1,
                 queue: mib << 20,
             })
         };
