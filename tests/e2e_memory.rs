@@ -97,12 +97,30 @@ fn a_smaller_bound_is_kept_too() {
     same_bytes(&drive.join("large"), &target.join("large"));
 }
 
+/// How files lie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lie {
+    /// In directories of 64.
+    Spread,
+    /// All in one.
+    Together,
+}
+
 /// Copies a drive of `count` small files, tmpfs to tmpfs.
-fn copy_many(count: usize) -> Ran {
+fn copy_many(count: usize, lie: Lie) -> Ran {
     let scratch = Scratch::new();
     let source = Mounted::tmpfs(&scratch, "source", 8192);
     let target = Mounted::tmpfs(&scratch, "target", 8192);
-    tree::many_small(source.path(), 1, count);
+    match lie {
+        Lie::Spread => tree::many_small(source.path(), 1, count),
+        Lie::Together => {
+            for index in 0..count as u64 {
+                // Short ones: it is the names that are many.
+                let path = source.join(format!("a name as long as many are {index:07}"));
+                tree::paint(&path, index, index % 50);
+            }
+        }
+    }
     let from = contents(source.path());
     let ran = run(&[&"copy", &"--memory", &"64MiB", &from, &target.path()]).expect(0);
     assert_eq!(report(target.path())["totals"]["files"], count);
@@ -112,16 +130,26 @@ fn copy_many(count: usize) -> Ran {
 
 #[test]
 fn memory_does_not_grow_with_the_number_of_files() {
-    let test = "memory_does_not_grow_with_the_number_of_files";
-    if !need_root(test) {
-        return;
+    if need_root("memory_does_not_grow_with_the_number_of_files") {
+        memory_stays(60_000, Lie::Spread);
     }
-    let many = std::env::var("INHAUL_TEST_FILES").map_or(60_000, |text| {
+}
+
+#[test]
+fn memory_does_not_grow_with_the_names_in_one_folder() {
+    if need_root("memory_does_not_grow_with_the_names_in_one_folder") {
+        memory_stays(100_000, Lie::Together);
+    }
+}
+
+/// Fails if so many files, or as many as `INHAUL_TEST_FILES` says, take more memory than a few.
+fn memory_stays(many: usize, lie: Lie) {
+    let many = std::env::var("INHAUL_TEST_FILES").map_or(many, |text| {
         text.parse().expect("INHAUL_TEST_FILES is a number")
     });
     // Enough to fill every queue and list that has a limit.
-    let few = copy_many(10_000).peak_kib;
-    let all = copy_many(many).peak_kib;
+    let few = copy_many(10_000, lie).peak_kib;
+    let all = copy_many(many, lie).peak_kib;
     assert!(few > 0);
     assert!(
         all <= few + NOISE_KIB,

@@ -11,12 +11,13 @@ use super::display::Display;
 use super::escape::lossy;
 use super::message::render_misuse;
 use super::output::Output;
+use super::privileges::{self, Work};
 use super::registry::Registry;
 use super::resolve::Changes;
 use super::units::counted;
 use super::{man, resume, signals};
 use crate::cli::bench::history;
-use crate::engine::job::{CopyJob, EngineSettings, HashJob, VerifyJob};
+use crate::engine::job::{CopyJob, EngineSettings, HashJob, IoChoice, Preserve, VerifyJob};
 use crate::engine::report::{Problem, Report};
 use crate::engine::{self, Revived, Session};
 use crate::error::{Error, ErrorKind, Reach};
@@ -25,6 +26,7 @@ use crate::exit::{Exit, exit_of, worst};
 /// Copies, or shows what would be copied.
 pub fn run_copy(job: &CopyJob, dry_run: bool, display: &Display) -> Exit {
     if dry_run {
+        give_up_rights(display, Work::Read(job.engine.io));
         let session = session(display, "copy", Some(&job.target));
         return match engine::dry_run(job, &session) {
             Ok(plan) => {
@@ -39,6 +41,13 @@ pub fn run_copy(job: &CopyJob, dry_run: bool, display: &Display) -> Exit {
 
 /// Goes on with a copy: finds it, its options and its sources, and copies.
 pub fn run_resume(meant: Option<&Path>, changes: &Changes, display: &Display) -> Exit {
+    // Its options are in its record; until that is read, what any copy may take.
+    let any = Preserve {
+        setid: true,
+        caps: true,
+        special: true,
+    };
+    give_up_rights(display, Work::Copy(IoChoice::Auto, any));
     let place = match resume::locate(meant, &Registry::of_user()) {
         Ok(place) => place,
         Err(misuse) => {
@@ -77,6 +86,7 @@ pub fn run_resume(meant: Option<&Path>, changes: &Changes, display: &Display) ->
 
 /// Copies, and keeps the registry of unfinished copies true.
 fn copy(job: &CopyJob, command: &'static str, display: &Display) -> Exit {
+    give_up_rights(display, Work::Copy(job.engine.io, job.preserve));
     let registry = Registry::of_user();
     let stop = stop_on_signals(display);
     let job = &CopyJob {
@@ -108,6 +118,7 @@ fn informed(settings: &EngineSettings) -> EngineSettings {
 
 /// Prints digests.
 pub fn run_hash(job: &HashJob, display: &Display) -> Exit {
+    give_up_rights(display, Work::Read(job.engine.io));
     let job = &HashJob {
         engine: informed(&job.engine),
         ..job.clone()
@@ -122,6 +133,12 @@ pub fn run_hash(job: &HashJob, display: &Display) -> Exit {
 
 /// Compares a target with its record.
 pub fn run_verify(job: &VerifyJob, display: &Display) -> Exit {
+    let work = if job.repair_from.is_empty() {
+        Work::Read
+    } else {
+        Work::Mend
+    };
+    give_up_rights(display, work(job.engine.io));
     match engine::verify(job, &session(display, "verify", Some(&job.target))) {
         Ok(report) => finished(display, &report),
         Err(error) => failed(display, &error, "verify", Some(&job.target), false),
@@ -154,6 +171,15 @@ fn delivered(output: &Output, reader_gone: Exit) -> Exit {
         None => Exit::Success,
         Some(IoErrorKind::BrokenPipe) => reader_gone,
         Some(_) => Exit::Failure,
+    }
+}
+
+/// Gives up every right that `work` does not take, before the first thread is started.
+fn give_up_rights(display: &Display, work: Work) {
+    if let Err(errno) = privileges::keep_for(work) {
+        display.remark(&format!(
+            "goes on with more rights than it needs, which the kernel would not take back: {errno}"
+        ));
     }
 }
 

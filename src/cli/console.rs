@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::display::{Display, Watch};
+use super::privileges;
 use super::registry::Registry;
 use crate::engine::Observer;
 use crate::engine::report::{HealthChange, LaneReport, Problem};
@@ -62,6 +63,8 @@ impl Console {
 
 impl Observer for Console {
     fn started(&self, telemetry: &Arc<Telemetry>) {
+        // TARGET is there by now, and no lane runs yet.
+        privileges::close_umask();
         let target = self.target.as_deref();
         if let (Some(registry), Some(target)) = (&self.registry, target) {
             registry.begun(target);

@@ -1,5 +1,6 @@
 //! What goes where: progress and problems to standard error, results and events to standard output.
 
+use std::io::IsTerminal;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -38,6 +39,8 @@ pub struct Display {
     screen: Arc<Screen>,
     output: Arc<Output>,
     stdout_paint: Paint,
+    /// Whether people read standard output as it comes.
+    stdout_is_terminal: bool,
     problem_lines: Arc<AtomicU64>,
 }
 
@@ -52,12 +55,16 @@ impl Display {
         };
         let on_stderr = anstream::AutoStream::choice(&std::io::stderr());
         let on_stdout = anstream::AutoStream::choice(&std::io::stdout());
-        Self::on(
+        let display = Self::on(
             settings,
             Screen::stderr(colours(settings.color, on_stderr)),
             Output::stdout(),
             colours(settings.color, on_stdout),
-        )
+        );
+        Self {
+            stdout_is_terminal: std::io::stdout().is_terminal(),
+            ..display
+        }
     }
 
     /// Returns a display on any screen and output.
@@ -72,6 +79,7 @@ impl Display {
             screen: Arc::new(screen),
             output: Arc::new(output),
             stdout_paint,
+            stdout_is_terminal: false,
             problem_lines: Arc::default(),
         }
     }
@@ -198,6 +206,11 @@ impl Display {
     pub fn digest(&self, b3sum_line: &[u8], path: &[u8], size: u64, blake3: &str) {
         if self.settings.json {
             self.event(&Event::File { path, size, blake3 });
+        } else if self.stdout_is_terminal {
+            // Nobody but people: `b3sum -c` would read a name with an escape sequence as it is, and so
+            // would the terminal.
+            let line = format!("{blake3}  {}\n", escape(path));
+            self.output.write(line.as_bytes());
         } else {
             self.output.write(b3sum_line);
         }

@@ -46,6 +46,30 @@ pub fn escape_lines(text: &str) -> String {
     })
 }
 
+/// Returns a JSON text with the same meaning in which nothing is left that a terminal would obey: what
+/// [`escape`] escapes is written as `\uNNNN`. Such characters are in strings only.
+pub fn escape_json(text: Vec<u8>) -> Vec<u8> {
+    if text.iter().all(|byte| *byte < 0x7f) {
+        return text;
+    }
+    let Ok(text) = String::from_utf8(text) else {
+        return Vec::new(); // JSON is UTF-8
+    };
+    let mut safe = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_unsafe(c) && c != '\n' {
+            let code = u32::from(c);
+            safe.push_str("\\u");
+            for shift in [12, 8, 4, 0] {
+                safe.push(digit(u8::try_from(code >> shift & 0xf).unwrap_or_default()));
+            }
+        } else {
+            safe.push(c);
+        }
+    }
+    safe.into_bytes()
+}
+
 /// Returns the exact bytes behind a lossy path and its hex digits, for showing them escaped.
 pub fn exact(path: &str, path_hex: Option<&str>) -> Vec<u8> {
     path_hex
@@ -177,5 +201,18 @@ mod tests {
             let (a, b) = ([&[0][..], &a].concat(), [&[0][..], &b].concat());
             prop_assert_eq!(a == b, escape(&a) == escape(&b));
         }
+    }
+
+    #[test]
+    fn json_keeps_its_meaning_and_leaves_a_terminal_alone() {
+        let text = "a\u{9b}2J\u{7f}\u{202e}\u{e9}\\ \u{1b}\n";
+        let json = serde_json::to_vec(text).unwrap();
+        let safe = escape_json(json);
+        assert_eq!(
+            String::from_utf8(safe.clone()).unwrap(),
+            "\"a\\u009b2J\\u007f\\u202e\u{e9}\\\\ \\u001b\\n\""
+        );
+        assert_eq!(serde_json::from_slice::<String>(&safe).unwrap(), text);
+        assert_eq!(escape_json(b"{\"a\":1}\n".to_vec()), b"{\"a\":1}\n");
     }
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::escape::lossy;
+use super::escape::{escape_json, lossy};
 use super::plan::DryRun;
 use super::progress::{Row, View};
 use crate::engine::report::{HealthChange, LaneReport, Problem, Report, SCHEMA};
@@ -181,7 +181,7 @@ fn line(kind: &'static str, body: impl Serialize) -> Vec<u8> {
     // All bodies are structs of strings and numbers with string keys, which always serialise.
     let mut line = serde_json::to_vec(&envelope).unwrap_or_default();
     line.push(b'\n');
-    line
+    escape_json(line)
 }
 
 fn start<'a>(command: &'a str, target: Option<&Path>, telemetry: &'a Telemetry) -> StartBody<'a> {

@@ -22,6 +22,7 @@ pub mod message;
 pub mod output;
 pub mod plain;
 pub mod plan;
+pub mod privileges;
 pub mod progress;
 pub mod registry;
 pub mod render;
@@ -44,6 +45,7 @@ use resolve::{Misuse, Surroundings, Task};
 
 /// Runs the program.
 pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
+    privileges::harden();
     spare_the_owner();
     run(args).into()
 }

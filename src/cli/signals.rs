@@ -6,6 +6,7 @@ use std::thread;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use super::privileges;
 use super::screen::Screen;
 use crate::exit::Exit;
 
@@ -29,6 +30,8 @@ pub fn watch(screen: Arc<Screen>, stop: impl Fn() + Send + 'static) -> std::io::
     thread::Builder::new()
         .name("signals".to_owned())
         .spawn(move || {
+            // It sets a flag and prints.
+            let _at_most_as_the_others = privileges::keep_nothing();
             let mut arrived = signals.forever();
             if arrived.next().is_some() {
                 stop();

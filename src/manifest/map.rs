@@ -90,12 +90,14 @@ impl Maps {
             &self.dir,
             &name,
             flags | OFlags::CLOEXEC,
-            Mode::from_raw_mode(0o644),
+            Mode::RUSR | Mode::WUSR,
         )
         .map_err(std::io::Error::from)
         .and_then(|file| {
             let mut file = File::from(file);
             file.write_all(text(path, size, bad).as_bytes())?;
+            // Whatever the umask is. A map that only its owner can read is one all the same.
+            let _best_effort = rustix::fs::fchmod(&file, Mode::from_raw_mode(0o644));
             file.sync_all()?;
             rustix::fs::fsync(&self.dir)?;
             Ok(())

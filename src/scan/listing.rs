@@ -23,6 +23,8 @@ pub(super) struct Found<'a> {
     pub(super) name: &'a [u8],
     /// What the directory says it is; may be `Unknown`.
     pub(super) file_type: FileType,
+    /// Which inode the directory says it is.
+    pub(super) ino: u64,
 }
 
 /// Reads directories, one at a time, into memory it keeps.
@@ -31,6 +33,7 @@ pub(super) struct Lister {
     buffer: Vec<u8>,
     names: Vec<u8>,
     places: Vec<Place>,
+    dots: [u32; 2],
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -47,7 +50,14 @@ impl Lister {
             buffer: Vec::with_capacity(BUFFER_BYTES),
             names: Vec::new(),
             places: Vec::new(),
+            dots: [0; 2],
         }
+    }
+
+    /// Returns whether the directory listed last has more than one `.` or `..`: what the others stand
+    /// for can never be reached. No sound file system has such a directory.
+    pub(super) fn has_spare_dots(&self) -> bool {
+        self.dots.iter().any(|count| *count > 1)
     }
 
     /// Hands every name of a directory to `each`, batch by batch, until it breaks.
@@ -59,6 +69,7 @@ impl Lister {
         dir: BorrowedFd<'_>,
         mut each: impl FnMut(Batch<'_>) -> ControlFlow<()>,
     ) -> Result<ControlFlow<()>, Errno> {
+        self.dots = [0; 2];
         let mut raw = RawDir::new(dir, self.buffer.spare_capacity_mut());
         let mut outcome = Ok(());
         let mut ended = false;
@@ -72,7 +83,10 @@ impl Lister {
                 }
                 Some(Ok(entry)) => {
                     let name = entry.file_name().to_bytes();
-                    if name != b"." && name != b".." {
+                    let is_dots = [&b"."[..], b".."].iter().position(|dots| *dots == name);
+                    if let Some(count) = is_dots.and_then(|index| self.dots.get_mut(index)) {
+                        *count = count.saturating_add(1);
+                    } else {
                         let start = self.names.len();
                         self.names.extend_from_slice(name);
                         self.places.push(Place {
@@ -117,6 +131,7 @@ impl<'a> Batch<'a> {
         self.places.iter().map(move |place| Found {
             name: names.get(place.start..place.end).unwrap_or_default(),
             file_type: place.file_type,
+            ino: place.ino,
         })
     }
 }

@@ -16,6 +16,7 @@ mod inode;
 mod listing;
 mod order;
 mod pattern;
+mod twins;
 mod visitor;
 mod walk;
 

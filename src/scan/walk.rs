@@ -21,6 +21,7 @@ use super::files_from::{Seen, Want};
 use super::inode::{self, device, kind, look, look_at, open_dir};
 use super::listing::{Found, Lister};
 use super::order::Window;
+use super::twins;
 use super::visitor::{Enter, Visitor, WalkOptions};
 use crate::beneath;
 use crate::error::{Error, ErrorKind, Side};
@@ -79,6 +80,8 @@ struct Level {
     all: bool,
     /// Directories still to enter, last one first.
     pending: Vec<Box<[u8]>>,
+    /// Whether it was found to list a name twice.
+    tampered: bool,
 }
 
 impl Walker<'_> {
@@ -168,6 +171,7 @@ impl Walker<'_> {
             id,
             all,
             pending: Vec::new(),
+            tampered: false,
         });
         self.list(fd.as_fd(), lister)
     }
@@ -187,6 +191,10 @@ impl Walker<'_> {
             ControlFlow::Continue(())
         });
         self.path.truncate(path_bytes);
+        if lister.has_spare_dots() {
+            self.fail(twins::spare_dots(self.shown()));
+        }
+        self.report_twins(fd);
         if let Some(level) = self.levels.last_mut() {
             level.pending.reverse();
             level.pending.shrink_to_fit();
@@ -198,6 +206,19 @@ impl Walker<'_> {
                 self.fail(Error::source(self.shown(), what, errno));
                 ControlFlow::Continue(())
             }
+        }
+    }
+
+    /// Enters no directory twice that is listed twice, and reports the second one.
+    fn report_twins(&mut self, fd: BorrowedFd<'_>) {
+        let Some(level) = self.levels.last_mut() else {
+            return;
+        };
+        let path_bytes = self.path.len();
+        for name in twins::part(&mut level.pending, fd) {
+            append(&mut self.path, &name);
+            self.fail(twins::twin(self.shown()));
+            self.path.truncate(path_bytes);
         }
     }
 
@@ -239,6 +260,12 @@ impl Walker<'_> {
             self.skip_mount();
             return ControlFlow::Continue(());
         }
+        // Elsewhere a directory may number inodes in its own way.
+        let is_another = self.tree.trusts_holes && stat.stx_ino != found.ino;
+        if is_another && self.is_twin(dir, found.name) {
+            self.fail(twins::twin(self.shown()));
+            return ControlFlow::Continue(());
+        }
         let Some(level) = self.levels.last() else {
             return ControlFlow::Continue(());
         };
@@ -247,6 +274,16 @@ impl Walker<'_> {
             self.flush()?;
         }
         ControlFlow::Continue(())
+    }
+
+    /// Returns whether a name that leads to another inode than its directory says comes twice in it.
+    fn is_twin(&mut self, dir: BorrowedFd<'_>, name: &[u8]) -> bool {
+        let Some(level) = self.levels.last_mut() else {
+            return false;
+        };
+        // One that lists a million names twice is listed again once.
+        level.tampered = level.tampered || twins::lists_twice(dir, name) != Ok(false);
+        level.tampered
     }
 
     fn remember_dir(&mut self, name: &[u8]) {
@@ -439,6 +476,7 @@ mod tests {
             id,
             all: false,
             pending: Vec::new(),
+            tampered: false,
         };
         let levels = [level((7, 2)), level((7, 40)), level((8, 2))];
         assert!(is_cycle(&levels, (7, 40)));

@@ -8,6 +8,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use super::attributes::{self, Applied, Policy};
+use super::folding::Folding;
 use super::home::Home;
 use super::publish::{Parts, Publisher, split};
 use super::stage::LocalStager;
@@ -41,6 +42,7 @@ pub struct LocalTarget {
     publisher: Publisher,
     dirs: Mutex<DirCache>,
     fs: FsType,
+    folding: Folding,
     identity: (u64, u64),
     settings: Settings,
 }
@@ -88,6 +90,7 @@ impl LocalTarget {
         let root = Arc::new(root);
         let dirs = || DirCache::new(Arc::clone(&root), DIRS_KEPT);
         let links = home.stage_for("links")?;
+        let folding = Folding::probe(fs, root.as_fd(), home.stage().as_fd());
         let publisher = Publisher::new(Parts {
             label: label.clone(),
             sync,
@@ -106,6 +109,7 @@ impl LocalTarget {
             publisher,
             dirs,
             fs,
+            folding,
             identity,
             settings,
         })
@@ -142,6 +146,27 @@ impl LocalTarget {
     fn error(&self, path: &[u8], what: &str, errno: Errno) -> Error {
         Error::target(self.label.join(as_path(path)), what, errno)
     }
+
+    /// Opens the directory that a path is in.
+    fn parent<'p>(&self, path: &'p [u8]) -> Result<(Arc<OwnedFd>, &'p [u8]), Error> {
+        let (parent, name) = split(path);
+        let mut dirs = self.dirs.lock().unwrap_or_else(PoisonError::into_inner);
+        let dir = dirs.get(parent);
+        drop(dirs);
+        dir.map(|dir| (dir, name))
+            .map_err(|errno| self.error(path, "open the parent folder", errno))
+    }
+
+    /// Says whose name it is that was taken, where the target does not tell two names apart.
+    fn told_by_name(&self, sealed: &Sealed, error: Error) -> Error {
+        if error.kind() != ErrorKind::TargetExists {
+            return error;
+        }
+        match self.namesake(&sealed.target_path) {
+            Ok(Some(other)) => clash(self.label.join(as_path(&sealed.target_path)), &other),
+            _ => error,
+        }
+    }
 }
 
 impl Target for LocalTarget {
@@ -149,19 +174,17 @@ impl Target for LocalTarget {
         if path.is_empty() {
             return Ok(false);
         }
-        let (parent, name) = split(path);
-        let parent = {
-            let mut dirs = self.dirs.lock().unwrap_or_else(PoisonError::into_inner);
-            dirs.get(parent)
-                .map_err(|errno| self.error(path, "open the parent folder", errno))?
-        };
+        let (parent, name) = self.parent(path)?;
         match rustix::fs::mkdirat(&parent, name, Mode::RWXU) {
             Ok(()) => {
                 seam::point("dir-made");
                 Ok(true)
             }
             Err(Errno::EXIST) => match beneath::open_dir(parent.as_fd(), name) {
-                Ok(_) => Ok(false),
+                Ok(_) => match self.namesake(path)? {
+                    None => Ok(false),
+                    Some(other) => Err(clash(self.label.join(as_path(path)), &other)),
+                },
                 Err(errno) => {
                     let path = self.label.join(as_path(path));
                     let what = "something that is not a folder has this name";
@@ -173,6 +196,15 @@ impl Target for LocalTarget {
             },
             Err(errno) => Err(self.error(path, "make the folder", errno)),
         }
+    }
+
+    fn namesake(&self, path: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+        if self.folding == Folding::Never {
+            return Ok(None);
+        }
+        let (parent, name) = self.parent(path)?;
+        let found = self.folding.namesake(parent.as_fd(), name);
+        found.map_err(|errno| self.error(path, "look how its name is spelled", errno))
     }
 
     fn stager(&self, name: &str) -> Result<Box<dyn Stager>, Error> {
@@ -192,7 +224,10 @@ impl Target for LocalTarget {
     }
 
     fn publish(&self, batch: &[Sealed]) -> Vec<Result<(), Error>> {
-        self.publisher.publish(batch)
+        let answers = self.publisher.publish(batch);
+        let told = answers.into_iter().zip(batch);
+        told.map(|(answer, sealed)| answer.map_err(|error| self.told_by_name(sealed, error)))
+            .collect()
     }
 
     fn finish_dir(&self, path: &[u8], attributes: &Attributes) -> Result<Applied, Error> {
@@ -228,4 +263,13 @@ impl Target for LocalTarget {
         }
         self.publisher.close()
     }
+}
+
+/// Returns that a name is taken by one that the target does not tell apart from it.
+pub(crate) fn clash(path: PathBuf, other: &[u8]) -> Error {
+    let what = format!(
+        "the target does not tell its name apart from {}, which it has; nothing was overwritten",
+        other.escape_ascii()
+    );
+    Error::new(ErrorKind::TargetExists, Side::Target, path, &what)
 }

@@ -7,6 +7,7 @@
 //! **Boundary.** Knows the target's names and durability; knows nothing of sources or digests.
 
 pub mod attributes;
+mod folding;
 mod fs_type;
 mod home;
 mod inode;
@@ -26,6 +27,7 @@ use std::sync::Arc;
 pub use attributes::{Applied, Policy, ReadOutcome};
 pub use fs_type::{FsType, fs_type, keeps_inodes};
 pub use home::{HOME, Home, HomeLock, JobDir};
+pub(crate) use local::clash;
 pub use local::{LocalTarget, Settings};
 pub use null::NullTarget;
 pub use record::RecordWriter;
@@ -187,7 +189,8 @@ impl Sealed {
 /// 1. Until `publish` has answered `Ok` for it, nothing of a file is visible under its final name.
 /// 2. `publish` answers once for each sealed thing, in order. `Ok` means: the bytes, the metadata
 ///    and the name survive a power cut at any later moment.
-/// 3. A name that is taken is never replaced unless `replace` says so, and then atomically.
+/// 3. A name that is taken is never replaced unless `replace` says so, and then atomically. One that
+///    the target takes for another ([`namesake`](Self::namesake)) is a name that is taken.
 /// 4. After a failed sync every later `publish` fails: what was written is unknown, and a second
 ///    sync would say yes to it.
 /// 5. `make_dir` makes a directory nobody else can enter; `finish_dir` opens it up at the end.
@@ -197,8 +200,17 @@ pub trait Target: Debug + Send + Sync {
     /// Makes a directory at `path` below TARGET; its parent is there. Returns whether it is new.
     ///
     /// # Errors
-    /// `TargetExists` when something else has the name.
+    /// `TargetExists` when something else has the name, or a folder that the target takes for it.
     fn make_dir(&self, path: &[u8]) -> Result<bool, Error>;
+
+    /// Returns the name that stands in the place of `path`, where something was just found, if it is
+    /// another one: the target does not tell the two apart.
+    ///
+    /// # Errors
+    /// When it cannot be looked up.
+    fn namesake(&self, _path: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+        Ok(None)
+    }
 
     /// Opens a way in for one thread.
     ///

@@ -23,7 +23,7 @@ pub struct RecordWriter {
 impl RecordWriter {
     pub(super) fn create(job: OwnedFd, path: PathBuf, name: &str) -> Result<Self, Error> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW;
-        let mode = Mode::from(0o644);
+        let mode = Mode::RUSR | Mode::WUSR;
         let file = rustix::fs::openat(&job, staged(name), flags | OFlags::CLOEXEC, mode)
             .map_err(|errno| record_error(&path, "create", errno))?;
         Ok(Self {
@@ -57,6 +57,8 @@ impl RecordWriter {
         self.out.flush().map_err(|error| {
             Error::new(ErrorKind::RecordWrite, Side::Record, &self.path, "write").because(error)
         })?;
+        // Whatever the umask is. A record that only its owner can read is one all the same.
+        let _best_effort = rustix::fs::fchmod(self.out.get_ref(), Mode::from_raw_mode(0o644));
         rustix::fs::fsync(self.out.get_ref()).map_err(|errno| fail("sync", errno))?;
         rustix::fs::renameat(&self.job, staged(&self.name), &self.job, &self.name)
             .and_then(|()| rustix::fs::fsync(&self.job))

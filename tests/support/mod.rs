@@ -12,6 +12,7 @@ pub(crate) mod cgroup;
 pub(crate) mod deep;
 pub(crate) mod dice;
 pub(crate) mod extents;
+pub(crate) mod folding;
 pub(crate) mod judge;
 pub(crate) mod lab;
 pub(crate) mod marked;

@@ -19,6 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use super::escape::escape_path;
 use super::message::{Context, render_error, render_misuse};
 use super::output::Output;
+use super::privileges::{self, Work};
 use super::registry::Registry;
 use super::resolve::Misuse;
 use super::screen::Screen;
@@ -52,6 +53,8 @@ pub fn run(command: &BenchCommand) -> Exit {
     {
         return misused(&screen, &is_there(page));
     }
+    // Kept, should the kernel refuse: a bench has no final names to lose.
+    let _kept = privileges::keep_for(Work::Measure);
     let session = BenchSession {
         stop: stop_on_signals(&screen),
         watcher: Arc::new(live::Live::new(Arc::clone(&screen), command.progress)),

@@ -10,6 +10,7 @@ use rustix::fs::FileType;
 
 use super::message::{Context, render_error};
 use super::output::Output;
+use super::privileges::{self, Work};
 use super::screen::Screen;
 use super::text::Paint;
 use crate::error::Error;
@@ -31,6 +32,8 @@ pub struct DrivesJob {
 
 /// Looks at the machine and prints what there is on standard output.
 pub fn run(job: &DrivesJob) -> Exit {
+    // Kept, should the kernel refuse: it only looks.
+    let _kept = privileges::keep_for(Work::Look);
     let paint = |automatic: anstream::ColorChoice| {
         Paint(match job.color {
             anstream::ColorChoice::Auto => automatic != anstream::ColorChoice::Never,

@@ -13,7 +13,7 @@ use crate::engine::standing::{Copied, Standing};
 use crate::error::{Error, ErrorKind, Side};
 use crate::scan::{Entry, Kind};
 use crate::seam;
-use crate::target::{Sealed, TargetStamp, Vacancy};
+use crate::target::{Sealed, TargetStamp, Vacancy, clash};
 
 impl Lane<'_> {
     /// Decides by what earlier runs recorded, and by what is at its name in the target:
@@ -27,7 +27,10 @@ impl Lane<'_> {
         let path = entry.target_path();
         let vacancy = self.stager.vacancy(&path)?;
         let log = self.context.log.as_ref();
-        let standing = log.map_or(Standing::New, |log| log.standing(entry, &path, vacancy));
+        let mut standing = log.map_or(Standing::New, |log| log.standing(entry, &path, vacancy));
+        if matches!(standing, Standing::Unrecorded(_)) && self.namesake(&path)?.is_some() {
+            standing = Standing::New;
+        }
         match standing {
             Standing::New => self.admit_new(entry, path, vacancy),
             Standing::Done(copied) => {
@@ -54,6 +57,12 @@ impl Lane<'_> {
         }
     }
 
+    /// Returns the name that stands in the place of a path where something is, if it is another one:
+    /// that may be another file of this very source.
+    fn namesake(&self, path: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+        self.context.target.namesake(path)
+    }
+
     /// Decides for a name that no earlier run of this job is known to have given.
     fn admit_new(
         &mut self,
@@ -69,6 +78,11 @@ impl Lane<'_> {
             }
             error
         };
+        if vacancy != Vacancy::Free
+            && let Some(other) = self.namesake(&path)?
+        {
+            return Err(clash(entry.display_path(), &other));
+        }
         match (vacancy, self.context.existing) {
             (Vacancy::Free, _) => Ok(Some(false)),
             (Vacancy::Dir, _) => Err(taken("a folder in the target has its name")),

@@ -17,12 +17,13 @@ mod doorbell;
 mod flights;
 mod registered;
 mod ring;
+mod setup;
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use io_uring::{Builder, Probe, opcode};
+use io_uring::{Builder, Probe};
 use rustix::io::Errno;
 
 use self::doorbell::Doorbell;
@@ -110,7 +111,7 @@ impl Uring {
     /// # Errors
     /// When the kernel has no io_uring for us, or one that lacks what we need.
     pub fn new(depth: usize, credits: Option<&Credits>) -> Result<Self, SetupError> {
-        Self::climb(depth, credits, &ring::RUNGS)
+        Self::climb(depth, credits, &setup::RUNGS)
     }
 
     fn climb(
@@ -120,7 +121,7 @@ impl Uring {
     ) -> Result<Self, SetupError> {
         let fail = |step| move |errno| SetupError { errno, step };
         let depth = u32::try_from(depth).unwrap_or(u32::MAX - 1).max(1);
-        let ring = ring::build(depth.saturating_add(1), rungs).map_err(fail(Step::Setup))?;
+        let ring = setup::build(depth.saturating_add(1), rungs).map_err(fail(Step::Setup))?;
         if !ring.params().is_feature_ext_arg() {
             return Err(fail(Step::TimedWait)(Errno::NOSYS));
         }
@@ -173,7 +174,7 @@ impl Uring {
             errno,
             step: Step::Operations,
         };
-        let ring = ring::build(1, &ring::RUNGS).map_err(|errno| SetupError {
+        let ring = setup::build(1, &setup::RUNGS).map_err(|errno| SetupError {
             errno,
             step: Step::Setup,
         })?;
@@ -181,15 +182,10 @@ impl Uring {
         ring.submitter()
             .register_probe(&mut probe)
             .map_err(|error| lacking(errno::from_error(&error)))?;
-        let needed = [
-            opcode::Read::CODE,
-            opcode::Write::CODE,
-            opcode::ReadFixed::CODE,
-            opcode::WriteFixed::CODE,
-            opcode::SyncFileRange::CODE,
-            opcode::PollAdd::CODE,
-        ];
-        if needed.iter().all(|&code| probe.is_supported(code)) {
+        if setup::OPERATIONS
+            .iter()
+            .all(|&code| probe.is_supported(code))
+        {
             Ok(())
         } else {
             Err(lacking(Errno::NOSYS))
@@ -306,9 +302,9 @@ mod tests {
 
     #[test]
     fn every_rung_of_the_ladder_carries() {
-        for first in 0..ring::RUNGS.len() {
+        for first in 0..setup::RUNGS.len() {
             let credits = Arena::new(1).unwrap().lend(1).unwrap();
-            match Uring::climb(2, Some(&credits), &ring::RUNGS[first..]) {
+            match Uring::climb(2, Some(&credits), &setup::RUNGS[first..]) {
                 Ok(mut ring) => exercise(&mut ring, &credits),
                 Err(why) => eprintln!("SKIPPED: {why}"),
             }

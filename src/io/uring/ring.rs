@@ -23,7 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use io_uring::types::{Fd, FsyncFlags, SubmitArgs, Timespec};
-use io_uring::{Builder, IoUring, opcode, squeue};
+use io_uring::{IoUring, opcode, squeue};
 use rustix::io::Errno;
 
 use super::doorbell::Doorbell;
@@ -45,41 +45,6 @@ const WRITE_BACK_MAX: u64 = (u32::MAX as u64 + 1) - (1 << 20);
 
 /// The longest single sleep; a longer wait is several of them. Any value that fits a timespec.
 const SLEEP_MAX: Duration = Duration::from_secs(24 * 3600);
-
-/// Sets of flags, the best first; a kernel that does not know one says `EINVAL`.
-///
-/// With DEFER_TASKRUN (6.1) answers are delivered only when we ask for them, on this thread;
-/// COOP_TASKRUN (5.19) does without an interrupt; TASKRUN_FLAG shows that there is something to ask
-/// for; SUBMIT_ALL (5.18) does not stop at a bad entry. Source: io_uring_setup(2).
-pub(super) const RUNGS: [fn(&mut Builder); 4] = [
-    |b| {
-        b.setup_single_issuer().setup_defer_taskrun();
-        b.setup_taskrun_flag().setup_submit_all();
-    },
-    |b| {
-        b.setup_coop_taskrun();
-        b.setup_taskrun_flag().setup_submit_all();
-    },
-    |b| {
-        b.setup_submit_all();
-    },
-    |_| {},
-];
-
-/// Makes a ring with the first of these sets of flags that this kernel takes.
-pub(super) fn build(entries: u32, rungs: &[fn(&mut Builder)]) -> Result<IoUring, Errno> {
-    for rung in rungs {
-        let mut builder = IoUring::builder();
-        builder.setup_clamp();
-        rung(&mut builder);
-        match builder.build(entries) {
-            Ok(ring) => return Ok(ring),
-            Err(error) if errno::from_error(&error) == Errno::INVAL => {}
-            Err(error) => return Err(errno::from_error(&error)),
-        }
-    }
-    Err(Errno::INVAL)
-}
 
 /// A ring and its in-flight table.
 pub(super) struct Ring {
@@ -379,6 +344,7 @@ fn explicit(offset: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::setup::{RUNGS, build};
     use super::*;
     use crate::buffer::{Arena, SLOT_LEN};
     use std::os::fd::OwnedFd;

@@ -1,0 +1,171 @@
+//! Targets that do not tell names apart by case or by how Unicode spells them: no file of a source
+//! takes the place of another one, and what is not copied is named.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "a failure of the bench is a failed test"
+)]
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use support::folding::Folding;
+use support::judge::walk;
+use support::program::{Ran, contents, listed, report, run};
+use support::{Scratch, need_root, tree};
+
+/// Names in pairs that fold to one.
+const PAIRS: [(&str, &str); 3] = [
+    ("File", "file"),
+    ("caf\u{e9}", "cafe\u{301}"),
+    ("\u{d6}l", "\u{f6}L"),
+];
+
+/// Returns the bytes of every file below a directory, by its name as it is listed.
+fn bytes(top: &Path) -> BTreeMap<Vec<u8>, Vec<u8>> {
+    let tree = walk(top);
+    let files = tree.into_iter().filter(|(_, node)| node.kind == "file");
+    files.map(|(path, node)| (path, node.content)).collect()
+}
+
+/// Fails unless each file in the target holds the bytes of the file of its very name, nothing was
+/// copied of the other one of each pair, and that one is named.
+fn check(ran: &Ran, source: &Path, copy: &Path, target: &Path, files: usize, clashes: usize) {
+    assert_eq!(ran.code, 3, "{}", ran.err());
+    let (wanted, copied) = (bytes(source), bytes(copy));
+    assert_eq!(copied.len(), files);
+    for (name, content) in &copied {
+        let original = wanted.get(name);
+        assert_eq!(original, Some(content), "{}", name.escape_ascii());
+    }
+    let report = report(target);
+    let problems = report["problems"].as_array().unwrap();
+    assert_eq!(problems.len(), clashes, "{problems:#?}");
+    for problem in problems {
+        assert_eq!(problem["kind"], "target-exists");
+        let reason = problem["reason"].as_str().unwrap();
+        assert!(reason.contains("does not tell its name apart"), "{reason}");
+    }
+    assert_eq!(report["lanes"][0]["safe_to_release"], false);
+}
+
+fn pairs(dir: &Path) {
+    for (index, (one, other)) in (0..).zip(PAIRS) {
+        tree::text(&dir.join(one), &format!("one {index}"));
+        tree::text(&dir.join(other), &format!("the other {index}"));
+    }
+    tree::text(&dir.join("plain"), "plain");
+}
+
+fn ready(test: &str) -> Option<(Scratch, Folding, PathBuf)> {
+    if !need_root(test) {
+        return None;
+    }
+    let scratch = Scratch::new();
+    let folding = Folding::new(&scratch.join("folding"));
+    let source = scratch.dir("source");
+    Some((scratch, folding, source))
+}
+
+#[test]
+fn of_two_names_that_fold_to_one_the_second_is_named_and_not_copied() {
+    let test = "of_two_names_that_fold_to_one_the_second_is_named_and_not_copied";
+    let Some((_scratch, folding, source)) = ready(test) else {
+        return;
+    };
+    pairs(&source);
+    let from = contents(&source);
+    for existing in ["refuse", "skip", "overwrite"] {
+        // In a folder that is there before, names are looked for; in one that is made they are not.
+        for is_there in [false, true] {
+            let target = folding.join(format!("{existing} {is_there}"));
+            if is_there {
+                std::fs::create_dir(&target).unwrap();
+            }
+            for _again in 0..2 {
+                let ran = run(&[&"copy", &"--existing", &existing, &from, &target]);
+                check(
+                    &ran,
+                    &source,
+                    &target,
+                    &target,
+                    PAIRS.len() + 1,
+                    PAIRS.len(),
+                );
+            }
+            let report = report(&target);
+            let told = listed(&report, "problems").join("\n");
+            let other = &report["problems"][0]["reason"].as_str().unwrap();
+            assert!(told.contains("ile") && !other.is_empty(), "{told}");
+        }
+    }
+}
+
+#[test]
+fn folders_that_fold_to_one_are_not_mixed() {
+    let test = "folders_that_fold_to_one_are_not_mixed";
+    let Some((_scratch, folding, source)) = ready(test) else {
+        return;
+    };
+    for (dir, text) in [("DCIM", "one"), ("dcim", "the other")] {
+        std::fs::create_dir(source.join(dir)).unwrap();
+        tree::text(&source.join(dir).join("a.jpg"), text);
+    }
+    for existing in ["refuse", "overwrite"] {
+        let target = folding.join(existing);
+        for _again in 0..2 {
+            let args: [&dyn AsRef<std::ffi::OsStr>; 5] =
+                [&"copy", &"--existing", &existing, &source, &target];
+            let ran = run(&args);
+            check(&ran, &source, &target.join("source"), &target, 1, 1);
+        }
+    }
+}
+
+#[test]
+fn what_is_there_under_its_own_name_is_replaced_as_everywhere() {
+    let test = "what_is_there_under_its_own_name_is_replaced_as_everywhere";
+    let Some((scratch, folding, source)) = ready(test) else {
+        return;
+    };
+    tree::text(&source.join("Name"), "new");
+    tree::text(&source.join("OTHER"), "new");
+    let target = folding.join("target");
+    std::fs::create_dir(&target).unwrap();
+    tree::text(&target.join("Name"), "old");
+    let from = contents(&source);
+    run(&[&"copy", &"--existing", &"overwrite", &from, &target]).expect(0);
+    assert_eq!(bytes(&source), bytes(&target));
+
+    // Somebody else's file under another spelling stays as well.
+    let late = scratch.dir("late");
+    tree::text(&late.join("other"), "late");
+    let from = contents(&late);
+    let ran = run(&[&"copy", &"--existing", &"overwrite", &from, &target]);
+    ran.expect(3)
+        .says("does not tell its name apart from OTHER");
+    assert_eq!(bytes(&source), bytes(&target));
+}
+
+#[test]
+fn no_spelling_of_the_private_folder_leads_into_it() {
+    let test = "no_spelling_of_the_private_folder_leads_into_it";
+    let Some((_scratch, folding, source)) = ready(test) else {
+        return;
+    };
+    std::fs::create_dir_all(source.join(".INHAUL/stage")).unwrap();
+    tree::text(&source.join(".INHAUL/lock"), "planted");
+    tree::text(&source.join(".INHAUL/more"), "planted");
+    tree::text(&source.join("file"), "file");
+    let target = folding.join("target");
+    let from = contents(&source);
+    let ran = run(&[&"copy", &"--existing", &"overwrite", &from, &target]);
+    ran.expect(3)
+        .says("does not tell its name apart from .inhaul");
+    let home = target.join(".inhaul");
+    assert_eq!(std::fs::read(home.join("lock")).unwrap(), b"");
+    assert!(!home.join("more").exists() && !home.join("stage").exists());
+    assert_eq!(std::fs::read(target.join("file")).unwrap(), b"file");
+}
