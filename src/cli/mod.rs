@@ -45,6 +45,7 @@ use resolve::{Misuse, Surroundings, Task};
 /// Runs the program.
 pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
     spare_the_owner();
+    signals::outlive_size_limit();
     run(args).into()
 }
 

@@ -19,7 +19,7 @@ use super::outcomes::Outcomes;
 use super::proof::{Judge, Proof};
 use super::readback::ReadBack;
 use super::report::{MountReport, Report};
-use super::room::check_space;
+use super::room::{aside, check_space, full};
 use super::run::{RunSettings, run};
 use super::sealing::{Sealing, seal, write_report};
 use super::second_read::{SourceAgain, second_read};
@@ -150,7 +150,9 @@ fn pass(
             .observer
             .note("some sources of the unfinished job are not given here; it stays open for them");
     }
-    let (target, log) = open(job, opening, place, settings, &lanes, pass)?;
+    let opened = open(job, opening, place, settings, &lanes, pass);
+    let (target, log) = opened.map_err(|error| no_room(job, error))?;
+    target.set_aside(aside(&expected, job, &target))?;
     let (target, log) = (Arc::new(target), Arc::new(log));
     let home = target.home();
     let facts: Vec<LaneFacts> = lanes.iter().map(LaneFacts::of).collect();
@@ -257,6 +259,12 @@ fn pass(
         counters.is_none_or(|counters| !counters.vitals.is_lost())
     };
     again.retain(|source| is_here(source.lane));
+    target.release();
+    if let Some(why) = context.full.get() {
+        context
+            .outcomes
+            .of_end(&full(job, &target, why, &telemetry));
+    }
     let proof = prove(
         job,
         Judge {
@@ -294,8 +302,21 @@ fn pass(
     let report = report(heading, &context, &telemetry, &facts, &ends, started);
     let written = write_report(sealing, &report);
     session.observer.ended();
-    written?;
+    match written {
+        // Nothing can be written there any more, and that has been told of.
+        Err(_) if context.lost.get() == Some(&ErrorKind::TargetLost) => {}
+        written => written?,
+    }
     Ok(Some(report))
+}
+
+/// Says of a job that cannot be opened for want of room what it is.
+fn no_room(job: &CopyJob, error: Error) -> Error {
+    if error.kind() == ErrorKind::RecordWrite && error.is_for_room() {
+        let what = format!("no room for its records ({error})");
+        return Error::new(ErrorKind::TargetFull, Side::Target, &job.target, &what);
+    }
+    error
 }
 
 /// Refuses to prove what cannot be: where the file system answers from memory, reading back says

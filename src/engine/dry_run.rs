@@ -6,7 +6,7 @@ use super::copy::{Prepared, prepare};
 use super::job::CopyJob;
 use super::outcomes::shown;
 use super::report::{DryLane, DryRun, Problem};
-use super::room::{count_all, free_room, sum};
+use super::room::{count_all, free_room, sum, with_records};
 use super::session::Session;
 use super::setup::raise_descriptor_limit;
 use crate::error::Error;
@@ -61,7 +61,7 @@ pub fn dry_run(job: &CopyJob, session: &Session) -> Result<DryRun, Error> {
         lanes: dry_lanes,
         needed: need.bytes,
         free: room.bytes,
-        fits: room.fits(need),
+        fits: room.fits(with_records(need, job)),
         existing: counted.iter().map(|counted| counted.existing).sum(),
         problems: counted
             .iter()

@@ -214,6 +214,10 @@ impl Visitor for Feed<'_> {
                 self.waker.wake();
             }
         }
+        if error.kind() == ErrorKind::TargetFull {
+            self.context.target_full(&error);
+            return;
+        }
         // Of a drive that is gone its lane tells, once.
         if vitals.is_lost() {
             return;

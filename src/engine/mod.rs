@@ -2,6 +2,7 @@
 //!
 //! **Boundary.** Prints nothing and knows no command line; tells an [`Observer`] instead.
 
+mod ahead;
 mod commit;
 mod context;
 mod copy;

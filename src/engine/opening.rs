@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 
+use super::ahead::Ahead;
 use super::copy::Pass;
 use super::job::CopyJob;
 use super::links::{First, LinkTable};
@@ -123,7 +124,7 @@ fn load(
     job: &CopyJob,
     session: &Session,
 ) -> Result<Option<Begun>, Error> {
-    match journal::open(found.dir.as_fd(), label) {
+    match journal::open_with(found.dir.as_fd(), label, &mut Ahead::of) {
         Ok((loaded, writer)) => {
             seam::point("journal-opened");
             Ok(Some(Begun {
@@ -246,7 +247,8 @@ impl Opening {
             })?
         {
             drop((loaded.take(), writer));
-            let (again, goes_on) = journal::open(home.job(), &home.job_label())?;
+            let (again, goes_on) =
+                journal::open_with(home.job(), &home.job_label(), &mut Ahead::of)?;
             loaded = Some(again);
             writer = goes_on;
         }
@@ -298,7 +300,7 @@ fn begin(job: &CopyJob, target: &LocalTarget, options: [u8; 32]) -> Result<Write
         options,
         target: target_identity(target.root(), &job.target, &topology)?,
     };
-    let writer = journal::create(readable.as_fd(), &home.job_label(), &head)?;
+    let writer = journal::create_with(readable.as_fd(), &home.job_label(), &head, &mut Ahead::of)?;
     home.write_record(JOB_FILE, &Recipe::of(job).to_json()?)?;
     Ok(writer)
 }

@@ -131,6 +131,12 @@ impl Outcomes {
         self.of_run.load(Relaxed) > 0
     }
 
+    /// Notes what ended the run before everything was copied. It is no drive's problem: their verdicts
+    /// say that they are not done.
+    pub(crate) fn of_end(&self, error: &Error) {
+        self.record(None, error, error.path(), 0, None);
+    }
+
     /// Notes what was not done to prove that files are right. It is no drive's problem: the verdict
     /// on each drive says what is not proved of its files.
     pub(crate) fn unverified(&self, error: &Error) {

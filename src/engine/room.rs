@@ -2,14 +2,16 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use super::job::CopyJob;
+use super::job::{CopyJob, Verify};
 use super::session::Session;
 use super::survey::{Counted, survey};
+use super::telemetry::Telemetry;
 use crate::error::{Error, ErrorKind, Side};
 use crate::plan::{Budget, LanePlan, Need, Room, TargetPlace, room};
 use crate::scan::{Order, WalkOptions};
-use crate::target::staged_bytes;
+use crate::target::{LocalTarget, staged_bytes};
 
 /// Returns what each lane is expected to need, or refuses the job for want of space.
 ///
@@ -26,14 +28,14 @@ pub(super) fn check_space(
     let room = free_room(place)?;
     let bounds: Option<Vec<Need>> = lanes.iter().map(|plan| used(plan, job)).collect();
     if let Some(bounds) = bounds
-        && room.fits(sum(&bounds))
+        && room.fits(with_records(sum(&bounds), job))
     {
         return Ok(bounds);
     }
     let counted = count_all(job, lanes, place, budget, session)?;
     let needs: Vec<Need> = counted.iter().map(|counted| counted.need).collect();
     let need = sum(&needs);
-    if !room.fits(need) && !session.stopped() {
+    if !room.fits(with_records(need, job)) && !session.stopped() {
         return Err(no_space(job, need, room));
     }
     let expected = |c: &Counted| Need {
@@ -45,10 +47,20 @@ pub(super) fn check_space(
 
 fn no_space(job: &CopyJob, need: Need, room: Room) -> Error {
     let size = |bytes| bytesize::ByteSize::b(bytes).display().si();
+    let records = need.records(job.verify != Verify::None);
     let what = if need.bytes > room.bytes {
         format!(
             "the sources need {}, the target has {} free",
             size(need.bytes),
+            size(room.bytes)
+        )
+    } else if room.inodes.is_none_or(|inodes| need.inodes <= inodes) {
+        format!(
+            "the sources need {} and up to {} for blocks begun and records of {} files and \
+             folders; the target has {} free",
+            size(need.bytes),
+            size(records.saturating_add(room.lost(need))),
+            need.inodes,
             size(room.bytes)
         )
     } else {
@@ -63,6 +75,71 @@ fn no_space(job: &CopyJob, need: Need, room: Room) -> Error {
     };
     Error::new(ErrorKind::Refused, Side::Target, &job.target, &what)
         .because(rustix::io::Errno::NOSPC)
+}
+
+/// Returns a need with what the records of the copy take added.
+pub(super) fn with_records(need: Need, job: &CopyJob) -> Need {
+    let records = need.records(job.verify != Verify::None);
+    Need {
+        bytes: need.bytes.saturating_add(records),
+        ..need
+    }
+}
+
+/// Returns how much is to be set aside for what is written at the end.
+pub(super) fn aside(expected: &[Need], job: &CopyJob, target: &LocalTarget) -> u64 {
+    let room = crate::beneath::read_dir_fd(target.root(), b"").and_then(|dir| room(dir.as_fd()));
+    let proves = job.verify != Verify::None;
+    room.map_or(0, |room| sum(expected).aside(proves, room))
+}
+
+/// Says why a full target ended a copy, how much is left, and what to do.
+pub(super) fn full(
+    job: &CopyJob,
+    target: &LocalTarget,
+    why: &Error,
+    telemetry: &Telemetry,
+) -> Error {
+    let size = |bytes| bytesize::ByteSize::b(bytes).display().si();
+    let (bytes, files) = left(telemetry);
+    let room = crate::beneath::read_dir_fd(target.root(), b"").and_then(|dir| room(dir.as_fd()));
+    let free = room.map_or_else(
+        |_| String::new(),
+        |room| match room.inodes {
+            Some(inodes) => format!(", {} and {inodes} inodes are free", size(room.bytes)),
+            None => format!(", {} are free", size(room.bytes)),
+        },
+    );
+    let what = format!(
+        "it is full; about {} in {files} files are still to be copied{free}; make room and \
+         run the same command again ({}: {})",
+        size(bytes),
+        why.path().display(),
+        why.reason()
+    );
+    Error::new(ErrorKind::TargetFull, Side::Target, &job.target, &what)
+}
+
+/// Returns how many bytes and files are left to be copied, as far as they are known.
+fn left(telemetry: &Telemetry) -> (u64, u64) {
+    let lanes = telemetry.lanes.iter().map(|view| {
+        let get = |counter: &AtomicU64| counter.load(Relaxed);
+        let it = &view.counters;
+        let bytes = get(&it.bytes_expected).max(get(&it.bytes_found));
+        let files = get(&it.files_expected).max(get(&it.files_found));
+        let done = [
+            &it.bytes_done,
+            &it.bytes_kept,
+            &it.bytes_skipped,
+            &it.bytes_failed,
+        ];
+        let files_done = [&it.files_done, &it.files_kept, &it.files_skipped];
+        (
+            bytes.saturating_sub(done.into_iter().map(get).sum()),
+            files.saturating_sub(files_done.into_iter().map(get).sum()),
+        )
+    });
+    lanes.fold((0, 0), |sum, lane| (sum.0 + lane.0, sum.1 + lane.1))
 }
 
 pub(super) fn sum(needs: &[Need]) -> Need {

@@ -33,6 +33,12 @@ pub(super) fn seal(heading: &mut Heading, sealing: Sealing<'_>, ledger: Listing)
     let Sealing {
         context, target, ..
     } = sealing;
+    if context.lost.get() == Some(&ErrorKind::TargetLost) {
+        // Whatever is written now may go where nobody finds it.
+        heading.fatal = Some(ErrorKind::TargetLost);
+        let _known = target.close(true);
+        return;
+    }
     seam::point("manifest-writing");
     let listed = add_journalled(sealing, ledger)
         .and_then(|ledger| add_earlier(context, ledger, target))
@@ -50,7 +56,11 @@ pub(super) fn seal(heading: &mut Heading, sealing: Sealing<'_>, ledger: Listing)
     }
     // A later run goes on with what is staged, unless nothing is left to do.
     let keep = context.halted() || !context.outcomes.kinds().is_empty() || !sealing.whole_job;
-    if let Err(error) = target.close(keep) {
+    // Of what a full medium could not take, nothing was acknowledged, and that it was full is known.
+    let known = |error: &Error| context.is_full() && error.is_for_room();
+    if let Err(error) = target.close(keep)
+        && !known(&error)
+    {
         context.outcomes.problem_of_run(&error);
         heading.fatal = Some(error.kind());
     }
@@ -144,6 +154,9 @@ pub(super) fn write_report(sealing: Sealing<'_>, report: &Report) -> Result<(), 
         whole_job,
         ..
     } = sealing;
+    if context.lost.get() == Some(&ErrorKind::TargetLost) {
+        return Ok(());
+    }
     let is_complete = report.exit_code == Exit::Success.code() && whole_job;
     // Without a journal there is nothing to end; that it failed is in the report.
     if !log.has_failed() {

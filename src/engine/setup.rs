@@ -66,6 +66,7 @@ pub(super) fn reading_context(
         target_identity: None,
         interrupted: false.into(),
         lost: OnceLock::new(),
+        full: OnceLock::new(),
         log: None,
         sync_blocks: seam::setting("SYNC_BLOCKS").unwrap_or(SYNC_BLOCKS),
         evidence: None,

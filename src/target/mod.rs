@@ -13,9 +13,11 @@ mod inode;
 mod local;
 mod lock;
 mod null;
+mod place;
 pub(crate) mod protocol;
 mod publish;
 mod record;
+mod reserve;
 mod stage;
 mod sweep;
 
@@ -43,6 +45,19 @@ pub struct TargetStamp {
     pub size: u64,
     /// Modification time: seconds since 1970 and nanoseconds.
     pub mtime: (i64, u32),
+}
+
+impl TargetStamp {
+    pub(crate) fn of(stat: &rustix::fs::Stat) -> Self {
+        Self {
+            ino: stat.st_ino,
+            size: u64::try_from(stat.st_size).unwrap_or(0),
+            mtime: (
+                stat.st_mtime,
+                u32::try_from(stat.st_mtime_nsec).unwrap_or(0),
+            ),
+        }
+    }
 }
 
 /// What is known of a name in the target.
@@ -232,6 +247,14 @@ pub trait Target: Debug + Send + Sync {
     /// # Errors
     /// `TargetSync`, which is final.
     fn settle(&self, paths: &[&[u8]]) -> Result<(), Error>;
+
+    /// Looks, after an error, whether this is still the place it was and can be written to.
+    ///
+    /// # Errors
+    /// `TargetLost` when it is not: then nothing more will be written to it.
+    fn look_again(&self) -> Result<(), Error> {
+        Ok(())
+    }
 
     /// Sets the final attributes of a directory.
     ///

@@ -175,7 +175,7 @@ impl LocalStager {
             form: Form::Staged { dir, number },
             target_path,
             replace,
-            stamp: stamp.map(|stat| stamp_of(&stat)),
+            stamp: stamp.map(|stat| TargetStamp::of(&stat)),
         }
     }
 }
@@ -193,10 +193,10 @@ impl Stager for LocalStager {
         });
         match looked {
             Ok(stat) => Ok(match FileType::from_raw_mode(stat.st_mode) {
-                FileType::RegularFile => Vacancy::File(stamp_of(&stat)),
+                FileType::RegularFile => Vacancy::File(TargetStamp::of(&stat)),
                 FileType::Directory => Vacancy::Dir,
-                FileType::Symlink => Vacancy::Symlink(stamp_of(&stat)),
-                _ => Vacancy::Other(stamp_of(&stat)),
+                FileType::Symlink => Vacancy::Symlink(TargetStamp::of(&stat)),
+                _ => Vacancy::Other(TargetStamp::of(&stat)),
             }),
             Err(Errno::NOENT) => Ok(Vacancy::Free),
             Err(errno) => Err(self.error(path, "look for an existing file", errno)),
@@ -306,7 +306,7 @@ impl Stager for LocalStager {
             let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
             let flags = flags | OFlags::CLOEXEC;
             let file = rustix::fs::openat(&dir, OsStr::from_bytes(name), flags, Mode::empty())?;
-            let is_it = || rustix::fs::fstat(&file).map(|stat| stamp_of(&stat) == stamp);
+            let is_it = || rustix::fs::fstat(&file).map(|stat| TargetStamp::of(&stat) == stamp);
             if !is_it()? {
                 return Ok(false);
             }
@@ -332,7 +332,7 @@ impl Stager for LocalStager {
             .and_then(|()| beneath::open_dir(self.stages.as_fd(), id.thread.as_bytes()));
         let moved = self.dirs.get(dir).and_then(|dir| {
             let stat = rustix::fs::statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
-            if stamp_of(&stat) != stamp || stat.st_ino != id.ino {
+            if TargetStamp::of(&stat) != stamp || stat.st_ino != id.ino {
                 return Ok(false);
             }
             // The number was its own, and nobody else's since.
@@ -402,6 +402,10 @@ impl Stager for LocalStager {
             return Err(self.error(&path, "set its length", errno));
         }
         let applied = attributes::apply(file.as_fd(), attributes, &self.policy);
+        if let Some(errno) = applied.lacks_room(file.as_fd()) {
+            remove_from(&dir, id.number);
+            return Err(self.error(&path, "set its attributes", errno));
+        }
         if self.sync_each
             && let Err(errno) = rustix::fs::fsync(&file)
         {
@@ -472,17 +476,6 @@ impl Stager for LocalStager {
         if let (Some(id), Some(dir)) = (staged.id, staged.dir) {
             remove_from(&dir, id.number);
         }
-    }
-}
-
-pub(super) fn stamp_of(stat: &rustix::fs::Stat) -> TargetStamp {
-    TargetStamp {
-        ino: stat.st_ino,
-        size: u64::try_from(stat.st_size).unwrap_or(0),
-        mtime: (
-            stat.st_mtime,
-            u32::try_from(stat.st_mtime_nsec).unwrap_or(0),
-        ),
     }
 }
 

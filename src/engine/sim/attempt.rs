@@ -156,6 +156,7 @@ fn pass(
         target_identity: None,
         interrupted: false.into(),
         lost: OnceLock::new(),
+        full: OnceLock::new(),
         log: Some(Arc::clone(&log)),
         examiner: None,
         sync_blocks: setup.sync_blocks,
