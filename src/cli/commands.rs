@@ -18,7 +18,7 @@ use super::{man, resume, signals};
 use crate::engine::job::{CopyJob, HashJob, VerifyJob};
 use crate::engine::report::{Problem, Report};
 use crate::engine::{self, Revived, Session};
-use crate::error::{Error, ErrorKind, Reach};
+use crate::error::{Error, ErrorKind, Reach, Side};
 use crate::exit::{Exit, exit_of, worst};
 
 /// Copies, or shows what would be copied.
@@ -77,6 +77,20 @@ pub fn run_resume(meant: Option<&Path>, changes: &Changes, display: &Display) ->
 /// Copies, and keeps the registry of unfinished copies true.
 fn copy(job: &CopyJob, command: &'static str, display: &Display) -> Exit {
     let registry = Registry::of_user();
+    if let Some((begun, note)) = registry
+        .misplaced(&job.target)
+        .filter(|_| command == "copy")
+    {
+        let what = format!(
+            "copy {} into this folder is not finished, and went to another file system than the one \
+             that is here now: mount that one and run again; or, for another copy into what is here, \
+             remove the note {}",
+            begun.job,
+            note.display()
+        );
+        let error = Error::new(ErrorKind::Refused, Side::Target, &job.target, &what);
+        return failed(display, &error, command, Some(&job.target), false);
+    }
     let stop = stop_on_signals(display);
     // What it does is a copy, whichever command it is.
     let console = console(display, "copy", Some(&job.target), &stop).noting(registry.clone());
