@@ -12,6 +12,7 @@ use super::standing::Copied;
 use super::summary::Heading;
 use crate::error::{Error, ErrorKind, Side};
 use crate::exit::Exit;
+use crate::journal;
 use crate::manifest::{self, PROBLEMS_FILE, Record, Sorter};
 use crate::seam;
 use crate::target::{LocalTarget, Target, Vacancy};
@@ -22,7 +23,8 @@ pub(super) struct Sealing<'r> {
     pub(super) context: &'r Context,
     pub(super) target: &'r LocalTarget,
     pub(super) log: &'r Log,
-    /// Whether all sources of the job are here.
+    /// Whether the job is finished here when everything is done: all its sources are here, and no
+    /// other target has yet to be.
     pub(super) whole_job: bool,
     /// Files that turned out to be wrong and are not in the target any more.
     pub(super) withdrawn: &'r HashSet<Vec<u8>>,
@@ -38,6 +40,14 @@ pub(super) fn seal(heading: &mut Heading, sealing: Sealing<'_>, ledger: Listing)
         heading.fatal = Some(ErrorKind::TargetLost);
         let _known = target.close(true);
         return;
+    }
+    if journal::has_lost_pages() {
+        let what = "part of the journal cannot be read any more: the manifest may lack files; run \
+                    again";
+        let path = target.home().job_label();
+        let error = Error::new(ErrorKind::RecordWrite, Side::Record, path, what);
+        context.outcomes.problem_of_run(&error);
+        heading.fatal = Some(ErrorKind::RecordWrite);
     }
     seam::point("manifest-writing");
     let listed = add_journalled(sealing, ledger)
