@@ -6,13 +6,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
+use super::changes::Changes;
 use super::console::Console;
 use super::display::Display;
 use super::escape::lossy;
 use super::message::render_misuse;
 use super::output::Output;
 use super::registry::Registry;
-use super::resolve::Changes;
 use super::units::counted;
 use super::{man, resume, signals};
 use crate::engine::job::{CopyJob, HashJob, VerifyJob};

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 
+use super::elsewhere::Around;
 use super::examine::Examiner;
 use super::findings::Evidence;
 use super::job::Existing;
@@ -43,6 +44,8 @@ pub(crate) struct Context {
     pub(crate) interrupted: AtomicBool,
     /// Why nothing more can be acknowledged, once that is so.
     pub(crate) lost: OnceLock<ErrorKind>,
+    /// What the other targets of the copy have.
+    pub(crate) around: Around,
     /// What first had no room, once the target is full: nothing new is begun then.
     pub(crate) full: OnceLock<Error>,
     /// The journal; `None` when nothing is written.

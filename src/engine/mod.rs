@@ -7,6 +7,7 @@ mod commit;
 mod context;
 mod copy;
 mod dry_run;
+mod elsewhere;
 mod examine;
 mod feed;
 mod findings;
@@ -23,6 +24,7 @@ mod opening;
 mod outcomes;
 mod outlets;
 mod pace;
+mod places;
 mod proof;
 mod readback;
 mod recipe;
@@ -39,6 +41,7 @@ mod setup;
 #[cfg(debug_assertions)]
 #[cfg(test)]
 mod sim;
+mod spill;
 mod standing;
 mod summary;
 mod survey;

@@ -77,6 +77,11 @@ fn problem(path: &Path, kind: &str, reason: String) -> Problem {
     }
 }
 
+/// Returns a failure as reports list it.
+pub(crate) fn problem_of(error: &Error) -> Problem {
+    problem(error.path(), error.kind().word(), error.reason())
+}
+
 impl Outcomes {
     pub(crate) fn new(session: Session, telemetry: Arc<Telemetry>, spool: Option<Spool>) -> Self {
         Self {

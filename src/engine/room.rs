@@ -18,24 +18,28 @@ use crate::target::{LocalTarget, staged_bytes};
 /// Cheap first: when every source is a whole file system, the space in use there bounds what is
 /// needed. If that fits, the scan that copies is the only one, and what is shown until it ends is
 /// an estimate. Otherwise everything is counted.
+///
+/// `places` are all targets. In a run into a further one nothing is refused: it has what the others
+/// could not take.
 pub(super) fn check_space(
     job: &CopyJob,
     lanes: &[LanePlan],
-    place: &TargetPlace,
+    places: &[&TargetPlace],
+    refuses: bool,
     budget: &Budget,
     session: &Session,
 ) -> Result<Vec<Need>, Error> {
-    let room = free_room(place)?;
+    let room = all_room(places)?;
     let bounds: Option<Vec<Need>> = lanes.iter().map(|plan| used(plan, job)).collect();
     if let Some(bounds) = bounds
-        && room.fits(with_records(sum(&bounds), job))
+        && (room.fits(with_records(sum(&bounds), job)) || !refuses)
     {
         return Ok(bounds);
     }
-    let counted = count_all(job, lanes, place, budget, session)?;
+    let counted = count_all(job, lanes, places, budget, session)?;
     let needs: Vec<Need> = counted.iter().map(|counted| counted.need).collect();
     let need = sum(&needs);
-    if !room.fits(with_records(need, job)) && !session.stopped() {
+    if refuses && !room.fits(with_records(need, job)) && !session.stopped() {
         return Err(no_space(job, need, room));
     }
     let expected = |c: &Counted| Need {
@@ -111,8 +115,8 @@ pub(super) fn full(
         },
     );
     let what = format!(
-        "it is full; about {} in {files} files are still to be copied{free}; make room and \
-         run the same command again ({}: {})",
+        "it is full; about {} in {files} files are still to be copied{free}; make room, or name a \
+         further target with --spill, and run the same command again ({}: {})",
         size(bytes),
         why.path().display(),
         why.reason()
@@ -182,23 +186,21 @@ fn is_mount_root(dir: &OwnedFd) -> bool {
 pub(super) fn count_all(
     job: &CopyJob,
     lanes: &[LanePlan],
-    place: &TargetPlace,
+    places: &[&TargetPlace],
     budget: &Budget,
     session: &Session,
 ) -> Result<Vec<Counted>, Error> {
-    let target = match place.existing() {
-        Some(fd) => {
-            let fd = rustix::io::fcntl_dupfd_cloexec(fd, 0)
-                .map_err(|errno| Error::target(&job.target, "open", errno))?;
-            Some(Arc::new(fd))
-        }
-        None => None,
-    };
+    let mut targets = Vec::new();
+    for fd in places.iter().filter_map(|place| place.existing()) {
+        let fd = rustix::io::fcntl_dupfd_cloexec(fd, 0)
+            .map_err(|errno| Error::target(&job.target, "open", errno))?;
+        targets.push(Arc::new(fd));
+    }
     std::thread::scope(|scope| {
         let threads: Vec<_> = lanes
             .iter()
             .map(|plan| {
-                let target = target.as_ref();
+                let targets = &targets;
                 scope.spawn(move || {
                     let options = WalkOptions {
                         filter: &job.filter,
@@ -206,7 +208,7 @@ pub(super) fn count_all(
                         order: Order::Listing,
                         window_bytes: budget.window_bytes,
                     };
-                    survey(&plan.trees, &options, target, session)
+                    survey(&plan.trees, &options, targets, session)
                 })
             })
             .collect();
@@ -220,6 +222,26 @@ pub(super) fn count_all(
             })
             .collect()
     })
+}
+
+/// Returns what all targets together have to give.
+pub(super) fn all_room(places: &[&TargetPlace]) -> Result<Room, Error> {
+    let mut sum: Option<Room> = None;
+    for place in places {
+        let room = free_room(place)?;
+        sum = Some(match sum {
+            None => room,
+            Some(sum) => Room {
+                bytes: sum.bytes.saturating_add(room.bytes),
+                inodes: sum
+                    .inodes
+                    .zip(room.inodes)
+                    .map(|(a, b)| a.saturating_add(b)),
+                unit: sum.unit.max(room.unit),
+            },
+        });
+    }
+    sum.ok_or_else(|| Error::new(ErrorKind::Usage, Side::Target, "", "there is no target"))
 }
 
 /// Returns what the target has to give.

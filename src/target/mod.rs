@@ -10,6 +10,7 @@ pub mod attributes;
 mod fs_type;
 mod home;
 mod inode;
+mod jobs;
 mod local;
 mod lock;
 mod null;
@@ -25,6 +26,9 @@ use std::fmt::Debug;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use rustix::fs::{AtFlags, FileType};
+use rustix::io::Errno;
+
 pub use attributes::{Applied, Policy, ReadOutcome};
 pub use fs_type::{FsType, fs_type, keeps_inodes};
 pub use home::{HOME, Home, HomeLock, JobDir};
@@ -33,6 +37,7 @@ pub use null::NullTarget;
 pub use record::RecordWriter;
 pub use sweep::staged_bytes;
 
+use crate::beneath::DirCache;
 use crate::error::Error;
 use crate::scan::{Attributes, Kind};
 
@@ -83,6 +88,24 @@ impl Vacancy {
             Self::File(stamp) | Self::Symlink(stamp) | Self::Other(stamp) => Some(stamp),
             Self::Free | Self::Dir => None,
         }
+    }
+}
+
+/// Returns what is at `path` below the root that `dirs` are below.
+pub(crate) fn vacancy(dirs: &mut DirCache, path: &[u8]) -> Result<Vacancy, Errno> {
+    let (dir, name) = publish::split(path);
+    let looked = dirs
+        .get(dir)
+        .and_then(|dir| rustix::fs::statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW));
+    match looked {
+        Ok(stat) => Ok(match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => Vacancy::File(TargetStamp::of(&stat)),
+            FileType::Directory => Vacancy::Dir,
+            FileType::Symlink => Vacancy::Symlink(TargetStamp::of(&stat)),
+            _ => Vacancy::Other(TargetStamp::of(&stat)),
+        }),
+        Err(Errno::NOENT) => Ok(Vacancy::Free),
+        Err(errno) => Err(errno),
     }
 }
 

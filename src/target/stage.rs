@@ -187,20 +187,8 @@ fn remove_from(dir: &OwnedFd, number: u64) {
 
 impl Stager for LocalStager {
     fn vacancy(&mut self, path: &[u8]) -> Result<Vacancy, Error> {
-        let (dir, name) = split(path);
-        let looked = self.dirs.get(dir).and_then(|dir| {
-            rustix::fs::statat(&dir, OsStr::from_bytes(name), AtFlags::SYMLINK_NOFOLLOW)
-        });
-        match looked {
-            Ok(stat) => Ok(match FileType::from_raw_mode(stat.st_mode) {
-                FileType::RegularFile => Vacancy::File(TargetStamp::of(&stat)),
-                FileType::Directory => Vacancy::Dir,
-                FileType::Symlink => Vacancy::Symlink(TargetStamp::of(&stat)),
-                _ => Vacancy::Other(TargetStamp::of(&stat)),
-            }),
-            Err(Errno::NOENT) => Ok(Vacancy::Free),
-            Err(errno) => Err(self.error(path, "look for an existing file", errno)),
-        }
+        let what = "look for an existing file";
+        super::vacancy(&mut self.dirs, path).map_err(|errno| self.error(path, what, errno))
     }
 
     fn read_link(&mut self, path: &[u8]) -> Result<Vec<u8>, Error> {
