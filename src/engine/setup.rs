@@ -102,6 +102,7 @@ pub(super) fn scan_lane(plan: LanePlan, job: ScanJob) -> LaneSetup {
     LaneSetup {
         rotational: plan.rotational,
         registered_writes: job.registered_writes,
+        reads_by_ring: plan.fs.iter().all(|(fs, _)| fs.reads_by_ring()),
         filler: Box::new(move |feed: &mut Feed<'_>| {
             let options = WalkOptions {
                 filter: &job.filter,
