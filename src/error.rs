@@ -42,6 +42,9 @@ pub enum ErrorKind {
     TargetFull,
     /// A sync failed: what was written since the last good sync is unknown.
     TargetSync,
+    /// The target is not what it was, or cannot be written to any more: unmounted, mounted over,
+    /// read-only, dead.
+    TargetLost,
     /// Some metadata could not be carried over; the bytes were.
     Metadata,
     /// A path tried to leave its root: a symlink or mount where a directory was expected.
@@ -102,7 +105,7 @@ impl ErrorKind {
             | Self::Unverified
             | Self::Missing => Reach::File,
             Self::SourceLost | Self::SourceStalled | Self::Panic => Reach::Lane,
-            Self::TargetSync => Reach::Target,
+            Self::TargetSync | Self::TargetLost => Reach::Target,
             Self::RecordCorrupt
             | Self::RecordWrite
             | Self::Unsupported
@@ -128,6 +131,7 @@ impl ErrorKind {
             Self::TargetWrite => "target-write",
             Self::TargetFull => "target-full",
             Self::TargetSync => "target-sync",
+            Self::TargetLost => "target-lost",
             Self::Metadata => "metadata",
             Self::Escape => "escape",
             Self::DigestMismatch => "digest-mismatch",
@@ -188,6 +192,16 @@ impl Error {
         }))
     }
 
+    /// Returns the same failure once more, for everybody else it concerns.
+    #[must_use]
+    pub fn again(&self) -> Self {
+        let error = Self::new(self.kind(), self.side(), self.path(), &self.0.what);
+        match self.errno() {
+            Some(errno) => error.because(errno),
+            None => error,
+        }
+    }
+
     /// Attaches the kernel's answer.
     #[must_use]
     pub fn because(mut self, source: impl Into<std::io::Error>) -> Self {
@@ -207,6 +221,11 @@ impl Error {
         Self::new(kind, Side::Source, path, what).because(errno)
     }
 
+    /// Returns whether it says that there is no room: no block, no inode, no quota.
+    pub fn is_for_room(&self) -> bool {
+        matches!(self.errno(), Some(Errno::NOSPC | Errno::DQUOT))
+    }
+
     /// Returns a failure of a system call on the target, classed by its errno.
     pub fn target(path: impl AsRef<Path>, what: &str, errno: Errno) -> Self {
         let kind = match errno {
@@ -217,6 +236,13 @@ impl Error {
             Errno::LOOP | Errno::XDEV => ErrorKind::Escape,
             _ => ErrorKind::TargetWrite,
         };
+        if errno == Errno::FBIG {
+            let what = format!(
+                "{what}; larger than the target's file system, or the limit of this process \
+                 ('ulimit -f'), allows"
+            );
+            return Self::new(kind, Side::Target, path, &what).because(errno);
+        }
         Self::new(kind, Side::Target, path, what).because(errno)
     }
 

@@ -171,6 +171,7 @@ mod tests {
             (K::TargetWrite, 3),
             (K::TargetFull, 3),
             (K::TargetSync, 1),
+            (K::TargetLost, 1),
             (K::Metadata, 3),
             (K::Escape, 3),
             (K::DigestMismatch, 4),

@@ -89,6 +89,7 @@ pub const BUGS: &[&str] = &[
     "size-and-mtime-skip",
     "source-stamp-ignored",
     "target-stamp-ignored",
+    "place-not-checked",
     "read-back-cached",
     "read-back-not-compared",
     "repair-not-verified",

@@ -104,6 +104,7 @@ fn good() -> Report {
         problem_count: 0,
         skipped: Vec::new(),
         skipped_count: 0,
+        targets: Vec::new(),
     }
 }
 

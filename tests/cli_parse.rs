@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 
 use clap::{CommandFactory, FromArgMatches};
 use inhaul::cli::args::{Cli, Command};
-use inhaul::cli::resolve::{Changes, DisplaySettings, Misuse, Progress, Surroundings, Task, rules};
+use inhaul::cli::changes::Changes;
+use inhaul::cli::resolve::{DisplaySettings, Misuse, Progress, Surroundings, Task, rules};
 use inhaul::cli::{Rejected, parse};
 use inhaul::engine::job::{CopyJob, EngineSettings, Existing, IoChoice, Preserve, Verify};
 use inhaul::scan::Rule;

@@ -22,6 +22,7 @@ fn plain() -> CopyJob {
     CopyJob {
         sources: vec!["/mnt/d1".into(), "/mnt/d2/".into()],
         target: "/tank/in".into(),
+        spill: Vec::new(),
         filter: Arc::default(),
         files_from: None,
         existing: Existing::Refuse,
@@ -38,6 +39,7 @@ fn full() -> CopyJob {
     CopyJob {
         sources: vec![path(b"/mnt/\xff"), path(b"/a\nb/.")],
         target: path(b"/tank/\xfe\""),
+        spill: vec!["/tank/more".into()],
         filter: Arc::new(
             Filter::new(vec![
                 Rule::Include(b"keep.tmp".to_vec()),
@@ -140,6 +142,9 @@ fn the_file_can_be_read_by_people() {
   "target": {{
     "hex": "2f74616e6b2ffe22"
   }},
+  "spill": [
+    "/tank/more"
+  ],
   "filter": [
     {{
       "include": "keep.tmp"
@@ -363,6 +368,7 @@ fn any_job() -> impl Strategy<Value = CopyJob> {
     )
         .prop_map(
             |((sources, target), rules, paths, preserve, chosen, engine)| CopyJob {
+                spill: sources.iter().skip(1).cloned().collect(),
                 sources,
                 target,
                 filter: Arc::new(Filter::new(rules).unwrap()),

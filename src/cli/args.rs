@@ -131,6 +131,13 @@ pub struct CopyArgs {
     #[arg(long, value_name = "WHAT", value_enum, default_value_t = ReadAgainArg::None)]
     pub verify: ReadAgainArg,
 
+    /// Go on in TARGET2 with what TARGET has no room for; may be given several times, in order
+    ///
+    /// The names are the same there; each target has a manifest of what it has, and places.ndjson in
+    /// the folder of the job says where each file is. Hard links between targets become files.
+    #[arg(long, value_name = "TARGET2", value_hint = ValueHint::DirPath)]
+    pub spill: Vec<PathBuf>,
+
     /// Keep what can be read of a file with unreadable spots, as NAME.partial
     ///
     /// Zeros stand where it cannot be read; the report lists the ranges. Such a file never counts as
@@ -193,6 +200,11 @@ pub struct ResumeArgs {
     /// What to read again once it is copied [default: as it was begun]
     #[arg(long, value_name = "WHAT", value_enum)]
     pub verify: Option<ReadAgainArg>,
+
+    /// Go on in TARGET2 with what the others have no room for; may be given several times [default:
+    /// as it was begun]
+    #[arg(long, value_name = "TARGET2", value_hint = ValueHint::DirPath)]
+    pub spill: Vec<PathBuf>,
 
     /// Keep what can be read of a file with unreadable spots, as NAME.partial [default: as it was
     /// begun]

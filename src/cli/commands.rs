@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
+use super::changes::Changes;
 use super::console::Console;
 use super::display::Display;
 use super::escape::lossy;
@@ -13,14 +14,13 @@ use super::message::render_misuse;
 use super::output::Output;
 use super::privileges::{self, Work};
 use super::registry::Registry;
-use super::resolve::Changes;
 use super::units::counted;
 use super::{man, resume, signals};
 use crate::cli::bench::history;
 use crate::engine::job::{CopyJob, EngineSettings, HashJob, IoChoice, Preserve, VerifyJob};
 use crate::engine::report::{Problem, Report};
 use crate::engine::{self, Revived, Session};
-use crate::error::{Error, ErrorKind, Reach};
+use crate::error::{Error, ErrorKind, Reach, Side};
 use crate::exit::{Exit, exit_of, worst};
 
 /// Copies, or shows what would be copied.
@@ -88,6 +88,20 @@ pub fn run_resume(meant: Option<&Path>, changes: &Changes, display: &Display) ->
 fn copy(job: &CopyJob, command: &'static str, display: &Display) -> Exit {
     give_up_rights(display, Work::Copy(job.engine.io, job.preserve));
     let registry = Registry::of_user();
+    if let Some((begun, note)) = registry
+        .misplaced(&job.target)
+        .filter(|_| command == "copy")
+    {
+        let what = format!(
+            "copy {} into this folder is not finished, and went to another file system than the one \
+             that is here now: mount that one and run again; or, for another copy into what is here, \
+             remove the note {}",
+            begun.job,
+            note.display()
+        );
+        let error = Error::new(ErrorKind::Refused, Side::Target, &job.target, &what);
+        return failed(display, &error, command, Some(&job.target), false);
+    }
     let stop = stop_on_signals(display);
     let job = &CopyJob {
         engine: informed(&job.engine),

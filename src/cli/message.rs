@@ -72,6 +72,7 @@ fn headline(kind: ErrorKind) -> &'static str {
         ErrorKind::TargetWrite => "cannot write to the target",
         ErrorKind::TargetFull => "the target is full",
         ErrorKind::TargetSync => "the target could not make data durable",
+        ErrorKind::TargetLost => "the target is not what it was",
         ErrorKind::Metadata => "metadata could not be kept",
         ErrorKind::Escape => "the path leads out of its root",
         ErrorKind::DigestMismatch => "the bytes are NOT those that were recorded",
@@ -139,6 +140,9 @@ fn next(kind: ErrorKind, context: &Context<'_>) -> String {
         ErrorKind::TargetSync => format!(
             "look for storage errors with 'dmesg', put them right, then {again};\n\
              with --verify target, what is there is read back, too"
+        ),
+        ErrorKind::TargetLost => format!(
+            "look with 'findmnt' and 'dmesg' what became of it, mount it again, then {again}"
         ),
         ErrorKind::Metadata => {
             "run as root, or use a target whose file system has owners and attributes".to_owned()
@@ -240,6 +244,7 @@ error: the target could not make data durable: /tank/in
             K::TargetWrite,
             K::TargetFull,
             K::TargetSync,
+            K::TargetLost,
             K::Metadata,
             K::Escape,
             K::DigestMismatch,

@@ -8,6 +8,7 @@ pub mod args;
 pub mod args_shelf;
 pub mod bars;
 pub mod bench;
+pub mod changes;
 pub mod commands;
 pub mod console;
 pub mod display;
@@ -47,6 +48,7 @@ use resolve::{Misuse, Surroundings, Task};
 pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
     privileges::harden();
     spare_the_owner();
+    signals::outlive_size_limit();
     run(args).into()
 }
 

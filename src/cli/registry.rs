@@ -2,7 +2,8 @@
 //! told where they are.
 //!
 //! ```text
-//! $XDG_STATE_HOME/inhaul/jobs/JOB    the absolute path of its TARGET, byte for byte, no line end
+//! $XDG_STATE_HOME/inhaul/jobs/JOB    the absolute path of its TARGET, byte for byte, no line end;
+//!                                    NUL and the UUID of its file system, where that is known
 //! ```
 //!
 //! Only a reminder: what is true is in TARGET, and a copy does not depend on this. An entry that
@@ -18,6 +19,7 @@ use rustix::fs::{AtFlags, Dir, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::engine;
+use crate::topology::fs_uuid;
 
 /// Longest path that is taken from an entry, in bytes.
 const PATH_LEN_MAX: u64 = 64 << 10;
@@ -42,6 +44,8 @@ pub struct Entry {
     pub job: String,
     /// Where it copies to.
     pub target: PathBuf,
+    /// The UUID of the file system that is on, if it was known.
+    pub fs: Option<String>,
 }
 
 impl Registry {
@@ -82,7 +86,12 @@ impl Registry {
             let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
             let mode = Mode::RUSR | Mode::WUSR;
             let file = rustix::fs::openat(&folder, &job, flags | OFlags::CLOEXEC, mode)?;
-            let written = File::from(file).write_all(target.as_os_str().as_bytes());
+            let mut note = target.as_os_str().as_bytes().to_vec();
+            if let Some(fs) = fs_of(&target) {
+                note.push(0);
+                note.extend_from_slice(fs.as_bytes());
+            }
+            let written = File::from(file).write_all(&note);
             written.map_err(|_| {
                 forget(&folder, &job);
                 Errno::IO
@@ -100,10 +109,36 @@ impl Registry {
         };
         let unfinished = engine::unfinished(&target);
         for entry in list(&folder).unwrap_or_default() {
-            if entry.target == target && unfinished.as_deref() != Some(&entry.job) {
+            let is_over = entry.is_there() && unfinished.as_deref() != Some(&entry.job);
+            if entry.target == target && is_over {
                 forget(&folder, &entry.job);
             }
         }
+    }
+
+    /// Returns a copy that was begun into TARGET when that was another file system than it is now,
+    /// and is not finished, with the path of its note: its drive is not mounted.
+    pub fn misplaced(&self, target: &Path) -> Option<(Entry, PathBuf)> {
+        // A folder that is not there was, or would be, below its parent.
+        let (target, nearest) = if let Ok(target) = std::fs::canonicalize(target) {
+            (target.clone(), target)
+        } else {
+            let parent = target.parent().filter(|path| !path.as_os_str().is_empty());
+            let parent = std::fs::canonicalize(parent.unwrap_or(Path::new("."))).ok()?;
+            (parent.join(target.file_name()?), parent)
+        };
+        let folder = self.folder(false).ok()?;
+        let mut entries = list(&folder).ok()?.into_iter();
+        let entry = entries.find(|entry| {
+            let is_here = entry
+                .target
+                .join(crate::target::HOME)
+                .join(&entry.job)
+                .is_dir();
+            entry.target == target && !is_here && entry.fs.is_some() && entry.fs != fs_of(&nearest)
+        })?;
+        let note = self.state.as_ref()?.join("inhaul/jobs").join(&entry.job);
+        Some((entry, note))
     }
 
     /// Returns what was begun and, as far as can be told, not finished, in the order of its names:
@@ -194,21 +229,31 @@ fn list(folder: &OwnedFd) -> Result<Vec<Entry>, Errno> {
         let Ok(job) = found?.file_name().to_str().map(str::to_owned) else {
             continue;
         };
-        if let Some(target) = read(folder, &job) {
-            entries.push(Entry { job, target });
+        if let Some((target, fs)) = read(folder, &job) {
+            entries.push(Entry { job, target, fs });
         }
     }
     Ok(entries)
 }
 
-fn read(folder: &OwnedFd, job: &str) -> Option<PathBuf> {
+fn read(folder: &OwnedFd, job: &str) -> Option<(PathBuf, Option<String>)> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = rustix::fs::openat(folder.as_fd(), job, flags, Mode::empty()).ok()?;
     let mut path = Vec::new();
     let mut limited = File::from(file).take(PATH_LEN_MAX);
     limited.read_to_end(&mut path).ok()?;
+    let mut fs = None;
+    if let Some(end) = path.iter().position(|&byte| byte == 0) {
+        fs = String::from_utf8(path.split_off(end + 1)).ok();
+        path.truncate(end);
+    }
     let path = PathBuf::from(std::ffi::OsString::from_vec(path));
-    path.is_absolute().then_some(path)
+    path.is_absolute().then_some((path, fs))
+}
+
+/// Returns the UUID of the file system a folder is on.
+fn fs_of(folder: &Path) -> Option<String> {
+    fs_uuid(File::open(folder).ok()?.as_fd())
 }
 
 fn forget(folder: &OwnedFd, job: &str) {

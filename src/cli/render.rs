@@ -37,6 +37,14 @@ pub fn report(report: &Report, verbose: bool, paint: Paint) -> String {
         });
         text.push_str(&table(&rows.collect::<Vec<_>>(), &[]));
     }
+    if !report.targets.is_empty() {
+        text.push_str(&heading(paint, "targets"));
+        let rows = report.targets.iter().map(|it| {
+            let files = counted(it.files, "file ", "files");
+            vec![files, escape(it.target.as_bytes())]
+        });
+        text.push_str(&table(&rows.collect::<Vec<_>>(), &[0]));
+    }
     let folder = folder(report);
     text.push_str(&evidence::mended(report, paint, folder.as_deref()));
     text.push_str(&list(
@@ -417,7 +425,15 @@ fn next(report: &Report, folder: Option<&str>) -> String {
     let target = shell_word(Path::new(&report.target));
     let mut text = format!("\nrecord: {folder}\n");
     if report.command == "copy" {
-        if report.exit_code == Exit::Success.code() {
+        if report.exit_code == Exit::Success.code() && !report.targets.is_empty() {
+            for it in &report.targets {
+                let target = shell_word(Path::new(&it.target));
+                push(
+                    &mut text,
+                    format_args!("to check it again: inhaul verify {target}\n"),
+                );
+            }
+        } else if report.exit_code == Exit::Success.code() {
             push(
                 &mut text,
                 format_args!("to check it again: inhaul verify {target}\n"),

@@ -16,6 +16,7 @@ use super::args::{
     IoArg, PreserveArg, ProgressArg, ReadAgainArg, ResumeArgs, VerifyArgs,
 };
 use super::bench::{self, BenchCommand};
+use super::changes::Changes;
 use super::drives::DrivesJob;
 use super::escape::{escape, escape_path};
 use super::units::{SizeError, parse_rate, parse_size, size};
@@ -92,36 +93,6 @@ pub enum Task {
     Man,
     /// `completions`.
     Completions(clap_complete::Shell),
-}
-
-/// What of a job may change while it is gone on with: nothing that decides what is copied.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Changes {
-    /// What is read again.
-    pub verify: Option<Verify>,
-    /// Whether what can be read of a file with bad spots is kept, if it was not to be so far.
-    pub salvage: bool,
-    /// Which backend.
-    pub io: Option<IoChoice>,
-    /// Memory, in bytes.
-    pub memory: Option<u64>,
-    /// Bytes a second, or no limit.
-    pub bwlimit: Option<Option<u64>>,
-    /// How long a drive may be silent, or for ever.
-    pub stall: Option<Option<Duration>>,
-}
-
-impl Changes {
-    /// Makes them to a job.
-    pub fn apply(&self, job: &mut CopyJob) {
-        job.verify = self.verify.unwrap_or(job.verify);
-        job.salvage |= self.salvage;
-        let engine = &mut job.engine;
-        engine.io = self.io.unwrap_or(engine.io);
-        engine.memory = self.memory.unwrap_or(engine.memory);
-        engine.bwlimit = self.bwlimit.unwrap_or(engine.bwlimit);
-        engine.stall = self.stall.unwrap_or(engine.stall);
-    }
 }
 
 /// How progress is shown.
@@ -231,6 +202,7 @@ fn copy(
     let job = CopyJob {
         sources: args.paths,
         target,
+        spill: args.spill,
         filter: Arc::new(filter),
         files_from,
         existing: match args.existing {
@@ -268,6 +240,7 @@ fn resume(args: ResumeArgs, world: &Surroundings<'_>) -> Result<Task, Misuse> {
         job: args.job,
         changes: Changes {
             verify: args.verify.map(read_again),
+            spill: args.spill,
             salvage: args.salvage,
             io: args.io.map(io),
             memory: args.memory.as_deref().map(memory).transpose()?,

@@ -1,9 +1,10 @@
 //! Being asked to stop: the first time in order, the second time at once.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::thread;
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 
 use super::privileges;
@@ -12,6 +13,14 @@ use crate::exit::Exit;
 
 const STOPPING: &str = "stopping: what is in flight is finished and made durable first; \
                         a second signal stops at once";
+
+/// Lets the process outlive a write beyond its limit of file size (`ulimit -f`): the call gives an
+/// error, which is reported like any other.
+pub fn outlive_size_limit() {
+    let ignored = Arc::new(AtomicBool::new(false));
+    // Without it the kernel ends the process there; files are then as after a kill.
+    let _best_effort = signal_hook::flag::register(SIGXFSZ, ignored);
+}
 
 /// Watches for SIGINT, SIGTERM and SIGHUP until the program ends.
 ///

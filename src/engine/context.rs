@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 
+use super::elsewhere::Around;
 use super::examine::Examiner;
 use super::findings::Evidence;
 use super::job::Existing;
@@ -15,7 +16,7 @@ use super::report::{HealthChange, Unreadable};
 use super::session::Session;
 use super::telemetry::Health;
 use crate::digest::HashPool;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, Side};
 use crate::journal::Loaded;
 use crate::manifest::Maps;
 use crate::scan::Entry;
@@ -43,6 +44,10 @@ pub(crate) struct Context {
     pub(crate) interrupted: AtomicBool,
     /// Why nothing more can be acknowledged, once that is so.
     pub(crate) lost: OnceLock<ErrorKind>,
+    /// What the other targets of the copy have.
+    pub(crate) around: Around,
+    /// What first had no room, once the target is full: nothing new is begun then.
+    pub(crate) full: OnceLock<Error>,
     /// The journal; `None` when nothing is written.
     pub(crate) log: Option<Arc<Log>>,
     /// Looks closer at what is not as recorded, and may mend it.
@@ -66,12 +71,85 @@ pub(crate) struct Context {
 impl Context {
     /// Returns whether no new work should be taken up.
     pub(crate) fn halted(&self) -> bool {
+        self.is_ending() || self.is_full()
+    }
+
+    /// Returns whether what was begun should end as soon as it can, too.
+    pub(crate) fn is_ending(&self) -> bool {
         self.session.stopped() || self.lost.get().is_some()
+    }
+
+    /// Returns whether the target is full: what has its space set aside is still finished.
+    pub(crate) fn is_full(&self) -> bool {
+        self.full.get().is_some()
+    }
+
+    /// Notes that something had no room. What else has none is not told of: the run says at its end
+    /// what is left.
+    pub(crate) fn target_full(&self, error: &Error) {
+        self.interrupted.store(true, Relaxed);
+        if self.full.set(error.again()).is_ok() {
+            let line = format!(
+                "the target is full ({error}): nothing new is begun, and what has its space is \
+                 finished"
+            );
+            self.session.observer.note(&line);
+        }
+    }
+
+    /// Notes that the target is not what it was: nothing is acknowledged any more.
+    fn target_lost(&self, error: &Error) {
+        if self.lost.set(ErrorKind::TargetLost).is_ok() {
+            self.outcomes.problem_of_run(error);
+        }
+        self.interrupted.store(true, Relaxed);
+    }
+
+    /// Returns whether an error is about the whole target: then it is told of once, not for each
+    /// file.
+    fn is_of_target(&self, error: &Error) -> bool {
+        if self.log.is_none() {
+            return false;
+        }
+        match error.kind() {
+            ErrorKind::TargetFull => self.target_full(error),
+            // Thin storage says so only when it is to be durable.
+            ErrorKind::TargetSync if error.is_for_room() => {
+                self.target_full(error);
+                let _first = self.lost.set(ErrorKind::TargetSync);
+            }
+            ErrorKind::TargetSync if self.is_full() => {
+                return self.lost.get() == Some(&ErrorKind::TargetSync);
+            }
+            ErrorKind::TargetLost => self.target_lost(error),
+            ErrorKind::TargetDenied | ErrorKind::TargetWrite | ErrorKind::Escape
+                if error.side() == Side::Target && self.lost.get().is_none() =>
+            {
+                match self.target.look_again() {
+                    Ok(()) => return false,
+                    Err(lost) => self.target_lost(&lost),
+                }
+            }
+            // The journal is on the target, too.
+            ErrorKind::RecordWrite | ErrorKind::TargetSync
+                if self.lost.get().is_none() && !error.is_for_room() =>
+            {
+                match self.target.look_again() {
+                    Ok(()) => return false,
+                    Err(lost) => self.target_lost(&lost),
+                }
+            }
+            _ => {
+                let is_lost = self.lost.get() == Some(&ErrorKind::TargetLost);
+                return is_lost && error.side() != Side::Source;
+            }
+        }
+        true
     }
 
     /// Notes that the journal cannot be written: nothing is acknowledged any more.
     pub(crate) fn journal_lost(&self, error: &Error) {
-        if self.lost.set(ErrorKind::RecordWrite).is_ok() {
+        if !self.is_of_target(error) && self.lost.set(ErrorKind::RecordWrite).is_ok() {
             self.outcomes.problem_of_run(error);
         }
     }
@@ -103,7 +181,7 @@ impl Context {
 
     /// Returns whether a sync has failed, and what it covered is to be copied again.
     pub(crate) fn tries_again(&self) -> bool {
-        self.may_try_again && self.lost.get() == Some(&ErrorKind::TargetSync)
+        self.may_try_again && self.lost.get() == Some(&ErrorKind::TargetSync) && !self.is_full()
     }
 
     fn count_mended(&self, lane: usize, entry: &Entry) {
@@ -145,6 +223,9 @@ impl Context {
                 Ok(()) => self.count_mended(lane, entry),
                 Err(error) => self.outcomes.entry_failed(lane, entry, &error, None),
             }
+            return;
+        }
+        if self.is_of_target(error) {
             return;
         }
         let journal_failed = self.log.as_ref().is_some_and(|log| log.has_failed());

@@ -11,21 +11,26 @@ use std::time::SystemTime;
 use crossbeam::channel::{Receiver, Sender, bounded};
 
 use super::context::Context;
+use super::elsewhere::{Around, look_elsewhere};
 use super::forecast::Forecast;
 use super::job::{CopyJob, Verify};
 use super::ledger::Listing;
 use super::links::LinkTable;
 use super::opening::{self, Opening, RecordedSource};
 use super::outcomes::Outcomes;
+use super::places;
 use super::proof::{Judge, Proof};
 use super::readback::ReadBack;
-use super::report::{MountReport, Report};
-use super::room::check_space;
+use super::report::Report;
+use super::room::{aside, check_space, full};
 use super::run::{RunSettings, run};
 use super::sealing::{Sealing, seal, write_report};
 use super::second_read::{SourceAgain, second_read};
 use super::session::Session;
-use super::setup::{ScanJob, choose, raise_descriptor_limit, reading_context, recall, scan_lane};
+use super::setup::{
+    ScanJob, choose, mounts, raise_descriptor_limit, reading_context, recall, scan_lane,
+};
+use super::spill::{self, Round};
 use super::summary::{Heading, LaneFacts, report};
 use super::telemetry::Telemetry;
 use crate::beneath;
@@ -92,20 +97,50 @@ pub(in crate::engine) enum Pass {
 pub fn copy(job: &CopyJob, session: &Session) -> Result<Report, Error> {
     raise_descriptor_limit();
     let started = SystemTime::now();
-    if let Some(report) = pass(job, session, Pass::First, started)? {
-        return Ok(report);
+    if !job.spill.is_empty() {
+        return spill::copy(job, session, started);
+    }
+    match tries(job, session, &Round::alone(job), started)? {
+        Ended::Over(report, _) => Ok(*report),
+        Ended::Again => {
+            let what = "a sync failed again";
+            Err(Error::new(
+                ErrorKind::TargetSync,
+                Side::Target,
+                &job.target,
+                what,
+            ))
+        }
+    }
+}
+
+/// How a pass ended.
+#[derive(Debug)]
+pub(super) enum Ended {
+    /// A sync failed, and there is to be another.
+    Again,
+    /// With this report, and whether the target is full.
+    Over(Box<Report>, bool),
+}
+
+/// Copies into one target, a second time if a sync fails.
+pub(super) fn tries(
+    job: &CopyJob,
+    session: &Session,
+    round: &Round<'_>,
+    started: SystemTime,
+) -> Result<Ended, Error> {
+    let ended = pass(job, session, Pass::First, round, started)?;
+    if matches!(ended, Ended::Over(..)) {
+        return Ok(ended);
     }
     session.observer.note(
         "the target failed to make something durable: everything not acknowledged by then is \
          copied again from its source",
     );
-    let again = pass(job, session, Pass::Second, started).map_err(|error| {
+    pass(job, session, Pass::Second, round, started).map_err(|error| {
         let what = format!("a sync failed, and the target cannot be gone on with ({error})");
         Error::new(ErrorKind::TargetSync, Side::Target, &job.target, &what)
-    })?;
-    again.ok_or_else(|| {
-        let what = "a sync failed again";
-        Error::new(ErrorKind::TargetSync, Side::Target, &job.target, what)
     })
 }
 
@@ -113,15 +148,18 @@ pub fn copy(job: &CopyJob, session: &Session) -> Result<Report, Error> {
     clippy::too_many_lines,
     reason = "what a run is made of, in the order in which it begins and ends"
 )]
-/// Runs one pass; `None` when a sync failed and there is to be another.
+/// Runs one pass.
 fn pass(
     job: &CopyJob,
     session: &Session,
     pass: Pass,
+    round: &Round<'_>,
     started: SystemTime,
-) -> Result<Option<Report>, Error> {
-    let (prepared, opening) = prepare(job, |place, sources, topology| {
-        opening::look(job, place, sources, topology, session)
+) -> Result<Ended, Error> {
+    let (prepared, (opening, elsewhere)) = prepare(job, |place, sources, topology| {
+        let opening = opening::look(job, round, place, sources, topology, session)?;
+        let elsewhere = look_elsewhere(round, &opening, sources, topology)?;
+        Ok((opening, elsewhere))
     })?;
     let Prepared {
         lanes,
@@ -132,7 +170,12 @@ fn pass(
     let budget = Budget::new(job.engine.memory, lanes.len() + usize::from(reads_back))?;
     let chosen = choose(&job.engine, session)?;
     check_verify(job, &place)?;
-    let expected = check_space(job, &lanes, &place, &budget, session)?;
+    let places: Vec<&TargetPlace> = [&place]
+        .into_iter()
+        .chain(round.others.iter().map(|(_, place)| place))
+        .collect();
+    let refuses = round.number == 0 && !round.finishes;
+    let needs = check_space(job, &lanes, &places, refuses, &budget, session)?;
 
     let policy = Policy {
         setid: job.preserve.setid,
@@ -145,23 +188,37 @@ fn pass(
         read_back: reads_back,
     };
     let goes_on = opening.goes_on();
-    let whole_job = opening.has_all_sources();
-    if goes_on && !whole_job {
+    let all_here = opening.has_all_sources();
+    // The first target is closed last: there a copy is found that was cut short.
+    let is_last = round.finishes || round.number > 0 || elsewhere.is_empty();
+    let whole_job = all_here && round.completes && is_last;
+    if goes_on && !all_here {
         session
             .observer
             .note("some sources of the unfinished job are not given here; it stays open for them");
     }
-    let (target, log) = open(job, opening, place, settings, &lanes, pass)?;
+    let opened = open(job, opening, place, settings, &lanes, pass);
+    let (target, log) = opened.map_err(|error| no_room(job, error))?;
+    if !round.finishes {
+        target.set_aside(aside(needs.most, job, &target))?;
+    }
     let (target, log) = (Arc::new(target), Arc::new(log));
     let home = target.home();
     let facts: Vec<LaneFacts> = lanes.iter().map(LaneFacts::of).collect();
-    let telemetry = Arc::new(Telemetry::new(facts.iter().map(LaneFacts::view).collect()));
+    let mut telemetry = Telemetry::new(facts.iter().map(LaneFacts::view).collect());
+    telemetry.started = round.began;
+    let telemetry = Arc::new(telemetry);
     recall(&job.engine, &facts, &telemetry);
-    for (view, expected) in telemetry.lanes.iter().zip(&expected) {
+    for (view, expected) in telemetry.lanes.iter().zip(&needs.expected) {
         view.counters.bytes_expected.store(expected.bytes, Relaxed);
         view.counters.files_expected.store(expected.inodes, Relaxed);
     }
     let mounts = mounts(job, &lanes, &target);
+    let finishes = round
+        .finishes
+        .then(|| rustix::io::fcntl_dupfd_cloexec(target.root(), 0))
+        .transpose()
+        .map_err(|errno| Error::target(&job.target, "open", errno))?;
     let links = LinkTable::default();
     opening::recall_links(&log, &trees_of(&lanes), &*target, &links)?;
     let spool = Spool::new(home.job_dir()?, PROBLEMS_FILE);
@@ -178,6 +235,7 @@ fn pass(
         copies: true,
         target_identity: Some(target.identity()),
         log: Some(Arc::clone(&log)),
+        around: Around::new(elsewhere, finishes),
         may_try_again: pass == Pass::First,
         salvage: job.salvage,
         maps: Some(Maps::new(home.job_dir()?)?),
@@ -253,7 +311,7 @@ fn pass(
     seam::point("lanes-ended");
     if context.tries_again() {
         session.observer.ended();
-        return give_up(&target, &log).map(|()| None);
+        return give_up(&target, &log).map(|()| Ended::Again);
     }
     // A drive that is lost is asked nothing any more.
     let is_here = |lane: usize| {
@@ -261,6 +319,17 @@ fn pass(
         counters.is_none_or(|counters| !counters.vitals.is_lost())
     };
     again.retain(|source| is_here(source.lane));
+    target.release();
+    if let Some(why) = context.full.get() {
+        if round.has_next() {
+            let label = job.target.display();
+            let line = format!("{label} is full: what is left goes to the next target");
+            session.observer.note(&line);
+        } else {
+            let full = full(job, &target, why, &telemetry);
+            context.outcomes.of_end(&full);
+        }
+    }
     let proof = prove(
         job,
         Judge {
@@ -295,11 +364,32 @@ fn pass(
         whole_job,
     };
     seal(&mut heading, sealing, ledger);
+    let is_full = context.is_full();
+    if !round.is_alone() && !context.around.elsewhere.is_empty() {
+        match places::write(&target, &job.target, &context.around.elsewhere) {
+            Ok(targets) => heading.targets = targets,
+            Err(error) => context.outcomes.problem_of_run(&error),
+        }
+    }
+    spill::count_before(&telemetry, round.before.as_ref());
     let report = report(heading, &context, &telemetry, &facts, &ends, started);
     let written = write_report(sealing, &report);
     session.observer.ended();
-    written?;
-    Ok(Some(report))
+    match written {
+        // Nothing can be written there any more, and that has been told of.
+        Err(_) if context.lost.get() == Some(&ErrorKind::TargetLost) => {}
+        written => written?,
+    }
+    Ok(Ended::Over(Box::new(report), is_full))
+}
+
+/// Says of a job that cannot be opened for want of room what it is.
+fn no_room(job: &CopyJob, error: Error) -> Error {
+    if error.kind() == ErrorKind::RecordWrite && error.is_for_room() {
+        let what = format!("no room for its records ({error})");
+        return Error::new(ErrorKind::TargetFull, Side::Target, &job.target, &what);
+    }
+    error
 }
 
 /// Refuses to prove what cannot be: where the file system answers from memory, reading back says
@@ -395,30 +485,4 @@ fn give_up(target: &LocalTarget, log: &super::log::Log) -> Result<(), Error> {
     // The witness hears of the failure that there was: that is known, and no news.
     drop(target.close(true));
     log.end(false, crate::exit::Exit::Failure.code())
-}
-
-fn mounts(job: &CopyJob, lanes: &[LanePlan], target: &LocalTarget) -> Vec<MountReport> {
-    let access = |direct| if direct { "direct" } else { "buffered" }.to_owned();
-    let mut mounts = Vec::new();
-    for plan in lanes {
-        for (tree, (fs, location)) in plan.trees.iter().zip(&plan.fs) {
-            let (direct, why) = fs.direct_read();
-            mounts.push(MountReport {
-                path: tree.label.to_string_lossy().into_owned(),
-                side: "source".to_owned(),
-                fs: location.mount.fs.clone(),
-                access: access(direct),
-                why: why.to_owned(),
-            });
-        }
-    }
-    let (direct, why) = target.direct();
-    mounts.push(MountReport {
-        path: job.target.to_string_lossy().into_owned(),
-        side: "target".to_owned(),
-        fs: target.fs().name().to_owned(),
-        access: access(direct),
-        why: why.to_owned(),
-    });
-    mounts
 }

@@ -1,16 +1,14 @@
 //! `copy --dry-run`: what a copy would do.
 
-use std::os::unix::ffi::OsStrExt;
-
 use super::copy::{Prepared, prepare};
 use super::job::CopyJob;
-use super::outcomes::shown;
-use super::report::{DryLane, DryRun, Problem};
-use super::room::{count_all, free_room, sum};
+use super::outcomes::problem_of;
+use super::report::{DryLane, DryRun};
+use super::room::{all_room, count_all, sum, with_records};
 use super::session::Session;
 use super::setup::raise_descriptor_limit;
 use crate::error::Error;
-use crate::plan::Budget;
+use crate::plan::{Budget, TargetPlace, look_at_target};
 
 /// Says what a copy would do, without writing anything.
 ///
@@ -25,8 +23,13 @@ pub fn dry_run(job: &CopyJob, session: &Session) -> Result<DryRun, Error> {
         finished: _finished,
     } = prepared;
     let budget = Budget::new(job.engine.memory, lanes.len())?;
-    let counted = count_all(job, &lanes, &place, &budget, session)?;
-    let room = free_room(&place)?;
+    let mut further = Vec::new();
+    for path in &job.spill {
+        further.push(look_at_target(path, &[])?);
+    }
+    let places: Vec<&TargetPlace> = [&place].into_iter().chain(&further).collect();
+    let counted = count_all(job, &lanes, &places, &budget, session)?;
+    let room = all_room(&places)?;
     let need = sum(&counted
         .iter()
         .map(|counted| counted.need)
@@ -46,26 +49,16 @@ pub fn dry_run(job: &CopyJob, session: &Session) -> Result<DryRun, Error> {
             dirs: counted.dirs,
         })
         .collect();
-    let problem = |error: &Error| {
-        let (path, path_hex) = shown(error.path().as_os_str().as_bytes());
-        Problem {
-            path,
-            path_hex,
-            kind: error.kind().word().to_owned(),
-            reason: error.reason(),
-            unreadable: None,
-        }
-    };
     Ok(DryRun {
         target: job.target.to_string_lossy().into_owned(),
         lanes: dry_lanes,
         needed: need.bytes,
         free: room.bytes,
-        fits: room.fits(need),
+        fits: room.fits(with_records(need, job)),
         existing: counted.iter().map(|counted| counted.existing).sum(),
         problems: counted
             .iter()
-            .flat_map(|c| c.problems.iter().map(problem))
+            .flat_map(|c| c.problems.iter().map(problem_of))
             .collect(),
     })
 }

@@ -167,6 +167,9 @@ impl Visitor for Feed<'_> {
             let what = "this folder is the target itself; copying it would never end";
             return Err(Error::new(ErrorKind::Escape, Side::Source, shown(), what));
         }
+        if self.context.around.leaves_out(&target_path) {
+            return Ok(Enter::Skip);
+        }
         if self.context.target.make_dir(&target_path)? {
             dir.set_fresh();
         }
@@ -213,6 +216,10 @@ impl Visitor for Feed<'_> {
                 vitals.set_gone();
                 self.waker.wake();
             }
+        }
+        if error.kind() == ErrorKind::TargetFull {
+            self.context.target_full(&error);
+            return;
         }
         // Of a drive that is gone its lane tells, once.
         if vitals.is_lost() {

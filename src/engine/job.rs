@@ -51,6 +51,8 @@ pub struct CopyJob {
     pub sources: Vec<PathBuf>,
     /// The target directory as typed.
     pub target: PathBuf,
+    /// Further targets, in this order, for what the one before has no room for.
+    pub spill: Vec<PathBuf>,
     /// What is left out.
     pub filter: Arc<Filter>,
     /// Only these paths, relative to each source; `None` for everything.

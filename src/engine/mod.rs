@@ -2,10 +2,12 @@
 //!
 //! **Boundary.** Prints nothing and knows no command line; tells an [`Observer`] instead.
 
+mod ahead;
 mod commit;
 mod context;
 mod copy;
 mod dry_run;
+mod elsewhere;
 mod examine;
 mod feed;
 mod findings;
@@ -23,6 +25,7 @@ mod opening;
 mod outcomes;
 mod outlets;
 mod pace;
+mod places;
 mod proof;
 mod readback;
 mod recipe;
@@ -39,6 +42,7 @@ mod setup;
 #[cfg(debug_assertions)]
 #[cfg(test)]
 mod sim;
+mod spill;
 mod standing;
 mod summary;
 mod survey;

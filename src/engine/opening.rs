@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 
+use super::ahead::Ahead;
 use super::copy::Pass;
 use super::job::CopyJob;
 use super::links::{First, LinkTable};
@@ -15,6 +16,7 @@ use super::log::Log;
 use super::recipe::{JOB_FILE, Recipe};
 use super::session::Session;
 use super::settle::settle;
+use super::spill::Round;
 use super::standing::{Copied, found};
 use crate::error::{Error, ErrorKind, Side};
 use crate::journal::{self, Identity, JobHead, Likeness, Loaded, Record, Stamp, Writer};
@@ -35,6 +37,9 @@ pub(super) struct Opening {
     identities: Vec<Identity>,
     numbers: Vec<u32>,
     options: [u8; 32],
+    /// What a new job is called, if that is settled.
+    name: Option<String>,
+    recipe: Recipe,
 }
 
 /// A job that is gone on with.
@@ -52,6 +57,7 @@ struct Begun {
 /// `Locked` when another run holds the target; what keeps the job asked for from being opened.
 pub(super) fn look(
     job: &CopyJob,
+    round: &Round<'_>,
     place: &TargetPlace,
     sources: &mut [Source],
     topology: &Topology,
@@ -67,6 +73,8 @@ pub(super) fn look(
         numbers: (0..).take(sources.len()).collect(),
         identities,
         options: Recipe::of(job).hash(),
+        name: round.name.clone(),
+        recipe: Recipe::of(round.whole),
     };
     let Some(root) = place.existing() else {
         return Ok(opening);
@@ -74,10 +82,13 @@ pub(super) fn look(
     let Some(lock) = HomeLock::take_existing(root, &job.target)? else {
         return Ok(opening);
     };
-    let found = match job.resume.as_deref() {
-        Some(name) => lock.unfinished(Some(name))?.into_iter().collect(),
-        None => lock.all_unfinished(),
+    let found = match (round.name.as_deref(), job.resume.as_deref()) {
+        // The job of another target: there may be none of that name yet.
+        (Some(name), _) => lock.unfinished(Some(name)).into_iter().flatten().collect(),
+        (None, Some(name)) => lock.unfinished(Some(name))?.into_iter().collect(),
+        (None, None) => lock.all_unfinished(),
     };
+    let is_meant = job.resume.is_some() || round.name.is_some();
     let home = lock.label().to_owned();
     opening.lock = Some(lock);
     if found.is_empty() {
@@ -91,6 +102,7 @@ pub(super) fn look(
         };
         match opening.numbers_in(&begun, &target, sources, session) {
             Ok(numbers) => {
+                check_further(&begun, round, &label)?;
                 if begun.loaded.has_gaps() {
                     session.observer.note(
                         "the journal of this job is not whole (a power cut does that): files it \
@@ -101,7 +113,7 @@ pub(super) fn look(
                 opening.begun = Some(begun);
                 return Ok(opening);
             }
-            Err(why) if job.resume.is_some() => {
+            Err(why) if is_meant => {
                 let what = format!("this job cannot be gone on with: {why}");
                 return Err(Error::new(ErrorKind::Refused, Side::Record, label, &what));
             }
@@ -116,6 +128,28 @@ pub(super) fn look(
     Ok(opening)
 }
 
+/// Refuses to go on in one target with a copy that has several: what the others have would be copied
+/// again.
+fn check_further(begun: &Begun, round: &Round<'_>, label: &Path) -> Result<(), Error> {
+    // A copy may do without its recipe; resume needs it.
+    let recipe = Recipe::load(begun.job.dir.as_fd(), label).ok();
+    let further = recipe.map(|recipe| recipe.job().spill.clone());
+    let further = further.filter(|further| !further.is_empty() && round.whole.spill.is_empty());
+    let Some(further) = further else {
+        return Ok(());
+    };
+    let named: Vec<_> = further
+        .iter()
+        .map(|path| path.display().to_string())
+        .collect();
+    let what = format!(
+        "this copy goes on in further targets ({}): name them with --spill again, or use 'inhaul \
+         resume'",
+        named.join(", ")
+    );
+    Err(Error::new(ErrorKind::Refused, Side::Target, label, &what))
+}
+
 /// Loads the journal of a job; `None`, and a line that says why, when there is none to trust.
 fn load(
     found: JobDir,
@@ -123,7 +157,7 @@ fn load(
     job: &CopyJob,
     session: &Session,
 ) -> Result<Option<Begun>, Error> {
-    match journal::open(found.dir.as_fd(), label) {
+    match journal::open_with(found.dir.as_fd(), label, &mut Ahead::of) {
         Ok((loaded, writer)) => {
             seam::point("journal-opened");
             Ok(Some(Begun {
@@ -145,7 +179,7 @@ fn load(
 }
 
 /// Returns what a target is on.
-fn target_identity(
+pub(super) fn target_identity(
     root: BorrowedFd<'_>,
     label: &Path,
     topology: &Topology,
@@ -190,6 +224,17 @@ impl Opening {
         }
     }
 
+    /// Returns the name of the job, if it has one.
+    pub(super) fn name(&self) -> Option<&str> {
+        let begun = self.begun.as_ref().map(|begun| begun.job.name.as_str());
+        begun.or(self.name.as_deref())
+    }
+
+    /// Returns what each source is on, in their order.
+    pub(super) fn identities(&self) -> &[Identity] {
+        &self.identities
+    }
+
     /// Returns whether an earlier run's job is gone on with.
     pub(super) fn goes_on(&self) -> bool {
         self.begun.is_some()
@@ -218,7 +263,7 @@ impl Opening {
         sources: &[RecordedSource],
         pass: Pass,
     ) -> Result<(LocalTarget, Log), Error> {
-        let (mut lock, mut begun) = (self.lock, self.begun);
+        let (mut lock, mut begun, name) = (self.lock, self.begun, self.name);
         let mut job_dir = None;
         let (mut loaded, mut writer) = (None, None);
         if let Some(found) = begun.take() {
@@ -231,14 +276,14 @@ impl Opening {
                 Some(lock) => lock,
                 None => HomeLock::take(root, label)?,
             };
-            lock.open(job_dir.take())
+            lock.open_named(job_dir.take(), name.as_deref())
         };
         let target = LocalTarget::open_with(job.target.clone(), root, settings, &mut open_home)?;
         let home = target.home();
         let first_new = loaded.as_ref().map_or(0, known_sources);
         let mut writer = match writer {
             Some(writer) => writer,
-            None => begin(job, &target, self.options)?,
+            None => begin(job, &target, self.options, &self.recipe)?,
         };
         if let Some(earlier) = &loaded
             && settle(earlier, &target, &mut writer, &|source| {
@@ -246,7 +291,8 @@ impl Opening {
             })?
         {
             drop((loaded.take(), writer));
-            let (again, goes_on) = journal::open(home.job(), &home.job_label())?;
+            let (again, goes_on) =
+                journal::open_with(home.job(), &home.job_label(), &mut Ahead::of)?;
             loaded = Some(again);
             writer = goes_on;
         }
@@ -263,6 +309,11 @@ impl Opening {
             }
         }
         writer.commit()?;
+        if first_new > 0 && !self.recipe.job().spill.is_empty() {
+            // They may have been named since; else it says what it said.
+            let json = self.recipe.to_json()?;
+            let _best_effort = home.write_record(JOB_FILE, &json);
+        }
         home.remove_record(PROBLEMS_FILE)?;
         seam::point("journal-created");
         let continues = pass == Pass::First;
@@ -289,7 +340,12 @@ fn known_sources(loaded: &Loaded) -> u32 {
 }
 
 /// Begins the journal of a new job, and writes down what the job is.
-fn begin(job: &CopyJob, target: &LocalTarget, options: [u8; 32]) -> Result<Writer, Error> {
+fn begin(
+    job: &CopyJob,
+    target: &LocalTarget,
+    options: [u8; 32],
+    recipe: &Recipe,
+) -> Result<Writer, Error> {
     let home = target.home();
     let readable = home.job_dir()?;
     let topology = Topology::live()?;
@@ -298,8 +354,8 @@ fn begin(job: &CopyJob, target: &LocalTarget, options: [u8; 32]) -> Result<Write
         options,
         target: target_identity(target.root(), &job.target, &topology)?,
     };
-    let writer = journal::create(readable.as_fd(), &home.job_label(), &head)?;
-    home.write_record(JOB_FILE, &Recipe::of(job).to_json()?)?;
+    let writer = journal::create_with(readable.as_fd(), &home.job_label(), &head, &mut Ahead::of)?;
+    home.write_record(JOB_FILE, &recipe.to_json()?)?;
     Ok(writer)
 }
 

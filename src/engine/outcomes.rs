@@ -77,6 +77,11 @@ fn problem(path: &Path, kind: &str, reason: String) -> Problem {
     }
 }
 
+/// Returns a failure as reports list it.
+pub(crate) fn problem_of(error: &Error) -> Problem {
+    problem(error.path(), error.kind().word(), error.reason())
+}
+
 impl Outcomes {
     pub(crate) fn new(session: Session, telemetry: Arc<Telemetry>, spool: Option<Spool>) -> Self {
         Self {
@@ -129,6 +134,12 @@ impl Outcomes {
     /// Returns whether there is such a problem.
     pub(crate) fn has_problem_of_run(&self) -> bool {
         self.of_run.load(Relaxed) > 0
+    }
+
+    /// Notes what ended the run before everything was copied. It is no drive's problem: their verdicts
+    /// say that they are not done.
+    pub(crate) fn of_end(&self, error: &Error) {
+        self.record(None, error, error.path(), 0, None);
     }
 
     /// Notes what was not done to prove that files are right. It is no drive's problem: the verdict

@@ -174,6 +174,7 @@ impl ReadBack {
         let setup = LaneSetup {
             rotational: None,
             registered_writes: false,
+            reads_by_ring: true,
             filler: Box::new(move |feed: &mut Feed<'_>| back.fill(feed, tree)),
         };
         let mut ledger = Comparing { back: self };

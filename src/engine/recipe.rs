@@ -6,6 +6,7 @@
 //!   "folder": "/srv",                       where relative paths began
 //!   "sources": ["/mnt/d1", {"hex": "2fff"}],
 //!   "target": "in",
+//!   "spill": ["/mnt/more"],                 left out when there is none
 //!   "filter": [{"include": "keep.tmp"}, {"exclude": "*.tmp"}],
 //!   "files_from": null,                     or a list of paths
 //!   "existing": "refuse",
@@ -67,11 +68,22 @@ impl Recipe {
         }
     }
 
+    /// Returns the job as it was typed.
+    pub(super) fn job(&self) -> &CopyJob {
+        &self.job
+    }
+
     /// Returns the job. Relative paths begin where they began when they were typed.
     pub fn into_job(self) -> CopyJob {
         let Self { folder, mut job } = self;
         if std::env::current_dir().ok().as_deref() != Some(&*folder) {
-            for path in job.sources.iter_mut().chain([&mut job.target]) {
+            let CopyJob {
+                sources,
+                target,
+                spill,
+                ..
+            } = &mut job;
+            for path in sources.iter_mut().chain(spill).chain([target]) {
                 *path = from(&folder, path);
             }
         }
@@ -91,7 +103,7 @@ impl Recipe {
     /// command that can go on with what another began.
     ///
     /// The filter, the list of files and `--preserve` count. Where the sources and the target are
-    /// called does not: they are known by what they are. Nor do memory, limit and backend, nor
+    /// called does not: they are known by what they are; further targets may be named at any time. Nor do memory, limit and backend, nor
     /// `--existing`, which is about files that are not the job's; and verifying can be asked for
     /// later.
     pub fn hash(&self) -> [u8; 32] {
@@ -109,6 +121,7 @@ impl Recipe {
         let CopyJob {
             sources: _,
             target: _,
+            spill: _,
             filter,
             files_from,
             existing: _,
@@ -267,6 +280,8 @@ struct Written {
     folder: Bytes,
     sources: Vec<Bytes>,
     target: Bytes,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    spill: Vec<Bytes>,
     filter: Vec<WrittenRule>,
     files_from: Option<Vec<Bytes>>,
     existing: Existing,
@@ -292,6 +307,7 @@ impl Written {
             folder: Bytes::of_path(&recipe.folder),
             sources: job.sources.iter().map(|s| Bytes::of_path(s)).collect(),
             target: Bytes::of_path(&job.target),
+            spill: job.spill.iter().map(|path| Bytes::of_path(path)).collect(),
             filter: job.filter.rules().iter().map(rule).collect(),
             files_from: job.files_from.as_ref().map(list),
             existing: job.existing,
@@ -322,11 +338,13 @@ impl Written {
             FilesFrom::of_paths(paths.iter().map(Vec::as_slice)).map_err(|e| e.to_string())
         });
         let sources = self.sources.into_iter().map(Bytes::path);
+        let spill = self.spill.into_iter().map(Bytes::path);
         Ok(Recipe {
             folder: self.folder.path()?,
             job: CopyJob {
                 sources: sources.collect::<Result<_, _>>()?,
                 target: self.target.path()?,
+                spill: spill.collect::<Result<_, _>>()?,
                 filter: Arc::new(Filter::new(rules).map_err(|e| e.to_string())?),
                 files_from: files_from.transpose()?.map(Arc::new),
                 existing: self.existing,

@@ -65,6 +65,18 @@ pub struct Report {
     pub skipped: Vec<Problem>,
     /// How many of those there are in all.
     pub skipped_count: u64,
+    /// Of a copy with several targets: how many files each has by its manifest, this one first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub targets: Vec<TargetReport>,
+}
+
+/// One of several targets of a copy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TargetReport {
+    /// Its absolute path, bytes outside UTF-8 replaced.
+    pub target: String,
+    /// Files in its manifest.
+    pub files: u64,
 }
 
 /// How it is known that files hold what was read from their sources, in files.

@@ -120,7 +120,14 @@ fn settle(
         (found, missing) = (here, gone);
     }
     job.sources = found;
-    target.clone_into(&mut job.target);
+    // One of the further targets stands for the whole copy, which begins at the first.
+    let same = |path: &Path| {
+        let stat = |path: &Path| rustix::fs::stat(path).map(|stat| (stat.st_dev, stat.st_ino));
+        stat(path).is_ok_and(|there| Ok(there) == stat(target))
+    };
+    if !job.spill.iter().any(|path| same(path)) {
+        target.clone_into(&mut job.target);
+    }
     job.resume = Some(name);
     Ok(Revived { job, missing })
 }

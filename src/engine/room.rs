@@ -2,55 +2,83 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use super::job::CopyJob;
+use super::job::{CopyJob, Verify};
 use super::session::Session;
 use super::survey::{Counted, survey};
+use super::telemetry::Telemetry;
 use crate::error::{Error, ErrorKind, Side};
 use crate::plan::{Budget, LanePlan, Need, Room, TargetPlace, room};
 use crate::scan::{Order, WalkOptions};
-use crate::target::staged_bytes;
+use crate::target::{LocalTarget, staged_bytes};
 
-/// Returns what each lane is expected to need, or refuses the job for want of space. Zeros mean
-/// that nothing is known of it.
+/// What a copy needs.
+pub(super) struct Needs {
+    /// All of it, at most.
+    pub(super) most: Need,
+    /// What each lane is expected to need; zeros where nothing is known of it.
+    pub(super) expected: Vec<Need>,
+}
+
+/// Returns what a copy needs, or refuses the job for want of space.
 ///
 /// Cheap first: the space in use on a source's file system bounds what any part of it needs. If
 /// that fits, the scan that copies is the only one; for a whole file system the bound is shown as
 /// an estimate until it ends. Otherwise everything is counted.
+///
+/// `places` are all targets. In a run into a further one nothing is refused: it has what the others
+/// could not take.
 pub(super) fn check_space(
     job: &CopyJob,
     lanes: &[LanePlan],
-    place: &TargetPlace,
+    places: &[&TargetPlace],
+    refuses: bool,
     budget: &Budget,
     session: &Session,
-) -> Result<Vec<Need>, Error> {
-    let room = free_room(place)?;
+) -> Result<Needs, Error> {
+    let room = all_room(places)?;
     let bounds: Option<Vec<Bound>> = lanes.iter().map(|plan| used(plan, job)).collect();
     if let Some(bounds) = bounds {
         let needs: Vec<Need> = bounds.iter().map(|bound| bound.need).collect();
-        if room.fits(sum(&needs)) {
-            return Ok(bounds.into_iter().map(Bound::expected).collect());
+        let most = sum(&needs);
+        if room.fits(with_records(most, job)) || !refuses {
+            let expected = bounds.into_iter().map(Bound::expected).collect();
+            return Ok(Needs { most, expected });
         }
     }
-    let counted = count_all(job, lanes, place, budget, session)?;
+    let counted = count_all(job, lanes, places, budget, session)?;
     let needs: Vec<Need> = counted.iter().map(|counted| counted.need).collect();
     let need = sum(&needs);
-    if !room.fits(need) && !session.stopped() {
+    if refuses && !room.fits(with_records(need, job)) && !session.stopped() {
         return Err(no_space(job, need, room));
     }
     let expected = |c: &Counted| Need {
         bytes: c.bytes,
         inodes: c.files,
     };
-    Ok(counted.iter().map(expected).collect())
+    Ok(Needs {
+        most: need,
+        expected: counted.iter().map(expected).collect(),
+    })
 }
 
 fn no_space(job: &CopyJob, need: Need, room: Room) -> Error {
     let size = |bytes| bytesize::ByteSize::b(bytes).display().si();
+    let records = need.records(job.verify != Verify::None);
     let what = if need.bytes > room.bytes {
         format!(
             "the sources need {}, the target has {} free",
             size(need.bytes),
+            size(room.bytes)
+        )
+    } else if room.inodes.is_none_or(|inodes| need.inodes <= inodes) {
+        format!(
+            "the sources need {} and up to {} for blocks begun and records of {} files and \
+             folders; the target has {} free",
+            size(need.bytes),
+            size(records.saturating_add(room.lost(need))),
+            need.inodes,
             size(room.bytes)
         )
     } else {
@@ -65,6 +93,71 @@ fn no_space(job: &CopyJob, need: Need, room: Room) -> Error {
     };
     Error::new(ErrorKind::Refused, Side::Target, &job.target, &what)
         .because(rustix::io::Errno::NOSPC)
+}
+
+/// Returns a need with what the records of the copy take added.
+pub(super) fn with_records(need: Need, job: &CopyJob) -> Need {
+    let records = need.records(job.verify != Verify::None);
+    Need {
+        bytes: need.bytes.saturating_add(records),
+        ..need
+    }
+}
+
+/// Returns how much is to be set aside for what is written at the end.
+pub(super) fn aside(most: Need, job: &CopyJob, target: &LocalTarget) -> u64 {
+    let room = crate::beneath::read_dir_fd(target.root(), b"").and_then(|dir| room(dir.as_fd()));
+    let proves = job.verify != Verify::None;
+    room.map_or(0, |room| most.aside(proves, room))
+}
+
+/// Says why a full target ended a copy, how much is left, and what to do.
+pub(super) fn full(
+    job: &CopyJob,
+    target: &LocalTarget,
+    why: &Error,
+    telemetry: &Telemetry,
+) -> Error {
+    let size = |bytes| bytesize::ByteSize::b(bytes).display().si();
+    let (bytes, files) = left(telemetry);
+    let room = crate::beneath::read_dir_fd(target.root(), b"").and_then(|dir| room(dir.as_fd()));
+    let free = room.map_or_else(
+        |_| String::new(),
+        |room| match room.inodes {
+            Some(inodes) => format!(", {} and {inodes} inodes are free", size(room.bytes)),
+            None => format!(", {} are free", size(room.bytes)),
+        },
+    );
+    let what = format!(
+        "it is full; about {} in {files} files are still to be copied{free}; make room, or name a \
+         further target with --spill, and run the same command again ({}: {})",
+        size(bytes),
+        why.path().display(),
+        why.reason()
+    );
+    Error::new(ErrorKind::TargetFull, Side::Target, &job.target, &what)
+}
+
+/// Returns how many bytes and files are left to be copied, as far as they are known.
+fn left(telemetry: &Telemetry) -> (u64, u64) {
+    let lanes = telemetry.lanes.iter().map(|view| {
+        let get = |counter: &AtomicU64| counter.load(Relaxed);
+        let it = &view.counters;
+        let bytes = get(&it.bytes_expected).max(get(&it.bytes_found));
+        let files = get(&it.files_expected).max(get(&it.files_found));
+        let done = [
+            &it.bytes_done,
+            &it.bytes_kept,
+            &it.bytes_skipped,
+            &it.bytes_failed,
+        ];
+        let files_done = [&it.files_done, &it.files_kept, &it.files_skipped];
+        (
+            bytes.saturating_sub(done.into_iter().map(get).sum()),
+            files.saturating_sub(files_done.into_iter().map(get).sum()),
+        )
+    });
+    lanes.fold((0, 0), |sum, lane| (sum.0 + lane.0, sum.1 + lane.1))
 }
 
 pub(super) fn sum(needs: &[Need]) -> Need {
@@ -123,23 +216,21 @@ fn is_mount_root(dir: &OwnedFd) -> bool {
 pub(super) fn count_all(
     job: &CopyJob,
     lanes: &[LanePlan],
-    place: &TargetPlace,
+    places: &[&TargetPlace],
     budget: &Budget,
     session: &Session,
 ) -> Result<Vec<Counted>, Error> {
-    let target = match place.existing() {
-        Some(fd) => {
-            let fd = rustix::io::fcntl_dupfd_cloexec(fd, 0)
-                .map_err(|errno| Error::target(&job.target, "open", errno))?;
-            Some(Arc::new(fd))
-        }
-        None => None,
-    };
+    let mut targets = Vec::new();
+    for fd in places.iter().filter_map(|place| place.existing()) {
+        let fd = rustix::io::fcntl_dupfd_cloexec(fd, 0)
+            .map_err(|errno| Error::target(&job.target, "open", errno))?;
+        targets.push(Arc::new(fd));
+    }
     std::thread::scope(|scope| {
         let threads: Vec<_> = lanes
             .iter()
             .map(|plan| {
-                let target = target.as_ref();
+                let targets = &targets;
                 scope.spawn(move || {
                     let options = WalkOptions {
                         filter: &job.filter,
@@ -147,7 +238,7 @@ pub(super) fn count_all(
                         order: Order::Listing,
                         window_bytes: budget.window_bytes,
                     };
-                    survey(&plan.trees, &options, target, session)
+                    survey(&plan.trees, &options, targets, session)
                 })
             })
             .collect();
@@ -161,6 +252,26 @@ pub(super) fn count_all(
             })
             .collect()
     })
+}
+
+/// Returns what all targets together have to give.
+pub(super) fn all_room(places: &[&TargetPlace]) -> Result<Room, Error> {
+    let mut sum: Option<Room> = None;
+    for place in places {
+        let room = free_room(place)?;
+        sum = Some(match sum {
+            None => room,
+            Some(sum) => Room {
+                bytes: sum.bytes.saturating_add(room.bytes),
+                inodes: sum
+                    .inodes
+                    .zip(room.inodes)
+                    .map(|(a, b)| a.saturating_add(b)),
+                unit: sum.unit.max(room.unit),
+            },
+        });
+    }
+    sum.ok_or_else(|| Error::new(ErrorKind::Usage, Side::Target, "", "there is no target"))
 }
 
 /// Returns what the target has to give.

@@ -43,6 +43,8 @@ pub(crate) struct LaneSetup {
     pub(crate) rotational: Option<bool>,
     /// Whether writes may come from registered buffers.
     pub(crate) registered_writes: bool,
+    /// Whether a ring may read its files; see [`FsType::reads_by_ring`](crate::target::FsType).
+    pub(crate) reads_by_ring: bool,
     pub(crate) filler: Filler,
 }
 
@@ -159,6 +161,7 @@ pub(crate) fn run(
                 credits,
                 rotational: setup.rotational,
                 registered_writes: setup.registered_writes,
+                reads_by_ring: setup.reads_by_ring,
                 settings,
                 outlets: ways,
             };
@@ -224,6 +227,7 @@ struct LaneJob {
     credits: Credits,
     rotational: Option<bool>,
     registered_writes: bool,
+    reads_by_ring: bool,
     settings: RunSettings,
     outlets: Outlets,
 }
@@ -432,6 +436,15 @@ impl LaneThread<'_> {
             ..
         } = &self.job;
         let fixed = *registered_writes;
+        if !self.job.reads_by_ring {
+            return probe::open(
+                Chosen::Blocking,
+                REQUESTS,
+                threads(Chosen::Blocking),
+                Some(credits),
+                false,
+            );
+        }
         let open = |chosen| probe::open(chosen, REQUESTS, threads(chosen), Some(credits), fixed);
         match open(settings.chosen) {
             Err(error) if settings.choice == IoChoice::Auto && settings.chosen == Chosen::Uring => {

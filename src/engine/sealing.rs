@@ -12,6 +12,7 @@ use super::standing::Copied;
 use super::summary::Heading;
 use crate::error::{Error, ErrorKind, Side};
 use crate::exit::Exit;
+use crate::journal;
 use crate::manifest::{self, PROBLEMS_FILE, Record, Sorter};
 use crate::seam;
 use crate::target::{LocalTarget, Target, Vacancy};
@@ -22,7 +23,8 @@ pub(super) struct Sealing<'r> {
     pub(super) context: &'r Context,
     pub(super) target: &'r LocalTarget,
     pub(super) log: &'r Log,
-    /// Whether all sources of the job are here.
+    /// Whether the job is finished here when everything is done: all its sources are here, and no
+    /// other target has yet to be.
     pub(super) whole_job: bool,
     /// Files that turned out to be wrong and are not in the target any more.
     pub(super) withdrawn: &'r HashSet<Vec<u8>>,
@@ -33,6 +35,20 @@ pub(super) fn seal(heading: &mut Heading, sealing: Sealing<'_>, ledger: Listing)
     let Sealing {
         context, target, ..
     } = sealing;
+    if context.lost.get() == Some(&ErrorKind::TargetLost) {
+        // Whatever is written now may go where nobody finds it.
+        heading.fatal = Some(ErrorKind::TargetLost);
+        let _known = target.close(true);
+        return;
+    }
+    if journal::has_lost_pages() {
+        let what = "part of the journal cannot be read any more: the manifest may lack files; run \
+                    again";
+        let path = target.home().job_label();
+        let error = Error::new(ErrorKind::RecordWrite, Side::Record, path, what);
+        context.outcomes.problem_of_run(&error);
+        heading.fatal = Some(ErrorKind::RecordWrite);
+    }
     seam::point("manifest-writing");
     let listed = add_journalled(sealing, ledger)
         .and_then(|ledger| add_earlier(context, ledger, target))
@@ -50,7 +66,11 @@ pub(super) fn seal(heading: &mut Heading, sealing: Sealing<'_>, ledger: Listing)
     }
     // A later run goes on with what is staged, unless nothing is left to do.
     let keep = context.halted() || !context.outcomes.kinds().is_empty() || !sealing.whole_job;
-    if let Err(error) = target.close(keep) {
+    // Of what a full medium could not take, nothing was acknowledged, and that it was full is known.
+    let known = |error: &Error| context.is_full() && error.is_for_room();
+    if let Err(error) = target.close(keep)
+        && !known(&error)
+    {
         context.outcomes.problem_of_run(&error);
         heading.fatal = Some(error.kind());
     }
@@ -144,6 +164,9 @@ pub(super) fn write_report(sealing: Sealing<'_>, report: &Report) -> Result<(), 
         whole_job,
         ..
     } = sealing;
+    if context.lost.get() == Some(&ErrorKind::TargetLost) {
+        return Ok(());
+    }
     let is_complete = report.exit_code == Exit::Success.code() && whole_job;
     // Without a journal there is nothing to end; that it failed is in the report.
     if !log.has_failed() {

@@ -17,11 +17,13 @@ use super::proof::{Judge, Proof};
 use super::run::{LaneSetup, RunSettings, run};
 use super::setup::reading_context;
 use super::telemetry::{LaneCounters, LaneView, Telemetry};
+use crate::beneath;
 use crate::digest::Hash;
 use crate::error::{Error, ErrorKind, Side};
 use crate::journal::Loaded;
 use crate::plan::LanePlan;
 use crate::scan::{Entry, Order, Tree, WalkOptions};
+use crate::target::{FsType, fs_type};
 
 /// Entries gathered before they are handed over, in bytes: no order by place is needed twice.
 const WINDOW_BYTES: usize = 1 << 20;
@@ -127,7 +129,10 @@ pub(super) fn second_read(
     let mut setups = Vec::new();
     for sources in lanes.values() {
         let mut trees = Vec::new();
+        let mut reads_by_ring = true;
         for source in sources {
+            let fs = beneath::read_dir_fd(source.root.as_fd(), b"").and_then(fs_type);
+            reads_by_ring &= fs.is_ok_and(FsType::reads_by_ring);
             let root = rustix::io::fcntl_dupfd_cloexec(source.root.as_fd(), 0)
                 .map_err(|errno| Error::source(&source.label, "open it again", errno))?;
             trees.push(Arc::new(Tree {
@@ -148,6 +153,7 @@ pub(super) fn second_read(
         setups.push(LaneSetup {
             rotational: sources.iter().find_map(|source| source.rotational),
             registered_writes: false,
+            reads_by_ring,
             filler: Box::new(move |feed: &mut Feed<'_>| {
                 let options = WalkOptions {
                     filter: &filter,

@@ -3,11 +3,13 @@
 use std::sync::{Arc, OnceLock};
 
 use super::context::Context;
+use super::elsewhere::Around;
 use super::feed::Feed;
-use super::job::{EngineSettings, Existing};
+use super::job::{CopyJob, EngineSettings, Existing};
 use super::lane::SYNC_BLOCKS;
 use super::limit::Limiter;
 use super::outcomes::Outcomes;
+use super::report::MountReport;
 use super::run::LaneSetup;
 use super::session::Session;
 use super::summary::LaneFacts;
@@ -18,7 +20,7 @@ use crate::io::probe::{self, Chosen};
 use crate::plan::LanePlan;
 use crate::scan::{FilesFrom, Filter, Order, WalkOptions};
 use crate::seam;
-use crate::target::{NullTarget, Policy};
+use crate::target::{LocalTarget, NullTarget, Policy};
 
 /// Chooses the backend and tells of a fallback.
 pub(super) fn choose(job: &EngineSettings, session: &Session) -> Result<Chosen, Error> {
@@ -67,6 +69,8 @@ pub(super) fn reading_context(
         target_identity: None,
         interrupted: false.into(),
         lost: OnceLock::new(),
+        around: Around::default(),
+        full: OnceLock::new(),
         log: None,
         sync_blocks: seam::setting("SYNC_BLOCKS").unwrap_or(SYNC_BLOCKS),
         evidence: None,
@@ -99,6 +103,7 @@ pub(super) fn scan_lane(plan: LanePlan, job: ScanJob) -> LaneSetup {
     LaneSetup {
         rotational: plan.rotational,
         registered_writes: job.registered_writes,
+        reads_by_ring: plan.fs.iter().all(|(fs, _)| fs.reads_by_ring()),
         filler: Box::new(move |feed: &mut Feed<'_>| {
             let options = WalkOptions {
                 filter: &job.filter,
@@ -136,4 +141,31 @@ pub(super) fn raise_descriptor_limit() {
     limit.current = limit.maximum;
     // Refused only where a sandbox forbids it; then the limit stays what it was.
     let _unchanged = setrlimit(Resource::Nofile, limit);
+}
+
+/// Returns how each mount of a copy is read or written.
+pub(super) fn mounts(job: &CopyJob, lanes: &[LanePlan], target: &LocalTarget) -> Vec<MountReport> {
+    let access = |direct| if direct { "direct" } else { "buffered" }.to_owned();
+    let mut mounts = Vec::new();
+    for plan in lanes {
+        for (tree, (fs, location)) in plan.trees.iter().zip(&plan.fs) {
+            let (direct, why) = fs.direct_read();
+            mounts.push(MountReport {
+                path: tree.label.to_string_lossy().into_owned(),
+                side: "source".to_owned(),
+                fs: location.mount.fs.clone(),
+                access: access(direct),
+                why: why.to_owned(),
+            });
+        }
+    }
+    let (direct, why) = target.direct();
+    mounts.push(MountReport {
+        path: job.target.to_string_lossy().into_owned(),
+        side: "target".to_owned(),
+        fs: target.fs().name().to_owned(),
+        access: access(direct),
+        why: why.to_owned(),
+    });
+    mounts
 }

@@ -9,7 +9,7 @@ use crate::digest::BlockValue;
 use crate::journal::{self, BlocksView, Done, Loaded, Other};
 use crate::scan::Entry;
 use crate::seam;
-use crate::target::{StageId, TargetStamp, Vacancy};
+use crate::target::{StageId, TargetStamp, Vacancy, keeps_inodes};
 
 /// What earlier runs of a job left under the name of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,7 +74,13 @@ pub(crate) fn standing(
     }
     // (A name that was given and never acknowledged has been taken away before the run began.)
     if let Some(done) = earlier.done(path).or_else(|| earlier.done_before(path)) {
-        return by_done(&done, source, entry, stamp);
+        let standing = by_done(&done, source, entry, stamp);
+        let fs = &earlier.head().target.fs_type;
+        if standing == Standing::New && may_be_it(fs, &done, source, stamp) {
+            // Whether it is, its bytes have to say.
+            return Standing::Unrecorded(stamp);
+        }
+        return standing;
     }
     if let Some(other) = earlier.other(path).or_else(|| earlier.other_before(path)) {
         return by_other(&other, source, entry, stamp);
@@ -107,6 +113,12 @@ fn by_done(done: &Done<'_>, source: u32, entry: &Entry, stamp: TargetStamp) -> S
     } else {
         Standing::Changed
     }
+}
+
+/// Returns whether what is there may be a file that is done although it has another stamp: on FAT and
+/// exFAT, where the numbers of inodes do not outlive a remount, and times are cut.
+fn may_be_it(fs: &str, done: &Done<'_>, source: u32, stamp: TargetStamp) -> bool {
+    !keeps_inodes(fs) && done.source == source && done.target_stamp.size == stamp.size
 }
 
 fn by_other(other: &Other<'_>, source: u32, entry: &Entry, stamp: TargetStamp) -> Standing {
@@ -170,4 +182,36 @@ pub(crate) fn staged(view: &BlocksView<'_>) -> Option<StageId> {
         number: view.stage.number,
         ino: view.stage_ino,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn on_fat_a_file_with_another_inode_may_be_the_one_that_is_done() {
+        let stamp = TargetStamp {
+            ino: 7,
+            size: 100,
+            mtime: (1_000_000_000, 0),
+        };
+        let done = Done {
+            source: 0,
+            target_path: b"a",
+            digest: [0; 32],
+            source_stamp: journal::Stamp::default(),
+            target_stamp: journal::TargetStamp {
+                ino: 8,
+                size: 100,
+                mtime: (1_000_000_001, 5),
+            },
+            linked: false,
+        };
+        assert!(may_be_it("vfat", &done, 0, stamp));
+        assert!(may_be_it("exfat", &done, 0, stamp));
+        assert!(!may_be_it("ext4", &done, 0, stamp), "there it is another");
+        assert!(!may_be_it("vfat", &done, 1, stamp), "another source's");
+        let longer = TargetStamp { size: 101, ..stamp };
+        assert!(!may_be_it("vfat", &done, 0, longer));
+    }
 }

@@ -6,7 +6,9 @@ use std::time::SystemTime;
 
 use super::context::Context;
 use super::job::Verify;
-use super::report::{Evidence, LaneReport, MountReport, Repair, Report, SCHEMA, Totals};
+use super::report::{
+    Evidence, LaneReport, MountReport, Repair, Report, SCHEMA, TargetReport, Totals,
+};
 use super::run::LaneEnd;
 use super::telemetry::{LaneCounters, LaneState, LaneView, Telemetry, Waited};
 use super::verdict::{Whole, verdict};
@@ -64,6 +66,8 @@ pub(crate) struct Heading {
     pub(crate) repairs: Vec<Repair>,
     /// Whether more was asked for than copying.
     pub(crate) verified: Verify,
+    /// How many files each target has, where there are several.
+    pub(crate) targets: Vec<TargetReport>,
     /// A failure of the run as a whole: a sync or a record.
     pub(crate) fatal: Option<crate::error::ErrorKind>,
 }
@@ -140,6 +144,7 @@ pub(crate) fn report(
         problem_count,
         skipped,
         skipped_count,
+        targets: heading.targets,
     }
 }
 

@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use rustix::fs::{AtFlags, FileType, Statx};
-use rustix::io::Errno;
 
 use super::session::Session;
 use crate::beneath::DirCache;
@@ -41,21 +40,24 @@ const INLINE_MAX: u64 = 64 << 10;
 
 struct Surveyor<'a> {
     session: &'a Session,
-    target: Option<DirCache>,
+    targets: Vec<DirCache>,
     counted: Counted,
     linked: std::collections::HashSet<(u64, u64)>,
 }
 
-/// Counts what is in `trees`, looking up each name in the target where there is one.
+/// Counts what is in `trees`, looking up each name in the targets that there are.
 pub(crate) fn survey(
     trees: &[Arc<Tree>],
     options: &WalkOptions<'_>,
-    target: Option<&Arc<OwnedFd>>,
+    targets: &[Arc<OwnedFd>],
     session: &Session,
 ) -> Counted {
     let mut surveyor = Surveyor {
         session,
-        target: target.map(|root| DirCache::new(Arc::clone(root), 32)),
+        targets: targets
+            .iter()
+            .map(|root| DirCache::new(Arc::clone(root), 32))
+            .collect(),
         counted: Counted::default(),
         linked: std::collections::HashSet::new(),
     };
@@ -67,14 +69,13 @@ pub(crate) fn survey(
 
 impl Surveyor<'_> {
     fn is_taken(&mut self, entry: &Entry) -> bool {
-        let Some(dirs) = &mut self.target else {
-            return false;
-        };
-        match dirs.get(&entry.dir.target_path()) {
-            Ok(dir) => rustix::fs::statat(&dir, &*entry.name, AtFlags::SYMLINK_NOFOLLOW)
-                .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) != FileType::Directory),
-            Err(Errno::NOENT | _) => false,
-        }
+        let path = entry.dir.target_path();
+        self.targets.iter_mut().any(|dirs| {
+            let dir = dirs.get(&path);
+            let stat = dir
+                .and_then(|dir| rustix::fs::statat(&dir, &*entry.name, AtFlags::SYMLINK_NOFOLLOW));
+            stat.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) != FileType::Directory)
+        })
     }
 
     fn count(&mut self, entry: &Entry) {

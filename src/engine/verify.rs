@@ -101,6 +101,7 @@ pub fn verify(job: &VerifyJob, session: &Session) -> Result<Report, Error> {
     let setup = LaneSetup {
         rotational,
         registered_writes: false,
+        reads_by_ring: true,
         filler: Box::new(move |feed: &mut Feed<'_>| feed_records(feed, tree, &records_dir)),
     };
     let settings = RunSettings {

@@ -15,7 +15,8 @@
 //!   page cannot run out of space.
 //!
 //! What no invariant covers is a medium that fails: segments are faulted in ahead of the load by a
-//! call that answers instead of killing us ([`ReadMap::reach`]).
+//! call that answers instead of killing us ([`ReadMap::reach`]), and later a page that has gone is
+//! zeros ([`guard`](super::guard)).
 #![expect(
     unsafe_code,
     reason = "maps of files: this is one of the files ARCHITECTURE.md names"
@@ -29,6 +30,7 @@ use memmap2::{Advice, Mmap, MmapMut, MmapOptions};
 use rustix::fs::{FallocateFlags, IFlags, fallocate, ftruncate, ioctl_setflags};
 use rustix::io::Errno;
 
+use super::guard::Guard;
 use crate::manifest::unnamed;
 
 /// Scratch up to this length is plain memory, in bytes: most journals need no file.
@@ -41,6 +43,8 @@ const PAGE_LEN: usize = 4096;
 /// A segment, mapped for reading.
 #[derive(Debug)]
 pub(super) struct ReadMap {
+    // Withdrawn before the map goes.
+    _guard: Option<Guard>,
     /// `None` for an empty file, which cannot be mapped.
     map: Option<Mmap>,
 }
@@ -50,13 +54,19 @@ impl ReadMap {
     /// the target's lock.
     pub(super) fn new(file: BorrowedFd<'_>, start: u64, len: usize) -> io::Result<Self> {
         if len == 0 {
-            return Ok(Self { map: None });
+            return Ok(Self {
+                _guard: None,
+                map: None,
+            });
         }
         let mut options = MmapOptions::new();
         let options = options.offset(start).len(len);
         // SAFETY: `map` needs a file nobody changes below its end while it is mapped: J1, J2.
         let map = unsafe { options.map(&file) }?;
-        Ok(Self { map: Some(map) })
+        Ok(Self {
+            _guard: Some(Guard::new(map.as_ptr(), map.len())),
+            map: Some(map),
+        })
     }
 
     /// Returns the bytes.
@@ -110,6 +120,8 @@ fn last_readable(map: &Mmap, start: usize, len: usize) -> usize {
 /// Bytes to work in: zero at first, and in a file without a name when there are many.
 #[derive(Debug)]
 pub(super) struct Scratch {
+    // Withdrawn before the map goes.
+    _guard: Option<Guard>,
     map: MmapMut,
 }
 
@@ -118,7 +130,7 @@ impl Scratch {
     pub(super) fn new(dir: BorrowedFd<'_>, len: usize) -> io::Result<Self> {
         if len <= MEMORY_LEN_MAX {
             let map = MmapOptions::new().len(len).map_anon()?;
-            return Ok(Self { map });
+            return Ok(Self { _guard: None, map });
         }
         let file = unnamed::open(dir)?;
         allocate(&file, u64::try_from(len).map_err(io::Error::other)?)?;
@@ -128,7 +140,10 @@ impl Scratch {
         let map = unsafe { options.map_mut(&file) }?;
         // Lookups are by hash: reading on behind one would bring in pages nobody wants.
         map.advise(Advice::Random).ok();
-        Ok(Self { map })
+        Ok(Self {
+            _guard: Some(Guard::new(map.as_ptr(), map.len())),
+            map,
+        })
     }
 
     pub(super) fn bytes(&self) -> &[u8] {
@@ -169,6 +184,21 @@ mod tests {
         // What a bad sector and a page past the end have in common is the SIGBUS.
         file.set_len(13 * PAGE_LEN as u64).unwrap();
         assert_eq!(map.reach(0, 1), 13 * PAGE_LEN);
+    }
+
+    #[test]
+    fn a_page_that_goes_later_is_zeros() {
+        let file = tempfile::tempfile().unwrap();
+        let bytes = vec![7; 3 * PAGE_LEN];
+        std::os::unix::fs::FileExt::write_all_at(&file, &bytes, 0).unwrap();
+        let map = ReadMap::new(file.as_fd(), 0, bytes.len()).unwrap();
+        assert_eq!(map.bytes(), bytes);
+        file.set_len(PAGE_LEN as u64).unwrap();
+        let (here, gone) = map.bytes().split_at(PAGE_LEN);
+        assert!(here.iter().all(|&byte| byte == 7));
+        // Whoever reads there without a guard is killed.
+        assert!(gone.iter().all(|&byte| std::hint::black_box(byte) == 0));
+        assert!(super::super::has_lost_pages());
     }
 
     #[test]

@@ -67,6 +67,7 @@
 mod codec;
 mod follower;
 mod frame;
+mod guard;
 mod head;
 mod identity;
 mod index;
@@ -90,6 +91,12 @@ pub use record::{
     TargetStamp, Verified,
 };
 pub use writer::{Position, Writer, create, create_with};
+
+/// Returns whether a page of a journal, or of its index, went away after it was loaded, in this
+/// process: its medium failed, and what it said is not known any more.
+pub fn has_lost_pages() -> bool {
+    guard::has_lost()
+}
 
 /// Name of the first segment in a job's folder.
 pub const JOURNAL_FILE: &str = "journal";

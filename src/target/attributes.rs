@@ -68,6 +68,9 @@ pub struct Loss {
     pub errno: Errno,
 }
 
+/// With fewer free blocks than this a file system counts as full: some keep a few for themselves.
+const FEW_BLOCKS: u64 = 16;
+
 /// What [`apply`] did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Applied {
@@ -81,6 +84,15 @@ pub struct Applied {
 }
 
 impl Applied {
+    /// Returns why something could not be set, if that was for want of room and would go well with
+    /// more of it. (An attribute that no block of the file system holds gives the same answer.)
+    pub(super) fn lacks_room(&self, file: BorrowedFd<'_>) -> Option<Errno> {
+        let mut errnos = self.losses.iter().map(|loss| loss.errno);
+        let errno = errnos.find(|errno| matches!(*errno, Errno::NOSPC | Errno::DQUOT))?;
+        let is_full = || rustix::fs::fstatvfs(file).is_ok_and(|stat| stat.f_bfree < FEW_BLOCKS);
+        (errno == Errno::DQUOT || is_full()).then_some(errno)
+    }
+
     fn note(&mut self, what: &str, result: Result<(), Errno>) {
         if let Err(errno) = result {
             let what = what.to_owned();

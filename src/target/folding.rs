@@ -49,7 +49,7 @@ impl Folding {
         match fs {
             FsType::Xfs | FsType::Btrfs => return Self::Never,
             FsType::Ext4 | FsType::Memory => return Self::Marked,
-            FsType::Zfs | FsType::Overlay | FsType::Other => {}
+            FsType::Zfs | FsType::Overlay | FsType::Fuse | FsType::Other => {}
         }
         // What cannot have such a name cannot have it twice.
         let made = rustix::fs::mkdirat(stage, COMPOSED, Mode::RWXU);

@@ -19,6 +19,8 @@ pub enum FsType {
     Zfs,
     /// overlayfs: what is below decides.
     Overlay,
+    /// A FUSE server.
+    Fuse,
     /// Anything else.
     Other,
 }
@@ -31,6 +33,7 @@ const TMPFS: u64 = 0x0102_1994;
 const RAMFS: u64 = 0x8584_58F6;
 const ZFS: u64 = 0x2FC1_2FC1;
 const OVERLAY: u64 = 0x794C_7630;
+const FUSE: u64 = 0x6573_5546;
 
 /// Returns the type of the file system that holds an open file.
 ///
@@ -45,6 +48,7 @@ pub fn fs_type(fd: impl AsFd) -> Result<FsType, Errno> {
         TMPFS | RAMFS => FsType::Memory,
         ZFS => FsType::Zfs,
         OVERLAY => FsType::Overlay,
+        FUSE => FsType::Fuse,
         _ => FsType::Other,
     })
 }
@@ -68,6 +72,7 @@ impl FsType {
             Self::Memory => "tmpfs",
             Self::Zfs => "zfs",
             Self::Overlay => "overlay",
+            Self::Fuse => "fuse",
             Self::Other => "other",
         }
     }
@@ -80,11 +85,21 @@ impl FsType {
                 "its files are in memory; there is no medium to bypass",
             ),
             Self::Zfs => (false, "ZFS reads through its own cache"),
-            Self::Ext4 | Self::Xfs | Self::Btrfs | Self::Overlay | Self::Other => (
+            Self::Ext4 | Self::Xfs | Self::Btrfs | Self::Overlay | Self::Fuse | Self::Other => (
                 true,
                 "asked for with O_DIRECT; a file that refuses it is read buffered",
             ),
         }
+    }
+
+    /// Returns whether a ring may read its files.
+    ///
+    /// Not on FUSE: a read that a ring asked for and that comes short, because the server has less
+    /// than it said, is gone on with by the kernel at the place where it began, and the file gets its
+    /// first bytes for its last ones. (`fuse_direct_read_iter` of linux/fs/fuse/file.c does not move
+    /// `ki_pos` of what is not a plain call; seen on 6.18.) A call comes short and says so.
+    pub fn reads_by_ring(self) -> bool {
+        self != Self::Fuse
     }
 
     /// Returns whether large files are written with O_DIRECT, and why (not).
@@ -99,7 +114,7 @@ impl FsType {
             Self::Memory => (false, "its files are in memory"),
             Self::Zfs => (false, "ZFS writes through its own cache"),
             Self::Overlay => (false, "what lies below an overlay is not known"),
-            Self::Other => (false, "not known to gain from O_DIRECT"),
+            Self::Fuse | Self::Other => (false, "not known to gain from O_DIRECT"),
         }
     }
 

@@ -14,11 +14,11 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
+use super::jobs::{UNFINISHED, is_unfinished, job_named, linked_job, make_job};
 use super::lock::{lock, trust};
 use super::record::RecordWriter;
 use super::sweep::{clear_stage, each_staged, list, prune_stage, sweep};
@@ -31,10 +31,6 @@ pub const HOME: &str = ".inhaul";
 pub(super) const STAGE: &str = "stage";
 const LATEST: &str = "latest";
 const CURRENT: &str = "current";
-/// Stands in the folder of a job from its beginning until it is finished.
-const UNFINISHED: &str = "unfinished";
-/// Name of a job's journal.
-const JOURNAL: &str = "journal";
 /// Most unfinished jobs that are looked at.
 const UNFINISHED_MAX: usize = 64;
 
@@ -176,12 +172,20 @@ impl HomeLock {
     /// # Errors
     /// `RecordWrite`.
     pub fn open(self, job: Option<JobDir>) -> Result<Home, Error> {
+        self.open_named(job, None)
+    }
+
+    /// As [`open`](Self::open); a new job is called `name`.
+    ///
+    /// # Errors
+    /// `RecordWrite`.
+    pub fn open_named(self, job: Option<JobDir>, name: Option<&str>) -> Result<Home, Error> {
         let Self { label, dir, lock } = self;
         let fail = |what: &str, errno| record_error(&label, what, errno);
         let goes_on = job.is_some();
         let (job_name, job) = match job {
             Some(job) => (job.name, job.dir),
-            None => make_job(dir.as_fd()).map_err(|e| fail("make the job folder", e))?,
+            None => make_job(dir.as_fd(), name).map_err(|e| fail("make the job folder", e))?,
         };
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         rustix::fs::openat(&job, UNFINISHED, flags, Mode::RUSR | Mode::WUSR)
@@ -449,50 +453,4 @@ impl Home {
         let (name, dir) = linked_job(dir.as_fd(), CURRENT).ok()?;
         Some(JobDir { name, dir })
     }
-}
-
-/// Returns whether a job was begun and not finished. One that was stopped before it had a journal
-/// cannot be gone on with, and is none.
-pub(super) fn is_unfinished(job: BorrowedFd<'_>) -> bool {
-    let is_there = |name| rustix::fs::statat(job, name, AtFlags::SYMLINK_NOFOLLOW).is_ok();
-    is_there(UNFINISHED) && is_there(JOURNAL)
-}
-
-fn linked_job(home: BorrowedFd<'_>, link: &str) -> Result<(String, OwnedFd), Errno> {
-    let name = rustix::fs::readlinkat(home, link, Vec::new())?;
-    job_named(home, &name.to_string_lossy())
-}
-
-fn job_named(home: BorrowedFd<'_>, name: &str) -> Result<(String, OwnedFd), Errno> {
-    beneath::check_name(name.as_bytes())?;
-    open_dir(home, name).map(|job| (name.to_owned(), job))
-}
-
-/// Makes `YYYYMMDD-HHMMSS-xxxx`: sorts by time, and two runs in one second still differ.
-fn make_job(dir: BorrowedFd<'_>) -> Result<(String, OwnedFd), Errno> {
-    let now = SystemTime::now();
-    let stamp: String = humantime::format_rfc3339_seconds(now)
-        .to_string()
-        .chars()
-        .filter_map(|c| match c {
-            'T' => Some('-'),
-            '-' | ':' | 'Z' => None,
-            digit => Some(digit),
-        })
-        .collect();
-    let nanos = now
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .map_or(0, |d| d.subsec_nanos());
-    for attempt in 0..64 {
-        let name = format!(
-            "{stamp}-{:04x}",
-            (nanos >> 8).wrapping_add(attempt) & 0xffff
-        );
-        match rustix::fs::mkdirat(dir, &name, Mode::RWXU) {
-            Ok(()) => return open_dir(dir, &name).map(|fd| (name, fd)),
-            Err(Errno::EXIST) => {}
-            Err(errno) => return Err(errno),
-        }
-    }
-    Err(Errno::EXIST)
 }

@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -10,7 +10,9 @@ use rustix::io::Errno;
 use super::attributes::{self, Applied, Policy};
 use super::folding::Folding;
 use super::home::Home;
+use super::place::Place;
 use super::publish::{Parts, Publisher, split};
+use super::reserve::Reserve;
 use super::stage::LocalStager;
 use super::{FsType, Sealed, Stager, Target, TargetStamp, fs_type};
 use crate::beneath::{self, DirCache};
@@ -45,6 +47,8 @@ pub struct LocalTarget {
     folding: Folding,
     identity: (u64, u64),
     settings: Settings,
+    place: Arc<Place>,
+    reserve: OnceLock<Reserve>,
 }
 
 impl LocalTarget {
@@ -88,6 +92,9 @@ impl LocalTarget {
         let identity = (stat.st_dev, stat.st_ino);
         let home = home(root.as_fd(), &label)?;
         let root = Arc::new(root);
+        let place = Place::new(&label, &root)
+            .map_err(|errno| Error::target(&label, "look at the target", errno))?;
+        let place = Arc::new(place);
         let dirs = || DirCache::new(Arc::clone(&root), DIRS_KEPT);
         let links = home.stage_for("links")?;
         let folding = Folding::probe(fs, root.as_fd(), home.stage().as_fd());
@@ -100,6 +107,7 @@ impl LocalTarget {
             links: links.dir,
             links_taken: links.taken,
             sync_each: !fs.syncs_whole(),
+            place: Arc::clone(&place),
         });
         let dirs = Mutex::new(dirs());
         Ok(Self {
@@ -112,7 +120,27 @@ impl LocalTarget {
             folding,
             identity,
             settings,
+            place,
+            reserve: OnceLock::new(),
         })
+    }
+
+    /// Sets `bytes` aside, and some inodes, that only records written at the end may take. Where
+    /// there is less, less is set aside.
+    ///
+    /// # Errors
+    /// When no folder can be made for it.
+    pub fn set_aside(&self, bytes: u64) -> Result<(), Error> {
+        let stage = self.home.stage_for("reserve")?;
+        self.reserve.get_or_init(|| Reserve::new(stage, bytes));
+        Ok(())
+    }
+
+    /// Gives back what was set aside: the records are written now.
+    pub fn release(&self) {
+        if let Some(reserve) = self.reserve.get() {
+            reserve.release();
+        }
     }
 
     /// Returns the private folder and this run's job in it.
@@ -254,7 +282,12 @@ impl Target for LocalTarget {
         self.publisher.settle(paths)
     }
 
+    fn look_again(&self) -> Result<(), Error> {
+        self.place.probe(self.home.job())
+    }
+
     fn close(&self, keep: bool) -> Result<(), Error> {
+        self.release();
         if keep {
             self.home.prune_stage();
         } else {

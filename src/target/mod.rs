@@ -11,18 +11,24 @@ mod folding;
 mod fs_type;
 mod home;
 mod inode;
+mod jobs;
 mod local;
 mod lock;
 mod null;
+mod place;
 pub(crate) mod protocol;
 mod publish;
 mod record;
+mod reserve;
 mod stage;
 mod sweep;
 
 use std::fmt::Debug;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+
+use rustix::fs::{AtFlags, FileType};
+use rustix::io::Errno;
 
 pub use attributes::{Applied, Policy, ReadOutcome};
 pub use fs_type::{FsType, fs_type, keeps_inodes};
@@ -33,6 +39,7 @@ pub use null::NullTarget;
 pub use record::RecordWriter;
 pub use sweep::staged_bytes;
 
+use crate::beneath::DirCache;
 use crate::error::Error;
 use crate::scan::{Attributes, Kind};
 
@@ -45,6 +52,19 @@ pub struct TargetStamp {
     pub size: u64,
     /// Modification time: seconds since 1970 and nanoseconds.
     pub mtime: (i64, u32),
+}
+
+impl TargetStamp {
+    pub(crate) fn of(stat: &rustix::fs::Stat) -> Self {
+        Self {
+            ino: stat.st_ino,
+            size: u64::try_from(stat.st_size).unwrap_or(0),
+            mtime: (
+                stat.st_mtime,
+                u32::try_from(stat.st_mtime_nsec).unwrap_or(0),
+            ),
+        }
+    }
 }
 
 /// What is known of a name in the target.
@@ -70,6 +90,24 @@ impl Vacancy {
             Self::File(stamp) | Self::Symlink(stamp) | Self::Other(stamp) => Some(stamp),
             Self::Free | Self::Dir => None,
         }
+    }
+}
+
+/// Returns what is at `path` below the root that `dirs` are below.
+pub(crate) fn vacancy(dirs: &mut DirCache, path: &[u8]) -> Result<Vacancy, Errno> {
+    let (dir, name) = publish::split(path);
+    let looked = dirs
+        .get(dir)
+        .and_then(|dir| rustix::fs::statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW));
+    match looked {
+        Ok(stat) => Ok(match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => Vacancy::File(TargetStamp::of(&stat)),
+            FileType::Directory => Vacancy::Dir,
+            FileType::Symlink => Vacancy::Symlink(TargetStamp::of(&stat)),
+            _ => Vacancy::Other(TargetStamp::of(&stat)),
+        }),
+        Err(Errno::NOENT) => Ok(Vacancy::Free),
+        Err(errno) => Err(errno),
     }
 }
 
@@ -244,6 +282,14 @@ pub trait Target: Debug + Send + Sync {
     /// # Errors
     /// `TargetSync`, which is final.
     fn settle(&self, paths: &[&[u8]]) -> Result<(), Error>;
+
+    /// Looks, after an error, whether this is still the place it was and can be written to.
+    ///
+    /// # Errors
+    /// `TargetLost` when it is not: then nothing more will be written to it.
+    fn look_again(&self) -> Result<(), Error> {
+        Ok(())
+    }
 
     /// Sets the final attributes of a directory.
     ///

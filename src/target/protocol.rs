@@ -58,6 +58,11 @@ impl Protocol {
         }
     }
 
+    /// Returns whether a sync has failed: nothing succeeds any more.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.lost.load(SeqCst)
+    }
+
     /// Publishes a batch; see [`Target::publish`](super::Target::publish).
     pub(crate) fn publish(&self, steps: &dyn Steps, batch: &[Sealed]) -> Vec<Result<(), Error>> {
         let early = seam::bug("rename-before-sync").then(|| self.name_all(steps, batch));

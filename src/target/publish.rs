@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rustix::fs::{AtFlags, RenameFlags};
 use rustix::io::Errno;
 
+use super::place::Place;
 use super::protocol::{Protocol, Steps};
 use super::{Form, Sealed, TargetStamp};
 use crate::beneath::{self, DirCache};
@@ -39,6 +40,7 @@ pub(super) struct Parts {
     pub(super) links_taken: u64,
     /// Whether the directories that got names are synced one by one: where syncfs is not enough.
     pub(super) sync_each: bool,
+    pub(super) place: Arc<Place>,
 }
 
 impl Publisher {
@@ -54,6 +56,13 @@ impl Publisher {
     }
 
     pub(super) fn publish(&self, batch: &[Sealed]) -> Vec<Result<(), Error>> {
+        if !self.protocol.is_lost()
+            && !seam::bug("place-not-checked")
+            && let Err(lost) = self.parts.place.check()
+        {
+            // Nothing gets a name where nobody would find it.
+            return batch.iter().map(|_| Err(lost.again())).collect();
+        }
         self.protocol.publish(self, batch)
     }
 
@@ -64,7 +73,7 @@ impl Publisher {
         let fail = |errno| Error::target(&label, "remove the copy that is wrong", errno);
         let has_stamp = |dir: &OwnedFd, name: &[u8]| {
             rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)
-                .map(|stat| super::stage::stamp_of(&stat) == stamp)
+                .map(|stat| TargetStamp::of(&stat) == stamp)
         };
         let (dir, name) = match self.parent(path) {
             Ok(parent) => parent,

@@ -175,7 +175,7 @@ impl LocalStager {
             form: Form::Staged { dir, number },
             target_path,
             replace,
-            stamp: stamp.map(|stat| stamp_of(&stat)),
+            stamp: stamp.map(|stat| TargetStamp::of(&stat)),
         }
     }
 }
@@ -187,20 +187,8 @@ fn remove_from(dir: &OwnedFd, number: u64) {
 
 impl Stager for LocalStager {
     fn vacancy(&mut self, path: &[u8]) -> Result<Vacancy, Error> {
-        let (dir, name) = split(path);
-        let looked = self.dirs.get(dir).and_then(|dir| {
-            rustix::fs::statat(&dir, OsStr::from_bytes(name), AtFlags::SYMLINK_NOFOLLOW)
-        });
-        match looked {
-            Ok(stat) => Ok(match FileType::from_raw_mode(stat.st_mode) {
-                FileType::RegularFile => Vacancy::File(stamp_of(&stat)),
-                FileType::Directory => Vacancy::Dir,
-                FileType::Symlink => Vacancy::Symlink(stamp_of(&stat)),
-                _ => Vacancy::Other(stamp_of(&stat)),
-            }),
-            Err(Errno::NOENT) => Ok(Vacancy::Free),
-            Err(errno) => Err(self.error(path, "look for an existing file", errno)),
-        }
+        let what = "look for an existing file";
+        super::vacancy(&mut self.dirs, path).map_err(|errno| self.error(path, what, errno))
     }
 
     fn read_link(&mut self, path: &[u8]) -> Result<Vec<u8>, Error> {
@@ -306,7 +294,7 @@ impl Stager for LocalStager {
             let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
             let flags = flags | OFlags::CLOEXEC;
             let file = rustix::fs::openat(&dir, OsStr::from_bytes(name), flags, Mode::empty())?;
-            let is_it = || rustix::fs::fstat(&file).map(|stat| stamp_of(&stat) == stamp);
+            let is_it = || rustix::fs::fstat(&file).map(|stat| TargetStamp::of(&stat) == stamp);
             if !is_it()? {
                 return Ok(false);
             }
@@ -332,7 +320,7 @@ impl Stager for LocalStager {
             .and_then(|()| beneath::open_dir(self.stages.as_fd(), id.thread.as_bytes()));
         let moved = self.dirs.get(dir).and_then(|dir| {
             let stat = rustix::fs::statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
-            if stamp_of(&stat) != stamp || stat.st_ino != id.ino {
+            if TargetStamp::of(&stat) != stamp || stat.st_ino != id.ino {
                 return Ok(false);
             }
             // The number was its own, and nobody else's since.
@@ -402,6 +390,10 @@ impl Stager for LocalStager {
             return Err(self.error(&path, "set its length", errno));
         }
         let applied = attributes::apply(file.as_fd(), attributes, &self.policy);
+        if let Some(errno) = applied.lacks_room(file.as_fd()) {
+            remove_from(&dir, id.number);
+            return Err(self.error(&path, "set its attributes", errno));
+        }
         if self.sync_each
             && let Err(errno) = rustix::fs::fsync(&file)
         {
@@ -472,17 +464,6 @@ impl Stager for LocalStager {
         if let (Some(id), Some(dir)) = (staged.id, staged.dir) {
             remove_from(&dir, id.number);
         }
-    }
-}
-
-pub(super) fn stamp_of(stat: &rustix::fs::Stat) -> TargetStamp {
-    TargetStamp {
-        ino: stat.st_ino,
-        size: u64::try_from(stat.st_size).unwrap_or(0),
-        mtime: (
-            stat.st_mtime,
-            u32::try_from(stat.st_mtime_nsec).unwrap_or(0),
-        ),
     }
 }
 

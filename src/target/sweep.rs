@@ -5,7 +5,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::home::{HOME, STAGE, is_unfinished, open_dir};
+use super::home::{HOME, STAGE, open_dir};
+use super::jobs::is_unfinished;
 
 /// Removes what all finished jobs but `mine` left staged. We hold the lock, so nobody is using it.
 /// What an unfinished one staged is kept: it may be gone on with.

@@ -142,6 +142,7 @@ pub(crate) fn job(sources: &[PathBuf], target: &Path) -> CopyJob {
     CopyJob {
         sources: sources.to_vec(),
         target: target.to_owned(),
+        spill: Vec::new(),
         filter: Arc::new(Filter::default()),
         files_from: None,
         existing: Existing::Refuse,

@@ -7,6 +7,7 @@ use rustix::io::Errno;
 use super::Lane;
 use crate::digest::Hash;
 use crate::engine::commit::{Commit, Item, What};
+use crate::engine::elsewhere::There;
 use crate::engine::job::Existing;
 use crate::engine::links::First;
 use crate::engine::standing::{Copied, Standing};
@@ -19,17 +20,25 @@ impl Lane<'_> {
     /// Decides by what earlier runs recorded, and by what is at its name in the target:
     /// `Some(replace)` to go on, `None` to skip.
     pub(super) fn admit(&mut self, entry: &Entry) -> Result<Option<bool>, Error> {
+        let path = entry.target_path();
+        if self.is_elsewhere(entry, &path) {
+            return Ok(None);
+        }
         // A directory this run made holds nothing else. (A name that comes twice is refused when
         // it is published.)
         if entry.dir.is_fresh() {
             return Ok(Some(false));
         }
-        let path = entry.target_path();
         let vacancy = self.stager.vacancy(&path)?;
         let log = self.context.log.as_ref();
         let mut standing = log.map_or(Standing::New, |log| log.standing(entry, &path, vacancy));
         if matches!(standing, Standing::Unrecorded(_)) && self.namesake(&path)?.is_some() {
             standing = Standing::New;
+        }
+        let is_done = matches!(standing, Standing::Done(_) | Standing::Other(_));
+        if self.context.around.finishes.is_some() && !is_done {
+            // Nothing is copied any more; what came since is for the next run.
+            return Ok(None);
         }
         match standing {
             Standing::New => self.admit_new(entry, path, vacancy),
@@ -61,6 +70,42 @@ impl Lane<'_> {
     /// that may be another file of this very source.
     fn namesake(&self, path: &[u8]) -> Result<Option<Vec<u8>>, Error> {
         self.context.target.namesake(path)
+    }
+
+    /// Returns whether an entry is, or will be, on another target of the copy.
+    fn is_elsewhere(&self, entry: &Entry, path: &[u8]) -> bool {
+        if entry.recorded.is_some() {
+            return false;
+        }
+        match self.context.around.look(entry, path) {
+            (There::Nothing, _) => false,
+            (There::Whole, _)
+                if entry.kind == Kind::File && self.context.around.is_first_met(entry) =>
+            {
+                self.counters.files_kept.fetch_add(1, Relaxed);
+                let bytes = entry.stamp.size;
+                self.counters.bytes_kept.fetch_add(bytes, Relaxed);
+                true
+            }
+            (There::Whole, _) => {
+                self.counters.others_done.fetch_add(1, Relaxed);
+                true
+            }
+            (There::Older, other) => {
+                if let Some(other) = other.filter(|other| other.is_past())
+                    && self.context.around.finishes.is_none()
+                {
+                    let what = format!(
+                        "an older state of it is on {}, which has no room for the new one",
+                        other.label().display()
+                    );
+                    let path = entry.display_path();
+                    let error = Error::new(ErrorKind::TargetExists, Side::Target, path, &what);
+                    self.context.entry_failed(self.number, entry, &error);
+                }
+                true
+            }
+        }
     }
 
     /// Decides for a name that no earlier run of this job is known to have given.

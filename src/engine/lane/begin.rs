@@ -86,7 +86,14 @@ impl Lane<'_> {
             self.counters.bytes_found.fetch_sub(size, Relaxed);
         }
         match claim {
-            Claim::Copy(entry) => Some(entry),
+            Claim::Copy(entry) => {
+                if self.context.around.cuts_link(&entry) {
+                    let why = "other names of it are on another target: a file of its own here";
+                    let path = entry.display_path();
+                    self.context.outcomes.skipped(&path, "hard-link", why);
+                }
+                Some(entry)
+            }
             Claim::CopyAlone(entry) => {
                 let why = "one of very many hard links, or its inode was reused meanwhile: \
                            copied as a file of its own";

@@ -202,10 +202,14 @@ impl Lane<'_> {
         let digest = match checked {
             Ok(digest) => digest,
             Err(error) => {
-                // A drive that comes back is gone on with where it went away.
+                // A drive that comes back, or a target with room again, is gone on with where it ended.
                 let goes_on = matches!(
                     error.kind(),
-                    ErrorKind::SourceLost | ErrorKind::SourceRead | ErrorKind::Panic
+                    ErrorKind::SourceLost
+                        | ErrorKind::SourceRead
+                        | ErrorKind::TargetFull
+                        | ErrorKind::TargetLost
+                        | ErrorKind::Panic
                 );
                 if !(goes_on && is_recorded) {
                     self.stager.discard(staged);

@@ -158,6 +158,9 @@ impl Lane<'_> {
         let kind = match self.context.lost.get() {
             _ if self.counters.vitals.is_given_up() => ErrorKind::SourceStalled,
             _ if self.lost => ErrorKind::SourceLost,
+            // What became of the target is told of once.
+            Some(ErrorKind::TargetLost) => return,
+            Some(_) if self.context.is_full() => return,
             Some(&kind) if !self.context.tries_again() => kind,
             _ => return,
         };

@@ -14,6 +14,7 @@ mod begin;
 mod best;
 mod blocks;
 mod durable;
+mod ending;
 mod finish;
 mod lost;
 mod ramp;
@@ -286,14 +287,19 @@ impl<'r> Lane<'r> {
             }
         }
         self.look_at_drive();
-        if self.context.halted() || self.lost {
+        if self.context.is_ending() || self.lost {
             self.give_up();
             return;
+        }
+        if self.context.is_full() {
+            self.wind_down();
         }
         // Holes and skipped files take no buffer, so nothing else would end this loop.
         for _ in 0..STEPS_MAX {
             let went_on = if let Some(transfer) = self.current {
                 self.issue_block(transfer)
+            } else if self.context.is_full() {
+                return;
             } else if self.is_their_turn() {
                 self.rescue()
             } else {
@@ -330,37 +336,6 @@ impl<'r> Lane<'r> {
             return true;
         };
         self.begin(entry)
-    }
-
-    /// Drops what was not begun and lets large files end; what is in flight is finished.
-    fn give_up(&mut self) {
-        let before = self.unattempted;
-        self.unattempted += self.queue.len() as u64;
-        self.queue.clear();
-        self.drop_search();
-        let mut left = self.aside.clear();
-        while let Ok(batch) = self.entries.try_recv() {
-            self.unattempted += batch.len() as u64;
-        }
-        self.current = None;
-        let mut abandoned = false;
-        for transfer in self
-            .transfers
-            .values_mut()
-            .filter(|transfer| !transfer.is_issued())
-        {
-            if self.lost && transfer.is_open() {
-                left.push(transfer.entry.clone());
-            }
-            transfer.abandon();
-            abandoned = true;
-        }
-        for entry in left {
-            self.leave(&entry);
-        }
-        if (abandoned || self.unattempted > before) && self.context.halted() {
-            self.context.interrupted.store(true, Relaxed);
-        }
     }
 
     fn report_in_flight(&mut self, error: &Error) {

@@ -14,6 +14,7 @@ use crate::buffer::Credits;
 use crate::digest::{Hash, HashPool};
 use crate::engine::context::Context;
 use crate::engine::copy::Pass;
+use crate::engine::elsewhere::Around;
 use crate::engine::feed::{Feed, LaneWaker};
 use crate::engine::lane::{Depth, Lane, Outlets, Parts};
 use crate::engine::ledger::Ledger;
@@ -156,6 +157,8 @@ fn pass(
         target_identity: None,
         interrupted: false.into(),
         lost: OnceLock::new(),
+        around: Around::default(),
+        full: OnceLock::new(),
         log: Some(Arc::clone(&log)),
         examiner: None,
         sync_blocks: setup.sync_blocks,

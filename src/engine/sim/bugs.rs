@@ -9,7 +9,7 @@ use crate::seam;
 const SEEDS_MAX: u64 = 1000;
 
 /// Bugs that cannot show here, and what notices them.
-const ELSEWHERE: [(&str, &str); 5] = [
+const ELSEWHERE: [(&str, &str); 6] = [
     ("no-witness", "tests/contract_target"),
     (
         "read-back-cached",
@@ -24,6 +24,10 @@ const ELSEWHERE: [(&str, &str); 5] = [
         "tests/corruption.rs, the_bench_can_fail",
     ),
     ("mode-before-owner", "tests/attributes.rs"),
+    (
+        "place-not-checked",
+        "tests/target_trouble.rs, the_bench_can_fail",
+    ),
 ];
 
 /// Bugs that show with one kind of tree only, and which.

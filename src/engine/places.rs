@@ -1,0 +1,103 @@
+//! Where each file of a copy is that has several targets: `places.ndjson`, in the job of each.
+
+use std::fs::canonicalize;
+use std::os::fd::BorrowedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::elsewhere::Elsewhere;
+use super::outcomes::shown;
+use super::report::{SCHEMA, TargetReport};
+use crate::error::{Error, ErrorKind, Side};
+use crate::manifest;
+use crate::target::{LocalTarget, RecordWriter};
+
+/// Name of the file, in the folder of a job.
+pub(super) const PLACES_FILE: &str = "places.ndjson";
+
+/// The first line.
+#[derive(Debug, Serialize)]
+struct Head<'a> {
+    schema: u32,
+    r#type: &'static str,
+    job: &'a str,
+    targets: Vec<String>,
+}
+
+/// Every other line: a file.
+#[derive(Debug, Serialize)]
+struct Place<'a> {
+    /// Which of the targets in the first line, counted from 0.
+    target: usize,
+    path: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path_hex: Option<&'a str>,
+    blake3: String,
+}
+
+/// Writes down where everything is, by the manifests of all targets; returns how many files each
+/// has, this one first.
+///
+/// # Durability
+/// Durable under its name when this returns.
+///
+/// # Errors
+/// `RecordWrite`; what keeps a manifest from being read.
+pub(super) fn write(
+    target: &LocalTarget,
+    label: &Path,
+    elsewhere: &[Elsewhere],
+) -> Result<Vec<TargetReport>, Error> {
+    let home = target.home();
+    let others = elsewhere.iter().map(|other| (other.label(), other.job()));
+    let all: Vec<(&Path, BorrowedFd<'_>)> =
+        std::iter::once((label, home.job())).chain(others).collect();
+    let full = |path: &Path| {
+        let path = canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        shown(path.as_os_str().as_bytes()).0
+    };
+    let mut out = home.begin_record(PLACES_FILE)?;
+    let head = Head {
+        schema: SCHEMA,
+        r#type: "places",
+        job: home.job_name(),
+        targets: all.iter().map(|(label, _)| full(label)).collect(),
+    };
+    line(&mut out, &head)?;
+    let mut counts = Vec::new();
+    for (number, (label, job)) in all.into_iter().enumerate() {
+        let mut files = 0;
+        // One that was killed has none yet; what it has is in its journal, and listed when it ends.
+        if let Ok(records) = manifest::load(job) {
+            for record in records {
+                let record = record?;
+                let (path, path_hex) = shown(&record.path);
+                let place = Place {
+                    target: number,
+                    path: &path,
+                    path_hex: path_hex.as_deref(),
+                    blake3: record.digest.to_hex().to_string(),
+                };
+                line(&mut out, &place)?;
+                files += 1;
+            }
+        }
+        counts.push(TargetReport {
+            target: full(label),
+            files,
+        });
+    }
+    out.publish()?;
+    Ok(counts)
+}
+
+fn line(out: &mut RecordWriter, value: &impl Serialize) -> Result<(), Error> {
+    let mut text = serde_json::to_vec(value).map_err(|source| {
+        let what = "write down where files are";
+        Error::new(ErrorKind::RecordWrite, Side::Record, PLACES_FILE, what).because(source)
+    })?;
+    text.push(b'\n');
+    out.write(&text)
+}

@@ -1,0 +1,251 @@
+//! Copies with several targets: what one has no room for goes to the next, nothing is there twice,
+//! and each target can be checked by itself.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "a failure of the bench is a failed test"
+)]
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde_json::Value;
+use support::judge::{b3sum_agrees, files, walk};
+use support::mounts::{Fs, Mounted};
+use support::program::{Running, contents, inhaul, job, report, run};
+use support::{Scratch, can_mount, tree, wait_for};
+
+/// Regular files of the source, further names of one inode counted.
+const FILES: usize = 62;
+
+fn fill_source(source: &Path) {
+    for index in 0..60_u64 {
+        let dir = source.join(format!("{}/{}", index % 3, index % 5));
+        std::fs::create_dir_all(&dir).unwrap();
+        let len = if index % 4 == 0 { 3_500_000 } else { 400_000 };
+        tree::paint(&dir.join(format!("file{index:02}")), index, len);
+    }
+    // Names of one inode, first and last in any order.
+    for name in ["0/0/a-name", "2/4/z-name"] {
+        let first = source.join("1/1/file01");
+        std::fs::hard_link(first, source.join(name)).unwrap();
+    }
+    std::os::unix::fs::symlink("file00", source.join("0/0/link")).unwrap();
+    std::fs::create_dir(source.join("empty")).unwrap();
+    tree::set_mode(&source.join("0/0"), 0o750);
+    tree::age(source, 1_000_000_000);
+}
+
+/// Two targets that hold the source together, and neither alone.
+struct Pair {
+    first: Mounted,
+    second: Mounted,
+    source: std::path::PathBuf,
+    _scratch: Scratch,
+}
+
+impl Pair {
+    fn new(fs: [Fs; 2], mib: [u64; 2]) -> Self {
+        let scratch = Scratch::new();
+        let source = scratch.dir("source");
+        fill_source(&source);
+        Self {
+            first: Mounted::image(&scratch, "first", fs[0], mib[0]),
+            second: Mounted::image(&scratch, "second", fs[1], mib[1]),
+            source,
+            _scratch: scratch,
+        }
+    }
+
+    fn spill(&self) -> String {
+        format!("--spill={}", self.second.path().display())
+    }
+
+    /// Fails unless the two hold the source together, and each says what it has.
+    #[track_caller]
+    fn check(&self) {
+        let originals = walk(&self.source);
+        let (first, second) = (
+            walk(&self.first.join("source")),
+            walk(&self.second.join("source")),
+        );
+        for (path, node) in &originals {
+            let shown = path.escape_ascii();
+            let there: Vec<_> = [&first, &second]
+                .into_iter()
+                .filter_map(|tree| tree.get(path))
+                .collect();
+            if node.kind == "dir" {
+                assert!(!there.is_empty(), "{shown}");
+            } else {
+                assert_eq!(there.len(), 1, "{shown}");
+            }
+            for copy in there {
+                let mut copy = copy.clone();
+                // A hard link that would lead from one to the other is a file of its own.
+                copy.names = node.names;
+                assert_eq!(&copy, node, "{shown}");
+            }
+        }
+        let all = first.keys().chain(second.keys());
+        assert!(all.into_iter().all(|path| originals.contains_key(path)));
+        let counts = [files(&first), files(&second)];
+        assert!(counts.iter().all(|count| *count > 0), "{counts:?}");
+        let places = self.places();
+        assert_eq!(places.len(), FILES);
+        for (number, target) in [&self.first, &self.second].into_iter().enumerate() {
+            b3sum_agrees(target.path(), counts[number]);
+            run(&[&"verify", &target.path()]).expect(0);
+            for left in ["current", "latest/unfinished", "latest/stage"] {
+                assert!(!target.join(".inhaul").join(left).exists(), "{left}");
+            }
+        }
+        for (path, target) in &places {
+            let path = path.strip_prefix("source/").unwrap();
+            let tree = if *target == self.first.path().to_str().unwrap() {
+                &first
+            } else {
+                assert_eq!(target, self.second.path().to_str().unwrap());
+                &second
+            };
+            assert!(
+                tree.contains_key(path.as_bytes()),
+                "{path} is not in {target}"
+            );
+        }
+    }
+
+    /// Returns where each file is by the record that covers the whole, which both targets have.
+    fn places(&self) -> BTreeMap<String, String> {
+        let [here, there] = [&self.first, &self.second].map(|target| {
+            let text = std::fs::read_to_string(job(target.path()).join("places.ndjson")).unwrap();
+            let mut lines = text
+                .lines()
+                .map(|line| serde_json::from_str::<Value>(line).unwrap());
+            let head = lines.next().unwrap();
+            assert_eq!(head["type"], "places");
+            let place = |line: Value| {
+                let number = usize::try_from(line["target"].as_u64().unwrap()).unwrap();
+                let target = head["targets"][number].as_str().unwrap().to_owned();
+                (line["path"].as_str().unwrap().to_owned(), target)
+            };
+            lines.map(place).collect::<BTreeMap<_, _>>()
+        });
+        assert_eq!(here, there);
+        here
+    }
+}
+
+#[test]
+fn what_one_target_cannot_take_goes_to_the_next() {
+    if !can_mount("what_one_target_cannot_take_goes_to_the_next") {
+        return;
+    }
+    for fs in [[Fs::Ext4, Fs::Ext4], [Fs::Ext4, Fs::Btrfs]] {
+        let pair = Pair::new(fs, [64, 160]);
+        let ran = run(&[&"copy", &pair.spill(), &pair.source, &pair.first.path()]).expect(0);
+        let ran = ran
+            .says("all durable")
+            .says("\ntargets\n")
+            .says("what is left goes to");
+        pair.check();
+        let last = report(pair.second.path());
+        // One more where names of one inode came to lie on both.
+        let files = last["totals"]["files"].as_u64().unwrap();
+        assert!((60..=61).contains(&files), "{files}: {}", ran.err());
+        assert_eq!(last["totals"]["kept"], 0);
+        assert_eq!(last["lanes"][0]["safe_to_release"], true);
+        let counted: Vec<u64> = last["targets"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|target| target["files"].as_u64().unwrap())
+            .collect();
+        assert_eq!(counted.iter().sum::<u64>(), FILES as u64);
+        // It is done: nothing is left to go on with, and nothing is overwritten.
+        run(&[&"resume", &pair.first.path()]).expect(2);
+        run(&[&"resume", &pair.second.path()]).expect(2);
+    }
+}
+
+#[test]
+fn what_all_targets_cannot_take_is_refused() {
+    if !can_mount("what_all_targets_cannot_take_is_refused") {
+        return;
+    }
+    let pair = Pair::new([Fs::Ext4, Fs::Ext4], [32, 32]);
+    let ran = run(&[&"copy", &pair.spill(), &pair.source, &pair.first.path()]).expect(6);
+    ran.says("kept: nothing was written");
+    assert!(!pair.first.join(".inhaul").exists());
+    // A second folder on the first one's file system gives no more room.
+    let spill = format!("--spill={}", pair.first.dir("more").display());
+    let ran = run(&[&"copy", &spill, &pair.source, &pair.first.dir("in")]).expect(6);
+    ran.says("on the same file system");
+}
+
+#[test]
+fn a_copy_with_several_targets_goes_on_wherever_it_was_killed() {
+    if !can_mount("a_copy_with_several_targets_goes_on_wherever_it_was_killed") {
+        return;
+    }
+    // In the run into the first, into the second, and when the first is closed.
+    for (point, times) in [
+        ("acknowledged", 2),
+        ("acknowledged", 6),
+        ("end-recorded", 3),
+    ] {
+        let pair = Pair::new([Fs::Ext4, Fs::Ext4], [64, 160]);
+        let mut command = inhaul(&[&"copy", &pair.spill(), &pair.source, &pair.first.path()]);
+        command.env("INHAUL_TEST_BATCH_FILES", "8");
+        command.env("INHAUL_TEST_KILL", format!("{point}:{times}"));
+        Running::start(command).finish().expect(137);
+        // Not without the other target: what that has would be copied again.
+        if times == 6 {
+            let ran = run(&[&"copy", &pair.source, &pair.first.path()]).expect(6);
+            ran.says("further targets");
+        }
+        let ran = if times == 2 {
+            run(&[&"resume", &pair.first.path()])
+        } else {
+            run(&[&"copy", &pair.spill(), &pair.source, &pair.first.path()])
+        };
+        ran.expect(0);
+        pair.check();
+    }
+}
+
+#[test]
+fn a_further_target_can_be_named_when_the_first_is_full() {
+    if !can_mount("a_further_target_can_be_named_when_the_first_is_full") {
+        return;
+    }
+    let pair = Pair::new([Fs::Ext4, Fs::Ext4], [160, 160]);
+    // Somebody else fills the first one while it is copied to.
+    let slow = inhaul(&[&"copy", &"--bwlimit=30MB", &pair.source, &pair.first.path()]);
+    let running = Running::start(slow);
+    let folder = pair.first.join("source/0/0");
+    wait_for("a file", || {
+        let is_there = folder
+            .read_dir()
+            .is_ok_and(|mut names| names.next().is_some());
+        is_there.then_some(())
+    });
+    let fill = std::fs::File::create(pair.first.join("fill")).unwrap();
+    let (mut len, mut step) = (0, 64 << 20);
+    while step >= 4096 {
+        let more = rustix::fs::FallocateFlags::empty();
+        if rustix::fs::fallocate(&fill, more, len, step).is_ok() {
+            len += step;
+        } else {
+            step /= 2;
+        }
+    }
+    running.finish().expect(3).says("--spill");
+    run(&[&"resume", &pair.spill(), &pair.first.path()]).expect(0);
+    pair.check();
+    // Found from either end, and finished.
+    let again = contents(&pair.source);
+    run(&[&"copy", &"-n", &again, &pair.second.path()]);
+}
