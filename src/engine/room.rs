@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use super::job::CopyJob;
+use super::run::cannot;
 use super::session::Session;
 use super::survey::{Counted, survey};
 use crate::error::{Error, ErrorKind, Side};
@@ -117,12 +118,13 @@ pub(super) fn count_all(
         }
         None => None,
     };
+    let start = |source| cannot("start a thread", source);
     std::thread::scope(|scope| {
         let threads: Vec<_> = lanes
             .iter()
             .map(|plan| {
                 let target = target.as_ref();
-                scope.spawn(move || {
+                std::thread::Builder::new().spawn_scoped(scope, move || {
                     let options = WalkOptions {
                         filter: &job.filter,
                         files_from: job.files_from.as_deref(),
@@ -136,7 +138,7 @@ pub(super) fn count_all(
         threads
             .into_iter()
             .map(|thread| {
-                thread.join().map_err(|_| {
+                thread.map_err(start)?.join().map_err(|_| {
                     let what = "counting hit a bug in inhaul";
                     Error::new(ErrorKind::Panic, Side::Source, "sources", what)
                 })
