@@ -423,7 +423,7 @@ pub fn rules(
 }
 
 /// Returns the rules of an `--exclude-from` list.
-fn listed_rules(list: &[u8], nul_separated: bool) -> Vec<Rule> {
+pub fn listed_rules(list: &[u8], nul_separated: bool) -> Vec<Rule> {
     let end = if nul_separated { 0 } else { b'\n' };
     list.split(|byte| *byte == end)
         .filter_map(|line| match line {

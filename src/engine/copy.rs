@@ -23,7 +23,7 @@ use super::proof::{Judge, Proof};
 use super::readback::ReadBack;
 use super::report::Report;
 use super::room::{aside, check_space, full};
-use super::run::{RunSettings, run};
+use super::run::{RunSettings, cannot, run};
 use super::sealing::{Sealing, seal, write_report};
 use super::second_read::{SourceAgain, second_read};
 use super::session::Session;
@@ -285,7 +285,9 @@ fn pass(
     let ran = thread::scope(|scope| {
         let reader = read_back
             .as_ref()
-            .map(|back| scope.spawn(move || back.run(settings)));
+            .map(|back| thread::Builder::new().spawn_scoped(scope, move || back.run(settings)));
+        let reader = reader.transpose();
+        let reader = reader.map_err(|source| cannot("start a thread", source))?;
         let ran = run(
             &context,
             &telemetry,

@@ -17,14 +17,14 @@ use super::recipe::{JOB_FILE, Recipe};
 use super::session::Session;
 use super::settle::settle;
 use super::spill::Round;
-use super::standing::{Copied, found};
+use super::standing::{Copied, at, found};
 use crate::error::{Error, ErrorKind, Side};
 use crate::journal::{self, Identity, JobHead, Likeness, Loaded, Record, Stamp, Writer};
 use crate::manifest::PROBLEMS_FILE;
 use crate::plan::{self, Recognised, Source, TargetPlace, identity};
 use crate::scan::Tree;
 use crate::seam;
-use crate::target::{Home, HomeLock, JobDir, LocalTarget, Settings, Target, Vacancy};
+use crate::target::{Home, HomeLock, JobDir, LocalTarget, Settings, Target};
 use crate::topology::Topology;
 
 /// What was found out about the job before anything is written.
@@ -391,12 +391,13 @@ pub(super) fn recall_links(
         return Ok(());
     };
     let mut stager = target.stager("links")?;
-    let mut recall = |source, source_stamp: &Stamp, first: First| {
+    let mut recall = |source, source_stamp: &Stamp, first: First| -> Result<(), Error> {
         let tree = trees.iter().find(|tree| log.number_of(tree) == source);
-        let there = stager.vacancy(&first.path).ok().and_then(Vacancy::stamp);
+        let there = at(&mut *stager, &first.path)?.stamp();
         if let Some(tree) = tree.filter(|_| there == first.stamp) {
             links.recall(tree.index, tree.device, source_stamp, first);
         }
+        Ok(())
     };
     for done in earlier.iter_done().filter(|done| done.linked) {
         let copied = Copied::of(&done);
@@ -405,7 +406,7 @@ pub(super) fn recall_links(
             digest: Some(copied.digest),
             stamp: Some(copied.stamp),
         };
-        recall(done.source, &done.source_stamp, first);
+        recall(done.source, &done.source_stamp, first)?;
     }
     for other in earlier.iter_other().filter(|other| other.linked) {
         let first = First {
@@ -413,7 +414,7 @@ pub(super) fn recall_links(
             digest: None,
             stamp: Some(found(other.target_stamp)),
         };
-        recall(other.source, &other.source_stamp, first);
+        recall(other.source, &other.source_stamp, first)?;
     }
     Ok(())
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::job::{CopyJob, Verify};
+use super::run::cannot;
 use super::session::Session;
 use super::survey::{Counted, survey};
 use super::telemetry::Telemetry;
@@ -226,12 +227,13 @@ pub(super) fn count_all(
             .map_err(|errno| Error::target(&job.target, "open", errno))?;
         targets.push(Arc::new(fd));
     }
+    let start = |source| cannot("start a thread", source);
     std::thread::scope(|scope| {
         let threads: Vec<_> = lanes
             .iter()
             .map(|plan| {
                 let targets = &targets;
-                scope.spawn(move || {
+                std::thread::Builder::new().spawn_scoped(scope, move || {
                     let options = WalkOptions {
                         filter: &job.filter,
                         files_from: job.files_from.as_deref(),
@@ -245,7 +247,7 @@ pub(super) fn count_all(
         threads
             .into_iter()
             .map(|thread| {
-                thread.join().map_err(|_| {
+                thread.map_err(start)?.join().map_err(|_| {
                     let what = "counting hit a bug in inhaul";
                     Error::new(ErrorKind::Panic, Side::Source, "sources", what)
                 })

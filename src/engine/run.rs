@@ -69,7 +69,7 @@ pub(crate) struct LaneEnd {
     pub(crate) error: Option<String>,
 }
 
-fn cannot(what: &str, source: std::io::Error) -> Error {
+pub(super) fn cannot(what: &str, source: std::io::Error) -> Error {
     Error::new(
         ErrorKind::Unsupported,
         Side::Record,

@@ -8,7 +8,7 @@ use super::context::Context;
 use super::ledger::Listing;
 use super::log::Log;
 use super::report::Report;
-use super::standing::Copied;
+use super::standing::{Copied, at};
 use super::summary::Heading;
 use crate::error::{Error, ErrorKind, Side};
 use crate::exit::Exit;
@@ -84,8 +84,8 @@ fn add_journalled(sealing: Sealing<'_>, mut ledger: Listing) -> Result<Listing, 
     let mut stager = sealing.target.stager("earlier")?;
     for done in earlier.iter_done() {
         let copied = Copied::of(&done);
-        let there = stager.vacancy(done.target_path);
-        if !matches!(there, Ok(Vacancy::File(stamp)) if stamp == copied.stamp) {
+        let there = at(&mut *stager, done.target_path)?;
+        if !matches!(there, Vacancy::File(stamp) if stamp == copied.stamp) {
             continue;
         }
         let record = Record {
@@ -137,7 +137,7 @@ fn add_earlier(context: &Context, ledger: Listing, target: &LocalTarget) -> Resu
                 break;
             }
         };
-        if !matches!(stager.vacancy(&record.path), Ok(Vacancy::File(_))) {
+        if !matches!(at(&mut *stager, &record.path)?, Vacancy::File(_)) {
             continue;
         }
         let links = owed.get(&record.path).into_iter().flatten();

@@ -9,7 +9,7 @@
 use std::time::Instant;
 
 use super::log::recorded;
-use super::standing::{found, staged};
+use super::standing::{at, found, staged};
 use crate::error::Error;
 use crate::journal::{Done, Loaded, Naming, Other, Record, Stamp, Writer};
 use crate::seam;
@@ -67,8 +67,7 @@ impl<'a> Settling<'a> {
     /// Settles one name; returns what the journal has to learn.
     fn settle(&mut self, naming: &Naming<'a>, is_here: bool) -> Result<Option<Record<'a>>, Error> {
         let path = naming.target_path;
-        // A folder on the way may be gone, or something else by now: so is the file.
-        let there = self.stager.vacancy(path).unwrap_or(Vacancy::Free);
+        let there = at(&mut *self.stager, path)?;
         let Some(stamp) = there.stamp() else {
             return Ok(None);
         };

@@ -6,10 +6,11 @@
 
 use super::log::lasting;
 use crate::digest::BlockValue;
+use crate::error::{Error, ErrorKind};
 use crate::journal::{self, BlocksView, Done, Loaded, Other};
 use crate::scan::Entry;
 use crate::seam;
-use crate::target::{StageId, TargetStamp, Vacancy, keeps_inodes};
+use crate::target::{StageId, Stager, TargetStamp, Vacancy, keeps_inodes};
 
 /// What earlier runs of a job left under the name of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +55,17 @@ pub(crate) fn found(stamp: journal::TargetStamp) -> TargetStamp {
     }
 }
 
+/// Returns what has a name in the target now: nothing, too, if something that is no folder is on the
+/// way. An error says nothing about what is there, so it must not pass for that.
+pub(crate) fn at(stager: &mut dyn Stager, path: &[u8]) -> Result<Vacancy, Error> {
+    match stager.vacancy(path) {
+        Err(error) if matches!(error.kind(), ErrorKind::TargetExists | ErrorKind::Escape) => {
+            Ok(Vacancy::Free)
+        }
+        looked => looked,
+    }
+}
+
 /// Returns what `earlier` says of an entry of `source`, given what is under its name now.
 pub(crate) fn standing(
     earlier: &Loaded,
@@ -72,7 +84,14 @@ pub(crate) fn standing(
         let digest = blake3::Hash::from_bytes(digest);
         return Standing::Done(Copied { digest, stamp });
     }
-    // (A name that was given and never acknowledged has been taken away before the run began.)
+    // A name that was given and never acknowledged was settled before the run began, unless what it
+    // names could not be read.
+    let unread = earlier
+        .naming(path)
+        .filter(|naming| naming.source == source);
+    if unread.is_some_and(|naming| found(naming.target_stamp) == stamp) {
+        return Standing::Unknown;
+    }
     if let Some(done) = earlier.done(path).or_else(|| earlier.done_before(path)) {
         let standing = by_done(&done, source, entry, stamp);
         let fs = &earlier.head().target.fs_type;

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::io::Errno;
 
+use super::aim::Call;
 use super::check::show;
 use super::crew::{Crew, Who};
 use super::inode::Covered;
@@ -119,23 +120,22 @@ impl World {
         let path = self.source_path(ino);
         let len = buffer.len();
         self.op(format_args!("read {len} of {} at {offset}", show(&path)));
-        if self.kept.contains(&ino) {
+        // After an error, reading twice costs time and nothing else.
+        if self.kept.contains(&ino) && self.aimed.is_none() {
             self.violated(format!("{} is done, and read again", show(&path)));
         }
         if self.fault(|odds| odds.source_lost, "the drive") {
             return Err(Errno::NODEV);
         }
-        if self.fault(|odds| odds.read_error, "the read") {
-            return Err(Errno::IO);
+        if let Some(errno) = self.fails(Call::Read, |odds| odds.read_error, Errno::IO) {
+            return Err(errno);
         }
         if self.is_bad(ino, offset, len) {
             self.note(format_args!("   a page is bad"));
             return Err(Errno::IO);
         }
-        let mut count = rustix::io::pread(fd, &mut *buffer, offset)?;
-        if count > 0 && self.fault(|odds| odds.short, "half of the read") {
-            count = self.rng.between(1, count);
-        }
+        let count = rustix::io::pread(fd, &mut *buffer, offset)?;
+        let count = self.moved(count, "half of the read");
         // The rest is anybody's: nobody may take it for bytes of the file.
         buffer[count..].fill(0xa5);
         Ok(count)
@@ -161,14 +161,16 @@ impl World {
         if landed {
             return Ok(len);
         }
-        if self.fault(|odds| odds.write_error, "the write") {
+        if let Some(errno) = self.fails(Call::Write, |odds| odds.write_error, Errno::IO) {
             self.disk.inode_mut(ino).tear(offset, view, &mut self.rng);
-            return Err(self.rng.pick(&[Errno::IO, Errno::NOSPC]));
+            let by_chance = self.rng.pick(&[Errno::IO, Errno::NOSPC]);
+            return Err(if self.aimed.is_some() {
+                errno
+            } else {
+                by_chance
+            });
         }
-        let mut count = len;
-        if self.fault(|odds| odds.short, "half of the write") {
-            count = self.rng.between(1, len);
-        }
+        let count = self.moved(len, "half of the write");
         self.write(ino, offset, &view[..count]);
         Ok(count)
     }

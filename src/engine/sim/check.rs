@@ -195,7 +195,9 @@ impl World {
             let current = self.tree.items.get(*path);
             let current = current.filter(|it| it.stamp == acked.stamp);
             let is_file = current.is_some_and(|version| version.form == Form::File);
-            is_file && loaded.done(path).is_none()
+            // What could not be looked at later is ours still, and is copied again.
+            let is_known = loaded.done(path).is_some() || loaded.left_behind(path).is_some();
+            is_file && !is_known
         });
         if let Some((path, _)) = lost.into_iter().next() {
             let what = "was acknowledged, and the journal does not know";

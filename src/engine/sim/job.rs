@@ -4,6 +4,7 @@ use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use super::aim::{Aim, Aimed};
 use super::attempt::{Said, Setup, attempt};
 use super::disk::Path;
 use super::rng::Rng;
@@ -31,6 +32,10 @@ pub(super) struct Tally {
     pub(super) ops: u64,
     /// One number for all that was done.
     pub(super) sum: u64,
+    /// Whether what was aimed at was met.
+    pub(super) met: bool,
+    /// Problems of the attempt in which it was.
+    pub(super) problems: usize,
 }
 
 /// When a process ends before its time.
@@ -48,9 +53,22 @@ pub(super) struct Plan {
     pub(super) seed: u64,
     /// Nothing goes wrong but this, in the first attempts one after the other.
     pub(super) cuts: Option<[Option<Cut>; 2]>,
+    /// Nothing goes wrong but this, in the attempt after those.
+    pub(super) aim: Option<Aim>,
     /// Which tree; any if not said.
     pub(super) tree: Option<usize>,
     pub(super) traced: bool,
+}
+
+impl Plan {
+    /// Returns how many attempts go wrong on purpose; `None` when luck decides.
+    fn planned(&self) -> Option<usize> {
+        let cuts = self.cuts.map(|cuts| cuts.iter().flatten().count());
+        match self.aim {
+            Some(_) => Some(cuts.unwrap_or(0) + 1),
+            None => cuts,
+        }
+    }
 }
 
 enum End {
@@ -76,7 +94,7 @@ pub(super) fn run(trees: &Trees, plan: Plan) -> Result<Tally, Failure> {
     let mut rng = Rng::new(plan.seed.rotate_left(17));
     let kind = plan.tree.unwrap_or_else(|| rng.below(trees.all.len()));
     let slots = rng.pick(&[3, 4, 8]);
-    let is_calm = plan.cuts.is_some();
+    let is_calm = plan.planned().is_some();
     let changes = rng.chance(250) && !is_calm;
     let meddles = rng.chance(250) && !is_calm;
     // Only a source of its own can be changed.
@@ -123,16 +141,17 @@ fn describe(payload: &(dyn Any + Send)) -> String {
 
 impl Job {
     fn run(&mut self) {
-        let restless = match self.plan.cuts {
-            Some(cuts) => cuts.iter().flatten().count(),
+        let restless = match self.plan.planned() {
+            Some(count) => count,
             None => self.rng.below(ATTEMPTS_MAX + 1),
         };
         for number in 0..restless {
             let (odds, cut) = self.luck(number);
-            if let End::Said(said) = self.attempt(number, odds, cut)
-                && said.success
-            {
-                return self.check_whole();
+            if let End::Said(said) = self.attempt(number, odds, cut) {
+                self.check_said(&said);
+                if said.success {
+                    return self.check_whole();
+                }
             }
             self.between_attempts();
         }
@@ -149,6 +168,18 @@ impl Job {
             self.world.lock().violated(what);
         }
         self.check_whole();
+    }
+
+    /// Checks what a run says in which one thing may have gone wrong.
+    fn check_said(&mut self, said: &Said) {
+        if self.plan.aim.is_none() {
+            return;
+        }
+        self.tally.problems = said.problems.len();
+        if !said.success && (!self.tally.met || said.problems.is_empty()) {
+            let what = format!("it failed, and not of what was aimed at: {said:?}");
+            self.world.lock().violated(what);
+        }
     }
 
     /// Lets others do what they do while no run goes on.
@@ -195,8 +226,9 @@ impl Job {
 
     /// Draws what goes wrong in an attempt, and when the power goes.
     fn luck(&mut self, number: usize) -> (Odds, Option<Cut>) {
-        if let Some(cuts) = self.plan.cuts {
-            return (Odds::default(), cuts[number]);
+        if self.plan.planned().is_some() {
+            let cut = self.plan.cuts.and_then(|cuts| *cuts.get(number)?);
+            return (Odds::default(), cut);
         }
         let rng = &mut self.rng;
         // Few kinds of trouble at a time, each often enough to show what it does.
@@ -240,6 +272,11 @@ impl Job {
         world.attempt += 1;
         world.spoil();
         world.crash_after(cut);
+        let aim = self
+            .plan
+            .aim
+            .filter(|_| self.plan.planned() == Some(number + 1));
+        world.aimed = aim.map(Aimed::new);
         let tree = world.tree.name;
         world.note(format_args!("== attempt {number}, on {tree}: {odds:?}"));
         drop(world);
@@ -270,6 +307,8 @@ impl Job {
         };
         let (free, total) = (self.credits.free(), self.credits.total());
         let mut world = self.world.lock();
+        let aimed = world.aimed.take();
+        self.tally.met |= aimed.is_some_and(|aimed| aimed.is_met());
         if free != total {
             world.violated(format!("only {free} of {total} buffers came back"));
         }

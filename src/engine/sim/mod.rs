@@ -8,6 +8,7 @@
 //! `SIM_SEED=N` begins at that seed, `SIM_RUNS=N` takes so many. A failure says how to see it again;
 //! `SIM_ALL=1` lists all seeds that fail instead of stopping at the first.
 
+mod aim;
 mod attempt;
 mod backend;
 mod bugs;
@@ -16,6 +17,7 @@ mod check;
 mod content;
 mod crew;
 mod disk;
+mod errors;
 mod inode;
 mod job;
 mod maker;

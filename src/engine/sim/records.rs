@@ -8,12 +8,13 @@ use std::time::Instant;
 
 use rustix::io::Errno;
 
+use super::aim::Call;
 use super::check::{is_final, show};
 use super::content::PAGE;
 use super::disk::Path;
 use super::inode::Form;
 use super::target::staged_path;
-use super::world::{Shared, World};
+use super::world::{Odds, Shared, World};
 use crate::error::{Error, ErrorKind};
 use crate::journal::{
     self, BlocksView, Identity, JOURNAL_FILE, JobHead, Loaded, Medium, Record, Source, Writer,
@@ -42,18 +43,18 @@ impl Medium for SimMedium {
         let mut world = shared.lock();
         world.op(format_args!("append {} to the journal", bytes.len()));
         let ino = self.ino(&mut world);
-        let fails = world.fault(|odds| odds.journal_error, "the append");
+        let odds = |odds: &Odds| odds.journal_error;
+        let fails = world.fails(Call::JournalAppend, odds, Errno::NOSPC);
         let most = bytes.len();
-        let count = if fails { world.rng.below(most) } else { most };
+        let count = match fails {
+            Some(_) => world.rng.below(most),
+            None => most,
+        };
         let inode = world.disk.inode_mut(ino);
         let end = inode.now.size();
         inode.write(end, &bytes[..count]);
         Medium::append(&mut self.file, &bytes[..count])?;
-        if fails {
-            Err(Errno::NOSPC.into())
-        } else {
-            Ok(())
-        }
+        fails.map_or(Ok(()), |errno| Err(errno.into()))
     }
 
     fn sync(&mut self) -> io::Result<()> {
@@ -62,7 +63,8 @@ impl Medium for SimMedium {
         world.op(format_args!("sync the journal"));
         let ino = self.ino(&mut world);
         let covered = world.disk.inode(ino).cover();
-        world.sync_inode(ino, &mut self.heard, covered)?;
+        let fails = world.fails(Call::JournalSync, |odds| odds.sync_error, Errno::IO);
+        world.sync_inode(ino, &mut self.heard, covered, fails)?;
         Ok(())
     }
 }

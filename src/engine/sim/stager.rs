@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use rustix::io::Errno;
 
+use super::aim::Call;
 use super::check::show;
 use super::disk::Ino;
 use super::inode::{Form, Inode};
 use super::target::{all_applied, failed, meta_of, staged_path};
-use super::world::{Held, Shared, World};
+use super::world::{Held, Odds, Shared, World};
 use crate::error::Error;
 use crate::scan::{Attributes, Kind};
 use crate::target::{
@@ -61,8 +62,9 @@ impl SimStager {
         let staged = staged_path(&self.thread, number);
         let mut world = self.world.lock();
         world.op(format_args!("create {} for {}", show(&staged), show(path)));
-        if world.fault(|odds| odds.stage_error, "the creation") {
-            return Err(failed(path, "create a staging file", Errno::NOSPC));
+        let odds = |odds: &Odds| odds.stage_error;
+        if let Some(errno) = world.fails(Call::Create, odds, Errno::NOSPC) {
+            return Err(failed(path, "create a staging file", errno));
         }
         if world.disk.find(&staged).is_some() {
             return Err(failed(path, "create a staging file", Errno::EXIST));
@@ -119,8 +121,9 @@ impl SimStager {
         let padded = outline.size.next_multiple_of(align);
         if !outline.small && (outline.sparse || self.direct) {
             world.op(format_args!("reserve {padded} for {}", show(path)));
-            if world.fault(|odds| odds.stage_error, "the reservation") {
-                return Err(failed(path, "set its space aside", Errno::NOSPC));
+            let odds = |odds: &Odds| odds.stage_error;
+            if let Some(errno) = world.fails(Call::Reserve, odds, Errno::NOSPC) {
+                return Err(failed(path, "set its space aside", errno));
             }
             world.set_size(ino, padded);
         }
@@ -147,6 +150,14 @@ impl World {
         self.check_names_of(ino);
     }
 
+    /// Fails if it was aimed at.
+    pub(super) fn fails_aimed(&mut self, call: Call, path: &[u8], what: &str) -> Result<(), Error> {
+        match self.fails(call, |_| 0, Errno::IO) {
+            Some(errno) => Err(failed(path, what, errno)),
+            None => Ok(()),
+        }
+    }
+
     /// Sets the length of a file, as one step.
     fn set_size(&mut self, ino: Ino, size: u64) {
         self.disk.inode_mut(ino).set_size(size);
@@ -156,7 +167,8 @@ impl World {
 
 impl Stager for SimStager {
     fn vacancy(&mut self, path: &[u8]) -> Result<Vacancy, Error> {
-        let world = self.world.lock();
+        let mut world = self.world.lock();
+        world.fails_aimed(Call::Lookup, path, "look it up")?;
         let Some(ino) = world.disk.find(path) else {
             return Ok(Vacancy::Free);
         };
@@ -171,7 +183,8 @@ impl Stager for SimStager {
     }
 
     fn read_link(&mut self, path: &[u8]) -> Result<Vec<u8>, Error> {
-        let world = self.world.lock();
+        let mut world = self.world.lock();
+        world.fails_aimed(Call::ReadLink, path, "read an existing symlink")?;
         let ino = world.disk.find(path);
         match ino.map(|ino| &world.disk.inode(ino).form) {
             Some(Form::Symlink(text)) => Ok(text.clone()),
@@ -217,6 +230,7 @@ impl Stager for SimStager {
             id.number,
             show(path)
         ));
+        world.fails_aimed(Call::Cut, path, "cut it to length")?;
         world.set_size(id.ino, keep);
         drop(world);
         self.reserve(path, id.ino, outline)?;
@@ -232,8 +246,8 @@ impl Stager for SimStager {
     ) -> Result<usize, Error> {
         let mut world = self.world.lock();
         world.op(format_args!("read {} back at {offset}", show(path)));
-        if world.fault(|odds| odds.read_error, "reading back") {
-            return Err(failed(path, "read back what was staged of it", Errno::IO));
+        if let Some(errno) = world.fails(Call::ReadBack, |odds| odds.read_error, Errno::IO) {
+            return Err(failed(path, "read back what was staged of it", errno));
         }
         let Some(file) = &staged.file else {
             return Ok(0);
@@ -250,6 +264,7 @@ impl Stager for SimStager {
     ) -> Result<bool, Error> {
         let mut world = self.world.lock();
         world.op(format_args!("read {} as it is", show(path)));
+        world.fails_aimed(Call::ReadPublished, path, "read it as it is")?;
         let Some(ino) = world.disk.find(path) else {
             return Ok(false);
         };
@@ -281,6 +296,7 @@ impl Stager for SimStager {
             show(path),
             show(&staged)
         ));
+        world.fails_aimed(Call::TakeBack, path, "take it back")?;
         world.disk.rename(path, &staged);
         Ok(true)
     }
@@ -301,8 +317,9 @@ impl Stager for SimStager {
                 piece.len(),
                 show(path)
             ));
-            if world.fault(|odds| odds.write_error, "the write") {
-                return Err(failed(path, "write", Errno::IO));
+            let odds = |odds: &Odds| odds.write_error;
+            if let Some(errno) = world.fails(Call::Write, odds, Errno::IO) {
+                return Err(failed(path, "write", errno));
             }
             world.write(ino, offset as u64, piece);
         }
@@ -325,6 +342,11 @@ impl Stager for SimStager {
         let is_small = staged.geometry.align == 1 && !staged.geometry.cached;
         if !is_small {
             world.op(format_args!("cut {} to {size}", show(&path)));
+            if let Err(error) = world.fails_aimed(Call::Cut, &path, "cut it to length") {
+                drop(world);
+                self.remove(&id);
+                return Err(error);
+            }
             world.set_size(ino, size);
         }
         world.op(format_args!("set attributes of {}", show(&path)));

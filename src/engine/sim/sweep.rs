@@ -27,7 +27,7 @@ fn sweep_all(tree: usize, seed: u64, is_kill: bool) {
         seed,
         tree: Some(tree),
         cuts: Some(cuts),
-        traced: false,
+        ..Plan::default()
     };
     let cut = |op| Some(Cut { op, is_kill });
     let count = sweep(&trees, 1, |op| plan([cut(op), None]));

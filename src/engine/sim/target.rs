@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use rustix::io::Errno;
 
+use super::aim::Call;
 use super::check::show;
 use super::disk::{Path, parent};
 use super::inode::{Form, Meta};
@@ -128,6 +129,9 @@ impl World {
         aside: &dyn Fn() -> Path,
     ) -> Result<(), Errno> {
         let path = &to.target_path;
+        if let Some(errno) = self.fails(Call::Link, |_| 0, Errno::IO) {
+            return Err(errno);
+        }
         let ino = self.disk.find(existing).ok_or(Errno::NOENT)?;
         match self.disk.find(path) {
             None => {
@@ -154,9 +158,9 @@ impl World {
         if self.disk.find(staged).is_none() || self.disk.find(parent(path)).is_none() {
             return Err(Errno::NOENT);
         }
-        let fails = self.fault(|odds| odds.name_error, "the rename");
-        if fails || self.disk.find(path).is_some() && !to.replace {
-            let errno = if fails { Errno::IO } else { Errno::EXIST };
+        let fails = self.fails(Call::Rename, |odds| odds.name_error, Errno::IO);
+        if fails.is_some() || self.disk.find(path).is_some() && !to.replace {
+            let errno = fails.unwrap_or(Errno::EXIST);
             self.op(format_args!("unlink {}", show(staged)));
             self.disk.unbind(staged);
             return Err(errno);
@@ -178,8 +182,8 @@ impl Steps for SimTarget {
     fn sync_dir(&self, path: &[u8]) -> Result<(), Errno> {
         let mut world = self.world.lock();
         world.op(format_args!("fsync folder {}", show(path)));
-        if world.fault(|odds| odds.sync_error, "the sync") {
-            return Err(Errno::IO);
+        if let Some(errno) = world.fails(Call::SyncDir, |odds| odds.sync_error, Errno::IO) {
+            return Err(errno);
         }
         world.disk.sync_dir(path);
         Ok(())
@@ -222,6 +226,7 @@ impl Target for SimTarget {
         if world.disk.find(parent(path)).is_none() {
             return Err(failed(path, "make the folder", Errno::NOENT));
         }
+        world.fails_aimed(Call::MakeDir, path, "make the folder")?;
         world.make_folder(path);
         Ok(true)
     }
@@ -273,6 +278,7 @@ impl Target for SimTarget {
         let Some(ino) = world.disk.find(path) else {
             return Err(failed(path, "open the folder to finish it", Errno::NOENT));
         };
+        world.fails_aimed(Call::FinishDir, path, "finish the folder")?;
         world.disk.inode_mut(ino).set_meta(meta_of(attributes));
         if !world.syncs_whole {
             world.disk.inode_mut(ino).sync(None);

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::io::Errno;
 
+use super::aim::{Aimed, Answer, Call};
 use super::change::Past;
 use super::check::Acked;
 use super::content::PAGE;
@@ -19,6 +20,9 @@ use super::rng::Rng;
 use super::tree::SourceTree;
 use crate::buffer::View;
 use crate::engine::job::Existing;
+
+/// Most operations of a job: many times what the longest takes.
+const OPS_MAX: u64 = 200_000;
 
 /// Unwinds through the engine: the machine is off.
 #[derive(Debug)]
@@ -101,6 +105,10 @@ pub(super) struct World {
     /// Whether the journal has lost something for good.
     pub(super) has_gaps: bool,
     pub(super) odds: Odds,
+    /// What fails on purpose.
+    pub(super) aimed: Option<Aimed>,
+    /// What is to become of the bytes of the call that is on.
+    struck: Option<Answer>,
     /// Where the journal's real files are.
     pub(super) job_dir: tempfile::TempDir,
     /// Bad pages of the source: inode and page.
@@ -149,6 +157,8 @@ impl Shared {
             heard: 0,
             has_gaps: false,
             odds: Odds::default(),
+            aimed: None,
+            struck: None,
             held: HashMap::new(),
             flying: BTreeMap::new(),
             reading: BTreeMap::new(),
@@ -186,6 +196,9 @@ impl World {
     pub(super) fn op(&mut self, what: Arguments<'_>) {
         self.note(what);
         self.ops += 1;
+        if self.ops > OPS_MAX {
+            self.violated("there is no end of it".to_owned());
+        }
         if self.fault(|odds| odds.stop, "patience") {
             self.stop.store(true, Relaxed);
         }
@@ -231,6 +244,40 @@ impl World {
         strikes
     }
 
+    /// Says whether a call fails now, and how: as it was aimed at, or with this error by chance.
+    pub(super) fn fails(
+        &mut self,
+        call: Call,
+        odds: fn(&Odds) -> u32,
+        usual: Errno,
+    ) -> Option<Errno> {
+        let struck = self.aimed.as_mut().and_then(|aimed| aimed.strike(call));
+        if let Some(Answer::Error(errno)) = struck {
+            self.note(format_args!("   {call:?} fails: {errno}"));
+            return Some(errno);
+        }
+        // What moves no bytes at all moves them in `moved`, which comes next.
+        self.struck = struck;
+        let name = format!("{call:?}");
+        self.fault(odds, &name).then_some(usual)
+    }
+
+    /// Returns how many of these bytes a call moves that did not fail.
+    pub(super) fn moved(&mut self, len: usize, what: &str) -> usize {
+        let struck = self.struck.take();
+        if struck == Some(Answer::Nothing) {
+            self.note(format_args!("   nothing of it moves"));
+            return 0;
+        }
+        if len == 0 {
+            return 0;
+        }
+        if struck == Some(Answer::Short) || self.fault(|odds| odds.short, what) {
+            return self.rng.between(1, len);
+        }
+        len
+    }
+
     /// Returns a descriptor for the engine to hold.
     pub(super) fn hold(&mut self, held: Held) -> Arc<OwnedFd> {
         let fd = rustix::io::fcntl_dupfd_cloexec(&self.null, 0).unwrap();
@@ -259,17 +306,17 @@ impl World {
 
     /// Syncs the whole file system for a descriptor that has told `heard` write-back errors.
     pub(super) fn sync_all(&mut self, heard: &mut u64) -> Result<(), Errno> {
-        let fails = self.fault(|odds| odds.sync_error, "the sync");
+        let fails = self.fails(Call::SyncAll, |odds| odds.sync_error, Errno::IO);
         if !self.syncs_whole {
-            return if fails { Err(Errno::IO) } else { Ok(()) };
+            return fails.map_or(Ok(()), Err);
         }
-        self.disk.sync_all(fails.then_some(&mut self.rng));
+        self.disk.sync_all(fails.is_some().then_some(&mut self.rng));
         if *heard == self.disk.errors {
             return Ok(());
         }
         *heard = self.disk.errors;
         self.disk.told = self.disk.errors;
-        Err(Errno::IO)
+        Err(fails.unwrap_or(Errno::IO))
     }
 
     /// Syncs one file by a descriptor of it.
@@ -277,7 +324,8 @@ impl World {
         let Some(Held::File(ino, mut heard)) = self.held.get(&fd.as_raw_fd()).cloned() else {
             panic!("not a file of the target");
         };
-        let answer = self.sync_inode(ino, &mut heard, covered);
+        let fails = self.fails(Call::SyncFile, |odds| odds.sync_error, Errno::IO);
+        let answer = self.sync_inode(ino, &mut heard, covered, fails);
         self.held.insert(fd.as_raw_fd(), Held::File(ino, heard));
         answer
     }
@@ -288,13 +336,14 @@ impl World {
         ino: Ino,
         heard: &mut u64,
         covered: Covered,
+        fails: Option<Errno>,
     ) -> Result<(), Errno> {
-        let fails = self.fault(|odds| odds.sync_error, "the sync");
         let inode = self.disk.inode_mut(ino);
-        inode.sync_covered(covered, fails.then_some(&mut self.rng));
-        inode.errors += u64::from(fails);
-        self.disk.errors += u64::from(fails);
-        self.disk.inode_mut(ino).tell(heard)
+        inode.sync_covered(covered, fails.is_some().then_some(&mut self.rng));
+        inode.errors += u64::from(fails.is_some());
+        self.disk.errors += u64::from(fails.is_some());
+        let told = self.disk.inode_mut(ino).tell(heard);
+        told.map_err(|usual| fails.unwrap_or(usual))
     }
 
     /// Lets happen what happens by itself between two steps.
@@ -319,7 +368,8 @@ impl World {
     }
 
     pub(super) fn write_back_of(&mut self, ino: Ino) {
-        let fails = self.fault(|odds| odds.write_back_error, "write-back");
+        let odds = |odds: &Odds| odds.write_back_error;
+        let fails = self.fails(Call::WriteBack, odds, Errno::IO).is_some();
         self.disk.inode_mut(ino).write_back(&mut self.rng, fails);
         self.disk.errors += u64::from(fails);
     }
