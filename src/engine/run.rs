@@ -422,7 +422,8 @@ impl LaneThread<'_> {
         // so that reads that hang do not keep a write from running.
         let threads = |chosen| match chosen {
             Chosen::Uring => depth.blocks + depth.small + 4,
-            Chosen::Blocking => depth.blocks + 4,
+            // Half as many more are there for the target.
+            Chosen::Blocking => depth.blocks + 2,
         };
         let LaneJob {
             credits,
