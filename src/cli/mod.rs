@@ -8,6 +8,7 @@ pub mod args;
 pub mod args_shelf;
 pub mod bars;
 pub mod bench;
+mod changes;
 pub mod commands;
 pub mod console;
 pub mod display;

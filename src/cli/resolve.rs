@@ -16,9 +16,10 @@ use super::args::{
     IoArg, PreserveArg, ProgressArg, ReadAgainArg, ResumeArgs, VerifyArgs,
 };
 use super::bench::{self, BenchCommand};
+pub use super::changes::Changes;
 use super::drives::DrivesJob;
 use super::escape::{escape, escape_path};
-use super::units::{SizeError, parse_rate, parse_size, size};
+use super::units::{SizeError, parse_rate, parse_size, parse_time, size};
 use crate::engine::job::{
     CopyJob, EngineSettings, Existing, HashJob, IoChoice, Preserve, Verify, VerifyJob,
 };
@@ -92,36 +93,6 @@ pub enum Task {
     Man,
     /// `completions`.
     Completions(clap_complete::Shell),
-}
-
-/// What of a job may change while it is gone on with: nothing that decides what is copied.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Changes {
-    /// What is read again.
-    pub verify: Option<Verify>,
-    /// Whether what can be read of a file with bad spots is kept, if it was not to be so far.
-    pub salvage: bool,
-    /// Which backend.
-    pub io: Option<IoChoice>,
-    /// Memory, in bytes.
-    pub memory: Option<u64>,
-    /// Bytes a second, or no limit.
-    pub bwlimit: Option<Option<u64>>,
-    /// How long a drive may be silent, or for ever.
-    pub stall: Option<Option<Duration>>,
-}
-
-impl Changes {
-    /// Makes them to a job.
-    pub fn apply(&self, job: &mut CopyJob) {
-        job.verify = self.verify.unwrap_or(job.verify);
-        job.salvage |= self.salvage;
-        let engine = &mut job.engine;
-        engine.io = self.io.unwrap_or(engine.io);
-        engine.memory = self.memory.unwrap_or(engine.memory);
-        engine.bwlimit = self.bwlimit.unwrap_or(engine.bwlimit);
-        engine.stall = self.stall.unwrap_or(engine.stall);
-    }
 }
 
 /// How progress is shown.
@@ -246,7 +217,10 @@ fn copy(
         salvage: args.salvage,
         verify: read_again(args.verify),
         resume: None,
-        engine: engine(&args.engine)?,
+        engine: EngineSettings {
+            grace: grace(&args.grace)?,
+            ..engine(&args.engine)?
+        },
     };
     Ok(Task::Copy {
         job,
@@ -273,6 +247,7 @@ fn resume(args: ResumeArgs, world: &Surroundings<'_>) -> Result<Task, Misuse> {
             memory: args.memory.as_deref().map(memory).transpose()?,
             bwlimit: args.bwlimit.as_deref().map(bwlimit).transpose()?,
             stall: args.stall_timeout.as_deref().map(stall).transpose()?,
+            grace: args.grace.as_deref().map(grace).transpose()?,
         },
         display: display(&args.display, world),
     })
@@ -356,17 +331,19 @@ fn bwlimit(text: &str) -> Result<Option<u64>, Misuse> {
 }
 
 fn stall(text: &str) -> Result<Option<Duration>, Misuse> {
-    if text.trim() == "0" {
-        return Ok(None);
-    }
-    let parsed = humantime::parse_duration(text).map_err(|why| {
-        Misuse::new(
-            format!("--stall-timeout {}", escape(text.as_bytes())),
-            escape(why.to_string().as_bytes()),
-            "write a number and a unit: 30s, 2m; 0 for ever",
-        )
-    })?;
-    Ok((!parsed.is_zero()).then_some(parsed))
+    parse_time(text).map_err(|why| not_a_time("--stall-timeout", text, &why, "for ever"))
+}
+
+fn grace(text: &str) -> Result<Option<Duration>, Misuse> {
+    parse_time(text).map_err(|why| not_a_time("--grace", text, &why, "for not at all"))
+}
+
+fn not_a_time(option: &str, text: &str, why: &str, zero: &str) -> Misuse {
+    Misuse::new(
+        format!("{option} {}", escape(text.as_bytes())),
+        escape(why.as_bytes()),
+        format!("write a number and a unit: 30s, 2m; 0 {zero}"),
+    )
 }
 
 fn not_a_size(option: &str, text: &str, SizeError(why): &SizeError) -> Misuse {

@@ -16,9 +16,11 @@ use super::ledger::Listing;
 use super::links::LinkTable;
 use super::opening::{self, Opening, RecordedSource};
 use super::outcomes::Outcomes;
-use super::proof::{Judge, Proof};
+use super::proof::{Judge, Proof, recorded};
 use super::readback::ReadBack;
 use super::report::{MountReport, Report};
+use super::returns::{Homes, Returns};
+use super::roll_call::roll_call;
 use super::room::check_space;
 use super::run::{RunSettings, run};
 use super::sealing::{Sealing, seal, write_report};
@@ -27,6 +29,7 @@ use super::session::Session;
 use super::setup::{ScanJob, choose, raise_descriptor_limit, reading_context, scan_lane};
 use super::summary::{Heading, LaneFacts, report};
 use super::telemetry::Telemetry;
+use super::watched::WatchedTarget;
 use crate::beneath;
 use crate::error::{Error, ErrorKind, Side};
 use crate::manifest::{Maps, PROBLEMS_FILE, Sorter, Spool};
@@ -91,14 +94,24 @@ pub(in crate::engine) enum Pass {
 pub fn copy(job: &CopyJob, session: &Session) -> Result<Report, Error> {
     raise_descriptor_limit();
     let started = SystemTime::now();
-    if let Some(report) = pass(job, session, Pass::First, started)? {
+    let call = roll_call(&job.sources, job.engine.stall, session)?;
+    let asked = Asked {
+        typed: job,
+        job: &CopyJob {
+            sources: call.here,
+            ..job.clone()
+        },
+        silent: &call.silent,
+        started,
+    };
+    if let Some(report) = pass(asked, session, Pass::First)? {
         return Ok(report);
     }
     session.observer.note(
         "the target failed to make something durable: everything not acknowledged by then is \
          copied again from its source",
     );
-    let again = pass(job, session, Pass::Second, started).map_err(|error| {
+    let again = pass(asked, session, Pass::Second).map_err(|error| {
         let what = format!("a sync failed, and the target cannot be gone on with ({error})");
         Error::new(ErrorKind::TargetSync, Side::Target, &job.target, &what)
     })?;
@@ -108,17 +121,25 @@ pub fn copy(job: &CopyJob, session: &Session) -> Result<Report, Error> {
     })
 }
 
+/// What was asked for, and what of it can be done.
+#[derive(Debug, Clone, Copy)]
+struct Asked<'a> {
+    /// The job as it was typed: that is what is written down.
+    typed: &'a CopyJob,
+    /// The same with the sources that answer.
+    job: &'a CopyJob,
+    /// What to report of the others.
+    silent: &'a [Error],
+    started: SystemTime,
+}
+
 #[expect(
     clippy::too_many_lines,
     reason = "what a run is made of, in the order in which it begins and ends"
 )]
 /// Runs one pass; `None` when a sync failed and there is to be another.
-fn pass(
-    job: &CopyJob,
-    session: &Session,
-    pass: Pass,
-    started: SystemTime,
-) -> Result<Option<Report>, Error> {
+fn pass(asked: Asked<'_>, session: &Session, pass: Pass) -> Result<Option<Report>, Error> {
+    let job = asked.job;
     let (prepared, opening) = prepare(job, |place, sources, topology| {
         opening::look(job, place, sources, topology, session)
     })?;
@@ -150,8 +171,10 @@ fn pass(
             .observer
             .note("some sources of the unfinished job are not given here; it stays open for them");
     }
-    let (target, log) = open(job, opening, place, settings, &lanes, pass)?;
+    let homes = Homes::of(&lanes, opening.identities());
+    let (target, log) = open(asked.typed, opening, place, settings, &lanes, pass)?;
     let (target, log) = (Arc::new(target), Arc::new(log));
+    let _watched = log.vigil().keep(&job.target, job.engine.stall, session);
     let home = target.home();
     let facts: Vec<LaneFacts> = lanes.iter().map(LaneFacts::of).collect();
     let telemetry = Arc::new(Telemetry::new(facts.iter().map(LaneFacts::view).collect()));
@@ -164,7 +187,10 @@ fn pass(
     opening::recall_links(&log, &trees_of(&lanes), &*target, &links)?;
     let spool = Spool::new(home.job_dir()?, PROBLEMS_FILE);
     let context = Arc::new(Context {
-        target: Arc::clone(&target) as Arc<dyn Target>,
+        target: Arc::new(WatchedTarget::new(
+            Arc::clone(&target) as Arc<dyn Target>,
+            log.vigil(),
+        )),
         outcomes: Arc::new(
             Outcomes::new(session.clone(), Arc::clone(&telemetry), Some(spool))
                 .with_lanes(lanes_of_sources(&lanes)),
@@ -178,7 +204,7 @@ fn pass(
         log: Some(Arc::clone(&log)),
         may_try_again: pass == Pass::First,
         salvage: job.salvage,
-        maps: Some(Maps::new(home.job_dir()?)?),
+        maps: Some(Arc::new(Maps::new(home.job_dir()?)?)),
         ..reading_context(session, &telemetry, &job.engine)?
     });
     let mut ledger = Listing {
@@ -191,20 +217,21 @@ fn pass(
         window_bytes: budget.window_bytes,
         registered_writes: target.fs().registered_writes(),
     };
-    let mut again = if reads_back {
-        SourceAgain::all(&lanes, &|tree| log.number_of(tree))?
-    } else {
-        Vec::new()
-    };
-    let setups = lanes
-        .into_iter()
-        .map(|plan| scan_lane(plan, scan.clone()))
+    if reads_back {
+        context.keep_sources(SourceAgain::all(&lanes, &|tree| log.number_of(tree))?);
+    }
+    let setups = (0..)
+        .zip(lanes)
+        .map(|(lane, plan)| scan_lane(lane, plan, scan.clone()))
         .collect();
     let settings = RunSettings {
         chosen,
         choice: job.engine.io,
         slots_per_lane: budget.slots_per_lane,
         stall: job.engine.stall,
+        may_return: true,
+        may_be_read_again: reads_back,
+        round: 0,
     };
     let read_back = if reads_back {
         Some(Arc::new(ReadBack::new(
@@ -219,13 +246,27 @@ fn pass(
         None
     };
     session.observer.started(&telemetry);
+    for error in asked.silent {
+        context.outcomes.source_left_out(error);
+    }
+    let returns = Returns {
+        job,
+        context: &context,
+        telemetry: &telemetry,
+        target: &target,
+        log: &log,
+        homes: &homes,
+        facts: &facts,
+        scan: &scan,
+        settings,
+    };
     let (sender, finished) = finished;
     drop(sender);
     let ran = thread::scope(|scope| {
         let reader = read_back
             .as_ref()
             .map(|back| scope.spawn(move || back.run(settings)));
-        let ran = run(
+        let mut ran = run(
             &context,
             &telemetry,
             setups,
@@ -233,6 +274,9 @@ fn pass(
             &mut ledger,
             finished,
         );
+        if let Ok(ends) = &mut ran {
+            returns.bring_back(ends, &mut ledger);
+        }
         log.pace().set_ended();
         if let Some(back) = &read_back {
             if ran.is_err() || context.lost.get().is_some() {
@@ -254,8 +298,9 @@ fn pass(
     // A drive that is lost is asked nothing any more.
     let is_here = |lane: usize| {
         let counters = context.outcomes.lane(lane);
-        counters.is_none_or(|counters| !counters.vitals.is_lost())
+        counters.is_none_or(|counters| !counters.vitals().is_lost())
     };
+    let mut again = context.take_sources();
     again.retain(|source| is_here(source.lane));
     let proof = prove(
         job,
@@ -291,7 +336,7 @@ fn pass(
         whole_job,
     };
     seal(&mut heading, sealing, ledger);
-    let report = report(heading, &context, &telemetry, &facts, &ends, started);
+    let report = report(heading, &context, &telemetry, &facts, &ends, asked.started);
     let written = write_report(sealing, &report);
     session.observer.ended();
     written?;
@@ -329,7 +374,7 @@ fn prove(
     if context.lost.get().is_some() || job.verify == Verify::None {
         return Proof::default();
     }
-    let proved = judge.recorded().and_then(|loaded| {
+    let proved = recorded(judge.target, judge.log).and_then(|loaded| {
         let findings = read_back.map(ReadBack::findings).unwrap_or_default();
         let mut proof = judge.judge(&loaded, &findings)?;
         if job.verify == Verify::Both {

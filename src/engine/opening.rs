@@ -190,6 +190,11 @@ impl Opening {
         }
     }
 
+    /// Returns what each source is on, in their order.
+    pub(super) fn identities(&self) -> &[Identity] {
+        &self.identities
+    }
+
     /// Returns whether an earlier run's job is gone on with.
     pub(super) fn goes_on(&self) -> bool {
         self.begun.is_some()

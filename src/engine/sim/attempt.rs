@@ -164,6 +164,7 @@ fn pass(
         may_try_again: pass == Pass::First,
         salvage,
         maps: None,
+        again: Arc::default(),
     };
     let mut ledger = SimLedger(world.clone());
     let queue = Queue { jobs, finished };
@@ -243,6 +244,7 @@ fn listed(
         context,
         lane: 0,
         counters,
+        vitals: counters.vitals(),
         batches,
         waker: &LaneWaker::default(),
     };
@@ -291,6 +293,7 @@ fn run(
         context,
         number: 0,
         counters,
+        vitals: counters.vitals(),
         entries,
         outlets: Outlets::new(writers, commits),
         stager,
@@ -298,8 +301,13 @@ fn run(
         backend: Box::new(SimBackend::new(world, &crew, setup.capacity)),
         credits: credits.clone(),
     });
-    if let Err(error) = lane.run() {
-        context.outcomes.problem(0, &error);
+    match lane.run() {
+        Ok(left) => {
+            if let Some(error) = left.unattempted {
+                context.outcomes.problem(0, &error);
+            }
+        }
+        Err(error) => context.outcomes.problem(0, &error),
     }
     crew.lock().unwrap_or_else(PoisonError::into_inner).drain();
     drop(crew);
