@@ -96,4 +96,5 @@ scenario! {
     commit "commit"
     rework "rework"
     rework_shelf "rework-shelf"
+    r9 "r9"
 }

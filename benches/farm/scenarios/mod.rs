@@ -12,6 +12,7 @@ mod hash_cost;
 mod idle;
 mod memory;
 mod mixed_shelf;
+mod one_fails;
 mod one_file;
 mod read_back;
 mod rework;
@@ -35,7 +36,7 @@ pub(crate) struct Scenario {
 }
 
 /// All of them.
-pub(crate) const ALL: [Scenario; 18] = [
+pub(crate) const ALL: [Scenario; 19] = [
     Scenario {
         name: "farm",
         about: "8 drives, three file systems, different sizes and speeds",
@@ -125,5 +126,10 @@ pub(crate) const ALL: [Scenario; 18] = [
         name: "rework-shelf",
         about: "bytes read twice after a kill, 15 drives",
         run: rework::shelf,
+    },
+    Scenario {
+        name: "r9",
+        about: "one of 8 drives fails: the rate of the others, and how soon it is told",
+        run: one_fails::run,
     },
 ];
