@@ -277,10 +277,10 @@ mod tests {
             }
             Ok(0)
         };
-        let hangs = LET_GO.write().unwrap();
         let mut arena = crate::buffer::Arena::new(3).unwrap();
         let credits = arena.lend(3).unwrap();
         let mut backend = Blocking::with(2, 8, hang).unwrap();
+        let hangs = LET_GO.write().unwrap();
         for token in 0..3 {
             let lease = credits.take().unwrap();
             let op = Op::Read { offset: 0, lease };
