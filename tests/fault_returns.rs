@@ -67,13 +67,19 @@ impl Bench {
         args.extend(options.iter().map(|option| option as &dyn AsRef<OsStr>));
         args.push(&target);
         let running = Running::start(inhaul(&args));
-        let before = self.pulled.counts().reads;
-        wait_for("reads", || {
-            (self.pulled.counts().reads >= before + 40).then_some(())
-        });
+        // Some of it is done by then, and some is not.
+        let first = target.join("d/a-large");
+        wait_for("the first file", || first.exists().then_some(()));
         self.pulled.die();
         running.until("\"health\":\"gone\"");
         // Nothing holds it: it goes, and what is mounted next is read anew.
+        let held = format!("/proc/{}/fd", running.pid().as_raw_nonzero());
+        wait_for("the drive to be let go of", || {
+            let open = std::fs::read_dir(&held).unwrap().flatten();
+            let mut open = open.flat_map(|fd| std::fs::read_link(fd.path()));
+            let is_held = open.any(|path| path.starts_with(self.pulled.path()));
+            (!is_held).then_some(())
+        });
         self.pulled.unmount();
         self.pulled.heal();
         running

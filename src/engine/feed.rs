@@ -261,7 +261,7 @@ mod tests {
     use crate::scan::FileStamp;
     use crossbeam::channel::bounded;
 
-    fn some_entry() -> Entry {
+    fn some_dir(finished: Sender<crate::scan::Finished>) -> Arc<Dir> {
         let tree = Tree {
             index: 0,
             label: "/".into(),
@@ -273,10 +273,14 @@ mod tests {
             direct: false,
             trusts_holes: false,
             keeps_inodes: true,
-            finished: bounded(1).0,
+            finished,
         };
+        Dir::root(Arc::new(tree))
+    }
+
+    fn some_entry() -> Entry {
         Entry {
-            dir: Dir::root(Arc::new(tree)),
+            dir: some_dir(bounded(1).0),
             name: (*b"name").into(),
             kind: Kind::File,
             stamp: FileStamp {
@@ -293,8 +297,7 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_lane_that_hangs_with_its_drive_holds_no_scan() {
+    fn one_lane() -> (Session, Arc<Telemetry>) {
         let session = Session {
             stop: Arc::default(),
             observer: Arc::new(Silent),
@@ -304,6 +307,45 @@ mod tests {
             sources: Vec::new(),
             counters: LaneCounters::default(),
         }]));
+        (session, telemetry)
+    }
+
+    #[test]
+    fn who_waits_for_the_target_does_not_wait_for_its_drive() {
+        let (session, telemetry) = one_lane();
+        let vitals = telemetry.lanes[0].counters.vitals();
+        vitals.scan.begin();
+        // Nobody hears yet that a directory is finished.
+        let (finished, heard) = bounded(0);
+        let dir = some_dir(finished);
+        dir.promise(crate::scan::Attributes::default());
+        let of_scan = Arc::clone(&vitals);
+        let scan = std::thread::spawn(move || {
+            let settings = EngineSettings::default();
+            let context = reading_context(&session, &telemetry, &settings).unwrap();
+            let mut feed = Feed {
+                context: &context,
+                lane: 0,
+                counters: &telemetry.lanes[0].counters,
+                vitals: of_scan,
+                batches: bounded(1).0,
+                waker: &LaneWaker::default(),
+            };
+            feed.left(dir);
+        });
+        let paused = (0..6000).any(|_| {
+            std::thread::sleep(Duration::from_millis(10));
+            !vitals.scan.is_waiting()
+        });
+        heard.recv().unwrap();
+        scan.join().unwrap();
+        assert!(paused, "its silence counted against the drive");
+        assert!(vitals.scan.is_waiting());
+    }
+
+    #[test]
+    fn a_lane_that_hangs_with_its_drive_holds_no_scan() {
+        let (session, telemetry) = one_lane();
         // Nobody takes what is delivered, and nobody lets go of the other end.
         let (batches, _held) = bounded(0);
         let (ended, end) = bounded(1);
