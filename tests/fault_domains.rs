@@ -327,8 +327,15 @@ fn a_stop_is_heard_while_a_source_hangs_before_the_start() {
             so_far.contains(text).then_some(())
         });
     };
-    // The handlers are set before any source is looked at; a signal before that ends it as well.
-    std::thread::sleep(Duration::from_millis(300));
+    // Signals are watched for before any source is looked at.
+    let tasks = format!("/proc/{}/task", running.pid().as_raw_nonzero());
+    wait_for("the roll call", || {
+        let mut tasks = std::fs::read_dir(&tasks).unwrap().flatten();
+        let name = |task: std::fs::DirEntry| std::fs::read_to_string(task.path().join("comm"));
+        tasks
+            .any(|task| name(task).is_ok_and(|name| name.trim() == "call-0"))
+            .then_some(())
+    });
     running.signal(rustix::process::Signal::INT);
     said("stopped before the sources had answered");
     drop(healing);
