@@ -99,4 +99,5 @@ scenario! {
     bench_fio "bench-fio"
     bench_names "bench-names"
     bench_foresees "bench-foresees"
+    r9 "r9"
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::{CommandFactory, FromArgMatches};
 use inhaul::cli::args::{Cli, Command};
@@ -245,6 +246,30 @@ fn resume_changes_nothing_unasked() {
         }
         other => panic!("{other:?}"),
     }
+}
+
+#[test]
+fn a_lost_drive_is_waited_for_as_asked() {
+    let grace = |line: &str| copy(line).0.engine.grace;
+    assert_eq!(grace("copy s t"), Some(Duration::from_secs(60)));
+    assert_eq!(grace("copy s t --grace 5m"), Some(Duration::from_secs(300)));
+    assert_eq!(grace("copy s t --grace 0"), None);
+    for (line, then) in [
+        ("resume", Some(Duration::from_secs(60))),
+        ("resume --grace 0s", None),
+    ] {
+        let Ok(Task::Resume { changes, .. }) = task(line) else {
+            panic!("{line}");
+        };
+        let (mut job, ..) = copy("copy s t");
+        changes.apply(&mut job);
+        assert_eq!(job.engine.grace, then, "{line}");
+    }
+    assert!(
+        misuse("copy s t --grace soon")
+            .what
+            .contains("--grace soon")
+    );
 }
 
 #[test]

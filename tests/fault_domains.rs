@@ -20,20 +20,13 @@ use support::judge::{b3sum_agrees, same_bytes};
 use support::lab::Lab;
 use support::mounts::Fs;
 use support::program::{Ran, Running, inhaul, report, so_far};
-use support::{Scratch, can_mount, tree, wait_for};
+use support::{Scratch, can_mount, program, tree, wait_for};
 
 /// How many drives are well, beside the one that is not.
 const WELL: usize = 7;
 const LARGE: u64 = 24_000_000;
-
-/// Answers again when a test fails: whoever waits for a program that waits for a drive would hang.
-struct Heals<'s>(&'s Drive);
-
-impl Drop for Heals<'_> {
-    fn drop(&mut self) {
-        self.0.heal();
-    }
-}
+/// Their blocks are read ahead, so it takes many for a listing that takes long.
+const FOLDERS: usize = 6000;
 
 /// Drives 1 to 7 are well, and drive 0 is to fail.
 struct Shelf {
@@ -86,7 +79,8 @@ impl Shelf {
         let sources = drives.map(|(number, drive)| drive.join(format!("d{number}")));
         let sources: Vec<PathBuf> = sources.collect();
         let target = self.target();
-        let mut args: Vec<&dyn AsRef<OsStr>> = vec![&"copy", &"--json"];
+        // What comes back is a test of its own.
+        let mut args: Vec<&dyn AsRef<OsStr>> = vec![&"copy", &"--json", &"--grace", &"0"];
         args.extend(options.iter().map(|option| option as &dyn AsRef<OsStr>));
         args.extend(sources.iter().map(|source| source as &dyn AsRef<OsStr>));
         args.push(&target);
@@ -153,15 +147,6 @@ impl Shelf {
     }
 }
 
-/// Waits until the program has printed this.
-fn says(running: &Running, text: &str) {
-    let stdout = running.stdout_file();
-    wait_for(text, || {
-        let so_far = String::from_utf8_lossy(&so_far(&stdout)).into_owned();
-        so_far.contains(text).then_some(())
-    });
-}
-
 #[test]
 fn a_drive_that_dies_costs_itself_alone() {
     if !can_mount("a_drive_that_dies_costs_itself_alone") {
@@ -188,7 +173,7 @@ fn a_drive_that_hangs_is_left_behind() {
     let mut running = shelf.start(&["--io", "uring", "--stall-timeout", "1s"]);
     shelf.wait_until_read();
     shelf.sick.hang();
-    let healing = Heals(&shelf.sick);
+    let healing = shelf.sick.healing();
     // Without an answer: the process ends all the same.
     let ended = running.wait(Duration::from_secs(60));
     assert!(ended.is_some(), "it waits for the drive");
@@ -208,13 +193,13 @@ fn threads_that_the_kernel_holds_keep_nobody_else() {
         shelf.sick.set_delay(Duration::from_millis(20));
         let running = shelf.start(&["--io", io, "--stall-timeout", "1s"]);
         if at_once {
-            says(&running, "\"type\":\"start\"");
+            running.until("\"type\":\"start\"");
         } else {
             shelf.wait_until_read();
         }
         shelf.sick.hang();
-        let healing = Heals(&shelf.sick);
-        says(&running, "\"type\":\"summary\"");
+        let healing = shelf.sick.healing();
+        running.until("\"type\":\"summary\"");
         // The kernel lets no thread go before the drive answers, whatever is done.
         drop(healing);
         shelf.check(&running.finish(), "quarantined", "source-stalled");
@@ -232,8 +217,8 @@ fn a_drive_that_comes_back_in_time_is_gone_on_with() {
     let running = shelf.start(&["--stall-timeout", "10s"]);
     shelf.wait_until_read();
     shelf.sick.hang();
-    let healing = Heals(&shelf.sick);
-    says(&running, "\"health\":\"quarantined\",\"reason\"");
+    let healing = shelf.sick.healing();
+    running.until("\"health\":\"quarantined\",\"reason\"");
     drop(healing);
     let ran = running.finish().expect(0);
     let lane = &report(&shelf.target())["lanes"][0];
@@ -279,11 +264,173 @@ fn a_run_that_is_held_itself_blames_no_drive() {
     let running = shelf.start(&["--stall-timeout", "1s"]);
     shelf.wait_until_read();
     running.signal(rustix::process::Signal::STOP);
-    // Longer than four times as much.
-    std::thread::sleep(Duration::from_secs(6));
+    // Longer than seven times as much.
+    std::thread::sleep(Duration::from_secs(9));
     running.signal(rustix::process::Signal::CONT);
     running.finish().expect(0);
     let report = report(&shelf.target());
     let is_well = |lane: &Value| lane["health"] == "ok" && lane["safe_to_release"] == true;
     assert!(report["lanes"].as_array().unwrap().iter().all(is_well));
+}
+
+#[test]
+fn a_source_that_hangs_before_the_start_is_left_out() {
+    if !can_mount("a_source_that_hangs_before_the_start_is_left_out") {
+        return;
+    }
+    let shelf = Shelf::new();
+    shelf.sick.hang();
+    let healing = shelf.sick.healing();
+    let running = shelf.start(&["--stall-timeout", "1s"]);
+    running.until("\"type\":\"summary\"");
+    // Whoever looked at it is held by the kernel until it answers.
+    drop(healing);
+    let ran = running.finish().expect(3);
+    let name = shelf.sick.join("d0");
+    let report = report(&shelf.target());
+    let lanes = report["lanes"].as_array().unwrap();
+    assert_eq!(lanes.len(), WELL);
+    assert!(lanes.iter().all(|lane| lane["safe_to_release"] == true));
+    let problems = report["problems"].as_array().unwrap();
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    assert_eq!(problems[0]["kind"], "source-stalled");
+    assert_eq!(problems[0]["path"], name.to_str().unwrap());
+    let told = ran.events();
+    let told: Vec<&Value> = told.iter().filter(|it| it["type"] == "health").collect();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert_eq!(told[0]["health"], "quarantined");
+    // Whoever resumes need not name it.
+    let args: [&dyn AsRef<OsStr>; 2] = [&"resume", &shelf.target()];
+    Running::start(inhaul(&args)).finish().expect(0);
+    b3sum_agrees(&shelf.target(), 302 + 51 * WELL);
+}
+
+#[test]
+fn a_stop_is_heard_while_a_source_hangs_before_the_start() {
+    if !can_mount("a_stop_is_heard_while_a_source_hangs_before_the_start") {
+        return;
+    }
+    let lab = Lab::new();
+    let mut drive = Drive::new(&lab.join("drive"), Fs::Ext4, 72);
+    paint(&drive.join("d"), false);
+    drive.remount();
+    let scratch = Scratch::new();
+    let (source, target) = (drive.join("d"), scratch.join("target"));
+    drive.hang();
+    let healing = drive.healing();
+    let args: [&dyn AsRef<OsStr>; 3] = [&"copy", &source, &target];
+    let running = Running::start(inhaul(&args));
+    let stderr = running.stderr_file();
+    let said = |text: &'static str| {
+        wait_for(text, || {
+            let so_far = String::from_utf8_lossy(&so_far(&stderr)).into_owned();
+            so_far.contains(text).then_some(())
+        });
+    };
+    // Signals are watched for before any source is looked at.
+    let tasks = format!("/proc/{}/task", running.pid().as_raw_nonzero());
+    wait_for("the roll call", || {
+        let mut tasks = std::fs::read_dir(&tasks).unwrap().flatten();
+        let name = |task: std::fs::DirEntry| std::fs::read_to_string(task.path().join("comm"));
+        tasks
+            .any(|task| name(task).is_ok_and(|name| name.trim() == "call-0"))
+            .then_some(())
+    });
+    running.signal(rustix::process::Signal::INT);
+    said("stopped before the sources had answered");
+    drop(healing);
+    running.finish().expect(75);
+    assert!(!target.exists());
+}
+
+#[test]
+fn a_listing_that_its_drive_ended_is_not_all_there_is() {
+    if !can_mount("a_listing_that_its_drive_ended_is_not_all_there_is") {
+        return;
+    }
+    let lab = Lab::new();
+    let mut drive = Drive::new(&lab.join("drive"), Fs::Ext4, 72);
+    std::fs::create_dir(drive.join("files")).unwrap();
+    for number in 0..1000 {
+        tree::text(&drive.join(format!("files/{number}")), "short");
+    }
+    for number in 0..FOLDERS {
+        std::fs::create_dir_all(drive.join(format!("folders/{number}"))).unwrap();
+    }
+    drive.remount();
+    drive.set_delay(Duration::from_millis(4));
+    let scratch = Scratch::new();
+    let target = scratch.join("target");
+    // A whole file system, which is not counted before; of little memory, so that files are handed
+    // over before all is listed.
+    let source = program::contents(drive.path());
+    let args: [&dyn AsRef<OsStr>; 5] = [&"copy", &"--grace=0", &"--memory=32MiB", &source, &target];
+    let running = Running::start(inhaul(&args));
+    let count = |name: &str| std::fs::read_dir(target.join(name)).map_or(0, Iterator::count);
+    wait_for("files", || (count("files") >= 500).then_some(()));
+    // Those that were handed over are all copied: only the listing has more to do.
+    let mut before = 0;
+    wait_for("the last of them", || {
+        std::thread::sleep(Duration::from_millis(1500));
+        let copied = count("files");
+        (std::mem::replace(&mut before, copied) == copied).then_some(())
+    });
+    assert!(count("folders") < FOLDERS, "all are listed already");
+    drive.die();
+    running.finish().expect(3);
+    let report = report(&target);
+    let problems = report["problems"].as_array().unwrap();
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    assert_eq!(problems[0]["kind"], "source-lost");
+    assert_eq!(report["lanes"][0]["safe_to_release"], false);
+    drive.heal();
+    Running::start(inhaul(&args)).finish().expect(0);
+    assert_eq!((count("files"), count("folders")), (1000, FOLDERS));
+}
+
+#[test]
+fn a_drive_lost_in_the_second_read_is_the_one_that_is_blamed() {
+    if !can_mount("a_drive_lost_in_the_second_read_is_the_one_that_is_blamed") {
+        return;
+    }
+    let lab = Lab::new();
+    let make = |number: usize| {
+        let drive = Drive::new(&lab.join(format!("drive{number}")), Fs::Ext4, 72);
+        std::fs::create_dir(drive.join(format!("d{number}"))).unwrap();
+        tree::paint(&drive.join(format!("d{number}/large")), 1, LARGE);
+        drive.set_delay(Duration::from_millis(10));
+        drive
+    };
+    let drives = [0, 1, 2].map(make);
+    let scratch = Scratch::new();
+    let target = scratch.join("target");
+    let sources = [0, 1, 2].map(|number| drives[number].join(format!("d{number}")));
+    let args: [&dyn AsRef<OsStr>; 9] = [
+        &"copy",
+        &"--json",
+        &"--grace",
+        &"0",
+        &"--verify=both",
+        &sources[0],
+        &sources[1],
+        &sources[2],
+        &target,
+    ];
+    let running = Running::start(inhaul(&args));
+    wait_for("reads", || (drives[0].counts().reads >= 12).then_some(()));
+    drives[0].die();
+    let copy = target.join("d2/large");
+    wait_for("the copy", || copy.exists().then_some(()));
+    // Its only file is read: what is read now is read a second time.
+    let before = drives[2].counts().reads;
+    wait_for("reads", || {
+        (drives[2].counts().reads >= before + 4).then_some(())
+    });
+    drives[2].die();
+    running.finish().expect(3);
+    let report = report(&target);
+    let health = [0, 1, 2].map(|number| report["lanes"][number]["health"].as_str().unwrap());
+    assert_eq!(health, ["gone", "ok", "gone"]);
+    let safe = [0, 1, 2].map(|number| report["lanes"][number]["safe_to_release"] == true);
+    assert_eq!(safe, [false, true, false]);
 }

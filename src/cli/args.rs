@@ -145,6 +145,19 @@ pub struct CopyArgs {
     #[arg(long)]
     pub salvage: bool,
 
+    /// How long to wait for a lost drive to be mounted again when the others are through; 0 for not
+    /// at all
+    ///
+    /// Counted from when it was lost. If the same file system is mounted again by then, at its old
+    /// path or another, what is missing of it is copied by this run; else by the next.
+    #[arg(
+        long,
+        value_name = "TIME",
+        default_value = "60s",
+        help_heading = "Speed and memory"
+    )]
+    pub grace: String,
+
     /// Accepted for habit; does nothing
     ///
     /// Directories are always entered, and mode, owner, times, links, extended attributes and ACLs
@@ -227,6 +240,11 @@ pub struct ResumeArgs {
     /// Read no more than this a second over all drives; 0 for no limit [default: as it was begun]
     #[arg(long, value_name = "RATE", help_heading = "Speed and memory")]
     pub bwlimit: Option<String>,
+
+    /// How long to wait for a lost drive to be mounted again when the others are through; 0 for not
+    /// at all [default: 60s]
+    #[arg(long, value_name = "TIME", help_heading = "Speed and memory")]
+    pub grace: Option<String>,
 
     /// How long a drive may be silent before it is quarantined; 0 for ever [default: 30s]
     #[arg(long, value_name = "TIME", help_heading = "Speed and memory")]
@@ -338,8 +356,10 @@ pub struct EngineArgs {
 
     /// How long a drive may be silent before it is quarantined, such as 2m; 0 for ever
     ///
-    /// The other drives never wait for it. After four times as long without an answer it is given
-    /// up: what is not copied of it is reported (exit code 3), and the run ends without it.
+    /// The other drives never wait for it. After seven times as long without an answer (longer than
+    /// the kernel itself waits for a drive by default) it is given up: what is not copied of it is
+    /// reported (exit code 3), and the run ends without it. A SOURCE that does not answer for so long
+    /// when the run begins is left out. For a TARGET that is silent the run waits, and says so.
     #[arg(long, value_name = "TIME", default_value = "30s")]
     pub stall_timeout: String,
 

@@ -22,6 +22,8 @@ pub struct Changes {
     pub bwlimit: Option<Option<u64>>,
     /// How long a drive may be silent, or for ever.
     pub stall: Option<Option<Duration>>,
+    /// How long a lost drive is waited for, or not at all.
+    pub grace: Option<Option<Duration>>,
 }
 
 impl Changes {
@@ -35,5 +37,6 @@ impl Changes {
         engine.memory = self.memory.unwrap_or(engine.memory);
         engine.bwlimit = self.bwlimit.unwrap_or(engine.bwlimit);
         engine.stall = self.stall.unwrap_or(engine.stall);
+        engine.grace = self.grace.unwrap_or(engine.grace);
     }
 }

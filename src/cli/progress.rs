@@ -3,6 +3,7 @@
 //! Pure but for reading the counters: time comes in as an argument.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
@@ -170,7 +171,7 @@ impl Tracker {
 
 /// Returns a row for each lane, and the bytes they have read in all. Each keeps its meter.
 fn rows<'a>(
-    lanes: impl Iterator<Item = &'a LaneView>,
+    lanes: impl Iterator<Item = &'a Arc<LaneView>>,
     meters: &mut Vec<Meter>,
     now: Duration,
 ) -> (Vec<Row>, u64) {
@@ -375,7 +376,7 @@ mod tests {
     #[test]
     fn lanes_that_read_again_are_shown_and_not_summed() {
         let all = telemetry(&["sda"]);
-        let back = std::sync::Arc::new(telemetry(&["read back"]));
+        let back = Arc::new(telemetry(&["read back"]));
         let counters = &back.lanes[0].counters;
         counters.set_state(LaneState::Running);
         counters.bytes_expected.store(5000, Relaxed);

@@ -16,10 +16,10 @@ use super::args::{
     IoArg, PreserveArg, ProgressArg, ReadAgainArg, ResumeArgs, VerifyArgs,
 };
 use super::bench::{self, BenchCommand};
-use super::changes::Changes;
+pub use super::changes::Changes;
 use super::drives::DrivesJob;
 use super::escape::{escape, escape_path};
-use super::units::{SizeError, parse_rate, parse_size, size};
+use super::units::{SizeError, parse_rate, parse_size, parse_time, size};
 use crate::engine::job::{
     CopyJob, EngineSettings, Existing, HashJob, IoChoice, Preserve, Verify, VerifyJob,
 };
@@ -218,7 +218,10 @@ fn copy(
         salvage: args.salvage,
         verify: read_again(args.verify),
         resume: None,
-        engine: engine(&args.engine)?,
+        engine: EngineSettings {
+            grace: grace(&args.grace)?,
+            ..engine(&args.engine)?
+        },
     };
     Ok(Task::Copy {
         job,
@@ -246,6 +249,7 @@ fn resume(args: ResumeArgs, world: &Surroundings<'_>) -> Result<Task, Misuse> {
             memory: args.memory.as_deref().map(memory).transpose()?,
             bwlimit: args.bwlimit.as_deref().map(bwlimit).transpose()?,
             stall: args.stall_timeout.as_deref().map(stall).transpose()?,
+            grace: args.grace.as_deref().map(grace).transpose()?,
         },
         display: display(&args.display, world),
     })
@@ -330,17 +334,19 @@ fn bwlimit(text: &str) -> Result<Option<u64>, Misuse> {
 }
 
 fn stall(text: &str) -> Result<Option<Duration>, Misuse> {
-    if text.trim() == "0" {
-        return Ok(None);
-    }
-    let parsed = humantime::parse_duration(text).map_err(|why| {
-        Misuse::new(
-            format!("--stall-timeout {}", escape(text.as_bytes())),
-            escape(why.to_string().as_bytes()),
-            "write a number and a unit: 30s, 2m; 0 for ever",
-        )
-    })?;
-    Ok((!parsed.is_zero()).then_some(parsed))
+    parse_time(text).map_err(|why| not_a_time("--stall-timeout", text, &why, "for ever"))
+}
+
+fn grace(text: &str) -> Result<Option<Duration>, Misuse> {
+    parse_time(text).map_err(|why| not_a_time("--grace", text, &why, "for not at all"))
+}
+
+fn not_a_time(option: &str, text: &str, why: &str, zero: &str) -> Misuse {
+    Misuse::new(
+        format!("{option} {}", escape(text.as_bytes())),
+        escape(why.as_bytes()),
+        format!("write a number and a unit: 30s, 2m; 0 {zero}"),
+    )
 }
 
 fn not_a_size(option: &str, text: &str, SizeError(why): &SizeError) -> Misuse {

@@ -196,6 +196,18 @@ pub fn whole(value: f64) -> u64 {
     seconds(value).as_secs()
 }
 
+/// Parses a time such as `30s` or `2m`; `None` for 0.
+///
+/// # Errors
+/// What is wrong with it, for people.
+pub fn parse_time(text: &str) -> Result<Option<Duration>, String> {
+    if text.trim() == "0" {
+        return Ok(None);
+    }
+    let parsed = humantime::parse_duration(text).map_err(|why| why.to_string())?;
+    Ok((!parsed.is_zero()).then_some(parsed))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

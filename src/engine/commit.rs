@@ -120,9 +120,6 @@ impl<'r> Committer<'r> {
             // Links follow at once: what they are linked to is waiting for nobody any more.
             deadline = (!batch.is_empty()).then(Instant::now);
         }
-        if let Some(log) = &self.context.log {
-            log.pace().set_ended();
-        }
     }
 
     /// Commits what others added to the journal when it is due; returns when to look again.

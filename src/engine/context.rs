@@ -1,8 +1,8 @@
 //! What all threads of a run share.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::elsewhere::Around;
 use super::examine::Examiner;
@@ -13,8 +13,9 @@ use super::links::LinkTable;
 use super::log::Log;
 use super::outcomes::Outcomes;
 use super::report::{HealthChange, Unreadable};
+use super::second_read::SourceAgain;
 use super::session::Session;
-use super::telemetry::Health;
+use super::telemetry::{Health, LaneCounters};
 use crate::digest::HashPool;
 use crate::error::{Error, ErrorKind, Side};
 use crate::journal::Loaded;
@@ -65,7 +66,10 @@ pub(crate) struct Context {
     /// Whether what can be read of a file with bad spots is kept as NAME.partial.
     pub(crate) salvage: bool,
     /// Where it is written down what cannot be read; `None` when nothing is written.
-    pub(crate) maps: Option<Maps>,
+    pub(crate) maps: Option<Arc<Maps>>,
+    /// Sources that are held open to be read again. Those of a drive that is lost are let go at once:
+    /// else it could not be unmounted, nor mounted again.
+    pub(crate) again: Arc<Mutex<Vec<SourceAgain>>>,
 }
 
 impl Context {
@@ -159,6 +163,9 @@ impl Context {
         let Some(view) = self.outcomes.telemetry().lanes.get(lane) else {
             return;
         };
+        if health == Health::Gone {
+            self.let_sources_go(lane);
+        }
         if view.counters.set_health(health) {
             let sources = view.sources.iter();
             self.session.observer.health(&HealthChange {
@@ -170,6 +177,44 @@ impl Context {
                 reason: reason.to_owned(),
             });
         }
+    }
+
+    /// Notes that the drive of a lane is back, and that its first source is at `path` now.
+    pub(crate) fn drive_is_back(&self, lane: usize, path: &Path) {
+        if let Some(counters) = self.outcomes.lane(lane) {
+            counters.renew();
+            // It is suspect by now; this is to be told all the same.
+            counters.set_health(Health::Quarantined);
+        }
+        let what = format!(
+            "it is back at {}: what is missing of it is copied now",
+            path.display()
+        );
+        self.drive_is(lane, Health::Suspect, &what);
+    }
+
+    /// Holds sources that may be read again.
+    pub(crate) fn keep_sources(&self, sources: Vec<SourceAgain>) {
+        let mut again = self.again.lock().unwrap_or_else(PoisonError::into_inner);
+        again.extend(sources);
+    }
+
+    /// Lets go of the sources of a lane whose drive is lost.
+    pub(crate) fn let_sources_go(&self, lane: usize) {
+        let mut again = self.again.lock().unwrap_or_else(PoisonError::into_inner);
+        again.retain(|source| source.lane != lane);
+    }
+
+    /// Returns the sources that are held, and holds them no longer.
+    pub(crate) fn take_sources(&self) -> Vec<SourceAgain> {
+        let mut again = self.again.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut again)
+    }
+
+    /// Returns how the drive of a lane fares.
+    pub(crate) fn health_of(&self, lane: usize) -> Health {
+        let counters = self.outcomes.lane(lane);
+        counters.map_or(Health::Ok, LaneCounters::health)
     }
 
     /// Returns the path that stands for the whole drive of a lane in messages.

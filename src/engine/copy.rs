@@ -1,49 +1,22 @@
-//! `copy`: from a job to a report.
+//! `copy`: from a job to a report, by one pass or two.
 
-use std::collections::HashMap;
-use std::os::fd::AsFd;
-use std::os::unix::ffi::OsStrExt;
-use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
-use std::thread;
+use std::path::PathBuf;
 use std::time::SystemTime;
 
 use crossbeam::channel::{Receiver, Sender, bounded};
 
-use super::context::Context;
-use super::elsewhere::{Around, look_elsewhere};
-use super::forecast::Forecast;
 use super::job::{CopyJob, Verify};
-use super::ledger::Listing;
-use super::links::LinkTable;
-use super::opening::{self, Opening, RecordedSource};
-use super::outcomes::Outcomes;
-use super::places;
-use super::proof::{Judge, Proof};
-use super::readback::ReadBack;
+use super::pass::{Ended, Pass, pass};
 use super::report::Report;
-use super::room::{aside, check_space, full};
-use super::run::{RunSettings, cannot, run};
-use super::sealing::{Sealing, seal, write_report};
-use super::second_read::{SourceAgain, second_read};
+use super::roll_call::roll_call;
 use super::session::Session;
-use super::setup::{
-    ScanJob, choose, mounts, raise_descriptor_limit, reading_context, recall, scan_lane,
-};
+use super::setup::raise_descriptor_limit;
 use super::spill::{self, Round};
-use super::summary::{Heading, LaneFacts, report};
-use super::telemetry::Telemetry;
-use crate::beneath;
 use crate::error::{Error, ErrorKind, Side};
-use crate::manifest::{Maps, PROBLEMS_FILE, Sorter, Spool};
 use crate::plan::{
-    Budget, LanePlan, NamedLink, Source, TargetPlace, check_landings, lanes, look_at_target,
-    open_sources,
+    LanePlan, NamedLink, Source, TargetPlace, check_landings, lanes, look_at_target, open_sources,
 };
-use crate::scan::{Finished, Tree};
-use crate::seam;
-use crate::target::attributes::can_chown;
-use crate::target::{LocalTarget, Policy, Settings, Target, fs_type};
+use crate::scan::Finished;
 use crate::topology::Topology;
 
 /// Directories that may wait for the finisher.
@@ -77,16 +50,6 @@ pub(super) fn prepare<T>(
     Ok((prepared, looked))
 }
 
-/// Which try at a job this is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::engine) enum Pass {
-    /// The first: a sync that fails ends it, and there is another.
-    First,
-    /// The second: what was not acknowledged is copied again, whole, into new inodes. A sync that
-    /// fails now is final.
-    Second,
-}
-
 /// Copies. Goes on with a job that an earlier run began, if this is the same.
 ///
 /// # Durability
@@ -97,10 +60,21 @@ pub(in crate::engine) enum Pass {
 pub fn copy(job: &CopyJob, session: &Session) -> Result<Report, Error> {
     raise_descriptor_limit();
     let started = SystemTime::now();
+    let call = roll_call(&job.sources, job.engine.stall, session)?;
+    let here = CopyJob {
+        sources: call.here,
+        ..job.clone()
+    };
+    let asked = Asked {
+        typed: job,
+        job: &here,
+        silent: &call.silent,
+        started,
+    };
     if !job.spill.is_empty() {
-        return spill::copy(job, session, started);
+        return spill::copy(asked, session);
     }
-    match tries(job, session, &Round::alone(job), started)? {
+    match tries(asked, session, &Round::alone(job))? {
         Ended::Over(report, _) => Ok(*report),
         Ended::Again => {
             let what = "a sync failed again";
@@ -114,23 +88,13 @@ pub fn copy(job: &CopyJob, session: &Session) -> Result<Report, Error> {
     }
 }
 
-/// How a pass ended.
-#[derive(Debug)]
-pub(super) enum Ended {
-    /// A sync failed, and there is to be another.
-    Again,
-    /// With this report, and whether the target is full.
-    Over(Box<Report>, bool),
-}
-
 /// Copies into one target, a second time if a sync fails.
 pub(super) fn tries(
-    job: &CopyJob,
+    asked: Asked<'_>,
     session: &Session,
     round: &Round<'_>,
-    started: SystemTime,
 ) -> Result<Ended, Error> {
-    let ended = pass(job, session, Pass::First, round, started)?;
+    let ended = pass(asked, session, Pass::First, round)?;
     if matches!(ended, Ended::Over(..)) {
         return Ok(ended);
     }
@@ -138,353 +102,37 @@ pub(super) fn tries(
         "the target failed to make something durable: everything not acknowledged by then is \
          copied again from its source",
     );
-    pass(job, session, Pass::Second, round, started).map_err(|error| {
+    let job = asked.job;
+    pass(asked, session, Pass::Second, round).map_err(|error| {
         let what = format!("a sync failed, and the target cannot be gone on with ({error})");
         Error::new(ErrorKind::TargetSync, Side::Target, &job.target, &what)
     })
 }
 
-#[expect(
-    clippy::too_many_lines,
-    reason = "what a run is made of, in the order in which it begins and ends"
-)]
-/// Runs one pass.
-fn pass(
-    job: &CopyJob,
-    session: &Session,
-    pass: Pass,
-    round: &Round<'_>,
-    started: SystemTime,
-) -> Result<Ended, Error> {
-    let (prepared, (opening, elsewhere)) = prepare(job, |place, sources, topology| {
-        let opening = opening::look(job, round, place, sources, topology, session)?;
-        let elsewhere = look_elsewhere(round, &opening, sources, topology)?;
-        Ok((opening, elsewhere))
-    })?;
-    let Prepared {
-        lanes,
-        place,
-        finished,
-    } = prepared;
-    let reads_back = job.verify != Verify::None;
-    let budget = Budget::new(job.engine.memory, lanes.len() + usize::from(reads_back))?;
-    let chosen = choose(&job.engine, session)?;
-    check_verify(job, &place)?;
-    let places: Vec<&TargetPlace> = [&place]
-        .into_iter()
-        .chain(round.others.iter().map(|(_, place)| place))
-        .collect();
-    let refuses = round.number == 0 && !round.finishes;
-    let needs = check_space(job, &lanes, &places, refuses, &budget, session)?;
-
-    let policy = Policy {
-        setid: job.preserve.setid,
-        caps: job.preserve.caps,
-        owner: can_chown(),
-    };
-    let settings = Settings {
-        policy,
-        direct: true,
-        read_back: reads_back,
-    };
-    let goes_on = opening.goes_on();
-    let all_here = opening.has_all_sources();
-    // The first target is closed last: there a copy is found that was cut short.
-    let is_last = round.finishes || round.number > 0 || elsewhere.is_empty();
-    let whole_job = all_here && round.completes && is_last;
-    if goes_on && !all_here {
-        session
-            .observer
-            .note("some sources of the unfinished job are not given here; it stays open for them");
-    }
-    let opened = open(job, opening, place, settings, &lanes, pass);
-    let (target, log) = opened.map_err(|error| no_room(job, error))?;
-    if !round.finishes {
-        target.set_aside(aside(needs.most, job, &target))?;
-    }
-    let (target, log) = (Arc::new(target), Arc::new(log));
-    let home = target.home();
-    let facts: Vec<LaneFacts> = lanes.iter().map(LaneFacts::of).collect();
-    let mut telemetry = Telemetry::new(facts.iter().map(LaneFacts::view).collect());
-    telemetry.started = round.began;
-    let telemetry = Arc::new(telemetry);
-    recall(&job.engine, &facts, &telemetry);
-    for (view, expected) in telemetry.lanes.iter().zip(&needs.expected) {
-        view.counters.bytes_expected.store(expected.bytes, Relaxed);
-        view.counters.files_expected.store(expected.inodes, Relaxed);
-    }
-    let mounts = mounts(job, &lanes, &target);
-    let finishes = round
-        .finishes
-        .then(|| rustix::io::fcntl_dupfd_cloexec(target.root(), 0))
-        .transpose()
-        .map_err(|errno| Error::target(&job.target, "open", errno))?;
-    let links = LinkTable::default();
-    opening::recall_links(&log, &trees_of(&lanes), &*target, &links)?;
-    let spool = Spool::new(home.job_dir()?, PROBLEMS_FILE);
-    let context = Arc::new(Context {
-        target: Arc::clone(&target) as Arc<dyn Target>,
-        outcomes: Arc::new(
-            Outcomes::new(session.clone(), Arc::clone(&telemetry), Some(spool))
-                .with_lanes(lanes_of_sources(&lanes)),
-        ),
-        links: Some(links),
-        existing: job.existing,
-        policy,
-        special: job.preserve.special,
-        copies: true,
-        target_identity: Some(target.identity()),
-        log: Some(Arc::clone(&log)),
-        around: Around::new(elsewhere, finishes),
-        may_try_again: pass == Pass::First,
-        salvage: job.salvage,
-        maps: Some(Maps::new(home.job_dir()?)?),
-        ..reading_context(session, &telemetry, &job.engine)?
-    });
-    let mut ledger = Listing {
-        sorter: Sorter::new(home.job_dir()?, budget.sorter_bytes),
-        owed: HashMap::new(),
-    };
-    let scan = ScanJob {
-        filter: Arc::clone(&job.filter),
-        files_from: job.files_from.clone(),
-        window_bytes: budget.window_bytes,
-        registered_writes: target.fs().registered_writes(),
-    };
-    let mut again = if reads_back {
-        SourceAgain::all(&lanes, &|tree| log.number_of(tree))?
-    } else {
-        Vec::new()
-    };
-    let forecast = Forecast::start(&scan, &lanes, &telemetry);
-    let setups = lanes
-        .into_iter()
-        .map(|plan| scan_lane(plan, scan.clone()))
-        .collect();
-    let settings = RunSettings {
-        chosen,
-        choice: job.engine.io,
-        slots_per_lane: budget.slots_per_lane,
-        stall: job.engine.stall,
-    };
-    let read_back = if reads_back {
-        Some(Arc::new(ReadBack::new(
-            session,
-            &job.engine,
-            &target,
-            &job.target,
-            &log,
-            &telemetry,
-        )?))
-    } else {
-        None
-    };
-    session.observer.started(&telemetry);
-    let (sender, finished) = finished;
-    drop(sender);
-    let ran = thread::scope(|scope| {
-        let reader = read_back
-            .as_ref()
-            .map(|back| thread::Builder::new().spawn_scoped(scope, move || back.run(settings)));
-        let reader = reader.transpose();
-        let reader = reader.map_err(|source| cannot("start a thread", source))?;
-        let ran = run(
-            &context,
-            &telemetry,
-            setups,
-            settings,
-            &mut ledger,
-            finished,
-        );
-        log.pace().set_ended();
-        if let Some(back) = &read_back {
-            if ran.is_err() || context.lost.get().is_some() {
-                back.cancel();
-            } else {
-                back.tell_rest();
-            }
-        }
-        // Whatever it did not get to is looked at by itself, so its end says nothing more.
-        let _looked_at_later = reader.map(thread::ScopedJoinHandle::join);
-        ran
-    });
-    drop(forecast);
-    let ends = ran.inspect_err(|_| session.observer.ended())?;
-    seam::point("lanes-ended");
-    if context.tries_again() {
-        session.observer.ended();
-        return give_up(&target, &log).map(|()| Ended::Again);
-    }
-    // A drive that is lost is asked nothing any more.
-    let is_here = |lane: usize| {
-        let counters = context.outcomes.lane(lane);
-        counters.is_none_or(|counters| !counters.vitals.is_lost())
-    };
-    again.retain(|source| is_here(source.lane));
-    target.release();
-    if let Some(why) = context.full.get() {
-        if round.has_next() {
-            let label = job.target.display();
-            let line = format!("{label} is full: what is left goes to the next target");
-            session.observer.note(&line);
-        } else {
-            let full = full(job, &target, why, &telemetry);
-            context.outcomes.of_end(&full);
-        }
-    }
-    let proof = prove(
-        job,
-        Judge {
-            context: &context,
-            target: &target,
-            log: &log,
-            sources: &again,
-        },
-        read_back.as_deref(),
-        settings,
-    );
-
-    let mut heading = Heading {
-        command: "copy",
-        job: home.job_name().to_owned(),
-        target: job.target.to_string_lossy().into_owned(),
-        mounts,
-        buffer_bytes: (budget.slots_per_lane * crate::buffer::SLOT_LEN * facts.len()) as u64,
-        goes_on,
-        evidence: proof.evidence,
-        by_lane: proof.by_lane,
-        cut_short: proof.cut_short,
-        repairs: proof.repairs,
-        verified: job.verify,
-        ..Heading::default()
-    };
-    let sealing = Sealing {
-        context: &context,
-        target: &target,
-        log: &log,
-        withdrawn: &proof.withdrawn,
-        whole_job,
-    };
-    seal(&mut heading, sealing, ledger);
-    let is_full = context.is_full();
-    if !round.is_alone() && !context.around.elsewhere.is_empty() {
-        match places::write(&target, &job.target, &context.around.elsewhere) {
-            Ok(targets) => heading.targets = targets,
-            Err(error) => context.outcomes.problem_of_run(&error),
-        }
-    }
-    spill::count_before(&telemetry, round.before.as_ref());
-    let report = report(heading, &context, &telemetry, &facts, &ends, started);
-    let written = write_report(sealing, &report);
-    session.observer.ended();
-    match written {
-        // Nothing can be written there any more, and that has been told of.
-        Err(_) if context.lost.get() == Some(&ErrorKind::TargetLost) => {}
-        written => written?,
-    }
-    Ok(Ended::Over(Box::new(report), is_full))
+/// What was asked for, and what of it can be done.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asked<'a> {
+    /// The job as it was typed: that is what is written down.
+    pub(super) typed: &'a CopyJob,
+    /// The same with the sources that answer.
+    pub(super) job: &'a CopyJob,
+    /// What to report of the others.
+    pub(super) silent: &'a [Error],
+    pub(super) started: SystemTime,
 }
 
-/// Says of a job that cannot be opened for want of room what it is.
-fn no_room(job: &CopyJob, error: Error) -> Error {
-    if error.kind() == ErrorKind::RecordWrite && error.is_for_room() {
-        let what = format!("no room for its records ({error})");
-        return Error::new(ErrorKind::TargetFull, Side::Target, &job.target, &what);
-    }
-    error
-}
-
-/// Refuses to prove what cannot be: where the file system answers from memory, reading back says
-/// nothing of the medium.
-fn check_verify(job: &CopyJob, place: &TargetPlace) -> Result<(), Error> {
-    if job.verify == Verify::None {
-        return Ok(());
-    }
-    let look = |errno| Error::target(&job.target, "look at the target", errno);
-    let dir = beneath::read_dir_fd(place.nearest.as_fd(), b"").map_err(look)?;
-    let (direct, why) = fs_type(dir).map_err(look)?.direct_read();
-    if direct {
-        return Ok(());
-    }
-    let what = format!(
-        "nothing can be read back from this target's medium ({why}); copy without --verify, and \
-         verify after a remount or a restart"
-    );
-    let kind = ErrorKind::Unsupported;
-    Err(Error::new(kind, Side::Target, &job.target, &what))
-}
-
-/// Finds out what can be proved of what was copied. What cannot be found out is reported.
-fn prove(
-    job: &CopyJob,
-    judge: Judge<'_>,
-    read_back: Option<&ReadBack>,
-    settings: RunSettings,
-) -> Proof {
-    let context = judge.context;
-    if context.lost.get().is_some() || job.verify == Verify::None {
-        return Proof::default();
-    }
-    let proved = judge.recorded().and_then(|loaded| {
-        let findings = read_back.map(ReadBack::findings).unwrap_or_default();
-        let mut proof = judge.judge(&loaded, &findings)?;
-        if job.verify == Verify::Both {
-            if context.halted() {
-                proof.cut_short = true;
-            } else {
-                second_read(job, judge, loaded, settings, &mut proof)?;
-            }
-        }
-        proof.say_unverified(job, context);
-        Ok(proof)
-    });
-    proved.unwrap_or_else(|error| {
-        context.outcomes.problem_of_run(&error);
-        Proof::default()
-    })
-}
-
-/// Returns the lane of each SOURCE.
-fn lanes_of_sources(lanes: &[LanePlan]) -> Vec<usize> {
-    let mut of: Vec<(usize, usize)> = (0..)
-        .zip(lanes)
-        .flat_map(|(lane, plan)| plan.trees.iter().map(move |tree| (tree.index, lane)))
-        .collect();
-    of.sort_unstable();
-    of.into_iter().map(|(_, lane)| lane).collect()
-}
-
-fn trees_of(lanes: &[LanePlan]) -> Vec<Arc<Tree>> {
-    let trees = lanes.iter().flat_map(|lane| &lane.trees);
-    trees.cloned().collect()
-}
-
-/// Opens the target with the job in it.
-fn open(
-    job: &CopyJob,
-    opening: Opening,
-    place: TargetPlace,
-    settings: Settings,
-    lanes: &[LanePlan],
-    pass: Pass,
-) -> Result<(LocalTarget, super::log::Log), Error> {
-    let mut sources: Vec<(usize, RecordedSource)> = Vec::new();
-    for tree in lanes.iter().flat_map(|lane| &lane.trees) {
-        let source = RecordedSource {
-            label: tree.label.as_os_str().as_bytes().to_vec(),
-            landing: tree.landing.clone(),
+impl Asked<'_> {
+    /// Returns both jobs for one of several targets; `finishes` as in [`Round`].
+    pub(super) fn for_target(
+        &self,
+        target: &std::path::Path,
+        finishes: bool,
+    ) -> (CopyJob, CopyJob) {
+        let of = |job: &CopyJob| CopyJob {
+            target: PathBuf::from(target),
+            verify: if finishes { Verify::None } else { job.verify },
+            ..job.clone()
         };
-        sources.push((tree.index, source));
+        (of(self.typed), of(self.job))
     }
-    sources.sort_by_key(|(index, _)| *index);
-    let sources: Vec<RecordedSource> = sources.into_iter().map(|(_, source)| source).collect();
-    opening.open(job, place.make()?, settings, &sources, pass)
-}
-
-/// Ends a pass that a failed sync ended. The journal is on the same file system: whether it is
-/// whole shows only when it is synced by itself.
-fn give_up(target: &LocalTarget, log: &super::log::Log) -> Result<(), Error> {
-    // The witness hears of the failure that there was: that is known, and no news.
-    drop(target.close(true));
-    log.end(false, crate::exit::Exit::Failure.code())
 }

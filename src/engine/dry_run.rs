@@ -4,6 +4,7 @@ use super::copy::{Prepared, prepare};
 use super::job::CopyJob;
 use super::outcomes::problem_of;
 use super::report::{DryLane, DryRun};
+use super::roll_call::roll_call;
 use super::room::{all_room, count_all, sum, with_records};
 use super::session::Session;
 use super::setup::raise_descriptor_limit;
@@ -16,6 +17,11 @@ use crate::plan::{Budget, TargetPlace, look_at_target};
 /// What would keep the job from starting, but for a lack of space: that is in the answer.
 pub fn dry_run(job: &CopyJob, session: &Session) -> Result<DryRun, Error> {
     raise_descriptor_limit();
+    let call = roll_call(&job.sources, job.engine.stall, session)?;
+    let job = &CopyJob {
+        sources: call.here,
+        ..job.clone()
+    };
     let (prepared, ()) = prepare(job, |_, _, _| Ok(()))?;
     let Prepared {
         lanes,
@@ -58,7 +64,9 @@ pub fn dry_run(job: &CopyJob, session: &Session) -> Result<DryRun, Error> {
         existing: counted.iter().map(|counted| counted.existing).sum(),
         problems: counted
             .iter()
-            .flat_map(|c| c.problems.iter().map(problem_of))
+            .flat_map(|counted| &counted.problems)
+            .chain(&call.silent)
+            .map(problem_of)
             .collect(),
     })
 }

@@ -12,7 +12,7 @@ use rustix::fs::{Statx, makedev};
 
 use super::context::Context;
 use super::telemetry::{Health, LaneCounters};
-use super::vitals::Says;
+use super::vitals::{Says, Vitals};
 use crate::digest::Hash;
 use crate::error::{Error, ErrorKind, Side, is_bad_medium};
 use crate::io::Wake;
@@ -48,6 +48,7 @@ pub(crate) struct Feed<'r> {
     pub(crate) context: &'r Context,
     pub(crate) lane: usize,
     pub(crate) counters: &'r LaneCounters,
+    pub(crate) vitals: Arc<Vitals>,
     pub(crate) batches: Sender<Vec<Entry>>,
     pub(crate) waker: &'r LaneWaker,
 }
@@ -56,13 +57,13 @@ impl Feed<'_> {
     /// Scans trees one after the other and delivers what is in them. The lane is woken at the
     /// end, and sees that this was all, when the feed is dropped.
     pub(crate) fn scan(&mut self, trees: &[Arc<Tree>], options: &WalkOptions<'_>) {
-        self.counters.vitals.scan.begin();
+        self.vitals.scan.begin();
         for tree in trees {
             if !self.stopped() {
                 walk(tree, options, self);
             }
         }
-        self.counters.vitals.scan.end();
+        self.vitals.scan.end();
         if self.context.halted() {
             // Whether the walk was through is not known: say that it was not.
             self.context.interrupted.store(true, Relaxed);
@@ -89,7 +90,7 @@ impl Feed<'_> {
         loop {
             match self.batches.send_timeout(batch, PATIENCE) {
                 Ok(()) => return true,
-                Err(SendTimeoutError::Timeout(back)) if !self.counters.vitals.is_lost() => {
+                Err(SendTimeoutError::Timeout(back)) if !self.vitals.is_lost() => {
                     batch = back;
                 }
                 Err(_) => return false,
@@ -122,12 +123,20 @@ impl Feed<'_> {
     }
 }
 
-/// While it lives, the scan does not wait for its drive.
-struct Pause<'r>(&'r LaneCounters);
+/// While it lives, the scan does not wait for its drive, but for the target, the lane, or whoever
+/// reads what is told: none of their time is the drive's.
+struct Pause(Arc<Vitals>);
 
-impl Drop for Pause<'_> {
+impl Pause {
+    fn new(vitals: &Arc<Vitals>) -> Self {
+        vitals.scan.end();
+        Self(Arc::clone(vitals))
+    }
+}
+
+impl Drop for Pause {
     fn drop(&mut self) {
-        self.0.vitals.scan.begin();
+        self.0.scan.begin();
     }
 }
 
@@ -143,9 +152,7 @@ impl Drop for Feed<'_> {
 impl Visitor for Feed<'_> {
     fn enter(&mut self, dir: &Arc<Dir>, fd: BorrowedFd<'_>, stat: &Statx) -> Result<Enter, Error> {
         self.counters.dirs.fetch_add(1, Relaxed);
-        let counters = self.counters;
-        counters.vitals.scan.end();
-        let _paused = Pause(counters);
+        let _paused = Pause::new(&self.vitals);
         if !self.context.copies {
             return Ok(Enter::Descend);
         }
@@ -174,7 +181,9 @@ impl Visitor for Feed<'_> {
             dir.set_fresh();
         }
         if !dir.is_root() || dir.tree().root_attributes {
+            self.vitals.scan.begin();
             let read = attributes::read(fd, stat, &self.context.policy, true);
+            self.vitals.scan.end();
             if let Some(errno) = read.problem {
                 let what = "copied, but its extended attributes could not be read";
                 let error = Error::new(ErrorKind::Metadata, Side::Source, shown(), what);
@@ -195,19 +204,22 @@ impl Visitor for Feed<'_> {
             }
             batch.retain(|entry| entry.recorded.is_some());
         }
-        let counters = self.counters;
-        counters.vitals.scan.end();
-        let _paused = Pause(counters);
+        let _paused = Pause::new(&self.vitals);
         batch.retain(|entry| self.keep(entry));
         self.deliver(batch)
     }
 
     fn problem(&mut self, error: Error) {
-        let vitals = &self.counters.vitals;
+        let vitals = Arc::clone(&self.vitals);
+        let mut says = None;
         if let Some(errno) = error.errno()
             && (is_bad_medium(errno) || error.kind() == ErrorKind::SourceLost)
         {
-            let health = match vitals.failed(errno) {
+            says = Some(vitals.failed(errno));
+        }
+        let _paused = Pause::new(&vitals);
+        if let Some(says) = says {
+            let health = match says {
                 Says::BadSpot => Health::Suspect,
                 Says::Gone => Health::Gone,
             };
@@ -229,13 +241,140 @@ impl Visitor for Feed<'_> {
     }
 
     fn skipped(&mut self, path: PathBuf, kind: &'static str, why: &str) {
+        let _paused = Pause::new(&self.vitals);
         self.context.outcomes.skipped(&path, kind, why);
+    }
+
+    fn left(&mut self, dir: Arc<Dir>) {
+        let _paused = Pause::new(&self.vitals);
+        drop(dir);
     }
 
     fn stopped(&self) -> bool {
         // Whoever asks is not held by the kernel.
-        let vitals = &self.counters.vitals;
-        vitals.scan.forgive();
-        self.context.halted() || vitals.is_lost()
+        self.vitals.scan.forgive();
+        self.context.halted() || self.vitals.is_lost()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::Silent;
+    use crate::engine::job::EngineSettings;
+    use crate::engine::session::Session;
+    use crate::engine::setup::reading_context;
+    use crate::engine::telemetry::{LaneView, Telemetry};
+    use crate::scan::FileStamp;
+    use crossbeam::channel::bounded;
+
+    fn some_dir(finished: Sender<crate::scan::Finished>) -> Arc<Dir> {
+        let tree = Tree {
+            index: 0,
+            label: "/".into(),
+            root: std::fs::File::open("/").unwrap().into(),
+            only: None,
+            landing: Vec::new(),
+            root_attributes: false,
+            device: 0,
+            direct: false,
+            trusts_holes: false,
+            keeps_inodes: true,
+            finished,
+        };
+        Dir::root(Arc::new(tree))
+    }
+
+    fn some_entry() -> Entry {
+        Entry {
+            dir: some_dir(bounded(1).0),
+            name: (*b"name").into(),
+            kind: Kind::File,
+            stamp: FileStamp {
+                dev: 0,
+                ino: 1,
+                size: 0,
+                mtime: (0, 0),
+                ctime: (0, 0),
+            },
+            allocated: 0,
+            nlink: 1,
+            position: 0,
+            recorded: None,
+        }
+    }
+
+    fn one_lane() -> (Session, Arc<Telemetry>) {
+        let session = Session {
+            stop: Arc::default(),
+            observer: Arc::new(Silent),
+        };
+        let telemetry = Arc::new(Telemetry::new(vec![LaneView {
+            name: "sdx".to_owned(),
+            sources: Vec::new(),
+            counters: LaneCounters::default(),
+        }]));
+        (session, telemetry)
+    }
+
+    #[test]
+    fn who_waits_for_the_target_does_not_wait_for_its_drive() {
+        let (session, telemetry) = one_lane();
+        let vitals = telemetry.lanes[0].counters.vitals();
+        vitals.scan.begin();
+        // Nobody hears yet that a directory is finished.
+        let (finished, heard) = bounded(0);
+        let dir = some_dir(finished);
+        dir.promise(crate::scan::Attributes::default());
+        let of_scan = Arc::clone(&vitals);
+        let scan = std::thread::spawn(move || {
+            let settings = EngineSettings::default();
+            let context = reading_context(&session, &telemetry, &settings).unwrap();
+            let mut feed = Feed {
+                context: &context,
+                lane: 0,
+                counters: &telemetry.lanes[0].counters,
+                vitals: of_scan,
+                batches: bounded(1).0,
+                waker: &LaneWaker::default(),
+            };
+            feed.left(dir);
+        });
+        let paused = (0..6000).any(|_| {
+            std::thread::sleep(Duration::from_millis(10));
+            !vitals.scan.is_waiting()
+        });
+        heard.recv().unwrap();
+        scan.join().unwrap();
+        assert!(paused, "its silence counted against the drive");
+        assert!(vitals.scan.is_waiting());
+    }
+
+    #[test]
+    fn a_lane_that_hangs_with_its_drive_holds_no_scan() {
+        let (session, telemetry) = one_lane();
+        // Nobody takes what is delivered, and nobody lets go of the other end.
+        let (batches, _held) = bounded(0);
+        let (ended, end) = bounded(1);
+        let vitals = telemetry.lanes[0].counters.vitals();
+        let of_scan = Arc::clone(&vitals);
+        std::thread::spawn(move || {
+            let settings = EngineSettings::default();
+            let context = reading_context(&session, &telemetry, &settings).unwrap();
+            let mut feed = Feed {
+                context: &context,
+                lane: 0,
+                counters: &telemetry.lanes[0].counters,
+                vitals: of_scan,
+                batches,
+                waker: &LaneWaker::default(),
+            };
+            let flow = feed.entries(vec![some_entry()]);
+            ended.send((flow, feed.vitals.scan.is_waiting())).unwrap();
+        });
+        vitals.give_up();
+        let end = end.recv_timeout(Duration::from_secs(60));
+        // It waits for its drive again, as before.
+        assert_eq!(end, Ok((ControlFlow::Break(()), true)));
     }
 }

@@ -72,9 +72,7 @@ impl Forecast {
                 .name(format!("count-{number}"))
                 .spawn(move || {
                     let _here = here;
-                    if stopped.recv_timeout(AFTER) == Err(RecvTimeoutError::Timeout) {
-                        count(&job, &Lane { number, trees }, &telemetry, &stopped);
-                    }
+                    count(&job, &Lane { number, trees }, &telemetry, &stopped, AFTER);
                 });
         }
         let stop = Some(stop);
@@ -109,7 +107,7 @@ fn again(tree: &Arc<Tree>) -> Option<Arc<Tree>> {
     }))
 }
 
-fn count(job: &ScanJob, lane: &Lane, telemetry: &Telemetry, stop: &Receiver<()>) {
+fn count(job: &ScanJob, lane: &Lane, telemetry: &Telemetry, stop: &Receiver<()>, after: Duration) {
     let Some(view) = telemetry.lanes.get(lane.number) else {
         return;
     };
@@ -121,6 +119,7 @@ fn count(job: &ScanJob, lane: &Lane, telemetry: &Telemetry, stop: &Receiver<()>)
         files: 0,
         bytes: 0,
     };
+    counter.wait(after);
     let options = WalkOptions {
         filter: &job.filter,
         files_from: job.files_from.as_deref(),
@@ -128,6 +127,9 @@ fn count(job: &ScanJob, lane: &Lane, telemetry: &Telemetry, stop: &Receiver<()>)
         window_bytes: WINDOW,
     };
     for tree in &lane.trees {
+        if counter.stopped() {
+            break;
+        }
         walk(tree, &options, &mut counter);
     }
     if !counter.stopped() {
@@ -152,7 +154,13 @@ impl Counter<'_> {
         if worked < PIECE {
             return;
         }
-        let until = Instant::now() + worked * REST;
+        self.wait(worked * REST);
+        self.since = Instant::now();
+    }
+
+    /// Waits, as long as there is any use in going on.
+    fn wait(&mut self, time: Duration) {
+        let until = Instant::now() + time;
         loop {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() || self.stopped() {
@@ -161,7 +169,6 @@ impl Counter<'_> {
             let rested = self.stop.recv_timeout(left.min(LOOK));
             self.is_stopped |= rested != Err(RecvTimeoutError::Timeout);
         }
-        self.since = Instant::now();
     }
 }
 
@@ -197,8 +204,8 @@ impl Visitor for Counter<'_> {
             || self.stop.try_recv() != Err(TryRecvError::Empty)
             || self.counters.scan_ended.load(Relaxed)
             || self.counters.health() != Health::Ok
-            || self.counters.vitals.lane.silence() > SILENCE
-            || self.counters.vitals.scan.silence() > SILENCE
+            || self.counters.vitals().lane.silence() > SILENCE
+            || self.counters.vitals().scan.silence() > SILENCE
     }
 }
 
@@ -253,7 +260,13 @@ mod tests {
             registered_writes: false,
         };
         let trees = vec![again(&tree(dir.path())).unwrap()];
-        count(&job, &Lane { number: 0, trees }, &telemetry, stop);
+        count(
+            &job,
+            &Lane { number: 0, trees },
+            &telemetry,
+            stop,
+            Duration::ZERO,
+        );
         let files = counters.files_expected.load(Relaxed);
         (files, counters.bytes_expected.load(Relaxed))
     }

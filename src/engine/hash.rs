@@ -9,6 +9,7 @@ use super::forecast::Forecast;
 use super::job::HashJob;
 use super::ledger::Telling;
 use super::report::Report;
+use super::roll_call::roll_call;
 use super::run::{RunSettings, run};
 use super::session::Session;
 use super::setup::{ScanJob, choose, raise_descriptor_limit, reading_context, recall, scan_lane};
@@ -26,8 +27,9 @@ pub fn hash(job: &HashJob, session: &Session) -> Result<Report, Error> {
     raise_descriptor_limit();
     let started = SystemTime::now();
     let (sender, finished) = bounded(1);
+    let call = roll_call(&job.paths, job.engine.stall, session)?;
     let lanes = lanes(
-        open_sources(&job.paths, NamedLink::Followed)?,
+        open_sources(&call.here, NamedLink::Followed)?,
         &Topology::live()?,
         &sender,
     )?;
@@ -45,20 +47,26 @@ pub fn hash(job: &HashJob, session: &Session) -> Result<Report, Error> {
         registered_writes: false,
     };
     let forecast = Forecast::start(&scan, &lanes, &telemetry);
-    let setups = lanes
-        .into_iter()
-        .map(|plan| scan_lane(plan, scan.clone()))
+    let setups = (0..)
+        .zip(lanes)
+        .map(|(lane, plan)| scan_lane(lane, plan, scan.clone()))
         .collect();
     let settings = RunSettings {
         chosen,
         choice: job.engine.io,
         slots_per_lane: budget.slots_per_lane,
         stall: job.engine.stall,
+        may_return: false,
+        may_be_read_again: false,
+        round: 0,
     };
     let mut ledger = Telling {
         observer: Arc::clone(&session.observer),
     };
     session.observer.started(&telemetry);
+    for error in &call.silent {
+        context.outcomes.source_left_out(error);
+    }
     let ran = run(
         &context,
         &telemetry,

@@ -121,6 +121,9 @@ pub struct EngineSettings {
     pub bwlimit: Option<u64>,
     /// How long a source drive may be silent before it is quarantined; `None` for ever.
     pub stall: Option<Duration>,
+    /// `copy`: for how long a source drive that was lost is waited for to be mounted again, once all
+    /// others are through; `None` for not at all.
+    pub grace: Option<Duration>,
     /// Hash workers; `None` for one a core.
     pub hash_threads: Option<usize>,
     /// What drives gave when `bench` measured them, by serial number or else by WWN; `None` when
@@ -142,6 +145,10 @@ pub struct KnownDrive {
 /// Default of [`EngineSettings::stall`]: 30 s, the time the kernel gives a SCSI drive for a command.
 pub const STALL_DEFAULT: Duration = Duration::from_secs(30);
 
+/// Default of [`EngineSettings::grace`]: 60 s, in which a person at the shelf can plug a cable in again
+/// and a desktop mounts what is on it.
+pub const GRACE_DEFAULT: Duration = Duration::from_secs(60);
+
 /// Default of [`EngineSettings::memory`]: 512 MiB, stated in `--help`.
 pub const MEMORY_DEFAULT: u64 = 512 << 20;
 
@@ -152,6 +159,7 @@ impl Default for EngineSettings {
             memory: MEMORY_DEFAULT,
             bwlimit: None,
             stall: Some(STALL_DEFAULT),
+            grace: Some(GRACE_DEFAULT),
             hash_threads: None,
             known: Some(Arc::default()),
         }

@@ -9,11 +9,12 @@
 //! not know of.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use super::pace::Pace;
 use super::standing::{Partial, Standing};
+use super::vigil::Vigil;
 use crate::digest::{BlockValue, Hash};
 use crate::error::Error;
 use crate::journal::{
@@ -30,15 +31,28 @@ pub(crate) const VALUES_MAX: usize = 256;
 /// The journal of a run.
 #[derive(Debug)]
 pub(crate) struct Log {
-    writer: Mutex<Writer>,
+    shared: Arc<Shared>,
     /// What earlier runs of the job left.
-    earlier: Option<Loaded>,
+    earlier: Option<Arc<Loaded>>,
+    /// Set for drives that came back.
+    before: Option<Before>,
     /// The journal's number of each SOURCE of this run.
     sources: Vec<u32>,
     /// Whether half copied files are gone on with.
     continues: bool,
+}
+
+/// What runs before this one left, and this one did not count.
+#[derive(Debug, Clone)]
+struct Before(Option<Arc<Loaded>>);
+
+/// What there is once, however often sources come back.
+#[derive(Debug)]
+struct Shared {
+    writer: Mutex<Writer>,
     has_failed: AtomicBool,
     pace: Pace,
+    vigil: Arc<Vigil>,
 }
 
 /// Which part of a staged file is durable, or what its last blocks were.
@@ -60,18 +74,52 @@ impl Log {
         continues: bool,
     ) -> Self {
         Self {
-            pace: Pace::new(writer.position()),
-            writer: Mutex::new(writer),
-            earlier,
+            shared: Arc::new(Shared {
+                pace: Pace::new(writer.position()),
+                writer: Mutex::new(writer),
+                has_failed: AtomicBool::new(false),
+                vigil: Arc::default(),
+            }),
+            earlier: earlier.map(Arc::new),
+            before: None,
             sources,
             continues,
-            has_failed: AtomicBool::new(false),
         }
+    }
+
+    /// Returns the same journal for sources that came back: `loaded` is what it has by now.
+    pub(crate) fn again(&self, loaded: Loaded) -> Self {
+        let before = self.before.clone();
+        Self {
+            shared: Arc::clone(&self.shared),
+            before: Some(before.unwrap_or_else(|| Before(self.earlier.clone()))),
+            earlier: Some(Arc::new(loaded)),
+            sources: self.sources.clone(),
+            continues: self.continues,
+        }
+    }
+
+    /// Returns whether this run has copied, and counted, what is done at a path below TARGET.
+    pub(crate) fn has_counted(&self, path: &[u8]) -> bool {
+        let Some(Before(before)) = &self.before else {
+            return false;
+        };
+        let known = |loaded: &Loaded| {
+            let done = loaded.done(path).map(|done| done.target_stamp);
+            done.or_else(|| loaded.other(path).map(|other| other.target_stamp))
+        };
+        let now = self.earlier.as_deref().and_then(known);
+        now.is_some() && now != before.as_deref().and_then(known)
+    }
+
+    /// Returns what notices when the target, which the journal is in, does not answer.
+    pub(crate) fn vigil(&self) -> &Arc<Vigil> {
+        &self.shared.vigil
     }
 
     /// Returns how far writing and acknowledging have come.
     pub(crate) fn pace(&self) -> &Pace {
-        &self.pace
+        &self.shared.pace
     }
 
     /// Returns how far it is durable.
@@ -81,7 +129,7 @@ impl Log {
 
     /// Returns what earlier runs of the job left.
     pub(crate) fn earlier(&self) -> Option<&Loaded> {
-        self.earlier.as_ref()
+        self.earlier.as_deref()
     }
 
     /// Returns the journal's number of a source.
@@ -111,7 +159,7 @@ impl Log {
         path: &[u8],
         now: FileStamp,
     ) -> Option<Partial<'_>> {
-        let earlier = self.earlier.as_ref().filter(|_| self.continues)?;
+        let earlier = self.earlier.as_deref().filter(|_| self.continues)?;
         super::standing::partial(
             earlier,
             self.source(entry),
@@ -133,6 +181,7 @@ impl Log {
         if seam::bug("naming-not-recorded") {
             return Ok(());
         }
+        let _asking = self.vigil().ask();
         let mut writer = self.lock();
         let now = Instant::now();
         for (entry, sealed) in batch {
@@ -325,6 +374,7 @@ impl Log {
     }
 
     fn commit_up_to(&self) -> Result<Position, Error> {
+        let _asking = self.vigil().ask();
         let mut writer = self.lock();
         seam::point("journal-writing");
         let answer = if seam::bug("journal-not-synced") {
@@ -344,7 +394,7 @@ impl Log {
     /// `Ok` means that it survives a power cut.
     pub(crate) fn acknowledge(&self, bytes: u64, flushed: Option<u64>) -> Result<(), Error> {
         let position = self.commit_up_to()?;
-        self.pace.acknowledge(position, bytes, flushed);
+        self.pace().acknowledge(position, bytes, flushed);
         Ok(())
     }
 
@@ -363,10 +413,11 @@ impl Log {
 
     /// Returns whether the journal cannot be written any more.
     pub(crate) fn has_failed(&self) -> bool {
-        self.has_failed.load(Relaxed)
+        self.shared.has_failed.load(Relaxed)
     }
 
     fn append(&self, record: &Record<'_>) -> Result<(), Error> {
+        let _asking = self.vigil().ask();
         let mut writer = self.lock();
         self.check(writer.append(record, Instant::now()))
     }
@@ -375,11 +426,12 @@ impl Log {
         if seam::bug("journal-error-ignored") {
             return Ok(());
         }
-        answer.inspect_err(|_| self.has_failed.store(true, Relaxed))
+        answer.inspect_err(|_| self.shared.has_failed.store(true, Relaxed))
     }
 
     fn lock(&self) -> MutexGuard<'_, Writer> {
-        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+        let writer = &self.shared.writer;
+        writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -9,10 +9,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::ahead::Ahead;
-use super::copy::Pass;
 use super::job::CopyJob;
 use super::links::{First, LinkTable};
 use super::log::Log;
+use super::pass::Pass;
 use super::recipe::{JOB_FILE, Recipe};
 use super::session::Session;
 use super::settle::settle;

@@ -148,6 +148,11 @@ impl Outcomes {
         self.record(None, error, error.path(), 0, None);
     }
 
+    /// Notes a source that was left out of the run: no lane has it.
+    pub(crate) fn source_left_out(&self, error: &Error) {
+        self.record(None, error, error.path(), 0, None);
+    }
+
     /// Notes that an entry was not copied, and why. The path shown is the source's.
     pub(crate) fn entry_failed(
         &self,
@@ -243,7 +248,7 @@ impl Outcomes {
 
     /// Returns whether names were taken already, be they skipped, refused or overwritten.
     pub(crate) fn met_existing(&self) -> bool {
-        let skipped = |lane: &LaneView| lane.counters.files_skipped.load(Relaxed) > 0;
+        let skipped = |lane: &Arc<LaneView>| lane.counters.files_skipped.load(Relaxed) > 0;
         self.telemetry.lanes.iter().any(skipped) || self.kinds().contains(&ErrorKind::TargetExists)
     }
 

@@ -107,18 +107,18 @@ impl Proof {
     }
 }
 
-impl Judge<'_> {
-    /// Returns what the journal has of this job by now.
-    ///
-    /// # Errors
-    /// `RecordWrite` and `RecordCorrupt` when it cannot be read back.
-    pub(super) fn recorded(&self) -> Result<Loaded, Error> {
-        self.log.commit()?;
-        let home = self.target.home();
-        let dir = home.job_dir()?;
-        journal::read(dir.as_fd(), &home.job_label(), dir.as_fd())
-    }
+/// Returns what the journal has of a job by now.
+///
+/// # Errors
+/// `RecordWrite` and `RecordCorrupt` when it cannot be read back.
+pub(super) fn recorded(target: &LocalTarget, log: &Log) -> Result<Loaded, Error> {
+    log.commit()?;
+    let home = target.home();
+    let dir = home.job_dir()?;
+    journal::read(dir.as_fd(), &home.job_label(), dir.as_fd())
+}
 
+impl Judge<'_> {
     /// Looks at every file of the job that was not found right while it was read back, and mends
     /// it or takes it out of the target; writes down what is known of each.
     ///

@@ -172,6 +172,7 @@ impl ReadBack {
         let tree = self.tree(sender)?;
         let back = Arc::clone(self);
         let setup = LaneSetup {
+            lane: 0,
             rotational: None,
             registered_writes: false,
             reads_by_ring: true,
@@ -185,6 +186,7 @@ impl ReadBack {
             // (It is the target that is read: without it, nothing goes on anyway.)
             RunSettings {
                 stall: None,
+                may_return: false,
                 ..settings
             },
             &mut ledger,

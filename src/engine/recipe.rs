@@ -31,7 +31,9 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use super::job::{CopyJob, EngineSettings, Existing, IoChoice, Preserve, STALL_DEFAULT, Verify};
+use super::job::{
+    CopyJob, EngineSettings, Existing, GRACE_DEFAULT, IoChoice, Preserve, STALL_DEFAULT, Verify,
+};
 use super::outcomes::shown;
 use crate::error::{Error, ErrorKind, Side};
 use crate::scan::{FilesFrom, Filter, Rule};
@@ -61,6 +63,7 @@ impl Recipe {
                 engine: EngineSettings {
                     hash_threads: None,
                     stall: Some(STALL_DEFAULT),
+                    grace: Some(GRACE_DEFAULT),
                     ..job.engine.clone()
                 },
                 ..job.clone()

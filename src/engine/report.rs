@@ -193,12 +193,13 @@ pub struct LaneReport {
     pub buffers: usize,
 }
 
-/// A drive that fares otherwise than before.
+/// A drive, or the target, that fares otherwise than before.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct HealthChange {
-    /// Short name of the drive, such as `sdb`.
+    /// Short name of the drive, such as `sdb`; `target` for what is copied to; the path of a source
+    /// that did not answer before its drive was known.
     pub drive: String,
-    /// The sources on it.
+    /// The sources on it; of the target its path.
     pub sources: Vec<String>,
     /// `ok`, `suspect`, `quarantined` or `gone`: a [`crate::engine::telemetry::Health`] word.
     pub health: String,

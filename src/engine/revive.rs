@@ -103,6 +103,10 @@ fn settle(
     let mut found = Vec::new();
     let mut missing = Vec::new();
     let none_recorded = recorded.is_empty();
+    let labels: Vec<PathBuf> = recorded
+        .iter()
+        .map(|source| as_path(&source.label))
+        .collect();
     if !none_recorded {
         let topology = Topology::live()?;
         for mut source in recorded {
@@ -114,7 +118,15 @@ fn settle(
             }
         }
     }
+    let known: Vec<PathBuf> = labels.iter().map(|label| recipe.path(label)).collect();
     let mut job = recipe.into_job();
+    if !none_recorded {
+        // Those that did not answer when it was begun were left out, and are not in the journal.
+        let left_out = job.sources.iter().filter(|path| !known.contains(path));
+        let (here, gone): (Vec<_>, Vec<_>) = left_out.cloned().partition(|path| path.exists());
+        found.extend(here);
+        missing.extend(gone);
+    }
     if none_recorded {
         let (here, gone) = job.sources.into_iter().partition(|path| path.exists());
         (found, missing) = (here, gone);

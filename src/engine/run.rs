@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed, Ordering::SeqCst};
 use std::thread::Builder;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, Sender, bounded, select};
 
@@ -17,8 +17,9 @@ use super::feed::{Feed, LaneWaker};
 use super::job::IoChoice;
 use super::lane::{Depth, Lane, Left, Outlets, Parts, first_blocks};
 use super::ledger::Ledger;
-use super::telemetry::{LaneCounters, LaneState, Telemetry};
-use super::watch::{Ended, Watch};
+use super::telemetry::{LaneCounters, LaneState, LaneView, Telemetry};
+use super::vitals::Vitals;
+use super::watch::{Charge, Ended, Watch};
 use super::writers::{Writer, Writers};
 use crate::buffer::{Arena, Credits};
 use crate::error::{Error, ErrorKind, Side};
@@ -40,6 +41,9 @@ pub(crate) type Filler = Box<dyn FnOnce(&mut Feed<'_>) + Send>;
 
 /// One lane as the run needs it.
 pub(crate) struct LaneSetup {
+    /// Its number, which what becomes of its drive is booked under. Its counters are those at the
+    /// place of this setup among all.
+    pub(crate) lane: usize,
     pub(crate) rotational: Option<bool>,
     /// Whether writes may come from registered buffers.
     pub(crate) registered_writes: bool,
@@ -56,10 +60,16 @@ pub(crate) struct RunSettings {
     pub(crate) slots_per_lane: usize,
     /// How long a drive may be silent; `None` for ever.
     pub(crate) stall: Option<Duration>,
+    /// Whether a lost drive may come back: then whoever called tells of it in the end.
+    pub(crate) may_return: bool,
+    /// Whether sources are held open to be read again.
+    pub(crate) may_be_read_again: bool,
+    /// How often drives came back before: what is left behind of a lane shares no stage with it.
+    pub(crate) round: u32,
 }
 
 /// What a lane can tell afterwards.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct LaneEnd {
     /// The backend it used.
     pub(crate) io: String,
@@ -67,6 +77,24 @@ pub(crate) struct LaneEnd {
     pub(crate) buffers: usize,
     /// Why it ended early.
     pub(crate) error: Option<String>,
+    /// Set when its drive was lost.
+    pub(crate) lost: Option<Lost>,
+}
+
+/// A drive that was lost.
+#[derive(Debug)]
+pub(crate) struct Lost {
+    /// What that left undone.
+    pub(crate) error: Error,
+    /// When its lane ended.
+    pub(crate) at: Instant,
+}
+
+impl Lost {
+    pub(super) fn now(error: Error) -> Self {
+        let at = Instant::now();
+        Self { error, at }
+    }
 }
 
 pub(super) fn cannot(what: &str, source: std::io::Error) -> Error {
@@ -83,7 +111,8 @@ fn named(name: String) -> Builder {
     Builder::new().name(name).stack_size(STACK)
 }
 
-/// Runs all lanes to their end.
+/// Runs all lanes to their end, and returns the end of each, in their order. Those that have no
+/// counters in `telemetry` are left out.
 ///
 /// # Errors
 /// When threads or buffers cannot be had; nothing was copied then.
@@ -130,31 +159,40 @@ pub(crate) fn run(
             let thread = named(name).spawn_scoped(scope, move || writer.run(&queue));
             threads.push(thread.map_err(start)?);
         }
-        let mut outlets = Vec::new();
-        for (number, setup) in lanes.into_iter().enumerate() {
+        let mut charges = Vec::new();
+        for ((place, setup), view) in lanes.into_iter().enumerate().zip(&telemetry.lanes) {
             let credits = arena
                 .lend(settings.slots_per_lane)
                 .ok_or_else(|| cannot("lend buffers", std::io::ErrorKind::OutOfMemory.into()))?;
             let (batches, entries) = bounded(BATCHES);
             let ways = Outlets::new(writers.clone(), commits.clone());
-            outlets.push(ways.clone());
+            let vitals = view.counters.vitals();
+            charges.push(Charge {
+                lane: setup.lane,
+                view: Arc::clone(view),
+                vitals: Arc::clone(&vitals),
+                outlets: ways.clone(),
+            });
             let threads = Threads {
                 context: Arc::clone(context),
-                telemetry: Arc::clone(telemetry),
+                view: Arc::clone(view),
+                started: telemetry.started,
+                vitals,
                 wakers: Arc::clone(&wakers),
-                number,
+                place,
+                lane: setup.lane,
                 ending: ending.clone(),
             };
             let (at_gate, opened) = (at_gate.clone(), Arc::clone(&opened));
             let (feeder, filler) = (threads.clone(), setup.filler);
-            named(format!("scan-{number}"))
+            named(format!("scan-{}", setup.lane))
                 .spawn(move || {
                     // The gate has no messages; it opens, or falls, by going away.
                     let _gone = at_gate.recv();
                     if opened.load(SeqCst) {
                         feeder.fill(batches, filler);
                     }
-                    feeder.says(Ended::Scan(number));
+                    feeder.says(Ended::Scan(place));
                 })
                 .map_err(start)?;
             let lane = LaneJob {
@@ -165,7 +203,7 @@ pub(crate) fn run(
                 settings,
                 outlets: ways,
             };
-            named(format!("lane-{number}"))
+            named(format!("lane-{}", setup.lane))
                 .spawn(move || threads.copy(lane, entries))
                 .map_err(start)?;
         }
@@ -175,9 +213,9 @@ pub(crate) fn run(
         drop((writers, commits, ending));
         let watch = Watch {
             context: shared,
-            telemetry,
+            started: telemetry.started,
             wakers: &wakers,
-            outlets,
+            charges: &charges,
             limit: settings.stall,
         };
         let outcome = watch.run(&ended);
@@ -191,9 +229,9 @@ pub(crate) fn run(
                 let what = "it is a hard link to a file whose copy was never finished";
                 let path = entry.display_path();
                 let error = Error::new(ErrorKind::SourceRead, Side::Source, path, what);
-                let counters = shared.outcomes.lane(lane);
                 // Of a lost drive all that was not copied is told in one line.
-                let is_lost = counters.is_some_and(|counters| counters.vitals.is_lost());
+                let of_it = charges.iter().find(|charge| charge.lane == lane);
+                let is_lost = of_it.is_some_and(|charge| charge.vitals.is_lost());
                 if !shared.halted() && !is_lost {
                     shared.entry_failed(lane, &entry, &error);
                 }
@@ -203,9 +241,12 @@ pub(crate) fn run(
         let all_ended = (!outcome.left_behind).then_some(left_behind);
         joined(shared, &finisher.join());
         drop(all_ended);
-        for view in &telemetry.lanes {
-            if view.counters.state() == LaneState::Finishing {
-                view.counters.set_state(LaneState::Done);
+        for (charge, end) in charges.iter().zip(&outcome.ends) {
+            if charge.view.counters.state() == LaneState::Finishing {
+                charge.view.counters.set_state(LaneState::Done);
+            }
+            if let Some(lost) = end.lost.as_ref().filter(|_| !settings.may_return) {
+                shared.outcomes.problem(charge.lane, &lost.error);
             }
         }
         Ok(outcome.ends)
@@ -216,9 +257,12 @@ pub(crate) fn run(
 #[derive(Clone)]
 struct Threads {
     context: Arc<Context>,
-    telemetry: Arc<Telemetry>,
+    view: Arc<LaneView>,
+    started: Instant,
+    vitals: Arc<Vitals>,
     wakers: Arc<Vec<LaneWaker>>,
-    number: usize,
+    place: usize,
+    lane: usize,
     ending: Sender<Ended>,
 }
 
@@ -240,16 +284,14 @@ impl Threads {
 
     /// Runs the scan of a drive.
     fn fill(&self, batches: Sender<Vec<crate::scan::Entry>>, filler: Filler) {
-        let (Some(view), Some(waker)) = (
-            self.telemetry.lanes.get(self.number),
-            self.wakers.get(self.number),
-        ) else {
+        let Some(waker) = self.wakers.get(self.place) else {
             return;
         };
         let feed = Feed {
             context: &self.context,
-            lane: self.number,
-            counters: &view.counters,
+            lane: self.lane,
+            counters: &self.view.counters,
+            vitals: Arc::clone(&self.vitals),
             batches,
             waker,
         };
@@ -258,21 +300,19 @@ impl Threads {
 
     /// Runs a lane to its end, and does not return as long as the drive has requests of this thread.
     fn copy(self, job: LaneJob, entries: Receiver<Vec<crate::scan::Entry>>) {
-        let (Some(view), Some(waker)) = (
-            self.telemetry.lanes.get(self.number),
-            self.wakers.get(self.number),
-        ) else {
+        let Some(waker) = self.wakers.get(self.place) else {
             return;
         };
         let thread = LaneThread {
             context: &self.context,
-            number: self.number,
-            counters: &view.counters,
+            number: self.lane,
+            counters: &self.view.counters,
+            vitals: &self.vitals,
             waker,
             job,
         };
-        let (end, hangs) = thread.run(&self.telemetry, entries);
-        self.says(Ended::Lane(self.number, end));
+        let (end, hangs) = thread.run(self.started, entries);
+        self.says(Ended::Lane(self.place, end));
         if hangs {
             loop {
                 std::thread::park();
@@ -341,17 +381,14 @@ struct LaneThread<'r> {
     context: &'r Context,
     number: usize,
     counters: &'r LaneCounters,
+    vitals: &'r Arc<Vitals>,
     waker: &'r LaneWaker,
     job: LaneJob,
 }
 
 impl LaneThread<'_> {
     /// Returns how the lane ended, and whether the drive still has requests of this thread.
-    fn run(
-        self,
-        telemetry: &Telemetry,
-        entries: Receiver<Vec<crate::scan::Entry>>,
-    ) -> (LaneEnd, bool) {
+    fn run(self, started: Instant, entries: Receiver<Vec<crate::scan::Entry>>) -> (LaneEnd, bool) {
         let (context, number, counters) = (self.context, self.number, self.counters);
         counters.set_state(LaneState::Running);
         let mut end = LaneEnd::default();
@@ -360,13 +397,14 @@ impl LaneThread<'_> {
         match ran {
             Ok(Ok(left)) => {
                 hangs = left.hangs;
-                counters.set_ended(telemetry.started.elapsed());
+                counters.set_ended(started.elapsed());
                 let state = if left.is_lost {
                     LaneState::Failed
                 } else {
                     LaneState::Finishing
                 };
                 counters.set_state(state);
+                end.lost = left.unattempted.map(Lost::now);
             }
             Ok(Err(error)) => {
                 end.error = Some(error.reason());
@@ -402,14 +440,16 @@ impl LaneThread<'_> {
         };
         let backend = self.backend(depth)?;
         backend.name().clone_into(&mut end.io);
-        let stager = self
-            .context
-            .target
-            .stager(&format!("lane-{}", self.number))?;
+        let name = match self.job.settings.round {
+            0 => format!("lane-{}", self.number),
+            round => format!("lane-{}-{round}", self.number),
+        };
+        let stager = self.context.target.stager(&name)?;
         let lane = Lane::new(Parts {
             context: self.context,
             number: self.number,
             counters: self.counters,
+            vitals: Arc::clone(self.vitals),
             entries,
             outlets: self.job.outlets,
             stager,
@@ -427,7 +467,8 @@ impl LaneThread<'_> {
         // so that reads that hang do not keep a write from running.
         let threads = |chosen| match chosen {
             Chosen::Uring => depth.blocks + depth.small + 4,
-            Chosen::Blocking => depth.blocks + 4,
+            // Half as many more are there for the target.
+            Chosen::Blocking => depth.blocks + 2,
         };
         let LaneJob {
             credits,

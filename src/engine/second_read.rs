@@ -32,9 +32,9 @@ const WINDOW_BYTES: usize = 1 << 20;
 ///
 /// (A [`Tree`] cannot be kept: as long as one lives, directories may still be finished.)
 #[derive(Debug)]
-pub(super) struct SourceAgain {
+pub(crate) struct SourceAgain {
     /// The lane that reads it.
-    pub(super) lane: usize,
+    pub(crate) lane: usize,
     /// Its number in the journal.
     pub(super) number: u32,
     pub(super) root: OwnedFd,
@@ -61,26 +61,39 @@ impl SourceAgain {
     ) -> Result<Vec<Self>, Error> {
         let mut all = Vec::new();
         for (lane, plan) in lanes.iter().enumerate() {
-            for tree in &plan.trees {
-                let root = rustix::io::fcntl_dupfd_cloexec(&tree.root, 0)
-                    .map_err(|errno| Error::source(&tree.label, "hold it open", errno))?;
-                all.push(Self {
-                    lane,
-                    number: number(tree),
-                    root,
-                    only: tree.only.clone(),
-                    landing: tree.landing.clone(),
-                    index: tree.index,
-                    drive: plan.name.clone(),
-                    label: tree.label.clone(),
-                    device: tree.device,
-                    direct: tree.direct,
-                    keeps_inodes: tree.keeps_inodes,
-                    rotational: plan.rotational,
-                });
-            }
+            all.extend(Self::of_lane(lane, plan, number)?);
         }
         Ok(all)
+    }
+
+    /// Returns the sources of one lane.
+    ///
+    /// # Errors
+    /// When no descriptor is left.
+    pub(super) fn of_lane(
+        lane: usize,
+        plan: &LanePlan,
+        number: &dyn Fn(&Tree) -> u32,
+    ) -> Result<Vec<Self>, Error> {
+        let trees = plan.trees.iter().map(|tree| {
+            let root = rustix::io::fcntl_dupfd_cloexec(&tree.root, 0)
+                .map_err(|errno| Error::source(&tree.label, "hold it open", errno))?;
+            Ok(Self {
+                lane,
+                number: number(tree),
+                root,
+                only: tree.only.clone(),
+                landing: tree.landing.clone(),
+                index: tree.index,
+                drive: plan.name.clone(),
+                label: tree.label.clone(),
+                device: tree.device,
+                direct: tree.direct,
+                keeps_inodes: tree.keeps_inodes,
+                rotational: plan.rotational,
+            })
+        });
+        trees.collect()
     }
 
     /// Returns the path below its root of what lands at `path` in the target.
@@ -127,7 +140,7 @@ pub(super) fn second_read(
     });
     let (sender, finished) = bounded(1);
     let mut setups = Vec::new();
-    for sources in lanes.values() {
+    for (&lane, sources) in &lanes {
         let mut trees = Vec::new();
         let mut reads_by_ring = true;
         for source in sources {
@@ -151,6 +164,7 @@ pub(super) fn second_read(
         }
         let (filter, files_from) = (Arc::clone(&job.filter), job.files_from.clone());
         setups.push(LaneSetup {
+            lane,
             rotational: sources.iter().find_map(|source| source.rotational),
             registered_writes: false,
             reads_by_ring,
@@ -175,7 +189,10 @@ pub(super) fn second_read(
         &context,
         &telemetry,
         setups,
-        settings,
+        RunSettings {
+            may_return: false,
+            ..settings
+        },
         &mut ledger,
         finished,
     )?;

@@ -79,6 +79,7 @@ pub(super) fn reading_context(
         may_try_again: false,
         salvage: false,
         maps: None,
+        again: Arc::default(),
     })
 }
 
@@ -93,7 +94,7 @@ pub(super) struct ScanJob {
 }
 
 /// Returns a lane that scans and reads the sources of one drive.
-pub(super) fn scan_lane(plan: LanePlan, job: ScanJob) -> LaneSetup {
+pub(super) fn scan_lane(lane: usize, plan: LanePlan, job: ScanJob) -> LaneSetup {
     // A drive that is known not to spin gains nothing from asking where each file lies.
     let order = if plan.rotational == Some(false) {
         Order::Inode
@@ -101,6 +102,7 @@ pub(super) fn scan_lane(plan: LanePlan, job: ScanJob) -> LaneSetup {
         Order::Physical
     };
     LaneSetup {
+        lane,
         rotational: plan.rotational,
         registered_writes: job.registered_writes,
         reads_by_ring: plan.fs.iter().all(|(fs, _)| fs.reads_by_ring()),

@@ -7,11 +7,12 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
-use super::copy::{Ended, tries};
-use super::job::{CopyJob, Verify};
+use super::copy::{Asked, tries};
+use super::job::CopyJob;
 use super::outcomes::problem_of;
+use super::pass::Ended;
 use super::report::Report;
 use super::session::Session;
 use super::telemetry::Telemetry;
@@ -65,20 +66,11 @@ impl<'a> Round<'a> {
     pub(super) fn is_alone(&self) -> bool {
         self.others.is_empty()
     }
-
-    /// Returns the job for this run.
-    fn job(&self, target: PathBuf) -> CopyJob {
-        let mut job = self.whole.clone();
-        job.target = target;
-        if self.finishes {
-            job.verify = Verify::None;
-        }
-        job
-    }
 }
 
 /// Copies into TARGET and, when it is full, into those that are named for that.
-pub(super) fn copy(job: &CopyJob, session: &Session, started: SystemTime) -> Result<Report, Error> {
+pub(super) fn copy(asked: Asked<'_>, session: &Session) -> Result<Report, Error> {
+    let job = asked.typed;
     let targets: Vec<PathBuf> = [&job.target]
         .into_iter()
         .chain(&job.spill)
@@ -109,7 +101,13 @@ pub(super) fn copy(job: &CopyJob, session: &Session, started: SystemTime) -> Res
             began,
             ..Round::alone(job)
         };
-        let (report, full) = match tries(&round.job(target.clone()), session, &round, started)? {
+        let (typed, here) = asked.for_target(target, false);
+        let into = Asked {
+            typed: &typed,
+            job: &here,
+            ..asked
+        };
+        let (report, full) = match tries(into, session, &round)? {
             Ended::Over(report, full) => (report, full),
             Ended::Again => {
                 let what = "a sync failed again";
@@ -145,12 +143,11 @@ pub(super) fn copy(job: &CopyJob, session: &Session, started: SystemTime) -> Res
     }
     used.reverse();
     let shared = Shared {
-        job,
+        asked,
         session,
         targets: &targets,
         name,
         began,
-        started,
     };
     shared.close(&used, &mut last)?;
     Ok(last)
@@ -158,12 +155,11 @@ pub(super) fn copy(job: &CopyJob, session: &Session, started: SystemTime) -> Res
 
 /// What all runs of one copy have in common.
 struct Shared<'a> {
-    job: &'a CopyJob,
+    asked: Asked<'a>,
     session: &'a Session,
     targets: &'a [PathBuf],
     name: Option<String>,
     began: Instant,
-    started: SystemTime,
 }
 
 impl Shared<'_> {
@@ -182,19 +178,26 @@ impl Shared<'_> {
                 finishes: true,
                 number,
                 began: self.began,
-                ..Round::alone(self.job)
+                ..Round::alone(self.asked.typed)
             };
             let quiet = Session {
                 observer: std::sync::Arc::new(super::session::Silent),
                 ..self.session.clone()
             };
-            let (code, problems) =
-                match tries(&round.job(target.clone()), &quiet, &round, self.started) {
-                    Ok(Ended::Over(report, _)) => (report.exit_code, report.problems),
-                    Ok(Ended::Again) => (Exit::Failure.code(), Vec::new()),
-                    // Everything is copied; the next run closes what could not be closed now.
-                    Err(error) => (exit_of(error.kind()).code(), vec![problem_of(&error)]),
-                };
+            let (typed, here) = self.asked.for_target(target, true);
+            let into = Asked {
+                typed: &typed,
+                job: &here,
+                // They were told of by the run before.
+                silent: &[],
+                ..self.asked
+            };
+            let (code, problems) = match tries(into, &quiet, &round) {
+                Ok(Ended::Over(report, _)) => (report.exit_code, report.problems),
+                Ok(Ended::Again) => (Exit::Failure.code(), Vec::new()),
+                // Everything is copied; the next run closes what could not be closed now.
+                Err(error) => (exit_of(error.kind()).code(), vec![problem_of(&error)]),
+            };
             let here = Exit::from_code(code).unwrap_or(Exit::Failure);
             let so_far = Exit::from_code(last.exit_code).unwrap_or(Exit::Failure);
             last.exit_code = worst(so_far, here).code();

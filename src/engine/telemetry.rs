@@ -114,7 +114,7 @@ pub struct LaneCounters {
     pub problems: AtomicU64,
     /// Bytes of files among them.
     pub bytes_failed: AtomicU64,
-    pub(crate) vitals: Vitals,
+    vitals: Mutex<Arc<Vitals>>,
     state: AtomicU8,
     health: AtomicU8,
     waited_ns: [AtomicU64; 4],
@@ -124,6 +124,35 @@ pub struct LaneCounters {
 }
 
 impl LaneCounters {
+    /// Returns how the drive fares in this run's eyes. Whoever works for the lane holds on to it: after
+    /// [`renew`](Self::renew) it is about a drive that is not there any more.
+    pub(crate) fn vitals(&self) -> Arc<Vitals> {
+        Arc::clone(&self.vitals.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Begins again with a drive that went away and came back: what it holds is listed anew, and what
+    /// it gave stays counted.
+    pub(crate) fn renew(&self) {
+        let mut vitals = self.vitals.lock().unwrap_or_else(PoisonError::into_inner);
+        *vitals = Arc::default();
+        let listed = [
+            &self.files_found,
+            &self.bytes_found,
+            &self.dirs,
+            &self.files_skipped,
+            &self.bytes_skipped,
+            &self.files_kept,
+            &self.bytes_kept,
+            &self.ended_ns,
+        ];
+        for counter in listed {
+            counter.store(0, Relaxed);
+        }
+        self.scan_ended.store(false, Relaxed);
+        self.health.store(Health::Suspect as u8, Relaxed);
+        self.set_state(LaneState::Waiting);
+    }
+
     /// Sets the state.
     pub fn set_state(&self, state: LaneState) {
         self.state.store(state as u8, Relaxed);
@@ -229,7 +258,7 @@ pub struct Telemetry {
     /// When the run began.
     pub started: Instant,
     /// One for each lane, in lane order.
-    pub lanes: Vec<LaneView>,
+    pub lanes: Vec<Arc<LaneView>>,
     again: Mutex<Vec<Arc<Telemetry>>>,
 }
 
@@ -238,7 +267,17 @@ impl Telemetry {
     pub fn new(lanes: Vec<LaneView>) -> Self {
         Self {
             started: Instant::now(),
-            lanes,
+            lanes: lanes.into_iter().map(Arc::new).collect(),
+            again: Mutex::default(),
+        }
+    }
+
+    /// Returns the same counters of some lanes alone, by their numbers.
+    pub(crate) fn of(&self, lanes: &[usize]) -> Self {
+        let lanes = lanes.iter().filter_map(|&lane| self.lanes.get(lane));
+        Self {
+            started: self.started,
+            lanes: lanes.cloned().collect(),
             again: Mutex::default(),
         }
     }

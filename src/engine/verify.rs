@@ -99,6 +99,7 @@ pub fn verify(job: &VerifyJob, session: &Session) -> Result<Report, Error> {
         ..reading_context(session, &telemetry, &job.engine)?
     });
     let setup = LaneSetup {
+        lane: 0,
         rotational,
         registered_writes: false,
         reads_by_ring: true,
@@ -109,6 +110,9 @@ pub fn verify(job: &VerifyJob, session: &Session) -> Result<Report, Error> {
         choice: job.engine.io,
         slots_per_lane: budget.slots_per_lane,
         stall: job.engine.stall,
+        may_return: false,
+        may_be_read_again: false,
+        round: 0,
     };
     session.observer.started(&telemetry);
     let ran = run(

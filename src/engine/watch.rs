@@ -2,16 +2,16 @@
 //! holds up nobody but itself.
 //!
 //! 1. Silent for `--stall-timeout`: the drive is quarantined, which is told at once. It may come
-//!    back: a drive can take minutes over a bad sector before it says so (the kernel's own limit is
-//!    30 s a command, times its retries).
-//! 2. Silent for four times as long (once is enough when the run is to stop): it is given up. Its
-//!    lane lets go of what it was asked, and ends in order.
+//!    back: a drive can take minutes over a bad sector before it says so.
+//! 2. Silent for [`PATIENCE`] times as long (once is enough when the run is to stop): it is given up.
+//!    Its lane lets go of what it was asked, and ends in order.
 //! 3. A thread that cannot even do that, because the kernel holds it, is left behind, and its ways
 //!    out are closed. For everybody else that is as if it had been killed at that moment, which the
 //!    order of a commit is made for; what it may still do is dropped.
 //!
 //! Nothing is cancelled: the kernel cannot, once a drive has a request.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, RecvTimeoutError};
@@ -20,14 +20,18 @@ use super::context::Context;
 use super::feed::LaneWaker;
 use super::lane::unattempted;
 use super::outlets::Outlets;
-use super::run::LaneEnd;
-use super::telemetry::{Health, LaneState, Telemetry};
+use super::run::{LaneEnd, Lost};
+use super::telemetry::{Health, LaneState, LaneView};
+use super::vitals::Vitals;
 use crate::error::ErrorKind;
 
 /// How often the watch looks.
 const TICK: Duration = Duration::from_millis(100);
-/// After how many times the limit a silent drive is given up.
-const PATIENCE: u32 = 4;
+/// After how many times the limit a silent drive is given up: with 30 s, after 210 s. The kernel gives
+/// a SCSI command 30 s and five retries, 180 s in all, and then says that it failed: an error is
+/// worth more than silence, so it is waited for. Source: SD_TIMEOUT and SD_MAX_RETRIES of
+/// linux/drivers/scsi/sd.h; NVMe has the same 30 s (`nvme_core.io_timeout`) and five retries.
+const PATIENCE: u32 = 7;
 /// When the watch itself was away for so long, nobody knows who was silent.
 const GAP: Duration = Duration::from_secs(1);
 /// How long a lane has to let go before it is left behind.
@@ -36,13 +40,24 @@ const GRACE: Duration = Duration::from_secs(2);
 /// What ended.
 #[derive(Debug)]
 pub(super) enum Ended {
-    /// The lane of this number.
+    /// The lane at this place.
     Lane(usize, LaneEnd),
     /// Its scan.
     Scan(usize),
 }
 
-/// One lane, as it is watched.
+/// A lane that is watched over.
+#[derive(Debug)]
+pub(super) struct Charge {
+    /// Its number.
+    pub(super) lane: usize,
+    pub(super) view: Arc<LaneView>,
+    /// What its threads know of the drive.
+    pub(super) vitals: Arc<Vitals>,
+    pub(super) outlets: Outlets,
+}
+
+/// How far a lane has come.
 #[derive(Debug, Default)]
 struct Watched {
     end: Option<LaneEnd>,
@@ -60,9 +75,9 @@ impl Watched {
 #[derive(Debug)]
 pub(super) struct Watch<'r> {
     pub(super) context: &'r Context,
-    pub(super) telemetry: &'r Telemetry,
+    pub(super) started: Instant,
     pub(super) wakers: &'r [LaneWaker],
-    pub(super) outlets: Vec<Outlets>,
+    pub(super) charges: &'r [Charge],
     /// How long a drive may be silent; `None` for ever.
     pub(super) limit: Option<Duration>,
 }
@@ -78,7 +93,7 @@ pub(super) struct Outcome {
 impl Watch<'_> {
     /// Watches until every lane and every scan has ended, or is left behind.
     pub(super) fn run(self, ended: &Receiver<Ended>) -> Outcome {
-        let mut lanes: Vec<Watched> = self.outlets.iter().map(|_| Watched::default()).collect();
+        let mut lanes: Vec<Watched> = self.charges.iter().map(|_| Watched::default()).collect();
         let mut left_behind = false;
         let mut last = Instant::now();
         while !lanes.iter().all(Watched::is_over) {
@@ -99,19 +114,19 @@ impl Watch<'_> {
             let now = Instant::now();
             if now.duration_since(last) > GAP {
                 // The whole process was stopped, or starved: that says nothing of any drive.
-                for view in &self.telemetry.lanes {
-                    view.counters.vitals.lane.forgive();
-                    view.counters.vitals.scan.forgive();
+                for charge in self.charges {
+                    charge.vitals.lane.forgive();
+                    charge.vitals.scan.forgive();
                 }
             }
             last = now;
             // Those that are over as well: one may have ended as soon as its drive answered again.
-            for (number, lane) in lanes.iter_mut().enumerate() {
-                left_behind |= self.look(number, lane, now);
+            for ((place, lane), charge) in lanes.iter_mut().enumerate().zip(self.charges) {
+                left_behind |= self.look(place, charge, lane, now);
             }
         }
-        for outlets in &self.outlets {
-            outlets.close();
+        for charge in self.charges {
+            charge.outlets.close();
         }
         let ends = lanes.into_iter().map(|lane| lane.end.unwrap_or_default());
         Outcome {
@@ -121,20 +136,19 @@ impl Watch<'_> {
     }
 
     /// Looks at a lane; returns whether a thread of it is left behind now.
-    fn look(&self, number: usize, lane: &mut Watched, now: Instant) -> bool {
-        let (Some(limit), Some(view)) = (self.limit, self.telemetry.lanes.get(number)) else {
+    fn look(&self, place: usize, charge: &Charge, lane: &mut Watched, now: Instant) -> bool {
+        let Some(limit) = self.limit else {
             return false;
         };
+        let vitals = &charge.vitals;
         if let Some(since) = lane.given_up {
-            let vitals = &view.counters.vitals;
             // One that is not held by its drive is on its way: the target takes its time.
             let is_held = lane.end.is_none() && vitals.lane.is_waiting()
                 || !lane.is_scanned && vitals.scan.is_waiting();
             let is_late = now.duration_since(since) >= GRACE;
-            return is_held && is_late && self.leave_behind(number, lane);
+            return is_held && is_late && self.leave_behind(charge, lane);
         }
-        let counters = &view.counters;
-        let vitals = &counters.vitals;
+        let number = charge.lane;
         let of = |is_over: bool, silence: Duration| if is_over { Duration::ZERO } else { silence };
         let silence = of(lane.end.is_some(), vitals.lane.silence())
             .max(of(lane.is_scanned, vitals.scan.silence()));
@@ -144,15 +158,16 @@ impl Watch<'_> {
             let what = format!("no answer for {seconds} s; given up");
             self.context.drive_is(number, Health::Quarantined, &what);
             vitals.give_up();
+            self.context.let_sources_go(number);
             lane.given_up = Some(now);
-            if let Some(waker) = self.wakers.get(number) {
+            if let Some(waker) = self.wakers.get(place) {
                 waker.wake();
             }
         } else if silence >= limit {
             let rest = (limit * patience).as_secs();
             let what = format!("no answer for {seconds} s; given up after {rest} s without one");
             self.context.drive_is(number, Health::Quarantined, &what);
-        } else if counters.health() == Health::Quarantined {
+        } else if self.context.health_of(number) == Health::Quarantined {
             let what = "it answers again";
             self.context.drive_is(number, Health::Suspect, what);
         }
@@ -160,27 +175,22 @@ impl Watch<'_> {
     }
 
     /// Goes on without a lane that the kernel holds, or without its scan.
-    fn leave_behind(&self, number: usize, lane: &mut Watched) -> bool {
-        let vitals = self.telemetry.lanes.get(number);
-        let vitals = vitals.map(|view| &view.counters.vitals);
-        lane.is_scanned |= vitals.is_none_or(|vitals| vitals.scan.is_waiting());
-        if lane.end.is_some() || vitals.is_some_and(|vitals| !vitals.lane.is_waiting()) {
+    fn leave_behind(&self, charge: &Charge, lane: &mut Watched) -> bool {
+        let vitals = &charge.vitals;
+        lane.is_scanned |= vitals.scan.is_waiting();
+        if lane.end.is_some() || !vitals.lane.is_waiting() {
             return true;
         }
-        if let Some(outlets) = self.outlets.get(number) {
-            outlets.close();
-        }
-        if let Some(view) = self.telemetry.lanes.get(number) {
-            view.counters.set_ended(self.telemetry.started.elapsed());
-            view.counters.set_state(LaneState::Failed);
-        }
-        let path = self.context.drive_path(number);
+        charge.outlets.close();
+        charge.view.counters.set_ended(self.started.elapsed());
+        charge.view.counters.set_state(LaneState::Failed);
+        let path = self.context.drive_path(charge.lane);
         let error = unattempted(ErrorKind::SourceStalled, path, 0);
         lane.end = Some(LaneEnd {
             error: Some(error.reason()),
+            lost: Some(Lost::now(error)),
             ..LaneEnd::default()
         });
-        self.context.outcomes.problem(number, &error);
         true
     }
 }

@@ -1,11 +1,12 @@
 //! The backend that works everywhere: `pread` and `pwrite` on threads.
 //!
-//! 1. `submit` puts the request into a bounded queue.
-//! 2. A worker takes it, makes the system call, puts the completion into a second one.
+//! 1. `submit` puts the request into a bounded queue: one for reads, one for everything else.
+//! 2. A worker of that queue takes it, makes the system call, puts the completion into a third one.
 //! 3. `reap` takes completions out, or sleeps until there is one, a wake, or the time is up.
 //!
-//! Both queues have room for everything in flight, so neither `submit` nor a worker ever waits for
-//! room.
+//! Each queue has room for everything in flight, so neither `submit` nor a worker ever waits for
+//! room. Reads have workers of their own because they go to another device than writes and syncs: one
+//! that hangs may hold all of its workers, and holds nothing of the other.
 
 use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -31,13 +32,30 @@ type Perform = fn(&mut Request) -> Result<usize, Errno>;
 #[derive(Debug)]
 pub struct Blocking {
     /// `None` only while being dropped: that is what ends the workers.
-    jobs: Option<Sender<Request>>,
+    jobs: Option<Queues>,
     done: Receiver<Completion>,
     woken: Receiver<()>,
     waker: Arc<Bell>,
     workers: Vec<JoinHandle<()>>,
     in_flight: usize,
     depth: usize,
+}
+
+/// What the workers wait for.
+#[derive(Debug)]
+struct Queues {
+    reads: Sender<Request>,
+    /// Writes, write-back and syncs.
+    others: Sender<Request>,
+}
+
+impl Queues {
+    fn of(&self, op: &Op) -> &Sender<Request> {
+        match op {
+            Op::Read { .. } => &self.reads,
+            Op::Write { .. } | Op::WriteBack { .. } | Op::Sync => &self.others,
+        }
+    }
 }
 
 /// Holds at most one token: a second wake before the first is heard says nothing new.
@@ -52,7 +70,8 @@ impl Wake for Bell {
 }
 
 impl Blocking {
-    /// Starts `threads` workers for `depth` requests at once; at least one of each.
+    /// Starts `threads` workers for reads and half as many for everything else, at least one of each,
+    /// for `depth` requests at once.
     ///
     /// # Errors
     /// When a thread cannot be started.
@@ -62,11 +81,12 @@ impl Blocking {
 
     fn with(threads: usize, depth: usize, perform: Perform) -> std::io::Result<Self> {
         let depth = depth.max(1);
-        let (jobs, queue) = bounded::<Request>(depth);
+        let (reads, to_read) = bounded::<Request>(depth);
+        let (others, to_do) = bounded::<Request>(depth);
         let (finished, done) = bounded(depth);
         let (bell, woken) = bounded(1);
         let mut this = Self {
-            jobs: Some(jobs),
+            jobs: Some(Queues { reads, others }),
             done,
             woken,
             waker: Arc::new(Bell(bell)),
@@ -74,12 +94,14 @@ impl Blocking {
             in_flight: 0,
             depth,
         };
-        for number in 0..threads.max(1) {
-            let (queue, finished) = (queue.clone(), finished.clone());
-            let worker = std::thread::Builder::new()
-                .name(format!("io-{number}"))
-                .spawn(move || work(&queue, &finished, perform))?;
-            this.workers.push(worker);
+        for (name, queue, count) in [("read", to_read, threads), ("write", to_do, threads / 2)] {
+            for number in 0..count.max(1) {
+                let (queue, finished) = (queue.clone(), finished.clone());
+                let worker = std::thread::Builder::new()
+                    .name(format!("{name}-{number}"))
+                    .spawn(move || work(&queue, &finished, perform))?;
+                this.workers.push(worker);
+            }
         }
         Ok(this)
     }
@@ -101,7 +123,7 @@ impl Backend for Blocking {
         let Some(jobs) = self.jobs.as_ref().filter(|_| self.in_flight < self.depth) else {
             return Err(Full(request));
         };
-        match jobs.try_send(request) {
+        match jobs.of(&request.op).try_send(request) {
             Ok(()) => {
                 self.in_flight += 1;
                 Ok(())
@@ -244,6 +266,37 @@ mod tests {
         let results: Vec<_> = done.into_iter().map(|c| c.result).collect();
         let panicked = Err(Errno::NOTRECOVERABLE);
         assert_eq!(results, [Ok(0), Ok(0), panicked, Ok(0), Ok(0)]);
+    }
+
+    #[test]
+    fn reads_that_hang_hold_up_nothing_else() {
+        static LET_GO: std::sync::RwLock<()> = std::sync::RwLock::new(());
+        let hang: Perform = |request| {
+            if matches!(request.op, Op::Read { .. }) {
+                drop(LET_GO.read());
+            }
+            Ok(0)
+        };
+        let mut arena = crate::buffer::Arena::new(3).unwrap();
+        let credits = arena.lend(3).unwrap();
+        let mut backend = Blocking::with(2, 8, hang).unwrap();
+        let hangs = LET_GO.write().unwrap();
+        for token in 0..3 {
+            let lease = credits.take().unwrap();
+            let op = Op::Read { offset: 0, lease };
+            let read = Request {
+                op,
+                ..request(token)
+            };
+            backend.submit(read).unwrap();
+        }
+        backend.submit(request(7)).unwrap();
+        let mut done = Vec::new();
+        let wait = Wait::AtMost(Duration::from_secs(60));
+        backend.reap(wait, &mut done).unwrap();
+        assert_eq!(done.first().map(|it| it.request.token), Some(7));
+        drop(hangs);
+        assert_eq!(reap_all(&mut backend).len(), 3);
     }
 
     #[test]

@@ -5,12 +5,12 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 use super::identity;
-use super::recognise::{Shape, shape};
-use super::sources::means_contents;
+use super::recognise::{Shape, shape, source_identity};
+use super::sources::{NamedLink, Source, means_contents, open_sources};
 use crate::beneath;
 use crate::journal::{self, Identity, Likeness};
 use crate::scan::as_path;
-use crate::topology::Topology;
+use crate::topology::{Topology, mount_number};
 
 /// Returns a path that leads to a recorded source now, and means what its label meant: a folder, its
 /// contents, or a file. A relative label begins in the working directory.
@@ -30,6 +30,7 @@ pub fn find_source(topology: &Topology, recorded: &journal::Source) -> Option<Pa
         topology,
         identity: &recorded.identity,
         shape: shape(recorded),
+        left: None,
     };
     let folder = match wanted.shape {
         Shape::File(_) => parent(&label),
@@ -52,16 +53,55 @@ pub fn find_source(topology: &Topology, recorded: &journal::Source) -> Option<Pa
         .find_map(|mount| wanted.below(&mount.point, &tails))
 }
 
+/// Returns a source that went away, opened, if it is mounted again: the same for sure, where it was or
+/// on any other mount, as [`find_source`] has it. `left` is the [`mount_number`] of the mount that it
+/// was lost on; in that it is not back.
+pub fn find_returned(topology: &Topology, recorded: &journal::Source, left: u64) -> Option<Source> {
+    let label = as_path(&recorded.label);
+    let wanted = Wanted {
+        topology,
+        identity: &recorded.identity,
+        shape: shape(recorded),
+        left: Some(left),
+    };
+    let folder = match wanted.shape {
+        Shape::File(_) => parent(&label),
+        Shape::Folder | Shape::Contents => label.clone(),
+    };
+    let is_here = wanted.likeness(&folder) == Some(Likeness::Same);
+    let path = if is_here && wanted.path_in(&folder).is_some() {
+        label
+    } else {
+        let tails = tails(&folder);
+        let mounts = topology.mounts().iter();
+        mounts
+            .filter(|mount| mount.fs == recorded.identity.fs_type)
+            .find_map(|mount| wanted.below(&mount.point, &tails))?
+    };
+    let mut source = open_sources(&[path], NamedLink::Itself).ok()?.pop()?;
+    // What was opened counts, not what the path led to before.
+    let now = source_identity(&source, topology).ok()?;
+    let is_it = recorded.identity.compare(&now) == Likeness::Same;
+    let is_back = mount_number(source.root.as_fd()).is_some_and(|mount| mount != left);
+    source.landing.clone_from(&recorded.landing);
+    (is_it && is_back).then_some(source)
+}
+
 struct Wanted<'a> {
     topology: &'a Topology,
     identity: &'a Identity,
     shape: Shape<'a>,
+    /// Nothing in this mount is what is wanted.
+    left: Option<u64>,
 }
 
 impl Wanted<'_> {
     /// Compares a folder with the one that is wanted; `None` when it cannot be looked at.
     fn likeness(&self, folder: &Path) -> Option<Likeness> {
         let dir = beneath::open_root(folder).ok()?;
+        if self.left.is_some() && mount_number(dir.as_fd()) == self.left {
+            return None;
+        }
         let location = self.topology.locate_fd(&dir, folder).ok()?;
         let now = identity(dir.as_fd(), &location).ok()?;
         Some(self.identity.compare(&now))

@@ -26,6 +26,39 @@ pub struct LanePlan {
     pub fs: Vec<(FsType, Location)>,
 }
 
+/// Returns the tree of a source, what its file system is like, and where it is. `index` is its place
+/// among all sources; `root_attributes` whether the attributes of its root are copied.
+///
+/// # Errors
+/// When the source has gone.
+pub fn tree(
+    source: Source,
+    index: usize,
+    root_attributes: bool,
+    topology: &Topology,
+    finished: &Sender<Finished>,
+) -> Result<(Tree, FsType, Location), Error> {
+    let location = topology.locate(source.path())?;
+    let cannot = |errno| Error::source(&source.label, "look at this source", errno);
+    let readable = crate::beneath::read_dir_fd(source.root.as_fd(), b"").map_err(cannot)?;
+    let fs = fs_type(&readable).map_err(cannot)?;
+    let device = rustix::fs::fstat(&readable).map_err(cannot)?.st_dev;
+    let tree = Tree {
+        index,
+        label: source.label,
+        root: source.root,
+        root_attributes,
+        only: source.only,
+        landing: source.landing,
+        device,
+        direct: fs.direct_read().0,
+        trusts_holes: fs.trusts_holes(),
+        keeps_inodes: keeps_inodes(&location.mount.fs),
+        finished: finished.clone(),
+    };
+    Ok((tree, fs, location))
+}
+
 /// Maps sources to drives and groups them: sources on one drive share a lane, different drives
 /// never do.
 ///
@@ -42,25 +75,9 @@ pub fn lanes(
         .count();
     let mut found = Vec::new();
     for (index, source) in sources.into_iter().enumerate() {
-        let location = topology.locate(source.path())?;
-        let cannot = |errno| Error::source(&source.label, "look at this source", errno);
-        let readable = crate::beneath::read_dir_fd(source.root.as_fd(), b"").map_err(cannot)?;
-        let fs = fs_type(&readable).map_err(cannot)?;
-        let device = rustix::fs::fstat(&readable).map_err(cannot)?.st_dev;
-        let tree = Tree {
-            index,
-            label: source.label,
-            root: source.root,
-            // TARGET takes over the attributes of a source only when it is clear which.
-            root_attributes: source.only.is_none() && (!source.landing.is_empty() || roots == 1),
-            only: source.only,
-            landing: source.landing,
-            device,
-            direct: fs.direct_read().0,
-            trusts_holes: fs.trusts_holes(),
-            keeps_inodes: keeps_inodes(&location.mount.fs),
-            finished: finished.clone(),
-        };
+        // TARGET takes over the attributes of a source only when it is clear which.
+        let attributes = source.only.is_none() && (!source.landing.is_empty() || roots == 1);
+        let (tree, fs, location) = tree(source, index, attributes, topology, finished)?;
         found.push((Arc::new(tree), fs, location));
     }
     let locations: Vec<Location> = found

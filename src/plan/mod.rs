@@ -13,9 +13,11 @@ mod space;
 mod known_again;
 
 pub use budget::{Budget, LANE_SLOTS_MAX, LANE_SLOTS_MIN};
-pub use find::find_source;
+pub use find::{find_returned, find_source};
 pub use identity::identity;
-pub use lanes::{LanePlan, lanes};
+pub use lanes::{LanePlan, lanes, tree};
 pub use recognise::{Matched, Recognised, recognise, source_identity};
-pub use sources::{NamedLink, Source, TargetPlace, check_landings, look_at_target, open_sources};
+pub use sources::{
+    NamedLink, Source, TargetPlace, check_landings, look_at_target, open_sources, touch,
+};
 pub use space::{Need, Room, room};

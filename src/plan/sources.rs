@@ -126,6 +126,26 @@ fn open_source(label: &Path, named: NamedLink) -> Result<Source, Error> {
     }
 }
 
+/// Looks at a SOURCE as everything that follows will: whoever waits for this waits for its drive.
+/// What it finds, and what fails, is of no interest here.
+pub fn touch(path: &Path) {
+    let Ok(stat) = rustix::fs::stat(path) else {
+        return;
+    };
+    let near = match FileType::from_raw_mode(stat.st_mode) {
+        FileType::Directory => path.to_owned(),
+        _ => parent_of(path),
+    };
+    let Ok(root) = beneath::open_root(&near) else {
+        return;
+    };
+    let Ok(readable) = beneath::read_dir_fd(root.as_fd(), b"") else {
+        return;
+    };
+    let _looked_at = rustix::fs::fstatvfs(&readable);
+    let _listed = Dir::new(readable).map(|mut dir| dir.next());
+}
+
 /// TARGET, looked at and not yet made.
 #[derive(Debug)]
 pub struct TargetPlace {

@@ -45,6 +45,12 @@ pub trait Visitor {
     /// Something was left out on purpose: `kind` is a stable word, `why` is for people.
     fn skipped(&mut self, path: PathBuf, kind: &'static str, why: &str);
 
+    /// The walk lets go of a directory that it is through with. When nobody else holds it, dropping
+    /// it tells that it is finished, and may wait for whoever hears that.
+    fn left(&mut self, dir: Arc<Dir>) {
+        drop(dir);
+    }
+
     /// Whether to stop now; asked between directories and between batches of names. What waits in
     /// the window is then dropped, and nothing more is called.
     fn stopped(&self) -> bool;

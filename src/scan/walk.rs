@@ -51,6 +51,9 @@ pub fn walk(tree: &Arc<Tree>, options: &WalkOptions<'_>, visitor: &mut dyn Visit
     if walker.run().is_continue() && walker.flush().is_continue() {
         walker.report_missing();
     }
+    while let Some(level) = walker.levels.pop() {
+        walker.visitor.left(level.dir);
+    }
 }
 
 struct Walker<'a> {
@@ -101,7 +104,9 @@ impl Walker<'_> {
         while let Some(level) = self.levels.last_mut() {
             self.path.truncate(level.path_bytes);
             let Some(name) = level.pending.pop() else {
-                self.levels.pop();
+                if let Some(level) = self.levels.pop() {
+                    self.visitor.left(level.dir);
+                }
                 continue;
             };
             let dir = Dir::child(&level.dir, &name);

@@ -68,8 +68,9 @@ impl Watch {
     /// Returns the bytes that all lanes have read so far.
     pub(crate) fn bytes_read(&self) -> u64 {
         self.telemetry.lock().unwrap().as_ref().map_or(0, |told| {
-            let read =
-                |lane: &inhaul::engine::telemetry::LaneView| lane.counters.bytes_read.load(Relaxed);
+            let read = |lane: &Arc<inhaul::engine::telemetry::LaneView>| {
+                lane.counters.bytes_read.load(Relaxed)
+            };
             told.lanes.iter().map(read).sum()
         })
     }

@@ -181,6 +181,14 @@ impl Running {
         kill_process(self.pid(), signal).unwrap();
     }
 
+    /// Waits until it has printed this to standard output.
+    pub(crate) fn until(&self, text: &str) {
+        super::wait_for(text, || {
+            let so_far = String::from_utf8_lossy(&so_far(&self.stdout)).into_owned();
+            so_far.contains(text).then_some(())
+        });
+    }
+
     /// Returns whether it still runs.
     pub(crate) fn alive(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()

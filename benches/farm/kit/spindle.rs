@@ -28,6 +28,10 @@ const FRESH: Duration = Duration::from_secs(60);
 /// A request this soon after the last one was on its way already: the drive has read on meanwhile.
 const READ_ON: Duration = Duration::from_micros(500);
 
+/// Bytes that cannot be read of a spoilt drive, and how far apart they begin.
+const SPOILT: u64 = 256 << 10;
+const SPOILT_STEP: u64 = 8 << 20;
+
 /// What a drive's mechanics are like.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Mechanics {
@@ -43,6 +47,8 @@ pub(crate) struct Mechanics {
 struct State {
     mechanics: Option<Mechanics>,
     stalled: bool,
+    dead: bool,
+    spoilt: bool,
     head: u64,
     free_at: Instant,
     seeks: u64,
@@ -74,7 +80,26 @@ impl Arm {
         let mut state = self.state();
         state.mechanics = None;
         state.stalled = false;
+        (state.dead, state.spoilt) = (false, false);
         self.changed.notify_all();
+    }
+
+    /// Every read fails, or none.
+    pub(crate) fn die(&self, dead: bool) {
+        self.state().dead = dead;
+    }
+
+    /// One block of 256 KiB in the middle of each 8 MiB cannot be read, or can again.
+    pub(crate) fn spoil(&self, spoilt: bool) {
+        self.state().spoilt = spoilt;
+    }
+
+    /// Returns whether a read fails.
+    fn fails(&self, offset: u64, length: u64) -> bool {
+        let state = self.state();
+        let bad = (offset / SPOILT_STEP * SPOILT_STEP) + SPOILT_STEP / 2;
+        let overlaps = offset < bad + SPOILT && bad < offset + length;
+        state.dead || state.spoilt && overlaps
     }
 
     /// Every request hangs until the drive is let go on.
@@ -205,6 +230,8 @@ impl Spindle {
             state: Mutex::new(State {
                 mechanics: None,
                 stalled: false,
+                dead: false,
+                spoilt: false,
                 head: 0,
                 free_at: Instant::now(),
                 seeks: 0,
@@ -320,6 +347,10 @@ impl Filesystem for Served {
     ) {
         let length = u64::from(size).min(self.length.saturating_sub(offset));
         let until = self.arm.serve(offset, length, true);
+        if self.arm.fails(offset, length) {
+            reply.error(Errno::EIO);
+            return;
+        }
         // The answering threads outlive every request.
         drop(self.orders.send(Order::Read {
             offset,

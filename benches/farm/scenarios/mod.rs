@@ -15,6 +15,7 @@ mod idle;
 mod memory;
 mod mixed_shelf;
 mod naming;
+mod one_fails;
 mod one_file;
 mod read_back;
 mod rework;
@@ -38,7 +39,7 @@ pub(crate) struct Scenario {
 }
 
 /// All of them.
-pub(crate) const ALL: [Scenario; 21] = [
+pub(crate) const ALL: [Scenario; 22] = [
     Scenario {
         name: "farm",
         about: "8 drives, three file systems, different sizes and speeds",
@@ -143,5 +144,10 @@ pub(crate) const ALL: [Scenario; 21] = [
         name: "bench-foresees",
         about: "`inhaul bench` tells how long a copy of 15 drives takes",
         run: foresee::run,
+    },
+    Scenario {
+        name: "r9",
+        about: "one of 8 drives fails: the rate of the others, and how soon it is told",
+        run: one_fails::run,
     },
 ];

@@ -70,7 +70,7 @@ pub(in crate::cli) fn known(registry: &Registry) -> BTreeMap<String, KnownDrive>
     for entry in entries.flatten().take(ENTRIES_MAX) {
         let name = entry.file_name().to_str().ok();
         // Others are drafts of a bench that was killed.
-        let Some(name) = name.filter(|name| name.ends_with(".json")) else {
+        let Some(name) = name.filter(|name| name.strip_suffix(".json").is_some()) else {
             continue;
         };
         let Some(report) = read(registry, name) else {

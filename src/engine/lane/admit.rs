@@ -57,7 +57,9 @@ impl Lane<'_> {
                 Ok(Some(true))
             }
             Standing::Other(stamp) => {
-                self.counters.others_done.fetch_add(1, Relaxed);
+                if !self.has_counted(&path) {
+                    self.counters.others_done.fetch_add(1, Relaxed);
+                }
                 self.know(entry, path, None, stamp);
                 Ok(None)
             }
@@ -191,11 +193,19 @@ impl Lane<'_> {
         Ok(None)
     }
 
+    /// Returns whether this run counted it before its drive went away.
+    fn has_counted(&self, path: &[u8]) -> bool {
+        let log = self.context.log.as_ref();
+        log.is_some_and(|log| log.has_counted(path))
+    }
+
     /// Counts a file that an earlier run copied, and remembers it for its further names.
     fn keep(&mut self, entry: &Entry, path: Vec<u8>, copied: Copied) {
-        self.counters.files_kept.fetch_add(1, Relaxed);
-        let bytes = entry.stamp.size;
-        self.counters.bytes_kept.fetch_add(bytes, Relaxed);
+        if !self.has_counted(&path) {
+            self.counters.files_kept.fetch_add(1, Relaxed);
+            let bytes = entry.stamp.size;
+            self.counters.bytes_kept.fetch_add(bytes, Relaxed);
+        }
         self.know(entry, path, Some(copied.digest), copied.stamp);
     }
 

@@ -446,7 +446,8 @@ impl Lane<'_> {
             let shown = entry.display_path();
             Error::new(ErrorKind::TargetExists, Side::Target, shown, &what)
         };
-        let waiting = self.counters.vitals.lane.call();
+        let vitals = Arc::clone(&self.vitals);
+        let waiting = vitals.lane.call();
         let (dir, name) = self.source_dir(partial)?;
         let is_there = beneath::exists(dir.as_fd(), &name);
         drop(waiting);

@@ -157,8 +157,8 @@ impl Lane<'_> {
     }
 
     pub(super) fn open(&mut self, entry: &Entry) -> Result<OpenedSource, Error> {
-        let counters = self.counters;
-        let _waiting = counters.vitals.lane.call();
+        let vitals = Arc::clone(&self.vitals);
+        let _waiting = vitals.lane.call();
         let (dir, name) = self.source_dir(entry)?;
         let opened = beneath::open_source(dir.as_fd(), &name, entry.dir.tree().direct)
             .map_err(|errno| open_error(entry, errno))?;
@@ -193,7 +193,7 @@ impl Lane<'_> {
         let mut hasher = blake3::Hasher::new();
         let mut buffer = vec![0; SLOT_LEN / 4];
         loop {
-            let waiting = self.counters.vitals.lane.call();
+            let waiting = self.vitals.lane.call();
             let read = rustix::io::retry_on_intr(|| rustix::io::read(&opened.file, &mut buffer));
             drop(waiting);
             let count = read.map_err(fail)?;
@@ -289,13 +289,14 @@ impl Lane<'_> {
         if !self.context.copies {
             return Attributes::default();
         }
-        let _waiting = self.counters.vitals.lane.call();
+        let waiting = self.vitals.lane.call();
         let read = attributes::read(
             opened.file.as_fd(),
             &opened.stat,
             &self.context.policy,
             false,
         );
+        drop(waiting);
         self.context
             .outcomes
             .attributes_read(self.number, entry, &read);
@@ -332,8 +333,8 @@ impl Lane<'_> {
 
     /// Returns the text of a symlink in a source.
     pub(super) fn symlink_text(&mut self, entry: &Entry) -> Result<Vec<u8>, Error> {
-        let counters = self.counters;
-        let _waiting = counters.vitals.lane.call();
+        let vitals = Arc::clone(&self.vitals);
+        let _waiting = vitals.lane.call();
         let (dir, name) = self.source_dir(entry)?;
         rustix::fs::readlinkat(&dir, name.as_slice(), Vec::new())
             .map(std::ffi::CString::into_bytes)
@@ -341,8 +342,8 @@ impl Lane<'_> {
     }
 
     fn stat_entry(&mut self, entry: &Entry) -> Result<rustix::fs::Statx, Error> {
-        let counters = self.counters;
-        let _waiting = counters.vitals.lane.call();
+        let vitals = Arc::clone(&self.vitals);
+        let _waiting = vitals.lane.call();
         let (dir, name) = self.source_dir(entry)?;
         let flags = AtFlags::SYMLINK_NOFOLLOW;
         let stat = rustix::fs::statx(&dir, name.as_slice(), flags, StatxFlags::BASIC_STATS)

@@ -28,7 +28,7 @@ impl Lane<'_> {
             self.current = None;
             return true;
         };
-        let waiting = self.counters.vitals.lane.call();
+        let waiting = self.vitals.lane.call();
         let hole = is_hole(transfer, offset, len);
         drop(waiting);
         if hole {

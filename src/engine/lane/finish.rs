@@ -30,7 +30,7 @@ impl Lane<'_> {
         match (purpose, op) {
             (Purpose::Small(read), Op::Read { lease, .. }) => {
                 self.small_reads -= 1;
-                let waiting = self.counters.vitals.lane.call();
+                let waiting = self.vitals.lane.call();
                 let after = beneath::stamp(file.as_fd());
                 drop(waiting);
                 self.small_read(*read, lease, result, after);
@@ -154,7 +154,7 @@ impl Lane<'_> {
     }
 
     fn end_transfer(&mut self, transfer: Transfer, end: End) {
-        let waiting = self.counters.vitals.lane.call();
+        let waiting = self.vitals.lane.call();
         let after = beneath::stamp(transfer.source.as_fd());
         drop(waiting);
         if !transfer.direct {

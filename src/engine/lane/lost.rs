@@ -9,15 +9,18 @@ use rustix::io::Errno;
 
 use super::{Lane, Pending, Purpose};
 use crate::engine::telemetry::Health;
+use crate::engine::vigil::Asking;
 use crate::engine::vitals::Says;
 use crate::error::{Error, ErrorKind, Reach, Side, is_bad_medium};
 use crate::scan::Entry;
 
 /// How a lane left its drive.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) struct Left {
     /// Whether the drive was lost on the way.
     pub(crate) is_lost: bool,
+    /// What that left undone.
+    pub(crate) unattempted: Option<Error>,
     /// Whether it still has requests of ours. Their buffers are never used again, and the thread
     /// that submitted them must not end.
     pub(crate) hangs: bool,
@@ -32,7 +35,7 @@ impl Lane<'_> {
         purpose: &Purpose,
         result: Result<usize, Errno>,
     ) {
-        let vitals = &self.counters.vitals;
+        let vitals = &self.vitals;
         vitals.lane.answered();
         match result {
             Ok(_) => vitals.succeeded(file, offset),
@@ -61,13 +64,13 @@ impl Lane<'_> {
         if self.lost || !(is_away || is_bad_medium(errno)) {
             return;
         }
-        let vitals = &self.counters.vitals;
+        let vitals = &self.vitals;
         let waiting = vitals.lane.call();
         let says = vitals.failed(errno);
         drop(waiting);
         vitals.lane.answered();
         match says {
-            Says::BadSpot if self.counters.health() == Health::Ok => {
+            Says::BadSpot if self.context.health_of(self.number) == Health::Ok => {
                 self.context.drive_is(self.number, Health::Suspect, what);
             }
             Says::BadSpot => {}
@@ -79,9 +82,18 @@ impl Lane<'_> {
         }
     }
 
+    /// Notes that this thread waits for the target, if that has requests of it. Only time in which it
+    /// does counts: while its drive holds it, an answer may have been there.
+    pub(super) fn ask_target(&self) -> Option<Asking> {
+        let of_drive = self.reads + self.small_reads;
+        let log = self.context.log.as_ref();
+        log.filter(|_| self.pending.len() > of_drive)
+            .map(|log| log.vigil().ask_again(self.target_silence))
+    }
+
     /// Looks whether somebody else found out that the drive is lost.
     pub(super) fn look_at_drive(&mut self) {
-        let vitals = &self.counters.vitals;
+        let vitals = &self.vitals;
         self.lost |= vitals.is_lost();
         if vitals.is_given_up() {
             self.let_go();
@@ -141,7 +153,7 @@ impl Lane<'_> {
     /// Returns whether an error is about the whole drive: then it is not told of for each file.
     pub(super) fn is_of_drive(&mut self, error: &Error) -> bool {
         if error.kind() == ErrorKind::SourceLost {
-            self.counters.vitals.set_gone();
+            self.vitals.set_gone();
             self.lost = true;
             let what = error.to_string();
             self.context.drive_is(self.number, Health::Gone, &what);
@@ -152,29 +164,35 @@ impl Lane<'_> {
         self.lost && error.side() == Side::Source && error.errno().is_some_and(is_bad_medium)
     }
 
-    /// Says once what a lost drive or a lost target left undone. (A run that was asked to stop
-    /// says so itself.)
-    pub(super) fn report_unattempted(&self) {
+    /// Says once what a lost target left undone, and returns what a lost drive did: it may come back.
+    /// (A run that was asked to stop says so itself.)
+    fn report_unattempted(&self) -> Option<Error> {
         let kind = match self.context.lost.get() {
-            _ if self.counters.vitals.is_given_up() => ErrorKind::SourceStalled,
+            _ if self.vitals.is_given_up() => ErrorKind::SourceStalled,
             _ if self.lost => ErrorKind::SourceLost,
             // What became of the target is told of once.
-            Some(ErrorKind::TargetLost) => return,
-            Some(_) if self.context.is_full() => return,
+            Some(ErrorKind::TargetLost) => return None,
+            Some(_) if self.context.is_full() => return None,
             Some(&kind) if !self.context.tries_again() => kind,
-            _ => return,
+            _ => return None,
         };
-        if self.unattempted > 0 || !self.feeder_done {
-            let error = unattempted(kind, self.context.drive_path(self.number), self.unattempted);
-            self.context.outcomes.problem(self.number, &error);
+        if self.unattempted == 0 && self.feeder_done {
+            return None;
         }
+        let error = unattempted(kind, self.context.drive_path(self.number), self.unattempted);
+        if matches!(kind, ErrorKind::SourceStalled | ErrorKind::SourceLost) {
+            return Some(error);
+        }
+        self.context.outcomes.problem(self.number, &error);
+        None
     }
 
     /// Ends the lane.
     pub(super) fn leave_drive(self) -> Left {
-        self.counters.vitals.forget();
+        self.vitals.forget();
         let left = Left {
             is_lost: self.lost,
+            unattempted: self.report_unattempted(),
             hangs: self.backend.in_flight() > 0,
         };
         if left.hangs {

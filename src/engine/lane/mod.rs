@@ -34,6 +34,7 @@ use rustix::io::Errno;
 use super::context::Context;
 pub(crate) use super::outlets::Outlets;
 use super::telemetry::{LaneCounters, Waited};
+use super::vitals::Vitals;
 use crate::beneath::DirCache;
 use crate::buffer::{Credits, Lease};
 use crate::error::{Error, ErrorKind, Side};
@@ -106,6 +107,7 @@ pub(crate) struct Lane<'r> {
     context: &'r Context,
     number: usize,
     counters: &'r LaneCounters,
+    vitals: Arc<Vitals>,
     entries: Receiver<Vec<Entry>>,
     outlets: Outlets,
     stager: Box<dyn Stager>,
@@ -141,6 +143,8 @@ pub(crate) struct Lane<'r> {
     more: bool,
     /// How long the rate limit holds us back.
     held_back: Option<Duration>,
+    /// How long the target was waited for since it answered last.
+    target_silence: Duration,
     /// Set when the drive went away.
     lost: bool,
     /// Entries dropped because the drive or the target was lost.
@@ -176,6 +180,7 @@ pub(crate) struct Parts<'r> {
     pub(crate) context: &'r Context,
     pub(crate) number: usize,
     pub(crate) counters: &'r LaneCounters,
+    pub(crate) vitals: Arc<Vitals>,
     pub(crate) entries: Receiver<Vec<Entry>>,
     pub(crate) outlets: Outlets,
     pub(crate) stager: Box<dyn Stager>,
@@ -192,6 +197,7 @@ impl<'r> Lane<'r> {
             context: parts.context,
             number: parts.number,
             counters: parts.counters,
+            vitals: parts.vitals,
             entries: parts.entries,
             outlets: parts.outlets,
             stager: parts.stager,
@@ -217,6 +223,7 @@ impl<'r> Lane<'r> {
             stuck: false,
             more: false,
             held_back: None,
+            target_silence: Duration::ZERO,
             lost: false,
             unattempted: 0,
         }
@@ -241,16 +248,21 @@ impl<'r> Lane<'r> {
                 if !self.feeder_done && self.context.halted() {
                     self.context.interrupted.store(true, Relaxed);
                 }
-                self.report_unattempted();
                 return Ok(self.leave_drive());
             }
             let wait = self.wait_time();
             let blocker = self.blocker();
             let before = Instant::now();
-            let pulse = &self.counters.vitals.lane;
-            let waiting = (self.reads + self.small_reads > 0).then(|| pulse.wait());
+            let asking = self.ask_target();
+            let is_asked = self.reads + self.small_reads > 0;
+            let waiting = is_asked.then(|| self.vitals.lane.wait());
             let reaped = self.backend.reap(wait, &mut done);
             drop(waiting);
+            self.target_silence = match asking {
+                Some(_) => self.target_silence + before.elapsed(),
+                None => Duration::ZERO,
+            };
+            drop(asking);
             if wait != Wait::Poll {
                 self.counters.add_waited(blocker, before.elapsed());
             }
@@ -263,6 +275,9 @@ impl<'r> Lane<'r> {
                 return Err(error);
             }
             for completion in done.drain(..) {
+                if !matches!(completion.request.op, Op::Read { .. }) {
+                    self.target_silence = Duration::ZERO; // It answers.
+                }
                 self.complete(completion);
             }
         }
@@ -326,7 +341,7 @@ impl<'r> Lane<'r> {
                 Err(TryRecvError::Empty) => return false,
                 Err(TryRecvError::Disconnected) => {
                     // A listing that its drive ended is not all there is.
-                    self.lost |= self.counters.vitals.is_lost();
+                    self.lost |= self.vitals.is_lost();
                     self.feeder_done = !self.lost;
                     return !self.lost && !self.aside.is_empty();
                 }

@@ -13,7 +13,6 @@ use super::world::Shared;
 use crate::buffer::Credits;
 use crate::digest::{Hash, HashPool};
 use crate::engine::context::Context;
-use crate::engine::copy::Pass;
 use crate::engine::elsewhere::Around;
 use crate::engine::feed::{Feed, LaneWaker};
 use crate::engine::lane::{Depth, Lane, Outlets, Parts};
@@ -23,6 +22,7 @@ use crate::engine::links::LinkTable;
 use crate::engine::log::Log;
 use crate::engine::opening::{kept_staged, recall_links};
 use crate::engine::outcomes::Outcomes;
+use crate::engine::pass::Pass;
 use crate::engine::session::{Session, Silent};
 use crate::engine::settle::settle;
 use crate::engine::telemetry::{LaneCounters, LaneView, Telemetry};
@@ -167,6 +167,7 @@ fn pass(
         may_try_again: pass == Pass::First,
         salvage,
         maps: None,
+        again: Arc::default(),
     };
     let mut ledger = SimLedger(world.clone());
     let queue = Queue { jobs, finished };
@@ -246,6 +247,7 @@ fn listed(
         context,
         lane: 0,
         counters,
+        vitals: counters.vitals(),
         batches,
         waker: &LaneWaker::default(),
     };
@@ -294,6 +296,7 @@ fn run(
         context,
         number: 0,
         counters,
+        vitals: counters.vitals(),
         entries,
         outlets: Outlets::new(writers, commits),
         stager,
@@ -301,8 +304,13 @@ fn run(
         backend: Box::new(SimBackend::new(world, &crew, setup.capacity)),
         credits: credits.clone(),
     });
-    if let Err(error) = lane.run() {
-        context.outcomes.problem(0, &error);
+    match lane.run() {
+        Ok(left) => {
+            if let Some(error) = left.unattempted {
+                context.outcomes.problem(0, &error);
+            }
+        }
+        Err(error) => context.outcomes.problem(0, &error),
     }
     crew.lock().unwrap_or_else(PoisonError::into_inner).drain();
     drop(crew);

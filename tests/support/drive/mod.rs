@@ -121,6 +121,16 @@ impl Drop for ShortRequests {
     }
 }
 
+/// Heals its drive when dropped.
+#[derive(Debug)]
+pub(crate) struct Heals<'d>(&'d Drive);
+
+impl Drop for Heals<'_> {
+    fn drop(&mut self) {
+        self.0.heal();
+    }
+}
+
 impl Drop for Drive {
     fn drop(&mut self) {
         // What is still to be written when it is unmounted takes no longer than it must.
@@ -223,8 +233,13 @@ impl Drive {
 
     /// Mounts the file system, which is not mounted.
     pub(crate) fn mount(&mut self) {
+        self.mount_at(&self.point.clone());
+    }
+
+    /// Mounts the file system, which is not mounted, at another place than its own.
+    pub(crate) fn mount_at(&mut self, point: &Path) {
         assert!(self.mounted.is_none());
-        let mounted = Mounted::open(&self.point, &self.disk(), self.fs).unwrap();
+        let mounted = Mounted::open(point, &self.disk(), self.fs).unwrap();
         self.requests = Some(ShortRequests::new(mounted.device()));
         self.mounted = Some(mounted);
     }
@@ -296,6 +311,12 @@ impl Drive {
     /// Asks `judge` what becomes of each write. It must not use the drive.
     pub(crate) fn judge_writes(&self, judge: impl FnMut(&Write<'_>) -> Fate + Send + 'static) {
         self.state().faults.judge = Some(Box::new(judge));
+    }
+
+    /// Heals it when the guard goes, for a test that fails: whoever waits for a program that waits for
+    /// a drive would hang.
+    pub(crate) fn healing(&self) -> Heals<'_> {
+        Heals(self)
     }
 
     /// Nothing is wrong with the drive any more. What came to harm stays so.

@@ -1,0 +1,178 @@
+//! A target whose silence is noticed: each call of another target is noted while it lasts.
+
+use std::sync::Arc;
+
+use super::vigil::Vigil;
+use crate::error::Error;
+use crate::scan::{Attributes, Kind};
+use crate::target::{
+    Applied, Outline, Sealed, StageId, Staged, Stager, Target, TargetStamp, Vacancy,
+};
+
+/// The target.
+#[derive(Debug)]
+pub(super) struct WatchedTarget {
+    target: Arc<dyn Target>,
+    vigil: Arc<Vigil>,
+}
+
+impl WatchedTarget {
+    pub(super) fn new(target: Arc<dyn Target>, vigil: &Arc<Vigil>) -> Self {
+        let vigil = Arc::clone(vigil);
+        Self { target, vigil }
+    }
+}
+
+impl Target for WatchedTarget {
+    fn make_dir(&self, path: &[u8]) -> Result<bool, Error> {
+        let _asking = self.vigil.ask();
+        self.target.make_dir(path)
+    }
+
+    fn stager(&self, name: &str) -> Result<Box<dyn Stager>, Error> {
+        let _asking = self.vigil.ask();
+        let stager = self.target.stager(name)?;
+        let vigil = Arc::clone(&self.vigil);
+        Ok(Box::new(WatchedStager { stager, vigil }))
+    }
+
+    fn publish(&self, batch: &[Sealed]) -> Vec<Result<(), Error>> {
+        let _asking = self.vigil.ask();
+        self.target.publish(batch)
+    }
+
+    fn syncs_whole(&self) -> bool {
+        self.target.syncs_whole()
+    }
+
+    fn withdraw(&self, path: &[u8], stamp: TargetStamp) -> Result<(), Error> {
+        let _asking = self.vigil.ask();
+        self.target.withdraw(path, stamp)
+    }
+
+    fn settle(&self, paths: &[&[u8]]) -> Result<(), Error> {
+        let _asking = self.vigil.ask();
+        self.target.settle(paths)
+    }
+
+    fn finish_dir(&self, path: &[u8], attributes: &Attributes) -> Result<Applied, Error> {
+        let _asking = self.vigil.ask();
+        self.target.finish_dir(path, attributes)
+    }
+
+    fn close(&self, keep: bool) -> Result<(), Error> {
+        let _asking = self.vigil.ask();
+        self.target.close(keep)
+    }
+}
+
+/// One thread's way into it.
+#[derive(Debug)]
+struct WatchedStager {
+    stager: Box<dyn Stager>,
+    vigil: Arc<Vigil>,
+}
+
+impl Stager for WatchedStager {
+    fn vacancy(&mut self, path: &[u8]) -> Result<Vacancy, Error> {
+        let _asking = self.vigil.ask();
+        self.stager.vacancy(path)
+    }
+
+    fn read_link(&mut self, path: &[u8]) -> Result<Vec<u8>, Error> {
+        let _asking = self.vigil.ask();
+        self.stager.read_link(path)
+    }
+
+    fn stage(&mut self, path: &[u8], outline: Outline) -> Result<Staged, Error> {
+        let _asking = self.vigil.ask();
+        self.stager.stage(path, outline)
+    }
+
+    fn reopen(
+        &mut self,
+        path: &[u8],
+        id: &StageId,
+        outline: Outline,
+        keep: u64,
+    ) -> Result<Option<Staged>, Error> {
+        let _asking = self.vigil.ask();
+        self.stager.reopen(path, id, outline, keep)
+    }
+
+    fn read_staged(
+        &mut self,
+        path: &[u8],
+        staged: &Staged,
+        offset: u64,
+        buffer: &mut [u8],
+    ) -> Result<usize, Error> {
+        let _asking = self.vigil.ask();
+        self.stager.read_staged(path, staged, offset, buffer)
+    }
+
+    fn read_published(
+        &mut self,
+        path: &[u8],
+        stamp: TargetStamp,
+        put: &mut dyn FnMut(&[u8]),
+    ) -> Result<bool, Error> {
+        // It may take as long as a whole file does: each piece is an answer.
+        let vigil = Arc::clone(&self.vigil);
+        let mut asking = vigil.ask();
+        self.stager.read_published(path, stamp, &mut |bytes| {
+            put(bytes);
+            asking = vigil.ask();
+        })
+    }
+
+    fn take_back(&mut self, path: &[u8], stamp: TargetStamp, id: &StageId) -> Result<bool, Error> {
+        let _asking = self.vigil.ask();
+        self.stager.take_back(path, stamp, id)
+    }
+
+    fn write_small(&mut self, path: &[u8], staged: &Staged, bytes: &[u8]) -> Result<(), Error> {
+        let _asking = self.vigil.ask();
+        self.stager.write_small(path, staged, bytes)
+    }
+
+    fn seal(
+        &mut self,
+        staged: Staged,
+        size: u64,
+        path: Vec<u8>,
+        replace: bool,
+        attributes: &Attributes,
+    ) -> Result<(Sealed, Applied), Error> {
+        let _asking = self.vigil.ask();
+        self.stager.seal(staged, size, path, replace, attributes)
+    }
+
+    fn symlink(
+        &mut self,
+        text: &[u8],
+        path: Vec<u8>,
+        replace: bool,
+        attributes: &Attributes,
+    ) -> Result<(Sealed, Applied), Error> {
+        let _asking = self.vigil.ask();
+        self.stager.symlink(text, path, replace, attributes)
+    }
+
+    fn special(
+        &mut self,
+        kind: Kind,
+        rdev: u64,
+        path: Vec<u8>,
+        replace: bool,
+        attributes: &Attributes,
+    ) -> Result<(Sealed, Applied), Error> {
+        let _asking = self.vigil.ask();
+        self.stager.special(kind, rdev, path, replace, attributes)
+    }
+
+    fn discard(&mut self, staged: Staged) {
+        let _asking = self.vigil.ask();
+        self.stager.discard(staged);
+    }
+}

@@ -1,0 +1,155 @@
+//! A target that does not answer: it is told, nothing else is blamed for it, and nothing is lost.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "a failure of the bench is a failed test"
+)]
+
+#[path = "support/drive/mod.rs"]
+mod drive;
+mod support;
+
+use std::ffi::OsStr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use drive::Drive;
+use rustix::process::Signal;
+use serde_json::Value;
+use support::judge::{b3sum_agrees, same_bytes};
+use support::lab::Lab;
+use support::mounts::Fs;
+use support::program::{Running, inhaul, report, so_far};
+use support::{can_mount, tree, wait_for};
+
+const LARGE: u64 = 24_000_000;
+/// What a source holds: a large file and small ones.
+const FILES: usize = 101;
+
+/// Two sources, and a target on a drive of its own.
+struct Bench {
+    // In this order they go.
+    target: Drive,
+    lab: Lab,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let lab = Lab::new();
+        for name in ["s1", "s2"] {
+            let dir = lab.dir(name);
+            tree::paint(&dir.join("large"), 1, LARGE);
+            tree::many_small(&dir.join("small"), 2, FILES - 1);
+        }
+        let target = Drive::new(&lab.join("target"), Fs::Ext4, 160);
+        target.set_delay(Duration::from_millis(20));
+        Self { target, lab }
+    }
+
+    fn target(&self) -> PathBuf {
+        self.target.join("in")
+    }
+
+    fn start(&self, io: &str) -> Running {
+        let sources = ["s1", "s2"].map(|name| self.lab.join(name));
+        let args: [&dyn AsRef<OsStr>; 8] = [
+            &"copy",
+            &"--json",
+            &"--stall-timeout=1s",
+            &"--io",
+            &io,
+            &sources[0],
+            &sources[1],
+            &self.target(),
+        ];
+        Running::start(inhaul(&args))
+    }
+
+    /// Waits until the target has been written for a while.
+    fn wait_until_written(&self) {
+        let before = self.target.counts().writes;
+        wait_for("writes", || {
+            (self.target.counts().writes >= before + 30).then_some(())
+        });
+    }
+
+    fn check(&self) {
+        for name in ["s1", "s2"] {
+            let [source, copy] = [self.lab.join(name), self.target().join(name)];
+            same_bytes(&source.join("large"), &copy.join("large"));
+        }
+        b3sum_agrees(&self.target(), 2 * FILES);
+    }
+}
+
+fn waits(io: &str) {
+    let bench = Bench::new();
+    let running = bench.start(io);
+    bench.wait_until_written();
+    bench.target.hang();
+    let healing = bench.target.healing();
+    running.until("\"drive\":\"target\"");
+    // Longer than any source drive may be silent.
+    std::thread::sleep(Duration::from_secs(8));
+    drop(healing);
+    let ran = running.finish().expect(0);
+    let events = ran.events();
+    let told: Vec<&Value> = events.iter().filter(|it| it["type"] == "health").collect();
+    assert!(told.iter().all(|it| it["drive"] == "target"), "{told:?}");
+    assert_eq!(told[0]["health"], "suspect", "{told:?}");
+    assert_eq!(told.last().unwrap()["health"], "ok", "{told:?}");
+    let report = report(&bench.target());
+    let is_well = |lane: &Value| lane["health"] == "ok" && lane["safe_to_release"] == true;
+    assert!(report["lanes"].as_array().unwrap().iter().all(is_well));
+    bench.check();
+}
+
+#[test]
+fn a_target_that_hangs_is_waited_for_and_no_source_is_blamed() {
+    if !can_mount("a_target_that_hangs_is_waited_for_and_no_source_is_blamed") {
+        return;
+    }
+    std::thread::scope(|scope| {
+        for io in ["uring", "blocking"] {
+            scope.spawn(move || waits(io));
+        }
+    });
+}
+
+#[test]
+fn a_stop_while_the_target_hangs_loses_nothing() {
+    if !can_mount("a_stop_while_the_target_hangs_loses_nothing") {
+        return;
+    }
+    let bench = Bench::new();
+    let running = bench.start("auto");
+    bench.wait_until_written();
+    bench.target.hang();
+    let healing = bench.target.healing();
+    running.until("\"drive\":\"target\"");
+    running.signal(Signal::INT);
+    let stderr = running.stderr_file();
+    wait_for("the answer to a signal", || {
+        let so_far = String::from_utf8_lossy(&so_far(&stderr)).into_owned();
+        so_far
+            .contains("a second signal stops at once")
+            .then_some(())
+    });
+    running.signal(Signal::INT);
+    // The process has ended but for threads that the kernel holds: they are let go with an answer.
+    wait_for("the end of its threads", || {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", running.pid().as_raw_nonzero()));
+        let is_held = |task: std::fs::DirEntry| {
+            let stat = std::fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+            let state = stat.rsplit(") ").next().unwrap_or_default().chars().next();
+            matches!(state, Some('D' | 'Z' | 'X') | None)
+        };
+        let mut tasks = tasks.into_iter().flatten().flatten();
+        tasks.all(is_held).then_some(())
+    });
+    drop(healing);
+    running.finish().expect(130);
+    bench.target.heal();
+    bench.start("auto").finish().expect(0);
+    bench.check();
+}
