@@ -98,10 +98,11 @@ fn who_is_silent(
     }
     let (mut waited, mut last) = (Duration::ZERO, Instant::now());
     while !open.is_empty() && waited < limit {
-        if let Ok(number) = answers.recv_timeout(TICK.min(limit)) {
+        let answer = answers.recv_timeout(TICK.min(limit));
+        if let Ok(number) = answer {
             open.retain(|other| *other != number);
-        }
-        if session.stopped() {
+        } else if session.stopped() {
+            // (Where all answer at once, the run itself stops in order, and says how far it came.)
             let what = "stopped before the sources had answered";
             let path = open.first().and_then(|&number| sources.get(number));
             let path = path.map_or(Path::new(""), PathBuf::as_path);
