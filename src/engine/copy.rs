@@ -32,6 +32,7 @@ use super::summary::{Heading, LaneFacts, report};
 use super::telemetry::Telemetry;
 use crate::beneath;
 use crate::error::{Error, ErrorKind, Side};
+use crate::exit::Exit;
 use crate::manifest::{Maps, PROBLEMS_FILE, Sorter, Spool};
 use crate::plan::{
     Budget, LanePlan, NamedLink, Source, TargetPlace, check_landings, lanes, look_at_target,
@@ -366,12 +367,17 @@ fn pass(
         }
     }
     spill::count_before(&telemetry, round.before.as_ref());
-    let report = report(heading, &context, &telemetry, &facts, &ends, started);
+    let mut report = report(heading, &context, &telemetry, &facts, &ends, started);
     let written = write_report(sealing, &report);
     session.observer.ended();
     match written {
         // Nothing can be written there any more, and that has been told of.
         Err(_) if context.lost.get() == Some(&ErrorKind::TargetLost) => {}
+        Err(error) if is_full => {
+            let line = format!("the records of this run are not complete: {error}");
+            session.observer.note(&line);
+            report.exit_code = Exit::Failure.code();
+        }
         written => written?,
     }
     Ok(Ended::Over(Box::new(report), is_full))
@@ -478,5 +484,5 @@ fn open(
 fn give_up(target: &LocalTarget, log: &super::log::Log) -> Result<(), Error> {
     // The witness hears of the failure that there was: that is known, and no news.
     drop(target.close(true));
-    log.end(false, crate::exit::Exit::Failure.code())
+    log.end(false, Exit::Failure.code())
 }
