@@ -232,7 +232,7 @@ fn pass(
         copies: true,
         target_identity: Some(target.identity()),
         log: Some(Arc::clone(&log)),
-        around: Around::new(elsewhere, finishes),
+        around: Around::new(elsewhere, finishes, !round.is_alone()),
         may_try_again: pass == Pass::First,
         salvage: job.salvage,
         maps: Some(Maps::new(home.job_dir()?)?),

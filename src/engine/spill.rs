@@ -12,7 +12,7 @@ use std::time::{Instant, SystemTime};
 use super::copy::{Ended, tries};
 use super::job::{CopyJob, Verify};
 use super::outcomes::problem_of;
-use super::report::Report;
+use super::report::{Problem, Report};
 use super::session::Session;
 use super::telemetry::Telemetry;
 use crate::error::{Error, ErrorKind, Side};
@@ -86,6 +86,14 @@ pub(super) fn copy(job: &CopyJob, session: &Session, started: SystemTime) -> Res
         .collect();
     check_apart(&targets)?;
     let began = Instant::now();
+    let shared = |name: &Option<String>| Shared {
+        job,
+        session,
+        targets: &targets,
+        name: name.clone(),
+        began,
+        started,
+    };
     let mut name = None;
     let mut reports: Vec<Report> = Vec::new();
     let mut used = Vec::new();
@@ -124,10 +132,16 @@ pub(super) fn copy(job: &CopyJob, session: &Session, started: SystemTime) -> Res
         name = Some(report.job.clone());
         is_full = full;
         let goes_on = !session.stopped() && (full || ends_well(&report));
+        let may_be_unsettled = report.resumed || report.exit_code == Exit::Failure.code();
         reports.push(*report);
         used.push(number);
         if !goes_on {
             break;
+        }
+        if full && may_be_unsettled {
+            // What it could not take now is not there; what is there, and nobody acknowledged, is
+            // looked at before the next one copies it. It says no more than that one will.
+            let _left_to_the_next = shared(&name).visit(number, false)?;
         }
     }
     let Some(mut last) = reports.pop() else {
@@ -144,15 +158,7 @@ pub(super) fn copy(job: &CopyJob, session: &Session, started: SystemTime) -> Res
         return Ok(last);
     }
     used.reverse();
-    let shared = Shared {
-        job,
-        session,
-        targets: &targets,
-        name,
-        began,
-        started,
-    };
-    shared.close(&used, &mut last)?;
+    shared(&name).close(&used, &mut last)?;
     Ok(last)
 }
 
@@ -172,29 +178,7 @@ impl Shared<'_> {
     fn close(&self, used: &[usize], last: &mut Report) -> Result<(), Error> {
         let completes = last.exit_code == Exit::Success.code();
         for &number in used {
-            let Some(target) = self.targets.get(number) else {
-                continue;
-            };
-            let round = Round {
-                others: places(self.targets, number)?,
-                name: self.name.clone(),
-                completes,
-                finishes: true,
-                number,
-                began: self.began,
-                ..Round::alone(self.job)
-            };
-            let quiet = Session {
-                observer: std::sync::Arc::new(super::session::Silent),
-                ..self.session.clone()
-            };
-            let (code, problems) =
-                match tries(&round.job(target.clone()), &quiet, &round, self.started) {
-                    Ok(Ended::Over(report, _)) => (report.exit_code, report.problems),
-                    Ok(Ended::Again) => (Exit::Failure.code(), Vec::new()),
-                    // Everything is copied; the next run closes what could not be closed now.
-                    Err(error) => (exit_of(error.kind()).code(), vec![problem_of(&error)]),
-                };
+            let (code, problems) = self.visit(number, completes)?;
             let here = Exit::from_code(code).unwrap_or(Exit::Failure);
             let so_far = Exit::from_code(last.exit_code).unwrap_or(Exit::Failure);
             last.exit_code = worst(so_far, here).code();
@@ -202,6 +186,36 @@ impl Shared<'_> {
             last.problems.extend(problems);
         }
         Ok(())
+    }
+
+    /// Visits a target, and copies nothing: names that were given and never acknowledged are, if
+    /// their bytes are right, folders get their attributes, records are closed. Returns its exit
+    /// code and its problems.
+    fn visit(&self, number: usize, completes: bool) -> Result<(u8, Vec<Problem>), Error> {
+        let Some(target) = self.targets.get(number) else {
+            return Ok((Exit::Success.code(), Vec::new()));
+        };
+        let round = Round {
+            others: places(self.targets, number)?,
+            name: self.name.clone(),
+            completes,
+            finishes: true,
+            number,
+            began: self.began,
+            ..Round::alone(self.job)
+        };
+        let quiet = Session {
+            observer: std::sync::Arc::new(super::session::Silent),
+            ..self.session.clone()
+        };
+        Ok(
+            match tries(&round.job(target.clone()), &quiet, &round, self.started) {
+                Ok(Ended::Over(report, _)) => (report.exit_code, report.problems),
+                Ok(Ended::Again) => (Exit::Failure.code(), Vec::new()),
+                // Everything is copied; the next run closes what could not be closed now.
+                Err(error) => (exit_of(error.kind()).code(), vec![problem_of(&error)]),
+            },
+        )
     }
 }
 
