@@ -70,7 +70,7 @@ impl Exit {
     pub fn meaning(self) -> &'static str {
         match self {
             Self::Success => "everything is done, and every file is durable",
-            Self::Failure => "failed: a sync or a record failed, or a bug; see the message",
+            Self::Failure => "failed: a sync, a record, the target, or a bug; see the message",
             Self::Usage => "the command line is wrong, or asks for what this kernel lacks",
             Self::Incomplete => {
                 "went to the end, but NOT everything is copied or verified; see list"

@@ -190,9 +190,12 @@ fn a_copy_with_several_targets_goes_on_wherever_it_was_killed() {
     if !can_mount("a_copy_with_several_targets_goes_on_wherever_it_was_killed") {
         return;
     }
-    // In the run into the first, into the second, and when the first is closed.
+    // In the run into the first, with names that nobody acknowledged in the end, in the run into
+    // the second, and when the first is closed.
     for (point, times) in [
         ("acknowledged", 2),
+        ("named-all", 5),
+        ("named-all", 7),
         ("acknowledged", 6),
         ("end-recorded", 3),
     ] {
@@ -232,6 +235,7 @@ fn a_further_target_can_be_named_when_the_first_is_full() {
             .is_ok_and(|mut names| names.next().is_some());
         is_there.then_some(())
     });
+    running.signal(rustix::process::Signal::STOP);
     let fill = std::fs::File::create(pair.first.join("fill")).unwrap();
     let (mut len, mut step) = (0, 64 << 20);
     while step >= 4096 {
@@ -242,6 +246,7 @@ fn a_further_target_can_be_named_when_the_first_is_full() {
             step /= 2;
         }
     }
+    running.signal(rustix::process::Signal::CONT);
     running.finish().expect(3).says("--spill");
     run(&[&"resume", &pair.spill(), &pair.first.path()]).expect(0);
     pair.check();

@@ -54,6 +54,7 @@ fn a_target_that_fills_up_on_the_way() {
         ]));
         let copy = target.join("source");
         wait_for("two files", || (files_in(&copy) >= 2).then_some(()));
+        slow.signal(rustix::process::Signal::STOP);
         let fill = std::fs::File::create(target.join("fill")).unwrap();
         // All there is, piece by piece: what is said to be free cannot always be had in one.
         let mut len = 0;
@@ -66,6 +67,7 @@ fn a_target_that_fills_up_on_the_way() {
                 step /= 2;
             }
         }
+        slow.signal(rustix::process::Signal::CONT);
         let ran = slow.finish();
         let text = ran.out() + &ran.err();
         let there = check_whole(&source, &copy);

@@ -76,6 +76,7 @@ Examples:
   inhaul copy /mnt/d1 /mnt/d2 /tank/in            two drives at once
   inhaul copy /mnt/d* /tank/in                    as many as there are
   inhaul copy -n /mnt/d* /tank/in                 would it fit? writes nothing
+  inhaul copy --spill /mnt/b /mnt/d* /mnt/a       goes on in b when a is full
   inhaul resume /tank/in                          go on after a stop
   inhaul verify /tank/in                          read all again and compare
   inhaul hash /mnt/d1 > d1.b3                     digests alone

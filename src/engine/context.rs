@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use rustix::io::Errno;
+
 use super::elsewhere::Around;
 use super::examine::Examiner;
 use super::findings::Evidence;
@@ -127,7 +129,9 @@ impl Context {
             }
             ErrorKind::TargetLost => self.target_lost(error),
             ErrorKind::TargetDenied | ErrorKind::TargetWrite | ErrorKind::Escape
-                if error.side() == Side::Target && self.lost.get().is_none() =>
+                if error.side() == Side::Target
+                    && self.lost.get().is_none()
+                    && may_be_of_all(error) =>
             {
                 match self.target.look_again() {
                     Ok(()) => return false,
@@ -288,4 +292,23 @@ impl Context {
         }
         self.outcomes.entry_failed(lane, entry, error, unreadable);
     }
+}
+
+/// Returns whether an error on one file may be about all of the target.
+fn may_be_of_all(error: &Error) -> bool {
+    matches!(
+        error.errno(),
+        Some(
+            Errno::IO
+                | Errno::ROFS
+                | Errno::XDEV
+                | Errno::NODEV
+                | Errno::NXIO
+                | Errno::SHUTDOWN
+                | Errno::STALE
+                | Errno::NOTCONN
+                | Errno::TIMEDOUT
+                | Errno::REMOTEIO
+        )
+    )
 }

@@ -56,6 +56,8 @@ pub(crate) struct Around {
     /// TARGET itself, if nothing is to be copied any more: folders that are there get their
     /// attributes, and the records are closed.
     pub(crate) finishes: Option<OwnedFd>,
+    /// Whether the copy has other targets, whatever is in them.
+    pub(crate) is_one_of_several: bool,
     /// Inodes that have names on other targets: SOURCE and inode number.
     linked: HashSet<(usize, u64)>,
     /// Those of them that were met here: their further names count as links.
@@ -64,12 +66,17 @@ pub(crate) struct Around {
 
 impl Around {
     /// Returns what is known of these.
-    pub(super) fn new(elsewhere: Vec<Elsewhere>, finishes: Option<OwnedFd>) -> Self {
+    pub(super) fn new(
+        elsewhere: Vec<Elsewhere>,
+        finishes: Option<OwnedFd>,
+        is_one_of_several: bool,
+    ) -> Self {
         let linked = elsewhere.iter().flat_map(Elsewhere::linked);
         Self {
             linked: linked.take(LINKED_MAX).collect(),
             elsewhere,
             finishes,
+            is_one_of_several,
             met: Mutex::default(),
         }
     }

@@ -33,6 +33,7 @@ use super::telemetry::Telemetry;
 use super::watched::WatchedTarget;
 use crate::beneath;
 use crate::error::{Error, ErrorKind, Side};
+use crate::exit::Exit;
 use crate::manifest::{Maps, PROBLEMS_FILE, Sorter, Spool};
 use crate::plan::{Budget, LanePlan, TargetPlace};
 use crate::scan::Tree;
@@ -155,7 +156,7 @@ pub(super) fn pass(
         copies: true,
         target_identity: Some(target.identity()),
         log: Some(Arc::clone(&log)),
-        around: Around::new(elsewhere, finishes),
+        around: Around::new(elsewhere, finishes, !round.is_alone()),
         may_try_again: pass == Pass::First,
         salvage: job.salvage,
         maps: Some(Arc::new(Maps::new(home.job_dir()?)?)),
@@ -313,12 +314,17 @@ pub(super) fn pass(
         }
     }
     spill::count_before(&telemetry, round.before.as_ref());
-    let report = report(heading, &context, &telemetry, &facts, &ends, asked.started);
+    let mut report = report(heading, &context, &telemetry, &facts, &ends, asked.started);
     let written = write_report(sealing, &report);
     session.observer.ended();
     match written {
         // Nothing can be written there any more, and that has been told of.
         Err(_) if context.lost.get() == Some(&ErrorKind::TargetLost) => {}
+        Err(error) if is_full => {
+            let line = format!("the records of this run are not complete: {error}");
+            session.observer.note(&line);
+            report.exit_code = Exit::Failure.code();
+        }
         written => written?,
     }
     Ok(Ended::Over(Box::new(report), is_full))
@@ -425,5 +431,5 @@ fn open(
 fn give_up(target: &LocalTarget, log: &super::log::Log) -> Result<(), Error> {
     // The witness hears of the failure that there was: that is known, and no news.
     drop(target.close(true));
-    log.end(false, crate::exit::Exit::Failure.code())
+    log.end(false, Exit::Failure.code())
 }

@@ -4,6 +4,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use rustix::io::Errno;
+
 use super::job::{CopyJob, Verify};
 use super::run::cannot;
 use super::session::Session;
@@ -92,8 +94,7 @@ fn no_space(job: &CopyJob, need: Need, room: Room) -> Error {
                 .map_or_else(|| "enough".to_owned(), |inodes| inodes.to_string())
         )
     };
-    Error::new(ErrorKind::Refused, Side::Target, &job.target, &what)
-        .because(rustix::io::Errno::NOSPC)
+    Error::new(ErrorKind::Refused, Side::Target, &job.target, &what).because(Errno::NOSPC)
 }
 
 /// Returns a need with what the records of the copy take added.
@@ -129,9 +130,22 @@ pub(super) fn full(
             None => format!(", {} are free", size(room.bytes)),
         },
     );
+    let has_room = room.is_ok_and(|room| {
+        let enough = Need {
+            bytes,
+            inodes: files,
+        };
+        room.fits(with_records(enough, job))
+    });
+    let advice = if has_room && why.errno() == Some(Errno::NOSPC) {
+        "but what its file system lies on (thin storage, an image on a full disk) has no room: make \
+         room there"
+    } else {
+        "make room, or name a further target with --spill"
+    };
     let what = format!(
-        "it is full; about {} in {files} files are still to be copied{free}; make room, or name a \
-         further target with --spill, and run the same command again ({}: {})",
+        "it is full; about {} in {files} files are still to be copied{free}; {advice}, and run the \
+         same command again ({}: {})",
         size(bytes),
         why.path().display(),
         why.reason()

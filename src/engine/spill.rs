@@ -13,7 +13,7 @@ use super::copy::{Asked, tries};
 use super::job::CopyJob;
 use super::outcomes::problem_of;
 use super::pass::Ended;
-use super::report::Report;
+use super::report::{Problem, Report};
 use super::session::Session;
 use super::telemetry::Telemetry;
 use crate::error::{Error, ErrorKind, Side};
@@ -78,6 +78,13 @@ pub(super) fn copy(asked: Asked<'_>, session: &Session) -> Result<Report, Error>
         .collect();
     check_apart(&targets)?;
     let began = Instant::now();
+    let shared = |name: &Option<String>| Shared {
+        asked,
+        session,
+        targets: &targets,
+        name: name.clone(),
+        began,
+    };
     let mut name = None;
     let mut reports: Vec<Report> = Vec::new();
     let mut used = Vec::new();
@@ -122,10 +129,16 @@ pub(super) fn copy(asked: Asked<'_>, session: &Session) -> Result<Report, Error>
         name = Some(report.job.clone());
         is_full = full;
         let goes_on = !session.stopped() && (full || ends_well(&report));
+        let may_be_unsettled = report.resumed || report.exit_code == Exit::Failure.code();
         reports.push(*report);
         used.push(number);
         if !goes_on {
             break;
+        }
+        if full && may_be_unsettled {
+            // What it could not take now is not there; what is there, and nobody acknowledged, is
+            // looked at before the next one copies it. It says no more than that one will.
+            let _left_to_the_next = shared(&name).visit(number, false)?;
         }
     }
     let Some(mut last) = reports.pop() else {
@@ -142,14 +155,7 @@ pub(super) fn copy(asked: Asked<'_>, session: &Session) -> Result<Report, Error>
         return Ok(last);
     }
     used.reverse();
-    let shared = Shared {
-        asked,
-        session,
-        targets: &targets,
-        name,
-        began,
-    };
-    shared.close(&used, &mut last)?;
+    shared(&name).close(&used, &mut last)?;
     Ok(last)
 }
 
@@ -168,36 +174,7 @@ impl Shared<'_> {
     fn close(&self, used: &[usize], last: &mut Report) -> Result<(), Error> {
         let completes = last.exit_code == Exit::Success.code();
         for &number in used {
-            let Some(target) = self.targets.get(number) else {
-                continue;
-            };
-            let round = Round {
-                others: places(self.targets, number)?,
-                name: self.name.clone(),
-                completes,
-                finishes: true,
-                number,
-                began: self.began,
-                ..Round::alone(self.asked.typed)
-            };
-            let quiet = Session {
-                observer: std::sync::Arc::new(super::session::Silent),
-                ..self.session.clone()
-            };
-            let (typed, here) = self.asked.for_target(target, true);
-            let into = Asked {
-                typed: &typed,
-                job: &here,
-                // They were told of by the run before.
-                silent: &[],
-                ..self.asked
-            };
-            let (code, problems) = match tries(into, &quiet, &round) {
-                Ok(Ended::Over(report, _)) => (report.exit_code, report.problems),
-                Ok(Ended::Again) => (Exit::Failure.code(), Vec::new()),
-                // Everything is copied; the next run closes what could not be closed now.
-                Err(error) => (exit_of(error.kind()).code(), vec![problem_of(&error)]),
-            };
+            let (code, problems) = self.visit(number, completes)?;
             let here = Exit::from_code(code).unwrap_or(Exit::Failure);
             let so_far = Exit::from_code(last.exit_code).unwrap_or(Exit::Failure);
             last.exit_code = worst(so_far, here).code();
@@ -205,6 +182,42 @@ impl Shared<'_> {
             last.problems.extend(problems);
         }
         Ok(())
+    }
+
+    /// Visits a target, and copies nothing: names that were given and never acknowledged are, if
+    /// their bytes are right, folders get their attributes, records are closed. Returns its exit
+    /// code and its problems.
+    fn visit(&self, number: usize, completes: bool) -> Result<(u8, Vec<Problem>), Error> {
+        let Some(target) = self.targets.get(number) else {
+            return Ok((Exit::Success.code(), Vec::new()));
+        };
+        let round = Round {
+            others: places(self.targets, number)?,
+            name: self.name.clone(),
+            completes,
+            finishes: true,
+            number,
+            began: self.began,
+            ..Round::alone(self.asked.typed)
+        };
+        let quiet = Session {
+            observer: std::sync::Arc::new(super::session::Silent),
+            ..self.session.clone()
+        };
+        let (typed, here) = self.asked.for_target(target, true);
+        let into = Asked {
+            typed: &typed,
+            job: &here,
+            // They are told of by the runs that copy.
+            silent: &[],
+            ..self.asked
+        };
+        Ok(match tries(into, &quiet, &round) {
+            Ok(Ended::Over(report, _)) => (report.exit_code, report.problems),
+            Ok(Ended::Again) => (Exit::Failure.code(), Vec::new()),
+            // Everything is copied; the next run closes what could not be closed now.
+            Err(error) => (exit_of(error.kind()).code(), vec![problem_of(&error)]),
+        })
     }
 }
 

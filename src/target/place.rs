@@ -126,7 +126,8 @@ impl Place {
         match written {
             Ok(()) | Err(Errno::NOSPC | Errno::DQUOT | Errno::OPNOTSUPP | Errno::MFILE) => Ok(()),
             Err(errno) => {
-                let what = "nothing can be written to it any more";
+                let what = "nothing can be written to it any more: its drive failed, or what it lies on \
+                            has no more room (thin storage, an image on a full disk)";
                 let error = Error::new(ErrorKind::TargetLost, Side::Target, &self.label, what);
                 Err(error.because(errno))
             }

@@ -20,8 +20,8 @@ impl Lane<'_> {
     /// Decides by what earlier runs recorded, and by what is at its name in the target:
     /// `Some(replace)` to go on, `None` to skip.
     pub(super) fn admit(&mut self, entry: &Entry) -> Result<Option<bool>, Error> {
-        let path = entry.target_path();
-        if self.is_elsewhere(entry, &path) {
+        let has_others = !self.context.around.elsewhere.is_empty();
+        if has_others && self.is_elsewhere(entry, &entry.target_path()) {
             return Ok(None);
         }
         // A directory this run made holds nothing else. (A name that comes twice is refused when
@@ -29,14 +29,19 @@ impl Lane<'_> {
         if entry.dir.is_fresh() {
             return Ok(Some(false));
         }
+        let path = entry.target_path();
         let vacancy = self.stager.vacancy(&path)?;
         let log = self.context.log.as_ref();
         let mut standing = log.map_or(Standing::New, |log| log.standing(entry, &path, vacancy));
         if matches!(standing, Standing::Unrecorded(_)) && self.namesake(&path)?.is_some() {
             standing = Standing::New;
         }
-        let is_done = matches!(standing, Standing::Done(_) | Standing::Other(_));
-        if self.context.around.finishes.is_some() && !is_done {
+        let is_known = matches!(
+            standing,
+            Standing::Done(_) | Standing::Other(_) | Standing::Unknown
+        );
+        let finishes = self.context.around.finishes.is_some();
+        if finishes && !is_known {
             // Nothing is copied any more; what came since is for the next run.
             return Ok(None);
         }
@@ -62,6 +67,14 @@ impl Lane<'_> {
                 }
                 self.know(entry, path, None, stamp);
                 Ok(None)
+            }
+            // Where a target may have no room for it twice, its bytes are asked first.
+            Standing::Unknown
+                if self.context.around.is_one_of_several && entry.kind == Kind::File =>
+            {
+                let stamp = vacancy.stamp().unwrap_or_default();
+                let is_kept = self.keep_if_same(entry, &path, stamp)?;
+                Ok((!is_kept && !finishes).then_some(true))
             }
             Standing::Unknown => Ok(Some(true)),
             Standing::Unrecorded(stamp) => self.admit_unrecorded(entry, path, vacancy, stamp),
@@ -170,14 +183,27 @@ impl Lane<'_> {
                 return Ok(Some(true));
             }
         }
+        if self.keep_if_same(entry, &path, stamp)? {
+            return Ok(None);
+        }
+        self.admit_new(entry, path, vacancy)
+    }
+
+    /// Reads a file in its source and in the target; acknowledges what is there if it is the same.
+    fn keep_if_same(
+        &mut self,
+        entry: &Entry,
+        path: &[u8],
+        stamp: TargetStamp,
+    ) -> Result<bool, Error> {
         let here = self.digest_of_source(entry)?;
         let mut hasher = blake3::Hasher::new();
         let mut put = |bytes: &[u8]| {
             hasher.update(bytes);
         };
-        let is_it = self.stager.read_published(&path, stamp, &mut put)?;
+        let is_it = self.stager.read_published(path, stamp, &mut put)?;
         if !is_it || hasher.finalize() != here {
-            return self.admit_new(entry, path, vacancy);
+            return Ok(false);
         }
         let commit = Commit {
             item: Item {
@@ -187,10 +213,10 @@ impl Lane<'_> {
                 bytes: entry.stamp.size,
                 tail: None,
             },
-            sealed: Sealed::kept(path, Some(stamp)),
+            sealed: Sealed::kept(path.to_vec(), Some(stamp)),
         };
         self.outlets.commit(commit);
-        Ok(None)
+        Ok(true)
     }
 
     /// Returns whether this run counted it before its drive went away.
