@@ -141,36 +141,33 @@ fn ask(loaded: &journal::Loaded) -> (u64, usize, usize) {
 /// The same for frames whose tags are right: kind, length (two bytes, little endian) and payload,
 /// one after the other. What a tag keeps out is all that [`journal`] mostly sees.
 pub fn journal_frames(bytes: &[u8]) {
-    let mut frames = Vec::new();
-    let mut rest = bytes;
-    while let [kind, low, high, more @ ..] = rest {
-        let len = usize::from(u16::from_le_bytes([*low, *high])).min(more.len());
-        let (payload, behind) = more.split_at(len);
-        frames.push((*kind, payload));
-        rest = behind;
-    }
-    journal(&segment(&frames));
+    journal(&segment(bytes));
 }
 
 /// Returns a segment with these frames, each with the tag that it has to have.
-pub fn segment(frames: &[(u8, &[u8])]) -> Vec<u8> {
+pub fn segment(frames: &[u8]) -> Vec<u8> {
     let mut bytes = b"inhaulj\n".to_vec();
-    bytes.extend(1_u32.to_le_bytes());
+    // Version and number.
+    bytes.extend(3_u32.to_le_bytes());
     bytes.extend(1_u32.to_le_bytes());
     bytes.extend([7; 16]);
     let mut tag = blake3::hash(&bytes);
-    for (seq, (kind, payload)) in (0_u64..).zip(frames) {
+    let (mut rest, mut seq) = (frames, 0_u64);
+    while let [kind, low, high, more @ ..] = rest {
+        let len =
+            u16::from_le_bytes([*low, *high]).min(u16::try_from(more.len()).unwrap_or(u16::MAX));
+        let (payload, behind) = more.split_at(usize::from(len));
         let start = bytes.len();
-        let len = u32::try_from(payload.len()).unwrap_or(u32::MAX);
-        bytes.extend(len.to_le_bytes());
+        bytes.extend(u32::from(len).to_le_bytes());
         bytes.push(*kind);
         bytes.extend(seq.to_le_bytes());
-        bytes.extend(*payload);
+        bytes.extend(payload);
         let mut hasher = blake3::Hasher::new();
         hasher.update(&tag.as_bytes()[..16]);
         hasher.update(&bytes[start..]);
         tag = hasher.finalize();
         bytes.extend(&tag.as_bytes()[..16]);
+        (rest, seq) = (behind, seq + 1);
     }
     bytes
 }

@@ -189,9 +189,16 @@ impl Job {
     fn run_with(&mut self, trouble: &Trouble, dice: &mut Dice) -> bool {
         self.tell(format!("{trouble:?}"));
         trouble.set(self);
-        let running = Running::start(self.command());
-        let image = self.disturb(&running, trouble, dice);
+        let mut command = self.command();
+        if let Trouble::KillAt(point, pass, _) = trouble {
+            command.env("INHAUL_TEST_KILL", format!("{point}:{pass}"));
+        }
+        let running = Running::start(command);
+        let mut image = self.disturb(&running, trouble, dice);
         let ran = running.finish();
+        if let Trouble::KillAt(_, _, true) = trouble {
+            image = Some(self.cut_power(acknowledged(&ran.stdout), dice));
+        }
         self.target().heal();
         if let Some(drive) = self.source_drive() {
             drive.heal();
@@ -263,21 +270,28 @@ impl Job {
             Trouble::PowerCut(micros) => {
                 wait(micros);
                 let acknowledged = acknowledged(&so_far(&running.stdout_file()));
-                let image = self.home.join(format!("cut-{}", self.targets));
-                let spared = Spared::ALL[dice.index(Spared::ALL.len())];
-                let cut = self.target().cut_power(spared, dice, &image);
+                let image = self.cut_power(acknowledged, dice);
                 signal(Signal::KILL);
-                self.tell(format!("{cut:?}, {acknowledged} acknowledged"));
-                return Some((image, acknowledged));
+                return Some(image);
             }
             _ => {}
         }
         None
     }
 
+    /// Returns the image that a power cut leaves now, and what had been acknowledged before it.
+    fn cut_power(&mut self, acknowledged: usize, dice: &mut Dice) -> (PathBuf, usize) {
+        let image = self.home.join(format!("cut-{}", self.targets));
+        let spared = Spared::ALL[dice.index(Spared::ALL.len())];
+        let cut = self.target().cut_power(spared, dice, &image);
+        self.tell(format!("{cut:?}, {acknowledged} acknowledged"));
+        (image, acknowledged)
+    }
+
     /// Fails unless a run ended with a code that there is, and said why.
     fn check_said(ran: &Ran, trouble: &Trouble) {
-        let is_killed = matches!(trouble, Trouble::Kill(_) | Trouble::PowerCut(_));
+        let kills = ["kill", "kill-at", "power-cut", "power-cut-at"];
+        let is_killed = kills.contains(&trouble.name());
         let is_known = match ran.code {
             0 | 1 | 3 => true,
             4 | 6 => *trouble != Trouble::None,

@@ -11,6 +11,8 @@ use crate::support::dice::Dice;
 pub(super) enum Trouble {
     None,
     Kill(u64),
+    /// It is killed when it passes a point for the N-th time, and then power goes, or does not.
+    KillAt(&'static str, u64, bool),
     Stop(u64),
     PowerCut(u64),
     /// The N-th flush of the target fails.
@@ -36,9 +38,14 @@ impl Trouble {
             _ => dice.below(120_000),
         };
         loop {
-            match dice.below(12) {
+            match dice.below(15) {
                 0 => return Self::None,
                 1 | 2 => return Self::Kill(when),
+                12..15 => {
+                    let points = inhaul::seam::POINTS;
+                    let point = points[dice.index(points.len())];
+                    return Self::KillAt(point, 1 + dice.below(6), has_cache && dice.coin());
+                }
                 3 => return Self::Stop(when),
                 4 | 5 if has_cache => return Self::PowerCut(when),
                 6 => return Self::FlushFails(dice.below(30)),
@@ -61,6 +68,8 @@ impl Trouble {
         match self {
             Self::None => "none",
             Self::Kill(_) => "kill",
+            Self::KillAt(.., false) => "kill-at",
+            Self::KillAt(.., true) => "power-cut-at",
             Self::Stop(_) => "stop",
             Self::PowerCut(_) => "power-cut",
             Self::FlushFails(_) => "flush-fails",
