@@ -23,11 +23,12 @@ const DAC_READ_SEARCH: u64 = 1 << 2;
 const FOWNER: u64 = 1 << 3;
 const FSETID: u64 = 1 << 4;
 const IPC_LOCK: u64 = 1 << 14;
+const SYS_RESOURCE: u64 = 1 << 24;
 const MKNOD: u64 = 1 << 27;
 const SETFCAP: u64 = 1 << 31;
 
 const READ: u64 = DAC_READ_SEARCH | FOWNER | IPC_LOCK;
-const COPY: u64 = READ | DAC_OVERRIDE | CHOWN | FSETID;
+const COPY: u64 = READ | DAC_OVERRIDE | CHOWN | FSETID | SYS_RESOURCE;
 
 /// What proc_pid_status(5) says of a thread.
 type Status = BTreeMap<String, String>;

@@ -13,7 +13,8 @@
 //! | `CAP_MKNOD`, `CAP_SETFCAP` | device nodes and file capabilities, if these are asked for |
 //! | `CAP_SYS_ADMIN` | a ring, where `kernel.io_uring_disabled` is 1 |
 //!
-//! `CAP_SYS_RESOURCE` goes: what a copy gives to an owner counts against that owner's quota.
+//! `CAP_SYS_RESOURCE` stays for a copy: without, giving a file to an owner who is at the limit of a
+//! quota fails, and one such owner would keep everybody else's files from being copied.
 
 use rustix::fs::Mode;
 use rustix::io::Errno;
@@ -60,7 +61,7 @@ impl Work {
             }
             Self::Copy(io, preserve) => {
                 let mut set = read | CapabilitySet::DAC_OVERRIDE | ring(io);
-                set |= CapabilitySet::CHOWN | CapabilitySet::FSETID;
+                set |= CapabilitySet::CHOWN | CapabilitySet::FSETID | CapabilitySet::SYS_RESOURCE;
                 set.set(CapabilitySet::MKNOD, preserve.special);
                 set.set(CapabilitySet::SETFCAP, preserve.caps);
                 set

@@ -11,6 +11,7 @@ mod elsewhere;
 mod examine;
 mod feed;
 mod findings;
+mod finisher;
 mod forecast;
 mod hash;
 mod inspect;

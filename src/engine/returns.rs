@@ -42,6 +42,8 @@ use crate::topology::{Topology, mount_number};
 
 /// How often the mount table is looked at.
 const LOOK: Duration = Duration::from_millis(500);
+/// Most times that drives are gone on with: one that comes and goes for ever gives too little.
+const ROUNDS_MAX: u32 = 16;
 /// How late a stop is noticed.
 const TICK: Duration = Duration::from_millis(100);
 /// How long one look may take, where its time is over already: a mount that hangs may hold it.
@@ -137,6 +139,9 @@ impl Returns<'_> {
             let lanes: Vec<usize> = back.iter().map(|(lane, _)| *lane).collect();
             let before: Vec<u64> = lanes.iter().map(|&lane| self.moved(lane)).collect();
             round += 1;
+            if round > ROUNDS_MAX {
+                break;
+            }
             if let Err(error) = self.go_on(back, round, ends, ledger) {
                 self.context.outcomes.problem_of_run(&error);
                 break;

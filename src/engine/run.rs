@@ -5,15 +5,16 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread::Builder;
 use std::time::{Duration, Instant};
 
-use crossbeam::channel::{Receiver, Sender, bounded, select};
+use crossbeam::channel::{Receiver, Sender, bounded};
 
 use super::commit::{BATCH_FILES, Commit, Committer};
 use super::context::Context;
 use super::feed::{Feed, LaneWaker};
+use super::finisher::finish_dirs;
 use super::job::IoChoice;
 use super::lane::{Depth, Lane, Left, Outlets, Parts, first_blocks};
 use super::ledger::Ledger;
@@ -25,7 +26,7 @@ use crate::buffer::{Arena, Credits};
 use crate::error::{Error, ErrorKind, Side};
 use crate::io::Backend;
 use crate::io::probe::{self, Chosen};
-use crate::scan::{Finished, as_path};
+use crate::scan::Finished;
 
 /// Writer threads: enough to keep several directories going, few enough to stay small.
 const WRITERS: usize = 4;
@@ -342,38 +343,6 @@ fn report_panic(context: &Context, lane: Option<usize>, what: &str) {
     match lane {
         Some(lane) => context.outcomes.problem(lane, &error),
         None => context.outcomes.problem_of_run(&error),
-    }
-}
-
-/// Sets the final attributes of directories, children before parents, until every tree is gone, or
-/// only held by threads that were left behind.
-fn finish_dirs(context: &Context, finished: &Receiver<Finished>, over: &Receiver<()>) {
-    loop {
-        select! {
-            recv(finished) -> dir => match dir {
-                Ok(dir) => finish_dir(context, &dir),
-                Err(_) => return,
-            },
-            recv(over) -> _ => break,
-        }
-    }
-    for dir in finished.try_iter() {
-        finish_dir(context, &dir);
-    }
-}
-
-/// Sets the final attributes of one directory.
-pub(super) fn finish_dir(context: &Context, dir: &Finished) {
-    // A folder that is not complete stays closed; the next run finishes it.
-    if context.halted() {
-        context.interrupted.store(true, Relaxed);
-        return;
-    }
-    let lane = context.outcomes.lane_of(dir.source);
-    let shown = as_path(&dir.target_path);
-    match context.target.finish_dir(&dir.target_path, &dir.attributes) {
-        Ok(applied) => context.outcomes.applied(lane, &shown, &applied),
-        Err(error) => context.outcomes.problem(lane, &error),
     }
 }
 

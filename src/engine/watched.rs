@@ -24,6 +24,16 @@ impl WatchedTarget {
 }
 
 impl Target for WatchedTarget {
+    fn namesake(&self, path: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+        let _asking = self.vigil.ask();
+        self.target.namesake(path)
+    }
+
+    fn look_again(&self) -> Result<(), Error> {
+        let _asking = self.vigil.ask();
+        self.target.look_again()
+    }
+
     fn make_dir(&self, path: &[u8]) -> Result<bool, Error> {
         let _asking = self.vigil.ask();
         self.target.make_dir(path)

@@ -246,9 +246,7 @@ pub trait Target: Debug + Send + Sync {
     ///
     /// # Errors
     /// When it cannot be looked up.
-    fn namesake(&self, _path: &[u8]) -> Result<Option<Vec<u8>>, Error> {
-        Ok(None)
-    }
+    fn namesake(&self, path: &[u8]) -> Result<Option<Vec<u8>>, Error>;
 
     /// Opens a way in for one thread.
     ///
@@ -287,9 +285,7 @@ pub trait Target: Debug + Send + Sync {
     ///
     /// # Errors
     /// `TargetLost` when it is not: then nothing more will be written to it.
-    fn look_again(&self) -> Result<(), Error> {
-        Ok(())
-    }
+    fn look_again(&self) -> Result<(), Error>;
 
     /// Sets the final attributes of a directory.
     ///

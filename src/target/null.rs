@@ -11,6 +11,14 @@ use crate::scan::{Attributes, Kind};
 pub struct NullTarget;
 
 impl Target for NullTarget {
+    fn namesake(&self, _path: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+        Ok(None)
+    }
+
+    fn look_again(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
     fn make_dir(&self, _path: &[u8]) -> Result<bool, Error> {
         Ok(true)
     }

@@ -222,6 +222,8 @@ fn end(context: &Context, target: &SimTarget, log: &Log) -> Result<Said, Error> 
         .map(|problem| format!("{}: {}", problem.path, problem.reason))
         .collect();
     problems.extend(closed.err().map(|error| error.to_string()));
+    // What a full target left undone is told of once.
+    problems.extend(context.full.get().map(ToString::to_string));
     let cut_short = context.halted() || context.interrupted.load(Relaxed);
     let success = problems.is_empty() && !cut_short;
     if !log.has_failed() {

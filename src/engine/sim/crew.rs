@@ -9,8 +9,8 @@ use super::world::Shared;
 use crate::digest::HashJob;
 use crate::engine::commit::{Commit, Committer};
 use crate::engine::context::Context;
+use crate::engine::finisher::finish_dir;
 use crate::engine::ledger::Ledger;
-use crate::engine::run::finish_dir;
 use crate::engine::writers::{Small, Writer};
 use crate::scan::Finished;
 

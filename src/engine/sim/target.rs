@@ -213,6 +213,14 @@ impl Steps for SimTarget {
 }
 
 impl Target for SimTarget {
+    fn namesake(&self, _path: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+        Ok(None)
+    }
+
+    fn look_again(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
     fn make_dir(&self, path: &[u8]) -> Result<bool, Error> {
         let mut world = self.world.lock();
         if let Some(ino) = world.disk.find(path) {

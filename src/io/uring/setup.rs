@@ -2,7 +2,7 @@
 //!
 //! A ring carries out calls that no seccomp filter sees. So it is made disabled, told once which
 //! operations it will ever take, and only then enabled: whoever gets hold of it cannot have it open,
-//! link or send anything. A kernel without restrictions (before 5.10) gives a ring that takes all.
+//! link or send anything. A kernel without these restrictions (before 5.15) gives a ring that takes all.
 
 use io_uring::register::Restriction;
 use io_uring::{Builder, IoUring, opcode, squeue};
