@@ -156,7 +156,7 @@ pub(super) fn pass(
         copies: true,
         target_identity: Some(target.identity()),
         log: Some(Arc::clone(&log)),
-        around: Around::new(elsewhere, finishes, !round.is_alone()),
+        around: Arc::new(Around::new(elsewhere, finishes, !round.is_alone())),
         may_try_again: pass == Pass::First,
         salvage: job.salvage,
         maps: Some(Arc::new(Maps::new(home.job_dir()?)?)),
@@ -374,7 +374,7 @@ fn prove(
         let findings = read_back.map(ReadBack::findings).unwrap_or_default();
         let mut proof = judge.judge(&loaded, &findings)?;
         if job.verify == Verify::Both {
-            if context.halted() {
+            if context.is_ending() {
                 proof.cut_short = true;
             } else {
                 second_read(job, judge, loaded, settings, &mut proof)?;
