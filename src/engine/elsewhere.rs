@@ -8,6 +8,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use rustix::io::Errno;
+
+use super::log::lasting;
 use super::opening::{Opening, target_identity};
 use super::spill::Round;
 use super::standing::{Standing, found, standing};
@@ -15,8 +18,8 @@ use crate::beneath::{self, DirCache};
 use crate::error::{Error, ErrorKind, Side};
 use crate::journal::{self, Identity, Likeness, Loaded};
 use crate::plan::{self, Recognised, Source};
-use crate::scan::Entry;
-use crate::target::{HomeLock, Vacancy, vacancy};
+use crate::scan::{Entry, as_path};
+use crate::target::{HomeLock, TargetStamp, Vacancy, vacancy};
 use crate::topology::Topology;
 
 /// Folder descriptors of another target that are kept open.
@@ -82,14 +85,21 @@ impl Around {
     }
 
     /// Returns what the other targets have of an entry that lands at `path`, and which of them.
-    pub(crate) fn look(&self, entry: &Entry, path: &[u8]) -> (There, Option<&Elsewhere>) {
+    ///
+    /// # Errors
+    /// When it cannot be looked at.
+    pub(crate) fn look(
+        &self,
+        entry: &Entry,
+        path: &[u8],
+    ) -> Result<(There, Option<&Elsewhere>), Error> {
         for other in &self.elsewhere {
-            match other.look(entry, path) {
+            match other.look(entry, path)? {
                 There::Nothing => {}
-                there => return (there, Some(other)),
+                there => return Ok((there, Some(other))),
             }
         }
-        (There::Nothing, None)
+        Ok((There::Nothing, None))
     }
 
     /// Returns whether another name of an entry's inode is on another target.
@@ -109,6 +119,11 @@ impl Around {
         let root = self.finishes.as_ref().map(AsFd::as_fd);
         root.is_some_and(|root| beneath::open_dir(root, folder).is_err())
     }
+}
+
+/// Returns whether two stamps agree in size, and in time as far as FAT keeps it: to two seconds.
+fn is_near(one: TargetStamp, other: TargetStamp) -> bool {
+    one.size == other.size && one.mtime.0.abs_diff(other.mtime.0) <= 2
 }
 
 fn inode(entry: &Entry) -> (usize, u64) {
@@ -192,32 +207,52 @@ impl Elsewhere {
         self.is_past
     }
 
-    fn look(&self, entry: &Entry, path: &[u8]) -> There {
+    fn look(&self, entry: &Entry, path: &[u8]) -> Result<There, Error> {
         let known = &self.loaded;
         let naming = known.naming(path).map(|naming| found(naming.target_stamp));
         if naming.is_none() && known.done(path).is_none() && known.other(path).is_none() {
-            return There::Nothing;
+            return Ok(There::Nothing);
         }
         let there = {
             let mut dirs = self.dirs.lock().unwrap_or_else(PoisonError::into_inner);
-            // What cannot be looked at is not there.
-            vacancy(&mut dirs, path).unwrap_or(Vacancy::Free)
+            match vacancy(&mut dirs, path) {
+                Ok(there) => there,
+                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Vacancy::Free,
+                // That says nothing about what is there.
+                Err(errno) => {
+                    let path = self.label.join(as_path(path));
+                    return Err(Error::target(path, "look what is there", errno));
+                }
+            }
         };
         if naming.is_some() && naming == there.stamp() {
-            return There::Older;
+            return Ok(There::Older);
         }
         let source = self.sources.get(entry.dir.tree().index);
-        match standing(
-            known,
-            source.copied().unwrap_or(u32::MAX),
-            entry,
-            path,
-            there,
-        ) {
-            Standing::Done(_) | Standing::Other(_) => There::Whole,
-            Standing::Changed | Standing::Unknown => There::Older,
-            Standing::New | Standing::Unrecorded(_) => There::Nothing,
-        }
+        Ok(
+            match standing(
+                known,
+                source.copied().unwrap_or(u32::MAX),
+                entry,
+                path,
+                there,
+            ) {
+                Standing::Done(_) | Standing::Other(_) => There::Whole,
+                Standing::Changed | Standing::Unknown => There::Older,
+                // On FAT and exFAT nothing but size and time tells it: the journal has to have it, of the
+                // source as it is.
+                Standing::Unrecorded(stamp) => match known.done(path) {
+                    Some(done)
+                        if done.source_stamp == lasting(entry.stamp, entry.dir.tree())
+                            && is_near(found(done.target_stamp), stamp) =>
+                    {
+                        There::Whole
+                    }
+                    _ => There::Older,
+                },
+                Standing::New => There::Nothing,
+            },
+        )
     }
 
     /// Returns the inodes that have names here and others: SOURCE and inode number.

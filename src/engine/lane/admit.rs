@@ -21,7 +21,7 @@ impl Lane<'_> {
     /// `Some(replace)` to go on, `None` to skip.
     pub(super) fn admit(&mut self, entry: &Entry) -> Result<Option<bool>, Error> {
         let has_others = !self.context.around.elsewhere.is_empty();
-        if has_others && self.is_elsewhere(entry, &entry.target_path()) {
+        if has_others && self.is_elsewhere(entry, &entry.target_path())? {
             return Ok(None);
         }
         // A directory this run made holds nothing else. (A name that comes twice is refused when
@@ -76,7 +76,7 @@ impl Lane<'_> {
                 let is_kept = self.keep_if_same(entry, &path, stamp)?;
                 Ok((!is_kept && !finishes).then_some(true))
             }
-            Standing::Unknown => Ok(Some(true)),
+            Standing::Unknown => Ok((!finishes).then_some(true)),
             Standing::Unrecorded(stamp) => self.admit_unrecorded(entry, path, vacancy, stamp),
         }
     }
@@ -88,11 +88,11 @@ impl Lane<'_> {
     }
 
     /// Returns whether an entry is, or will be, on another target of the copy.
-    fn is_elsewhere(&self, entry: &Entry, path: &[u8]) -> bool {
+    fn is_elsewhere(&self, entry: &Entry, path: &[u8]) -> Result<bool, Error> {
         if entry.recorded.is_some() {
-            return false;
+            return Ok(false);
         }
-        match self.context.around.look(entry, path) {
+        Ok(match self.context.around.look(entry, path)? {
             (There::Nothing, _) => false,
             (There::Whole, _)
                 if entry.kind == Kind::File && self.context.around.is_first_met(entry) =>
@@ -120,7 +120,7 @@ impl Lane<'_> {
                 }
                 true
             }
-        }
+        })
     }
 
     /// Decides for a name that no earlier run of this job is known to have given.
