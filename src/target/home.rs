@@ -21,7 +21,7 @@ use rustix::io::Errno;
 use super::jobs::{UNFINISHED, is_unfinished, job_named, linked_job, make_job};
 use super::lock::{lock, trust};
 use super::record::RecordWriter;
-use super::sweep::{clear_stage, each_staged, list, prune_stage, sweep};
+use super::sweep::{clear_stage, each_staged, list, prune_stage, sweep, sweep_reserve};
 use crate::beneath;
 use crate::error::{Error, ErrorKind, Side};
 use crate::seam;
@@ -195,7 +195,9 @@ impl HomeLock {
             Err(errno) => return Err(fail("make the stage", errno)),
         }
         let stage = open_dir(job.as_fd(), STAGE).map_err(|e| fail("open the stage", e))?;
-        sweep(dir.as_fd(), &job_name)
+        // First of all, for the room it takes: a run that was killed leaves a full target without any.
+        sweep_reserve(stage.as_fd())
+            .and_then(|()| sweep(dir.as_fd(), &job_name))
             .map_err(|errno| fail("sweep what an earlier run left", errno))?;
         // The journal knows staged files by folder and number: no later run may use either again.
         let run = if goes_on && !seam::bug("stage-names-come-again") {
