@@ -11,6 +11,7 @@ mod elsewhere;
 mod examine;
 mod feed;
 mod findings;
+mod fold;
 mod forecast;
 mod hash;
 mod inspect;
@@ -46,6 +47,7 @@ mod setup;
 #[cfg(test)]
 mod sim;
 mod spill;
+mod spots;
 mod standing;
 mod summary;
 mod survey;

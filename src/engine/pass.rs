@@ -73,7 +73,13 @@ pub(super) fn pass(
 ) -> Result<Ended, Error> {
     let job = asked.job;
     let (prepared, (opening, elsewhere)) = prepare(job, |place, sources, topology| {
+        if let Some(spots) = round.spots {
+            spots.check(round.number, place)?;
+        }
         let opening = opening::look(job, round, place, sources, topology, session)?;
+        if let Some(spots) = round.spots {
+            spots.check_sources(sources, opening.identities())?;
+        }
         let elsewhere = look_elsewhere(round, &opening, sources, topology)?;
         Ok((opening, elsewhere))
     })?;
@@ -296,6 +302,7 @@ pub(super) fn pass(
         cut_short: proof.cut_short,
         repairs: proof.repairs,
         verified: job.verify,
+        before: round.before.clone(),
         ..Heading::default()
     };
     let sealing = Sealing {
