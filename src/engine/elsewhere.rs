@@ -38,7 +38,7 @@ pub(crate) struct Elsewhere {
     dirs: Mutex<DirCache>,
     /// Whether its turn has been: what it could not take then is not left to it again.
     is_past: bool,
-    _lock: HomeLock,
+    lock: HomeLock,
 }
 
 /// What another target has of an entry.
@@ -100,6 +100,13 @@ impl Around {
             }
         }
         Ok((There::Nothing, None))
+    }
+
+    /// Lets the other targets go: nothing is asked of them any more.
+    pub(super) fn let_go(&self) {
+        for other in &self.elsewhere {
+            other.lock.let_go();
+        }
     }
 
     /// Returns whether another name of an entry's inode is on another target.
@@ -186,7 +193,7 @@ impl Search<'_> {
             sources,
             dirs: Mutex::new(DirCache::new(Arc::new(root), DIRS_KEPT)),
             is_past,
-            _lock: lock,
+            lock,
         }))
     }
 }

@@ -30,7 +30,7 @@ use super::setup::{ScanJob, choose, mounts, reading_context, recall, scan_lane};
 use super::spill::{self, Round};
 use super::summary::{Heading, LaneFacts, report};
 use super::telemetry::Telemetry;
-use super::watched::WatchedTarget;
+use super::watched::{Closing, WatchedTarget};
 use crate::beneath;
 use crate::error::{Error, ErrorKind, Side};
 use crate::exit::Exit;
@@ -168,6 +168,11 @@ pub(super) fn pass(
         maps: Some(Arc::new(Maps::new(home.job_dir()?)?)),
         ..reading_context(session, &telemetry, &job.engine)?
     });
+    let _closing = Closing {
+        context: Arc::clone(&context),
+        target: Arc::clone(&target),
+        log: Arc::clone(&log),
+    };
     let mut ledger = Listing {
         sorter: Sorter::new(home.job_dir()?, budget.sorter_bytes),
         owed: HashMap::new(),

@@ -19,7 +19,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::jobs::{UNFINISHED, is_unfinished, job_named, linked_job, make_job};
-use super::lock::{lock, trust};
+use super::lock::{let_go, lock, trust};
 use super::record::RecordWriter;
 use super::sweep::{clear_stage, each_staged, list, prune_stage, sweep, sweep_reserve};
 use crate::beneath;
@@ -46,7 +46,7 @@ pub struct Home {
     run: String,
     stage: Arc<OwnedFd>,
     /// Held open for its lock; the kernel drops the lock with the process, however it ends.
-    _lock: OwnedFd,
+    lock: OwnedFd,
 }
 
 pub(super) fn record_error(path: &Path, what: &str, errno: Errno) -> Error {
@@ -161,6 +161,11 @@ impl HomeLock {
             .collect()
     }
 
+    /// Lets the lock go. Nothing may be read or written there from now on.
+    pub fn let_go(&self) {
+        let_go(&self.lock);
+    }
+
     /// Returns the private folder as messages name it.
     pub fn label(&self) -> &Path {
         &self.label
@@ -213,7 +218,7 @@ impl HomeLock {
             job,
             job_name,
             stage: Arc::new(stage),
-            _lock: lock,
+            lock,
         };
         home.point(CURRENT)?;
         Ok(home)
@@ -261,6 +266,11 @@ impl Home {
         .and_then(|()| gone(rustix::fs::unlinkat(&self.dir, CURRENT, AtFlags::empty())))
         .and_then(|()| rustix::fs::fsync(&self.dir))
         .map_err(|errno| record_error(&self.label, "note that the job is finished", errno))
+    }
+
+    /// Lets the lock go. Nothing may be written there from now on.
+    pub fn let_go(&self) {
+        let_go(&self.lock);
     }
 
     /// Returns the name of this run's job.
