@@ -19,7 +19,7 @@ use crate::error::{Error, ErrorKind, Side};
 use crate::journal::{self, Identity, Likeness, Loaded};
 use crate::plan::{self, Recognised, Source};
 use crate::scan::{Entry, as_path};
-use crate::target::{HomeLock, TargetStamp, Vacancy, vacancy};
+use crate::target::{HomeLock, TargetStamp, Vacancy, may_fold, split, vacancy};
 use crate::topology::Topology;
 
 /// Folder descriptors of another target that are kept open.
@@ -48,6 +48,9 @@ pub(crate) enum There {
     Nothing,
     /// All of it, unchanged on both sides.
     Whole,
+    /// Something that is not known to be of this copy, and whether it may be left for the file itself:
+    /// no folder, in its own place, and nothing is known to be lost of the journal.
+    Taken(bool),
     /// An older state, or what was never acknowledged: for a run into that target to see to.
     Older,
 }
@@ -217,12 +220,14 @@ impl Elsewhere {
     fn look(&self, entry: &Entry, path: &[u8]) -> Result<There, Error> {
         let known = &self.loaded;
         let naming = known.naming(path).map(|naming| found(naming.target_stamp));
-        if naming.is_none() && known.done(path).is_none() && known.other(path).is_none() {
+        let is_recorded =
+            naming.is_some() || known.done(path).is_some() || known.other(path).is_some();
+        if !is_recorded && !self.is_past {
             return Ok(There::Nothing);
         }
-        let there = {
+        let (there, folds) = {
             let mut dirs = self.dirs.lock().unwrap_or_else(PoisonError::into_inner);
-            match vacancy(&mut dirs, path) {
+            let there = match vacancy(&mut dirs, path) {
                 Ok(there) => there,
                 Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Vacancy::Free,
                 // That says nothing about what is there.
@@ -230,8 +235,20 @@ impl Elsewhere {
                     let path = self.label.join(as_path(path));
                     return Err(Error::target(path, "look what is there", errno));
                 }
-            }
+            };
+            let is_asked = !is_recorded && there != Vacancy::Free;
+            let folds = is_asked
+                && dirs
+                    .get(split(path).0)
+                    .map_or(true, |dir| may_fold(dir.as_fd()));
+            (there, folds)
         };
+        if !is_recorded {
+            return Ok(match there {
+                Vacancy::Free => There::Nothing,
+                there => There::Taken(there.stamp().is_some() && !folds && !known.has_gaps()),
+            });
+        }
         if naming.is_some() && naming == there.stamp() {
             return Ok(There::Older);
         }

@@ -1,5 +1,6 @@
 //! Admitting an entry: is it done already, is its name free, may what is there be replaced.
 
+use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
 
 use rustix::io::Errno;
@@ -7,7 +8,7 @@ use rustix::io::Errno;
 use super::Lane;
 use crate::digest::Hash;
 use crate::engine::commit::{Commit, Item, What};
-use crate::engine::elsewhere::There;
+use crate::engine::elsewhere::{Elsewhere, There};
 use crate::engine::job::Existing;
 use crate::engine::links::First;
 use crate::engine::standing::{Copied, Standing};
@@ -104,6 +105,23 @@ impl Lane<'_> {
             }
             (There::Whole, _) => {
                 self.counters.others_done.fetch_add(1, Relaxed);
+                true
+            }
+            (There::Taken(_), _) if self.context.around.finishes.is_some() => true,
+            (There::Taken(true), _) if self.context.existing == Existing::Skip => {
+                self.counters.files_skipped.fetch_add(1, Relaxed);
+                if entry.kind == Kind::File {
+                    let bytes = entry.stamp.size;
+                    self.counters.bytes_skipped.fetch_add(bytes, Relaxed);
+                }
+                true
+            }
+            (There::Taken(_), other) => {
+                let label = other.map_or(Path::new(""), Elsewhere::label);
+                let what = format!("its name is taken on {}", label.display());
+                let path = entry.display_path();
+                let error = Error::new(ErrorKind::TargetExists, Side::Target, path, &what);
+                self.context.entry_failed(self.number, entry, &error);
                 true
             }
             (There::Older, other) => {
