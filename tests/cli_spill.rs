@@ -352,7 +352,7 @@ fn a_further_target_that_is_not_mounted_is_not_written_to() {
     }
     let again = Mounted::again(&pair.scratch, "second", Fs::Ext4, &image);
     // It is unmounted already.
-    std::mem::forget(std::mem::replace(&mut pair.second, again));
+    let _unmounted = std::mem::ManuallyDrop::new(std::mem::replace(&mut pair.second, again));
     run(&[&"resume", &pair.first.path()]).expect(0);
     pair.check();
 }

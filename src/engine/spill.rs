@@ -124,7 +124,7 @@ pub(super) fn copy(asked: Asked<'_>, session: &Session) -> Result<Report, Error>
         if goes_on && full && may_be_unsettled && is_any_left {
             // What it could not take now is not there; what is there, and nobody acknowledged, is
             // looked at before the next one copies it.
-            let visit = shared.visit(number, false)?;
+            let visit = shared.visit(number, false);
             if visit.code == Exit::Success.code() {
                 fold::forget_room(&mut report);
             }
@@ -152,7 +152,7 @@ pub(super) fn copy(asked: Asked<'_>, session: &Session) -> Result<Report, Error>
         return Ok(last);
     }
     used.reverse();
-    shared.close(&used, &mut last)?;
+    shared.close(&used, &mut last);
     Ok(last)
 }
 
@@ -235,10 +235,10 @@ impl Shared<'_> {
 
     /// Visits targets that were full once more, and closes them. What cannot be closed is added to
     /// the report of the last run.
-    fn close(&self, used: &[(usize, u64)], last: &mut Report) -> Result<(), Error> {
+    fn close(&self, used: &[(usize, u64)], last: &mut Report) {
         let completes = last.exit_code == Exit::Success.code();
         for &(number, records) in used {
-            let visit = self.visit(number, completes)?;
+            let visit = self.visit(number, completes);
             let code = last.exit_code;
             fold::add_visit(last, visit, records, self.asked.typed.verify);
             if last.exit_code != code {
@@ -247,14 +247,13 @@ impl Shared<'_> {
                 }
             }
         }
-        Ok(())
     }
 
     /// Visits a target, and copies nothing: names that were given and never acknowledged are, if
     /// their bytes are right, folders get their attributes, records are closed.
-    fn visit(&self, number: usize, completes: bool) -> Result<Visit, Error> {
+    fn visit(&self, number: usize, completes: bool) -> Visit {
         let Some(target) = self.targets.get(number) else {
-            return Ok(Visit::default());
+            return Visit::default();
         };
         let failed = |error: &Error| Visit {
             code: exit_of(error.kind()).code(),
@@ -263,7 +262,7 @@ impl Shared<'_> {
         };
         let others = match self.others(number) {
             Ok(others) => others,
-            Err(error) => return Ok(failed(&error)),
+            Err(error) => return failed(&error),
         };
         let round = Round {
             others,
@@ -287,7 +286,7 @@ impl Shared<'_> {
             silent: &[],
             ..self.asked
         };
-        Ok(match tries(into, &quiet, &round) {
+        match tries(into, &quiet, &round) {
             Ok(Ended::Over(report, _)) => Visit {
                 code: report.exit_code,
                 problems: report.problems,
@@ -301,7 +300,7 @@ impl Shared<'_> {
             },
             // Everything is copied; the next run closes what could not be closed now.
             Err(error) => failed(&error),
-        })
+        }
     }
 
     /// Opens the other targets.
