@@ -6,14 +6,20 @@
     reason = "a failure of the bench is a failed test"
 )]
 
+#[path = "support/drive/mod.rs"]
+mod drive;
 mod support;
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use drive::Drive;
 use serde_json::Value;
 use support::judge::{b3sum_agrees, files, walk};
-use support::mounts::{Fs, Mounted};
+use support::lab::Lab;
+use support::mounts::{Fs, Mounted, unmount};
 use support::program::{Running, contents, inhaul, job, report, run};
 use support::{Scratch, can_mount, tree, wait_for};
 
@@ -42,8 +48,8 @@ fn fill_source(source: &Path) {
 struct Pair {
     first: Mounted,
     second: Mounted,
-    source: std::path::PathBuf,
-    _scratch: Scratch,
+    source: PathBuf,
+    scratch: Scratch,
 }
 
 impl Pair {
@@ -55,7 +61,7 @@ impl Pair {
             first: Mounted::image(&scratch, "first", fs[0], mib[0]),
             second: Mounted::image(&scratch, "second", fs[1], mib[1]),
             source,
-            _scratch: scratch,
+            scratch,
         }
     }
 
@@ -253,4 +259,187 @@ fn a_further_target_can_be_named_when_the_first_is_full() {
     // Found from either end, and finished.
     let again = contents(&pair.source);
     run(&[&"copy", &"-n", &again, &pair.second.path()]);
+}
+
+/// Changes a byte in the midst of a file behind the back of whoever wrote it, and keeps the times.
+fn corrupt(path: &Path) {
+    let file = std::fs::File::options().read(true).write(true).open(path);
+    let file = file.unwrap();
+    let modified = file.metadata().unwrap().modified().unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, 1000).unwrap();
+    file.write_all_at(&[byte[0] ^ 0x40], 1000).unwrap();
+    file.set_modified(modified).unwrap();
+    file.sync_all().unwrap();
+}
+
+#[test]
+fn what_reads_back_wrong_in_a_full_target_is_mended_or_told_of() {
+    if !can_mount("what_reads_back_wrong_in_a_full_target_is_mended_or_told_of") {
+        return;
+    }
+    for has_source in [true, false] {
+        let pair = Pair::new([Fs::Ext4, Fs::Ext4], [64, 160]);
+        let mut command = inhaul(&[&"copy", &pair.spill(), &pair.source, &pair.first.path()]);
+        command.env("INHAUL_TEST_BATCH_FILES", "8");
+        command.env("INHAUL_TEST_KILL", "acknowledged:2");
+        Running::start(command).finish().expect(137);
+        // Not one of many names: one of those is told from another by its inode.
+        let copied = walk(&pair.first.join("source"));
+        let mut copied = copied.into_iter();
+        let (wrong, _) = copied
+            .find(|(_, node)| node.kind == "file" && node.names == 1)
+            .unwrap();
+        let wrong = PathBuf::from(String::from_utf8(wrong).unwrap());
+        corrupt(&pair.first.join("source").join(&wrong));
+        if !has_source {
+            std::fs::remove_file(pair.source.join(&wrong)).unwrap();
+        }
+        let again = || {
+            run(&[
+                &"copy",
+                &"--verify=both",
+                &pair.spill(),
+                &pair.source,
+                &pair.first.path(),
+            ])
+        };
+        let ran = again();
+        let last = report(pair.second.path());
+        if has_source {
+            ran.expect(0);
+            // The last report is of all targets.
+            assert_eq!(last["repairs"].as_array().unwrap().len(), 1);
+            let evidence = &last["evidence"];
+            assert_eq!(evidence["source_read_twice"], FILES, "{evidence}");
+            assert_eq!(evidence["hashed"], 0, "{evidence}");
+            assert_eq!(last["lanes"][0]["evidence"], *evidence);
+            assert_eq!(last["lanes"][0]["safe_to_release"], true);
+            pair.check();
+        } else {
+            ran.expect(3);
+            assert_eq!(last["exit_code"], 3);
+            assert_eq!(last["problem_count"], 1);
+            // That is why it could not be mended.
+            assert_eq!(last["problems"][0]["kind"], "source-vanished");
+            assert_eq!(last["lanes"][0]["safe_to_release"], false);
+            assert!(!pair.first.join("source").join(&wrong).exists());
+            again().expect(0);
+        }
+    }
+}
+
+#[test]
+fn a_further_target_that_is_not_mounted_is_not_written_to() {
+    if !can_mount("a_further_target_that_is_not_mounted_is_not_written_to") {
+        return;
+    }
+    let mut pair = Pair::new([Fs::Ext4, Fs::Ext4], [64, 160]);
+    let mut command = inhaul(&[&"copy", &pair.spill(), &pair.source, &pair.first.path()]);
+    command.env("INHAUL_TEST_BATCH_FILES", "8");
+    command.env("INHAUL_TEST_KILL", "acknowledged:6");
+    Running::start(command).finish().expect(137);
+    let image = pair.second.image_path().to_owned();
+    unmount(pair.second.path());
+    for resumes in [true, false] {
+        let ran = if resumes {
+            run(&[&"resume", &pair.first.path()])
+        } else {
+            run(&[&"copy", &pair.spill(), &pair.source, &pair.first.path()])
+        };
+        ran.expect(6).says("another file system is there");
+        assert_eq!(pair.second.path().read_dir().unwrap().count(), 0);
+    }
+    let again = Mounted::again(&pair.scratch, "second", Fs::Ext4, &image);
+    // It is unmounted already.
+    let _unmounted = std::mem::ManuallyDrop::new(std::mem::replace(&mut pair.second, again));
+    run(&[&"resume", &pair.first.path()]).expect(0);
+    pair.check();
+}
+
+#[test]
+fn a_drive_that_hangs_is_left_out_of_all_further_targets() {
+    if !can_mount("a_drive_that_hangs_is_left_out_of_all_further_targets") {
+        return;
+    }
+    let pair = Pair::new([Fs::Ext4, Fs::Ext4], [64, 160]);
+    let lab = Lab::new();
+    let mut sick = Drive::new(&lab.join("sick"), Fs::Ext4, 72);
+    std::fs::create_dir(sick.join("d")).unwrap();
+    tree::paint(&sick.join("d/large"), 1, 24_000_000);
+    sick.remount();
+    sick.set_delay(Duration::from_millis(10));
+    let folder = sick.join("d");
+    let mut running = Running::start(inhaul(&[
+        &"copy",
+        &"--json",
+        &"--grace=0",
+        &"--stall-timeout=1s",
+        &"--bwlimit=30MB",
+        &pair.spill(),
+        &folder,
+        &pair.source,
+        &pair.first.path(),
+    ]));
+    let before = sick.counts().reads;
+    wait_for("reads", || {
+        (sick.counts().reads >= before + 12).then_some(())
+    });
+    sick.hang();
+    let healing = sick.healing();
+    // The kernel lets no thread go before the drive answers; what is to be done is done before.
+    running.until("\"type\":\"summary\"");
+    drop(healing);
+    let ended = running.wait(Duration::from_secs(60));
+    assert!(ended.is_some(), "it waits for the drive");
+    let ran = running.finish().expect(3);
+    let last = report(pair.second.path());
+    let problems = last["problems"].as_array().unwrap();
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    assert_eq!(problems[0]["kind"], "source-stalled");
+    let lanes = last["lanes"].as_array().unwrap();
+    assert_eq!(lanes.len(), 2, "{}", ran.err());
+    let sick_lane = |lane: &&Value| lane["health"] == "quarantined";
+    let sick_lane = lanes.iter().find(sick_lane).unwrap();
+    assert_eq!(sick_lane["safe_to_release"], false);
+    // All of the other is there, on both; and it is gone on with.
+    let there = [&pair.first, &pair.second].map(|target| files(&walk(&target.join("source"))));
+    assert_eq!(there.iter().sum::<usize>(), FILES, "{there:?}");
+    let spill = pair.spill();
+    let again: [&dyn AsRef<std::ffi::OsStr>; 5] =
+        [&"copy", &spill, &folder, &pair.source, &pair.first.path()];
+    run(&again).expect(0);
+}
+
+#[test]
+fn what_is_skipped_in_one_target_is_not_copied_into_the_next() {
+    if !can_mount("what_is_skipped_in_one_target_is_not_copied_into_the_next") {
+        return;
+    }
+    let pair = Pair::new([Fs::Ext4, Fs::Ext4], [64, 160]);
+    let taken: Vec<PathBuf> = walk(&pair.source)
+        .into_iter()
+        .filter(|(_, node)| node.kind == "file" && node.names == 1)
+        .map(|(path, _)| PathBuf::from(String::from_utf8(path).unwrap()))
+        .collect();
+    let taken = [&taken[0], taken.last().unwrap()];
+    for path in taken {
+        let there = pair.first.join("source").join(path);
+        std::fs::create_dir_all(there.parent().unwrap()).unwrap();
+        std::fs::write(there, "mine").unwrap();
+    }
+    run(&[
+        &"copy",
+        &"--existing=skip",
+        &pair.spill(),
+        &pair.source,
+        &pair.first.path(),
+    ])
+    .expect(0);
+    for path in taken {
+        assert!(!pair.second.join("source").join(path).exists());
+    }
+    let last = report(pair.second.path());
+    assert_eq!(last["totals"]["existing"], 2);
+    assert_eq!(last["lanes"][0]["safe_to_release"], false);
 }

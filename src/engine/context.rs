@@ -48,9 +48,10 @@ pub(crate) struct Context {
     /// Why nothing more can be acknowledged, once that is so.
     pub(crate) lost: OnceLock<ErrorKind>,
     /// What the other targets of the copy have.
-    pub(crate) around: Around,
+    pub(crate) around: Arc<Around>,
     /// What first had no room, once the target is full: nothing new is begun then.
-    pub(crate) full: OnceLock<Error>,
+    /// Shared with the lanes of drives that came back.
+    pub(crate) full: Arc<OnceLock<Error>>,
     /// The journal; `None` when nothing is written.
     pub(crate) log: Option<Arc<Log>>,
     /// Looks closer at what is not as recorded, and may mend it.

@@ -8,6 +8,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use rustix::io::Errno;
+
+use super::log::lasting;
 use super::opening::{Opening, target_identity};
 use super::spill::Round;
 use super::standing::{Standing, found, standing};
@@ -15,8 +18,8 @@ use crate::beneath::{self, DirCache};
 use crate::error::{Error, ErrorKind, Side};
 use crate::journal::{self, Identity, Likeness, Loaded};
 use crate::plan::{self, Recognised, Source};
-use crate::scan::Entry;
-use crate::target::{HomeLock, Vacancy, vacancy};
+use crate::scan::{Entry, as_path};
+use crate::target::{HomeLock, TargetStamp, Vacancy, may_fold, split, vacancy};
 use crate::topology::Topology;
 
 /// Folder descriptors of another target that are kept open.
@@ -35,7 +38,7 @@ pub(crate) struct Elsewhere {
     dirs: Mutex<DirCache>,
     /// Whether its turn has been: what it could not take then is not left to it again.
     is_past: bool,
-    _lock: HomeLock,
+    lock: HomeLock,
 }
 
 /// What another target has of an entry.
@@ -45,6 +48,9 @@ pub(crate) enum There {
     Nothing,
     /// All of it, unchanged on both sides.
     Whole,
+    /// Something that is not known to be of this copy, and whether it may be left for the file itself:
+    /// no folder, in its own place, and nothing is known to be lost of the journal.
+    Taken(bool),
     /// An older state, or what was never acknowledged: for a run into that target to see to.
     Older,
 }
@@ -82,14 +88,28 @@ impl Around {
     }
 
     /// Returns what the other targets have of an entry that lands at `path`, and which of them.
-    pub(crate) fn look(&self, entry: &Entry, path: &[u8]) -> (There, Option<&Elsewhere>) {
+    ///
+    /// # Errors
+    /// When it cannot be looked at.
+    pub(crate) fn look(
+        &self,
+        entry: &Entry,
+        path: &[u8],
+    ) -> Result<(There, Option<&Elsewhere>), Error> {
         for other in &self.elsewhere {
-            match other.look(entry, path) {
+            match other.look(entry, path)? {
                 There::Nothing => {}
-                there => return (there, Some(other)),
+                there => return Ok((there, Some(other))),
             }
         }
-        (There::Nothing, None)
+        Ok((There::Nothing, None))
+    }
+
+    /// Lets the other targets go: nothing is asked of them any more.
+    pub(super) fn let_go(&self) {
+        for other in &self.elsewhere {
+            other.lock.let_go();
+        }
     }
 
     /// Returns whether another name of an entry's inode is on another target.
@@ -109,6 +129,11 @@ impl Around {
         let root = self.finishes.as_ref().map(AsFd::as_fd);
         root.is_some_and(|root| beneath::open_dir(root, folder).is_err())
     }
+}
+
+/// Returns whether two stamps agree in size, and in time as far as FAT keeps it: to two seconds.
+fn is_near(one: TargetStamp, other: TargetStamp) -> bool {
+    one.size == other.size && one.mtime.0.abs_diff(other.mtime.0) <= 2
 }
 
 fn inode(entry: &Entry) -> (usize, u64) {
@@ -171,7 +196,7 @@ impl Search<'_> {
             sources,
             dirs: Mutex::new(DirCache::new(Arc::new(root), DIRS_KEPT)),
             is_past,
-            _lock: lock,
+            lock,
         }))
     }
 }
@@ -192,32 +217,66 @@ impl Elsewhere {
         self.is_past
     }
 
-    fn look(&self, entry: &Entry, path: &[u8]) -> There {
+    fn look(&self, entry: &Entry, path: &[u8]) -> Result<There, Error> {
         let known = &self.loaded;
         let naming = known.naming(path).map(|naming| found(naming.target_stamp));
-        if naming.is_none() && known.done(path).is_none() && known.other(path).is_none() {
-            return There::Nothing;
+        let is_recorded =
+            naming.is_some() || known.done(path).is_some() || known.other(path).is_some();
+        if !is_recorded && !self.is_past {
+            return Ok(There::Nothing);
         }
-        let there = {
+        let (there, folds) = {
             let mut dirs = self.dirs.lock().unwrap_or_else(PoisonError::into_inner);
-            // What cannot be looked at is not there.
-            vacancy(&mut dirs, path).unwrap_or(Vacancy::Free)
+            let there = match vacancy(&mut dirs, path) {
+                Ok(there) => there,
+                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Vacancy::Free,
+                // That says nothing about what is there.
+                Err(errno) => {
+                    let path = self.label.join(as_path(path));
+                    return Err(Error::target(path, "look what is there", errno));
+                }
+            };
+            let is_asked = !is_recorded && there != Vacancy::Free;
+            let folds = is_asked
+                && dirs
+                    .get(split(path).0)
+                    .map_or(true, |dir| may_fold(dir.as_fd()));
+            (there, folds)
         };
+        if !is_recorded {
+            return Ok(match there {
+                Vacancy::Free => There::Nothing,
+                there => There::Taken(there.stamp().is_some() && !folds && !known.has_gaps()),
+            });
+        }
         if naming.is_some() && naming == there.stamp() {
-            return There::Older;
+            return Ok(There::Older);
         }
         let source = self.sources.get(entry.dir.tree().index);
-        match standing(
-            known,
-            source.copied().unwrap_or(u32::MAX),
-            entry,
-            path,
-            there,
-        ) {
-            Standing::Done(_) | Standing::Other(_) => There::Whole,
-            Standing::Changed | Standing::Unknown => There::Older,
-            Standing::New | Standing::Unrecorded(_) => There::Nothing,
-        }
+        Ok(
+            match standing(
+                known,
+                source.copied().unwrap_or(u32::MAX),
+                entry,
+                path,
+                there,
+            ) {
+                Standing::Done(_) | Standing::Other(_) => There::Whole,
+                Standing::Changed | Standing::Unknown => There::Older,
+                // On FAT and exFAT nothing but size and time tells it: the journal has to have it, of the
+                // source as it is.
+                Standing::Unrecorded(stamp) => match known.done(path) {
+                    Some(done)
+                        if done.source_stamp == lasting(entry.stamp, entry.dir.tree())
+                            && is_near(found(done.target_stamp), stamp) =>
+                    {
+                        There::Whole
+                    }
+                    _ => There::Older,
+                },
+                Standing::New => There::Nothing,
+            },
+        )
     }
 
     /// Returns the inodes that have names here and others: SOURCE and inode number.

@@ -181,7 +181,7 @@ impl Log {
         if seam::bug("naming-not-recorded") {
             return Ok(());
         }
-        let _asking = self.vigil().ask();
+        let _asking = self.vigil().enter()?;
         let mut writer = self.lock();
         let now = Instant::now();
         for (entry, sealed) in batch {
@@ -374,7 +374,7 @@ impl Log {
     }
 
     fn commit_up_to(&self) -> Result<Position, Error> {
-        let _asking = self.vigil().ask();
+        let _asking = self.vigil().enter()?;
         let mut writer = self.lock();
         seam::point("journal-writing");
         let answer = if seam::bug("journal-not-synced") {
@@ -417,7 +417,7 @@ impl Log {
     }
 
     fn append(&self, record: &Record<'_>) -> Result<(), Error> {
-        let _asking = self.vigil().ask();
+        let _asking = self.vigil().enter()?;
         let mut writer = self.lock();
         self.check(writer.append(record, Instant::now()))
     }

@@ -12,6 +12,7 @@ mod examine;
 mod feed;
 mod findings;
 mod finisher;
+mod fold;
 mod forecast;
 mod hash;
 mod inspect;
@@ -47,6 +48,7 @@ mod setup;
 #[cfg(test)]
 mod sim;
 mod spill;
+mod spots;
 mod standing;
 mod summary;
 mod survey;

@@ -17,6 +17,7 @@ use super::recipe::{JOB_FILE, Recipe};
 use super::session::Session;
 use super::settle::settle;
 use super::spill::Round;
+use super::spots::Spots;
 use super::standing::{Copied, at, found};
 use crate::error::{Error, ErrorKind, Side};
 use crate::journal::{self, Identity, JobHead, Likeness, Loaded, Record, Stamp, Writer};
@@ -74,7 +75,7 @@ pub(super) fn look(
         identities,
         options: Recipe::of(job).hash(),
         name: round.name.clone(),
-        recipe: Recipe::of(round.whole),
+        recipe: Recipe::of(round.whole).on(round.spots.map(Spots::further).unwrap_or_default()),
     };
     let Some(root) = place.existing() else {
         return Ok(opening);
@@ -133,6 +134,11 @@ pub(super) fn look(
 fn check_further(begun: &Begun, round: &Round<'_>, label: &Path) -> Result<(), Error> {
     // A copy may do without its recipe; resume needs it.
     let recipe = Recipe::load(begun.job.dir.as_fd(), label).ok();
+    if let (Some(recipe), Some(spots)) = (&recipe, round.spots) {
+        for (path, fs) in recipe.further() {
+            spots.check_recorded(&path, fs)?;
+        }
+    }
     let further = recipe.map(|recipe| recipe.job().spill.clone());
     let further = further.filter(|further| !further.is_empty() && round.whole.spill.is_empty());
     let Some(further) = further else {

@@ -30,7 +30,7 @@ use super::setup::{ScanJob, choose, mounts, reading_context, recall, scan_lane};
 use super::spill::{self, Round};
 use super::summary::{Heading, LaneFacts, report};
 use super::telemetry::Telemetry;
-use super::watched::WatchedTarget;
+use super::watched::{Closing, WatchedTarget};
 use crate::beneath;
 use crate::error::{Error, ErrorKind, Side};
 use crate::exit::Exit;
@@ -73,7 +73,13 @@ pub(super) fn pass(
 ) -> Result<Ended, Error> {
     let job = asked.job;
     let (prepared, (opening, elsewhere)) = prepare(job, |place, sources, topology| {
+        if let Some(spots) = round.spots {
+            spots.check(round.number, place)?;
+        }
         let opening = opening::look(job, round, place, sources, topology, session)?;
+        if let Some(spots) = round.spots {
+            spots.check_sources(sources, opening.identities())?;
+        }
         let elsewhere = look_elsewhere(round, &opening, sources, topology)?;
         Ok((opening, elsewhere))
     })?;
@@ -156,12 +162,17 @@ pub(super) fn pass(
         copies: true,
         target_identity: Some(target.identity()),
         log: Some(Arc::clone(&log)),
-        around: Around::new(elsewhere, finishes, !round.is_alone()),
+        around: Arc::new(Around::new(elsewhere, finishes, !round.is_alone())),
         may_try_again: pass == Pass::First,
         salvage: job.salvage,
         maps: Some(Arc::new(Maps::new(home.job_dir()?)?)),
         ..reading_context(session, &telemetry, &job.engine)?
     });
+    let _closing = Closing {
+        context: Arc::clone(&context),
+        target: Arc::clone(&target),
+        log: Arc::clone(&log),
+    };
     let mut ledger = Listing {
         sorter: Sorter::new(home.job_dir()?, budget.sorter_bytes),
         owed: HashMap::new(),
@@ -296,6 +307,7 @@ pub(super) fn pass(
         cut_short: proof.cut_short,
         repairs: proof.repairs,
         verified: job.verify,
+        before: round.before.clone(),
         ..Heading::default()
     };
     let sealing = Sealing {
@@ -381,7 +393,7 @@ fn prove(
         let findings = read_back.map(ReadBack::findings).unwrap_or_default();
         let mut proof = judge.judge(&loaded, &findings)?;
         if job.verify == Verify::Both {
-            if context.halted() {
+            if context.is_ending() {
                 proof.cut_short = true;
             } else {
                 second_read(job, judge, loaded, settings, &mut proof)?;

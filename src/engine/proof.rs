@@ -141,7 +141,8 @@ impl Judge<'_> {
                 None if !is_wrong && findings.unproven.contains(done.target_path) => {
                     Some(Known::Cached)
                 }
-                None if self.context.halted() => {
+                // (A full target can be read, mended in place and withdrawn from all the same.)
+                None if self.context.is_ending() => {
                     proof.cut_short = true;
                     if is_wrong {
                         let what = "read back wrong, and stopped before it was looked at closer";

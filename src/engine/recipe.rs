@@ -7,6 +7,7 @@
 //!   "sources": ["/mnt/d1", {"hex": "2fff"}],
 //!   "target": "in",
 //!   "spill": ["/mnt/more"],                 left out when there is none
+//!   "spill_on": ["UUID"],                   of their file systems, null where not known
 //!   "filter": [{"include": "keep.tmp"}, {"exclude": "*.tmp"}],
 //!   "files_from": null,                     or a list of paths
 //!   "existing": "refuse",
@@ -50,6 +51,8 @@ pub struct Recipe {
     /// The working directory when it was typed; empty when that could not be told.
     folder: PathBuf,
     job: CopyJob,
+    /// UUIDs of the file systems of further targets.
+    further: Vec<Option<String>>,
 }
 
 impl Recipe {
@@ -58,6 +61,7 @@ impl Recipe {
     pub fn of(job: &CopyJob) -> Self {
         Self {
             folder: std::env::current_dir().unwrap_or_default(),
+            further: Vec::new(),
             job: CopyJob {
                 resume: None,
                 engine: EngineSettings {
@@ -71,6 +75,18 @@ impl Recipe {
         }
     }
 
+    /// Says which file systems the further targets are on, by their UUIDs.
+    #[must_use]
+    pub(super) fn on(self, further: Vec<Option<String>>) -> Self {
+        Self { further, ..self }
+    }
+
+    /// Returns the further targets whose file systems are known by a UUID, with that.
+    pub(super) fn further(&self) -> impl Iterator<Item = (PathBuf, &str)> {
+        let both = self.job.spill.iter().zip(&self.further);
+        both.filter_map(|(path, fs)| Some((self.path(path), fs.as_deref()?)))
+    }
+
     /// Returns the job as it was typed.
     pub(super) fn job(&self) -> &CopyJob {
         &self.job
@@ -78,7 +94,9 @@ impl Recipe {
 
     /// Returns the job. Relative paths begin where they began when they were typed.
     pub fn into_job(self) -> CopyJob {
-        let Self { folder, mut job } = self;
+        let Self {
+            folder, mut job, ..
+        } = self;
         if std::env::current_dir().ok().as_deref() != Some(&*folder) {
             let CopyJob {
                 sources,
@@ -285,6 +303,8 @@ struct Written {
     target: Bytes,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     spill: Vec<Bytes>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    spill_on: Vec<Option<String>>,
     filter: Vec<WrittenRule>,
     files_from: Option<Vec<Bytes>>,
     existing: Existing,
@@ -311,6 +331,7 @@ impl Written {
             sources: job.sources.iter().map(|s| Bytes::of_path(s)).collect(),
             target: Bytes::of_path(&job.target),
             spill: job.spill.iter().map(|path| Bytes::of_path(path)).collect(),
+            spill_on: recipe.further.clone(),
             filter: job.filter.rules().iter().map(rule).collect(),
             files_from: job.files_from.as_ref().map(list),
             existing: job.existing,
@@ -343,6 +364,7 @@ impl Written {
         let sources = self.sources.into_iter().map(Bytes::path);
         let spill = self.spill.into_iter().map(Bytes::path);
         Ok(Recipe {
+            further: self.spill_on,
             folder: self.folder.path()?,
             job: CopyJob {
                 sources: sources.collect::<Result<_, _>>()?,

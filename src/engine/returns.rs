@@ -334,6 +334,8 @@ impl Returns<'_> {
             salvage: run.salvage,
             maps: run.maps.clone(),
             again: Arc::clone(&run.again),
+            around: Arc::clone(&run.around),
+            full: Arc::clone(&run.full),
             ..reading_context(&run.session, telemetry, &self.job.engine)?
         }))
     }

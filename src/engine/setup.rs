@@ -3,7 +3,6 @@
 use std::sync::{Arc, OnceLock};
 
 use super::context::Context;
-use super::elsewhere::Around;
 use super::feed::Feed;
 use super::job::{CopyJob, EngineSettings, Existing};
 use super::lane::SYNC_BLOCKS;
@@ -69,8 +68,8 @@ pub(super) fn reading_context(
         target_identity: None,
         interrupted: false.into(),
         lost: OnceLock::new(),
-        around: Around::default(),
-        full: OnceLock::new(),
+        around: Arc::default(),
+        full: Arc::default(),
         log: None,
         sync_blocks: seam::setting("SYNC_BLOCKS").unwrap_or(SYNC_BLOCKS),
         evidence: None,

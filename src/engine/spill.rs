@@ -5,20 +5,23 @@
 //! more: their folders get their attributes, and their records are closed. The first one is closed
 //! last, so a copy that was cut short anywhere is found there and gone on with.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 use super::copy::{Asked, tries};
+use super::fold::{self, Visit};
 use super::job::CopyJob;
 use super::outcomes::problem_of;
 use super::pass::Ended;
-use super::report::{Problem, Report};
+use super::report::Report;
 use super::session::Session;
+use super::spots::Spots;
 use super::telemetry::Telemetry;
 use crate::error::{Error, ErrorKind, Side};
-use crate::exit::{Exit, exit_of, worst};
-use crate::plan::{TargetPlace, look_at_target};
+use crate::exit::{Exit, exit_of};
+use crate::plan::TargetPlace;
 use crate::target::Home;
 
 /// One run into one of several targets.
@@ -30,6 +33,8 @@ pub(super) struct Round<'a> {
     pub(super) number: usize,
     /// The other targets, with their numbers.
     pub(super) others: Vec<(usize, TargetPlace)>,
+    /// What targets and sources are, where there is more than one run.
+    pub(super) spots: Option<&'a Spots>,
     /// The name of the job, once it has one.
     pub(super) name: Option<String>,
     /// What runs into other targets have copied before, drive by drive.
@@ -48,6 +53,7 @@ impl<'a> Round<'a> {
             whole: job,
             number: 0,
             others: Vec::new(),
+            spots: None,
             name: None,
             before: None,
             completes: true,
@@ -76,72 +82,63 @@ pub(super) fn copy(asked: Asked<'_>, session: &Session) -> Result<Report, Error>
         .chain(&job.spill)
         .cloned()
         .collect();
-    check_apart(&targets)?;
-    let began = Instant::now();
-    let shared = |name: &Option<String>| Shared {
+    let spots = Spots::look(&targets)?;
+    let mut last: Option<Report> = None;
+    // The targets that were, each with the number of files in its manifest.
+    let mut used: Vec<(usize, u64)> = Vec::new();
+    let mut is_full = false;
+    let mut shared = Shared {
         asked,
+        here: asked.job.clone(),
         session,
         targets: &targets,
-        name: name.clone(),
-        began,
+        spots: &spots,
+        name: None,
+        began: Instant::now(),
     };
-    let mut name = None;
-    let mut reports: Vec<Report> = Vec::new();
-    let mut used = Vec::new();
-    let mut is_full = false;
-    for (number, target) in targets.iter().enumerate() {
-        let is_begun = |place: &TargetPlace| has_job(place, name.as_deref());
-        let others = places(&targets, number)?;
-        let here = look_at_target(target, &[])?;
-        if number > 0 && !is_full && !is_begun(&here) {
-            continue;
-        }
-        drop(here);
-        let is_begun_later = others.iter().any(|(at, it)| *at > number && is_begun(it));
-        let round = Round {
-            others,
-            name: name.clone(),
-            // Each counts what those before it did.
-            before: reports.last().cloned(),
-            completes: number > 0 && !is_begun_later || number == 0,
-            number,
-            began,
-            ..Round::alone(job)
-        };
-        let (typed, here) = asked.for_target(target, false);
-        let into = Asked {
-            typed: &typed,
-            job: &here,
-            ..asked
-        };
-        let (report, full) = match tries(into, session, &round)? {
-            Ended::Over(report, full) => (report, full),
-            Ended::Again => {
-                let what = "a sync failed again";
-                return Err(Error::new(
-                    ErrorKind::TargetSync,
-                    Side::Target,
-                    target,
-                    what,
-                ));
+    for number in 0..targets.len() {
+        let (mut report, full) = match shared.run(number, is_full, last.as_ref()) {
+            Ok(Some(ended)) => ended,
+            Ok(None) => continue,
+            Err(error) => {
+                // What was done before is reported all the same.
+                let mut report = last.ok_or(error.again())?;
+                session.observer.note(&error.to_string());
+                fold::add_error(&mut report, &error);
+                return Ok(report);
             }
         };
-        name = Some(report.job.clone());
+        shared.name = Some(report.job.clone());
         is_full = full;
         let goes_on = !session.stopped() && (full || ends_well(&report));
         let may_be_unsettled = report.resumed || report.exit_code == Exit::Failure.code();
-        reports.push(*report);
-        used.push(number);
-        if !goes_on {
+        // Whoever is lost is asked nothing any more: a drive that hangs would hold up all that follows,
+        // and the folder it was mounted at would pass for it.
+        let lost = lost_sources(&report);
+        shared
+            .here
+            .sources
+            .retain(|source| !lost.contains(source.to_string_lossy().as_ref()));
+        let is_any_left = !shared.here.sources.is_empty();
+        let mut records = report.manifest_records;
+        if goes_on && full && may_be_unsettled && is_any_left {
+            // What it could not take now is not there; what is there, and nobody acknowledged, is
+            // looked at before the next one copies it.
+            let visit = shared.visit(number, false);
+            if visit.code == Exit::Success.code() {
+                fold::forget_room(&mut report);
+            }
+            let now = visit.records;
+            fold::add_visit(&mut report, visit, records, job.verify);
+            records = now.unwrap_or(records);
+        }
+        last = Some(report);
+        used.push((number, records));
+        if !goes_on || !is_any_left {
             break;
         }
-        if full && may_be_unsettled {
-            // What it could not take now is not there; what is there, and nobody acknowledged, is
-            // looked at before the next one copies it. It says no more than that one will.
-            let _left_to_the_next = shared(&name).visit(number, false)?;
-        }
     }
-    let Some(mut last) = reports.pop() else {
+    let Some(mut last) = last else {
         let what = "no run into any target came to an end";
         return Err(Error::new(
             ErrorKind::Panic,
@@ -151,48 +148,125 @@ pub(super) fn copy(asked: Asked<'_>, session: &Session) -> Result<Report, Error>
         ));
     };
     used.pop();
-    if session.stopped() || is_full || !ends_well(&last) {
+    if session.stopped() || is_full || !ends_well(&last) || shared.here.sources.is_empty() {
         return Ok(last);
     }
     used.reverse();
-    shared(&name).close(&used, &mut last)?;
+    shared.close(&used, &mut last);
     Ok(last)
+}
+
+/// Returns the sources, as a report names them, of drives that were lost.
+fn lost_sources(report: &Report) -> HashSet<&str> {
+    let lanes = report.lanes.iter();
+    let lost = lanes.filter(|lane| {
+        matches!(lane.health.as_str(), "gone" | "quarantined") || lane.state == "failed"
+    });
+    lost.flat_map(|lane| lane.sources.iter().map(String::as_str))
+        .collect()
 }
 
 /// What all runs of one copy have in common.
 struct Shared<'a> {
     asked: Asked<'a>,
+    /// The job with the sources that are here by now.
+    here: CopyJob,
     session: &'a Session,
     targets: &'a [PathBuf],
+    spots: &'a Spots,
     name: Option<String>,
     began: Instant,
 }
 
 impl Shared<'_> {
+    /// Returns what was asked for, with the sources that are here by now.
+    fn asked(&self) -> Asked<'_> {
+        Asked {
+            job: &self.here,
+            ..self.asked
+        }
+    }
+
+    /// Copies into a target, if its turn is: when the one before is full, or it was begun. Returns
+    /// the report, in which what `before` says stands, too, and whether it is full.
+    fn run(
+        &self,
+        number: usize,
+        is_full: bool,
+        before: Option<&Report>,
+    ) -> Result<Option<(Report, bool)>, Error> {
+        let Some(target) = self.targets.get(number) else {
+            return Ok(None);
+        };
+        let is_begun = |place: &TargetPlace| has_job(place, self.name.as_deref());
+        let others = self.others(number)?;
+        let here = self.spots.open(number, target)?;
+        if number > 0 && !is_full && !is_begun(&here) {
+            return Ok(None);
+        }
+        drop(here);
+        let is_begun_later = others.iter().any(|(at, it)| *at > number && is_begun(it));
+        let round = Round {
+            others,
+            spots: Some(self.spots),
+            name: self.name.clone(),
+            // Each counts what those before it did.
+            before: before.cloned(),
+            completes: number > 0 && !is_begun_later || number == 0,
+            number,
+            began: self.began,
+            ..Round::alone(self.asked.typed)
+        };
+        let (typed, here) = self.asked().for_target(target, false);
+        let into = Asked {
+            typed: &typed,
+            job: &here,
+            ..self.asked
+        };
+        match tries(into, self.session, &round)? {
+            Ended::Over(report, full) => Ok(Some((*report, full))),
+            Ended::Again => {
+                let what = "a sync failed again";
+                let kind = ErrorKind::TargetSync;
+                Err(Error::new(kind, Side::Target, target, what))
+            }
+        }
+    }
+
     /// Visits targets that were full once more, and closes them. What cannot be closed is added to
     /// the report of the last run.
-    fn close(&self, used: &[usize], last: &mut Report) -> Result<(), Error> {
+    fn close(&self, used: &[(usize, u64)], last: &mut Report) {
         let completes = last.exit_code == Exit::Success.code();
-        for &number in used {
-            let (code, problems) = self.visit(number, completes)?;
-            let here = Exit::from_code(code).unwrap_or(Exit::Failure);
-            let so_far = Exit::from_code(last.exit_code).unwrap_or(Exit::Failure);
-            last.exit_code = worst(so_far, here).code();
-            last.problem_count += problems.len() as u64;
-            last.problems.extend(problems);
+        for &(number, records) in used {
+            let visit = self.visit(number, completes);
+            let code = last.exit_code;
+            fold::add_visit(last, visit, records, self.asked.typed.verify);
+            if last.exit_code != code {
+                for lane in &last.lanes {
+                    self.session.observer.drive(lane);
+                }
+            }
         }
-        Ok(())
     }
 
     /// Visits a target, and copies nothing: names that were given and never acknowledged are, if
-    /// their bytes are right, folders get their attributes, records are closed. Returns its exit
-    /// code and its problems.
-    fn visit(&self, number: usize, completes: bool) -> Result<(u8, Vec<Problem>), Error> {
+    /// their bytes are right, folders get their attributes, records are closed.
+    fn visit(&self, number: usize, completes: bool) -> Visit {
         let Some(target) = self.targets.get(number) else {
-            return Ok((Exit::Success.code(), Vec::new()));
+            return Visit::default();
+        };
+        let failed = |error: &Error| Visit {
+            code: exit_of(error.kind()).code(),
+            problems: vec![problem_of(error)],
+            ..Visit::default()
+        };
+        let others = match self.others(number) {
+            Ok(others) => others,
+            Err(error) => return failed(&error),
         };
         let round = Round {
-            others: places(self.targets, number)?,
+            others,
+            spots: Some(self.spots),
             name: self.name.clone(),
             completes,
             finishes: true,
@@ -204,7 +278,7 @@ impl Shared<'_> {
             observer: std::sync::Arc::new(super::session::Silent),
             ..self.session.clone()
         };
-        let (typed, here) = self.asked.for_target(target, true);
+        let (typed, here) = self.asked().for_target(target, true);
         let into = Asked {
             typed: &typed,
             job: &here,
@@ -212,12 +286,30 @@ impl Shared<'_> {
             silent: &[],
             ..self.asked
         };
-        Ok(match tries(into, &quiet, &round) {
-            Ok(Ended::Over(report, _)) => (report.exit_code, report.problems),
-            Ok(Ended::Again) => (Exit::Failure.code(), Vec::new()),
+        match tries(into, &quiet, &round) {
+            Ok(Ended::Over(report, _)) => Visit {
+                code: report.exit_code,
+                problems: report.problems,
+                records: Some(report.manifest_records),
+                cleared: report.privileges_cleared,
+                owners_not_kept: report.owners_not_kept,
+            },
+            Ok(Ended::Again) => Visit {
+                code: Exit::Failure.code(),
+                ..Visit::default()
+            },
             // Everything is copied; the next run closes what could not be closed now.
-            Err(error) => (exit_of(error.kind()).code(), vec![problem_of(&error)]),
-        })
+            Err(error) => failed(&error),
+        }
+    }
+
+    /// Opens the other targets.
+    fn others(&self, but: usize) -> Result<Vec<(usize, TargetPlace)>, Error> {
+        let others = self.targets.iter().enumerate();
+        let others = others.filter(|(number, _)| *number != but);
+        others
+            .map(|(number, path)| Ok((number, self.spots.open(number, path)?)))
+            .collect()
     }
 }
 
@@ -227,36 +319,11 @@ fn ends_well(report: &Report) -> bool {
     !report.stopped && codes.contains(&report.exit_code)
 }
 
-fn places(targets: &[PathBuf], but: usize) -> Result<Vec<(usize, TargetPlace)>, Error> {
-    let others = targets.iter().enumerate();
-    let others = others.filter(|(number, _)| *number != but);
-    others
-        .map(|(number, path)| Ok((number, look_at_target(path, &[])?)))
-        .collect()
-}
-
 fn has_job(place: &TargetPlace, name: Option<&str>) -> bool {
     let (Some(root), Some(_)) = (place.existing(), name) else {
         return false;
     };
     Home::find_job(root, &place.label, name).is_ok()
-}
-
-/// Refuses targets that give no more room than one of them: on one file system.
-fn check_apart(targets: &[PathBuf]) -> Result<(), Error> {
-    let mut devices = Vec::new();
-    for target in targets {
-        let place = look_at_target(target, &[])?;
-        let stat = rustix::fs::fstat(&place.nearest)
-            .map_err(|errno| Error::target(target, "look at the target", errno))?;
-        if devices.contains(&stat.st_dev) {
-            let what = "it is on the same file system as another target: there is no more room \
-                        there";
-            return Err(Error::new(ErrorKind::Refused, Side::Target, target, what));
-        }
-        devices.push(stat.st_dev);
-    }
-    Ok(())
 }
 
 /// Counts what runs into other targets have copied before as copied, not as found there.

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::SystemTime;
 
 use super::context::Context;
+use super::fold;
 use super::job::Verify;
 use super::report::{
     Evidence, LaneReport, MountReport, Repair, Report, SCHEMA, TargetReport, Totals,
@@ -68,6 +69,8 @@ pub(crate) struct Heading {
     pub(crate) verified: Verify,
     /// How many files each target has, where there are several.
     pub(crate) targets: Vec<TargetReport>,
+    /// What runs into other targets came to before.
+    pub(crate) before: Option<Report>,
     /// A failure of the run as a whole: a sync or a record.
     pub(crate) fatal: Option<crate::error::ErrorKind>,
 }
@@ -99,7 +102,13 @@ pub(crate) fn report(
             if hashed_alone {
                 lane.evidence.hashed = lane.totals.files + lane.totals.kept;
             }
+            if let Some(before) = &heading.before {
+                fold::add_lane(&mut lane, before, heading.verified);
+            }
             (lane.safe_to_release, lane.verdict) = verdict(&lane, whole);
+            if let Some(before) = &heading.before {
+                fold::add_verdict(&mut lane, before);
+            }
         }
         add(&mut totals, &lane.totals);
         context.session.observer.drive(&lane);
@@ -118,7 +127,7 @@ pub(crate) fn report(
     // A stop that came when nothing was left to do is none.
     let stopped = context.interrupted.load(Relaxed) || heading.cut_short;
     let exit = exit_for(stopped, heading.fatal, outcomes.kinds());
-    Report {
+    let mut report = Report {
         schema: SCHEMA,
         command: heading.command.to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -145,7 +154,11 @@ pub(crate) fn report(
         skipped,
         skipped_count,
         targets: heading.targets,
+    };
+    if let Some(before) = &heading.before {
+        fold::add_rest(&mut report, before, heading.verified);
     }
+    report
 }
 
 fn lane_report(
@@ -232,7 +245,7 @@ fn moved(counters: &LaneCounters) -> u64 {
     done.min(counters.bytes_read.load(Relaxed))
 }
 
-fn add(sum: &mut Totals, part: &Totals) {
+pub(super) fn add(sum: &mut Totals, part: &Totals) {
     sum.files += part.files;
     sum.bytes += part.bytes;
     sum.others += part.others;

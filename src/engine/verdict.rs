@@ -6,6 +6,10 @@
 use super::job::Verify;
 use super::report::LaneReport;
 
+/// What is said of a drive when a run was stopped, or its target was full, before everything was
+/// copied.
+pub(super) const STOPPED: &str = "stopped before the end; run again to go on";
+
 /// What counts for every drive of a run.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Whole {
@@ -39,7 +43,7 @@ pub(super) fn verdict(lane: &LaneReport, run: Whole) -> (bool, String) {
     }
     match lane.state.as_str() {
         "done" => {}
-        "stopped" => return no("stopped before the end; run again to go on"),
+        "stopped" => return no(STOPPED),
         _ => return no("its lane ended early"),
     }
     if run.cut_short {

@@ -14,9 +14,13 @@ use std::time::{Duration, Instant};
 use super::report::HealthChange;
 use super::session::Session;
 use super::telemetry::Health;
+use crate::error::{Error, ErrorKind, Side};
 
 /// How often the watch looks.
 const TICK: Duration = Duration::from_millis(100);
+/// How long requests are waited for when the run is over: a second. Who is late is held by a drive.
+const CLOSE_TICK: Duration = Duration::from_millis(10);
+const CLOSE_TICKS: u32 = 100;
 /// When the watch itself was away for so long, nobody knows who was silent.
 const GAP: Duration = Duration::from_secs(1);
 
@@ -29,9 +33,40 @@ struct Asked {
     /// When each request began, by its number.
     open: BTreeMap<u64, Instant>,
     next: u64,
+    /// Whether the run is over.
+    is_closed: bool,
 }
 
 impl Vigil {
+    /// Notes that something is to be changed there, until the guard goes.
+    ///
+    /// # Errors
+    /// `Stopped` when the run is over: whoever was left behind by it changes nothing any more.
+    pub(crate) fn enter(self: &Arc<Self>) -> Result<Asking, Error> {
+        let asking = self.ask();
+        let asked = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if asked.is_closed {
+            drop(asked);
+            let what = "the run is over";
+            return Err(Error::new(ErrorKind::Stopped, Side::Target, "target", what));
+        }
+        Ok(asking)
+    }
+
+    /// Says that the run is over, and waits for a moment until nobody asks anything.
+    pub(crate) fn close(&self) {
+        for _ in 0..CLOSE_TICKS {
+            let mut asked = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            asked.is_closed = true;
+            let is_quiet = asked.open.is_empty();
+            drop(asked);
+            if is_quiet {
+                return;
+            }
+            std::thread::sleep(CLOSE_TICK);
+        }
+    }
+
     /// Notes that something is asked of the target, until the guard goes.
     pub(crate) fn ask(self: &Arc<Self>) -> Asking {
         self.ask_again(Duration::ZERO)

@@ -2,12 +2,32 @@
 
 use std::sync::Arc;
 
+use super::context::Context;
+use super::log::Log;
 use super::vigil::Vigil;
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::scan::{Attributes, Kind};
 use crate::target::{
-    Applied, Outline, Sealed, StageId, Staged, Stager, Target, TargetStamp, Vacancy,
+    Applied, LocalTarget, Outline, Sealed, StageId, Staged, Stager, Target, TargetStamp, Vacancy,
 };
+
+/// Ends a run when it goes, however that ended. A thread that a drive holds keeps what it has for ever:
+/// it must find the target closed, and nobody after this run must wait for it.
+pub(super) struct Closing {
+    pub(super) context: Arc<Context>,
+    pub(super) target: Arc<LocalTarget>,
+    pub(super) log: Arc<Log>,
+}
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        // (Whoever wakes up then has nothing to tell.)
+        let _first = self.context.lost.set(ErrorKind::Stopped);
+        self.log.vigil().close();
+        self.target.home().let_go();
+        self.context.around.let_go();
+    }
+}
 
 /// The target.
 #[derive(Debug)]
@@ -35,12 +55,12 @@ impl Target for WatchedTarget {
     }
 
     fn make_dir(&self, path: &[u8]) -> Result<bool, Error> {
-        let _asking = self.vigil.ask();
+        let _asking = self.vigil.enter()?;
         self.target.make_dir(path)
     }
 
     fn stager(&self, name: &str) -> Result<Box<dyn Stager>, Error> {
-        let _asking = self.vigil.ask();
+        let _asking = self.vigil.enter()?;
         let stager = self.target.stager(name)?;
         let vigil = Arc::clone(&self.vigil);
         Ok(Box::new(WatchedStager { stager, vigil }))
@@ -66,7 +86,7 @@ impl Target for WatchedTarget {
     }
 
     fn finish_dir(&self, path: &[u8], attributes: &Attributes) -> Result<Applied, Error> {
-        let _asking = self.vigil.ask();
+        let _asking = self.vigil.enter()?;
         self.target.finish_dir(path, attributes)
     }
 
@@ -95,7 +115,7 @@ impl Stager for WatchedStager {
     }
 
     fn stage(&mut self, path: &[u8], outline: Outline) -> Result<Staged, Error> {
-        let _asking = self.vigil.ask();
+        let _asking = self.vigil.enter()?;
         self.stager.stage(path, outline)
     }
 
@@ -106,7 +126,7 @@ impl Stager for WatchedStager {
         outline: Outline,
         keep: u64,
     ) -> Result<Option<Staged>, Error> {
-        let _asking = self.vigil.ask();
+        let _asking = self.vigil.enter()?;
         self.stager.reopen(path, id, outline, keep)
     }
 
@@ -137,12 +157,12 @@ impl Stager for WatchedStager {
     }
 
     fn take_back(&mut self, path: &[u8], stamp: TargetStamp, id: &StageId) -> Result<bool, Error> {
-        let _asking = self.vigil.ask();
+        let _asking = self.vigil.enter()?;
         self.stager.take_back(path, stamp, id)
     }
 
     fn write_small(&mut self, path: &[u8], staged: &Staged, bytes: &[u8]) -> Result<(), Error> {
-        let _asking = self.vigil.ask();
+        let _asking = self.vigil.enter()?;
         self.stager.write_small(path, staged, bytes)
     }
 
@@ -154,7 +174,7 @@ impl Stager for WatchedStager {
         replace: bool,
         attributes: &Attributes,
     ) -> Result<(Sealed, Applied), Error> {
-        let _asking = self.vigil.ask();
+        let _asking = self.vigil.enter()?;
         self.stager.seal(staged, size, path, replace, attributes)
     }
 
@@ -165,7 +185,7 @@ impl Stager for WatchedStager {
         replace: bool,
         attributes: &Attributes,
     ) -> Result<(Sealed, Applied), Error> {
-        let _asking = self.vigil.ask();
+        let _asking = self.vigil.enter()?;
         self.stager.symlink(text, path, replace, attributes)
     }
 
@@ -177,7 +197,7 @@ impl Stager for WatchedStager {
         replace: bool,
         attributes: &Attributes,
     ) -> Result<(Sealed, Applied), Error> {
-        let _asking = self.vigil.ask();
+        let _asking = self.vigil.enter()?;
         self.stager.special(kind, rdev, path, replace, attributes)
     }
 

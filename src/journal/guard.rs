@@ -94,12 +94,23 @@ fn set() {
 extern "C" fn on_bus(signal: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
     // SAFETY: the kernel gives a handler with SA_SIGINFO a valid record.
     let info = unsafe { &*info };
-    // SAFETY: of a SIGBUS, the record has the address.
-    let at = unsafe { info.si_addr() }.addr();
-    if !replace(at) {
+    // SAFETY: errno is the thread's own; the code that was interrupted must find it as it was.
+    let errno = unsafe { libc::__errno_location() };
+    // SAFETY: the pointer is good for the life of the thread.
+    let before = unsafe { *errno };
+    // Of one that somebody sent, the record has no address, and no access is repeated.
+    let was_sent = info.si_code <= 0;
+    // SAFETY: of a SIGBUS for an access, the record has the address.
+    if was_sent || !replace(unsafe { info.si_addr() }.addr()) {
         // SAFETY: signal(2) may be called there, G1. The access is repeated, and ends us: G3.
         unsafe { libc::signal(signal, libc::SIG_DFL) };
     }
+    if was_sent {
+        // SAFETY: raise(3) may be called there, G1. It ends us when the handler returns.
+        unsafe { libc::raise(signal) };
+    }
+    // SAFETY: as above.
+    unsafe { *errno = before };
 }
 
 /// Puts a page of zeros where the one at `at` cannot be read, if that is ours.

@@ -12,8 +12,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 use rustix::fs::{AtFlags, Dir, IFlags, Mode, OFlags, ioctl_getflags, openat, statat};
 use rustix::io::Errno;
 
-use super::FsType;
 use super::home::HOME;
+use super::{FsType, fs_type};
 
 /// `FS_CASEFOLD_FL` of linux/fs.h: the names in this directory fold. ext4, f2fs and tmpfs have it
 /// for single directories.
@@ -99,6 +99,20 @@ impl Folding {
             }
         }
         Ok(Some(other.unwrap_or_else(|| b"another name".to_vec())))
+    }
+}
+
+/// Returns whether a name that was found in a directory may be the spelling of another: unless that
+/// can be ruled out.
+pub(crate) fn may_fold(dir: BorrowedFd<'_>) -> bool {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let Ok(dir) = openat(dir, c".", flags, Mode::empty()) else {
+        return true;
+    };
+    match fs_type(&dir) {
+        Ok(FsType::Xfs | FsType::Btrfs) => false,
+        Ok(FsType::Ext4 | FsType::Memory) => is_marked(dir.as_fd()),
+        _ => true,
     }
 }
 

@@ -19,9 +19,9 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::jobs::{UNFINISHED, is_unfinished, job_named, linked_job, make_job};
-use super::lock::{lock, trust};
+use super::lock::{let_go, lock, trust};
 use super::record::RecordWriter;
-use super::sweep::{clear_stage, each_staged, list, prune_stage, sweep};
+use super::sweep::{clear_stage, each_staged, list, prune_stage, sweep, sweep_reserve};
 use crate::beneath;
 use crate::error::{Error, ErrorKind, Side};
 use crate::seam;
@@ -46,7 +46,7 @@ pub struct Home {
     run: String,
     stage: Arc<OwnedFd>,
     /// Held open for its lock; the kernel drops the lock with the process, however it ends.
-    _lock: OwnedFd,
+    lock: OwnedFd,
 }
 
 pub(super) fn record_error(path: &Path, what: &str, errno: Errno) -> Error {
@@ -161,6 +161,11 @@ impl HomeLock {
             .collect()
     }
 
+    /// Lets the lock go. Nothing may be read or written there from now on.
+    pub fn let_go(&self) {
+        let_go(&self.lock);
+    }
+
     /// Returns the private folder as messages name it.
     pub fn label(&self) -> &Path {
         &self.label
@@ -195,7 +200,9 @@ impl HomeLock {
             Err(errno) => return Err(fail("make the stage", errno)),
         }
         let stage = open_dir(job.as_fd(), STAGE).map_err(|e| fail("open the stage", e))?;
-        sweep(dir.as_fd(), &job_name)
+        // First of all, for the room it takes: a run that was killed leaves a full target without any.
+        sweep_reserve(stage.as_fd())
+            .and_then(|()| sweep(dir.as_fd(), &job_name))
             .map_err(|errno| fail("sweep what an earlier run left", errno))?;
         // The journal knows staged files by folder and number: no later run may use either again.
         let run = if goes_on && !seam::bug("stage-names-come-again") {
@@ -211,7 +218,7 @@ impl HomeLock {
             job,
             job_name,
             stage: Arc::new(stage),
-            _lock: lock,
+            lock,
         };
         home.point(CURRENT)?;
         Ok(home)
@@ -259,6 +266,11 @@ impl Home {
         .and_then(|()| gone(rustix::fs::unlinkat(&self.dir, CURRENT, AtFlags::empty())))
         .and_then(|()| rustix::fs::fsync(&self.dir))
         .map_err(|errno| record_error(&self.label, "note that the job is finished", errno))
+    }
+
+    /// Lets the lock go. Nothing may be written there from now on.
+    pub fn let_go(&self) {
+        let_go(&self.lock);
     }
 
     /// Returns the name of this run's job.

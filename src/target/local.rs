@@ -12,7 +12,7 @@ use super::folding::Folding;
 use super::home::Home;
 use super::place::Place;
 use super::publish::{Parts, Publisher, split};
-use super::reserve::Reserve;
+use super::reserve::{RESERVE, Reserve};
 use super::stage::LocalStager;
 use super::{FsType, Sealed, Stager, Target, TargetStamp, fs_type};
 use crate::beneath::{self, DirCache};
@@ -131,7 +131,7 @@ impl LocalTarget {
     /// # Errors
     /// When no folder can be made for it.
     pub fn set_aside(&self, bytes: u64) -> Result<(), Error> {
-        let stage = self.home.stage_for("reserve")?;
+        let stage = self.home.stage_for(RESERVE)?;
         self.reserve.get_or_init(|| Reserve::new(stage, bytes));
         Ok(())
     }

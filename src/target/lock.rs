@@ -21,6 +21,12 @@ pub(super) fn trust(dir: BorrowedFd<'_>, label: &Path) -> Result<(), Error> {
     Err(Error::new(ErrorKind::Refused, Side::Record, label, what))
 }
 
+/// Lets a lock go before its descriptor does: a thread that a drive holds may keep that for ever.
+pub(super) fn let_go(lock: &OwnedFd) {
+    // There is no reason for it to fail; the lock goes with the process, too.
+    let _unlocked = rustix::fs::flock(lock, FlockOperation::Unlock);
+}
+
 /// Takes the lock of the private folder; it goes with the descriptor.
 pub(super) fn lock(dir: BorrowedFd<'_>, label: &Path) -> Result<OwnedFd, Error> {
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;

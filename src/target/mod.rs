@@ -31,11 +31,13 @@ use rustix::fs::{AtFlags, FileType};
 use rustix::io::Errno;
 
 pub use attributes::{Applied, Policy, ReadOutcome};
+pub(crate) use folding::may_fold;
 pub use fs_type::{FsType, fs_type, keeps_inodes};
 pub use home::{HOME, Home, HomeLock, JobDir};
 pub(crate) use local::clash;
 pub use local::{LocalTarget, Settings};
 pub use null::NullTarget;
+pub(crate) use publish::split;
 pub use record::RecordWriter;
 pub use sweep::staged_bytes;
 
@@ -95,7 +97,7 @@ impl Vacancy {
 
 /// Returns what is at `path` below the root that `dirs` are below.
 pub(crate) fn vacancy(dirs: &mut DirCache, path: &[u8]) -> Result<Vacancy, Errno> {
-    let (dir, name) = publish::split(path);
+    let (dir, name) = split(path);
     let looked = dirs
         .get(dir)
         .and_then(|dir| rustix::fs::statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW));

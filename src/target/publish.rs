@@ -207,7 +207,7 @@ fn rename_free(
 }
 
 /// Splits a relative path into its directory (empty for the top) and its last component.
-pub(super) fn split(path: &[u8]) -> (&[u8], &[u8]) {
+pub(crate) fn split(path: &[u8]) -> (&[u8], &[u8]) {
     match path.iter().rposition(|&byte| byte == b'/') {
         Some(slash) => (
             path.get(..slash).unwrap_or_default(),

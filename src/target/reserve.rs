@@ -15,6 +15,8 @@ use super::home::StageDir;
 /// Inodes that the records of a run take at its end: manifest, its second list, report, problems,
 /// evidence, `latest`, the sorter's file, a map, each before it replaces what was there.
 const INODES: u64 = 8;
+/// What the name of its staging folder begins with.
+pub(super) const RESERVE: &str = "reserve";
 /// Less than this is not worth setting aside, in bytes.
 const LEAST: u64 = 64 << 10;
 

@@ -7,6 +7,7 @@ use rustix::io::Errno;
 
 use super::home::{HOME, STAGE, open_dir};
 use super::jobs::is_unfinished;
+use super::reserve::RESERVE;
 
 /// Removes what all finished jobs but `mine` left staged. We hold the lock, so nobody is using it.
 /// What an unfinished one staged is kept: it may be gone on with.
@@ -25,6 +26,23 @@ pub(super) fn sweep(home: BorrowedFd<'_>, mine: &str) -> Result<(), Errno> {
                 Err(errno) => return Err(errno),
             }
         }
+    }
+    Ok(())
+}
+
+/// Removes what an earlier run of this job set aside for its records, and gives the room back.
+pub(super) fn sweep_reserve(stage: BorrowedFd<'_>) -> Result<(), Errno> {
+    let mut is_any = false;
+    each_staged(stage, &mut |thread, dir, name| {
+        if !thread.starts_with(RESERVE) {
+            return Ok(());
+        }
+        is_any = true;
+        rustix::fs::unlinkat(dir, name, AtFlags::empty())
+    })?;
+    if is_any {
+        // On some file systems blocks are free with the next commit, not with the call.
+        let _best_effort = rustix::fs::fsync(stage);
     }
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! Admitting an entry: is it done already, is its name free, may what is there be replaced.
 
+use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
 
 use rustix::io::Errno;
@@ -7,7 +8,7 @@ use rustix::io::Errno;
 use super::Lane;
 use crate::digest::Hash;
 use crate::engine::commit::{Commit, Item, What};
-use crate::engine::elsewhere::There;
+use crate::engine::elsewhere::{Elsewhere, There};
 use crate::engine::job::Existing;
 use crate::engine::links::First;
 use crate::engine::standing::{Copied, Standing};
@@ -21,7 +22,7 @@ impl Lane<'_> {
     /// `Some(replace)` to go on, `None` to skip.
     pub(super) fn admit(&mut self, entry: &Entry) -> Result<Option<bool>, Error> {
         let has_others = !self.context.around.elsewhere.is_empty();
-        if has_others && self.is_elsewhere(entry, &entry.target_path()) {
+        if has_others && self.is_elsewhere(entry, &entry.target_path())? {
             return Ok(None);
         }
         // A directory this run made holds nothing else. (A name that comes twice is refused when
@@ -76,7 +77,7 @@ impl Lane<'_> {
                 let is_kept = self.keep_if_same(entry, &path, stamp)?;
                 Ok((!is_kept && !finishes).then_some(true))
             }
-            Standing::Unknown => Ok(Some(true)),
+            Standing::Unknown => Ok((!finishes).then_some(true)),
             Standing::Unrecorded(stamp) => self.admit_unrecorded(entry, path, vacancy, stamp),
         }
     }
@@ -88,11 +89,11 @@ impl Lane<'_> {
     }
 
     /// Returns whether an entry is, or will be, on another target of the copy.
-    fn is_elsewhere(&self, entry: &Entry, path: &[u8]) -> bool {
+    fn is_elsewhere(&self, entry: &Entry, path: &[u8]) -> Result<bool, Error> {
         if entry.recorded.is_some() {
-            return false;
+            return Ok(false);
         }
-        match self.context.around.look(entry, path) {
+        Ok(match self.context.around.look(entry, path)? {
             (There::Nothing, _) => false,
             (There::Whole, _)
                 if entry.kind == Kind::File && self.context.around.is_first_met(entry) =>
@@ -104,6 +105,23 @@ impl Lane<'_> {
             }
             (There::Whole, _) => {
                 self.counters.others_done.fetch_add(1, Relaxed);
+                true
+            }
+            (There::Taken(_), _) if self.context.around.finishes.is_some() => true,
+            (There::Taken(true), _) if self.context.existing == Existing::Skip => {
+                self.counters.files_skipped.fetch_add(1, Relaxed);
+                if entry.kind == Kind::File {
+                    let bytes = entry.stamp.size;
+                    self.counters.bytes_skipped.fetch_add(bytes, Relaxed);
+                }
+                true
+            }
+            (There::Taken(_), other) => {
+                let label = other.map_or(Path::new(""), Elsewhere::label);
+                let what = format!("its name is taken on {}", label.display());
+                let path = entry.display_path();
+                let error = Error::new(ErrorKind::TargetExists, Side::Target, path, &what);
+                self.context.entry_failed(self.number, entry, &error);
                 true
             }
             (There::Older, other) => {
@@ -120,7 +138,7 @@ impl Lane<'_> {
                 }
                 true
             }
-        }
+        })
     }
 
     /// Decides for a name that no earlier run of this job is known to have given.

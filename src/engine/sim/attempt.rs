@@ -13,7 +13,6 @@ use super::world::Shared;
 use crate::buffer::Credits;
 use crate::digest::{Hash, HashPool};
 use crate::engine::context::Context;
-use crate::engine::elsewhere::Around;
 use crate::engine::feed::{Feed, LaneWaker};
 use crate::engine::lane::{Depth, Lane, Outlets, Parts};
 use crate::engine::ledger::Ledger;
@@ -157,8 +156,8 @@ fn pass(
         target_identity: None,
         interrupted: false.into(),
         lost: OnceLock::new(),
-        around: Around::default(),
-        full: OnceLock::new(),
+        around: Arc::default(),
+        full: Arc::default(),
         log: Some(Arc::clone(&log)),
         examiner: None,
         sync_blocks: setup.sync_blocks,
