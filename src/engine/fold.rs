@@ -62,6 +62,9 @@ fn part_of<'r>(lane: &LaneReport, before: &'r Report) -> Option<&'r LaneReport> 
 /// Adds what is not of one drive, and the drives that are left out by now.
 pub(super) fn add_rest(report: &mut Report, before: &Report, verify: Verify) {
     let mut code = code_of(before);
+    if before.lanes.iter().any(speaks_against) {
+        code = worst(code, Exit::Incomplete);
+    }
     for earlier in &before.lanes {
         if report
             .lanes
@@ -160,18 +163,28 @@ pub(super) fn add_error(report: &mut Report, error: &Error) {
     }
 }
 
-/// Adds what a visit to a target came to; `records` is what its manifest had before.
-pub(super) fn add_visit(report: &mut Report, visit: Visit, records: u64, verify: Verify) {
-    // That it is full is known.
+/// Adds what a visit to a target came to; `records` is what its manifest had before. `closes`:
+/// nothing comes after it, so what it could not do is not done.
+pub(super) fn add_visit(
+    report: &mut Report,
+    visit: Visit,
+    records: u64,
+    verify: Verify,
+    closes: bool,
+) {
     let full = ErrorKind::TargetFull.word();
     let was_any = !visit.problems.is_empty();
     let mut problems = visit.problems;
-    problems.retain(|problem| problem.kind != full);
+    if !closes {
+        // That it is full is known.
+        problems.retain(|problem| problem.kind != full);
+    }
     let mut code = match exit(visit.code) {
-        Exit::Stopped => Exit::Success,
+        Exit::Stopped if !closes => Exit::Success,
         _ if was_any && problems.is_empty() => Exit::Success,
         code => code,
     };
+    report.stopped |= closes && code == Exit::Stopped;
     report.privileges_cleared += visit.cleared;
     report.owners_not_kept += visit.owners_not_kept;
     if verify != Verify::None && visit.records.is_some_and(|now| now > records) {

@@ -386,7 +386,18 @@ fn prove(
     settings: RunSettings,
 ) -> Proof {
     let context = judge.context;
-    if context.lost.get().is_some() || job.verify == Verify::None {
+    if job.verify == Verify::None {
+        return Proof::default();
+    }
+    if context.lost.get().is_some() {
+        if context.is_full() {
+            // A copy that goes on in the next target must not forget it.
+            let what = "it ran full at a sync, and what it has was not verified; 'inhaul verify' \
+                        does that";
+            let kind = ErrorKind::Unverified;
+            let error = Error::new(kind, Side::Target, &job.target, what);
+            context.outcomes.problem_of_run(&error);
+        }
         return Proof::default();
     }
     let proved = recorded(judge.target, judge.log).and_then(|loaded| {

@@ -129,7 +129,7 @@ pub(super) fn copy(asked: Asked<'_>, session: &Session) -> Result<Report, Error>
                 fold::forget_room(&mut report);
             }
             let now = visit.records;
-            fold::add_visit(&mut report, visit, records, job.verify);
+            fold::add_visit(&mut report, visit, records, job.verify, false);
             records = now.unwrap_or(records);
         }
         last = Some(report);
@@ -240,7 +240,7 @@ impl Shared<'_> {
         for &(number, records) in used {
             let visit = self.visit(number, completes);
             let code = last.exit_code;
-            fold::add_visit(last, visit, records, self.asked.typed.verify);
+            fold::add_visit(last, visit, records, self.asked.typed.verify, true);
             if last.exit_code != code {
                 for lane in &last.lanes {
                     self.session.observer.drive(lane);

@@ -53,18 +53,20 @@ impl Vigil {
         Ok(asking)
     }
 
-    /// Says that the run is over, and waits for a moment until nobody asks anything.
-    pub(crate) fn close(&self) {
+    /// Says that the run is over, and waits for a moment until nobody asks anything; returns whether
+    /// that is so.
+    pub(crate) fn close(&self) -> bool {
         for _ in 0..CLOSE_TICKS {
             let mut asked = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             asked.is_closed = true;
             let is_quiet = asked.open.is_empty();
             drop(asked);
             if is_quiet {
-                return;
+                return true;
             }
             std::thread::sleep(CLOSE_TICK);
         }
+        false
     }
 
     /// Notes that something is asked of the target, until the guard goes.

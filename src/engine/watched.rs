@@ -23,9 +23,11 @@ impl Drop for Closing {
     fn drop(&mut self) {
         // (Whoever wakes up then has nothing to tell.)
         let _first = self.context.lost.set(ErrorKind::Stopped);
-        self.log.vigil().close();
-        self.target.home().let_go();
-        self.context.around.let_go();
+        // While something is still asked of it, nobody else may have it.
+        if self.log.vigil().close() {
+            self.target.home().let_go();
+            self.context.around.let_go();
+        }
     }
 }
 
@@ -202,7 +204,9 @@ impl Stager for WatchedStager {
     }
 
     fn discard(&mut self, staged: Staged) {
-        let _asking = self.vigil.ask();
-        self.stager.discard(staged);
+        // When the run is over, what is staged may be another's by now.
+        if let Ok(_asking) = self.vigil.enter() {
+            self.stager.discard(staged);
+        }
     }
 }

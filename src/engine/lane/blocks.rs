@@ -126,6 +126,11 @@ impl Lane<'_> {
         let Some(file) = transfer.staged.file.clone() else {
             return;
         };
+        // A lane that its drive held until the run was over writes no more: the file may be gone on
+        // with by another run.
+        if self.context.lost.get() == Some(&ErrorKind::Stopped) {
+            return;
+        }
         let runs = if transfer.sparse {
             data_runs(&view, len)
         } else {
