@@ -57,10 +57,18 @@ fn set(status: &Status, name: &str) -> u64 {
     u64::from_str_radix(&status[name], 16).unwrap()
 }
 
+/// What this process has itself: root in a container may lack some of what is kept.
+fn own() -> u64 {
+    let text = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix("CapPrm:"));
+    u64::from_str_radix(line.unwrap().trim(), 16).unwrap()
+}
+
 /// Runs a command slowly, and checks the rights of its threads on the way.
 fn check(args: &[&dyn AsRef<OsStr>], awaited: &str, wanted: u64) {
     let mut running = Running::start(inhaul(args));
     let all = threads(&mut running, awaited);
+    let wanted = wanted & own();
     assert!(all.len() > 3, "{} threads", all.len());
     for status in &all {
         let name = &status["Name"];
