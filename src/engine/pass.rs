@@ -272,7 +272,11 @@ pub(super) fn pass(
     };
     let mut again = context.take_sources();
     again.retain(|source| is_here(source.lane));
-    target.release();
+    if let Err(error) = target.release()
+        && !(context.is_full() && error.is_for_room())
+    {
+        context.outcomes.problem_of_run(&error);
+    }
     if let Some(why) = context.full.get() {
         if round.has_next() {
             let label = job.target.display();

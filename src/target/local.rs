@@ -137,10 +137,21 @@ impl LocalTarget {
     }
 
     /// Gives back what was set aside: the records are written now.
-    pub fn release(&self) {
-        if let Some(reserve) = self.reserve.get() {
-            reserve.release();
-        }
+    ///
+    /// # Errors
+    /// `TargetSync`, once: then the run has failed.
+    pub fn release(&self) -> Result<(), Error> {
+        let released = self.reserve.get().map_or(Ok(()), Reserve::release);
+        released.map_err(|errno| {
+            let what = "a sync of its private folder failed";
+            Error::new(
+                ErrorKind::TargetSync,
+                Side::Target,
+                self.home.job_label(),
+                what,
+            )
+            .because(errno)
+        })
     }
 
     /// Returns the private folder and this run's job in it.
@@ -287,14 +298,15 @@ impl Target for LocalTarget {
     }
 
     fn close(&self, keep: bool) -> Result<(), Error> {
-        self.release();
+        let released = self.release();
         if keep {
             self.home.prune_stage();
         } else {
             self.home.clear_stage();
             seam::point("stage-cleared");
         }
-        self.publisher.close()
+        self.publisher.close()?;
+        released
     }
 }
 

@@ -60,14 +60,17 @@ impl Reserve {
     }
 
     /// Gives the room back; what is written from now on may take it.
-    pub(super) fn release(&self) {
+    ///
+    /// # Errors
+    /// Of the sync: on some file systems blocks are free with the next commit, not with the call. It
+    /// may be the only one that hears of a failure.
+    pub(super) fn release(&self) -> Result<(), Errno> {
         if !self.is_held.swap(false, SeqCst) {
-            return;
+            return Ok(());
         }
         for number in self.first..self.first + INODES {
             let _gone = rustix::fs::unlinkat(&self.dir, number.to_string(), AtFlags::empty());
         }
-        // On some file systems blocks are free with the next commit, not with the call.
-        let _best_effort = rustix::fs::fsync(self.dir.as_fd());
+        rustix::fs::fsync(self.dir.as_fd())
     }
 }
