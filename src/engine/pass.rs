@@ -336,17 +336,15 @@ pub(super) fn pass(
     match written {
         // Nothing can be written there any more, and that has been told of.
         Err(_) if context.lost.get() == Some(&ErrorKind::TargetLost) => {}
-        Err(error) => {
-            // A target that takes nothing any more loses its records last: say what it is.
-            let why = match target.look_again() {
-                Err(lost) => lost,
-                Ok(()) if is_full => error,
-                Ok(()) => return Err(error),
-            };
-            let line = format!("the records of this run are not complete: {why}");
+        Err(error) if is_full => {
+            let line = format!("the records of this run are not complete: {error}");
             session.observer.note(&line);
-            report.stopped = true;
             report.exit_code = Exit::Failure.code();
+        }
+        // A target that takes nothing any more loses its records last: say what it is.
+        Err(error) => {
+            target.look_again()?;
+            return Err(error);
         }
         Ok(()) => {}
     }
