@@ -302,6 +302,8 @@ mod tests {
             let mut all: BTreeMap<u64, u32> = bad.into_iter().map(|(at, n)| (base + at, n)).collect();
             all.extend((whole_from..whole_from + whole).map(|at| (base + at, u32::MAX)));
             let mut drive = Drive { sector, bad: all.clone(), reads: 0 };
+            // It was read in one piece before: that counts as a try.
+            drive.read(&range);
             let (found, read) = search(&mut drive, range.clone());
             let end = range.end.div_ceil(sector);
             // 64 KiB, 4 KiB, alone, and so often again: who gives in within the last of these may
@@ -322,7 +324,7 @@ mod tests {
             let mut one = Ranges::default();
             one.push(range);
             prop_assert_eq!(both, one);
-            let most = len.div_ceil(64 << 10) + len.div_ceil(4 << 10)
+            let most = 1 + len.div_ceil(64 << 10) + len.div_ceil(4 << 10)
                 + u64::from(1 + RETRIES) * len.div_ceil(sector);
             prop_assert!(drive.reads <= most, "{} reads", drive.reads);
         }
