@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 
 use super::child::{Sample, measure};
+use super::race::Race;
 use super::{Context as _, Plan, Result, shell};
 
 /// What a drive's counters say has passed through it, in bytes, read and written.
@@ -78,4 +79,23 @@ pub(crate) fn told(plan: &Plan, door: Option<&PathBuf>, line: &str) -> Result<(V
     let begin = text.find('{').unwrap_or(0);
     let value = serde_json::from_str(text.get(begin..).unwrap_or_default());
     Ok((value.context(line)?, sample))
+}
+
+/// What `inhaul bench` says of copying the sources of a race into its target, inside its limits.
+pub(crate) fn into_target(race: &Race<'_>) -> Result<Value> {
+    let plan = race.plan;
+    let sources: Vec<String> = race
+        .sources
+        .iter()
+        .map(|path| format!("'{}'", path.display()))
+        .collect();
+    let line = format!(
+        "'{}' bench --quiet --json --no-history --seconds {} --scratch {} --target '{}' {}",
+        plan.inhaul.display(),
+        plan.pick(0.5, 0.1),
+        plan.pick(1_u64 << 30, 16 << 20),
+        race.target.display(),
+        sources.join(" ")
+    );
+    told(plan, race.door.as_ref(), &line).map(|(report, _)| report)
 }

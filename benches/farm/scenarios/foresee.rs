@@ -2,7 +2,7 @@
 
 use crate::kit::data::{Small, large};
 use crate::kit::drives::{Farm, Fs};
-use crate::kit::gauge::told;
+use crate::kit::gauge::into_target;
 use crate::kit::peers::inhaul;
 use crate::kit::race::{Race, nothing};
 use crate::kit::room::Room;
@@ -59,20 +59,7 @@ fn foresee(
         holds: farm.holds(),
         limit: farm.limit(),
     };
-    let sources: Vec<String> = race
-        .sources
-        .iter()
-        .map(|path| format!("'{}'", path.display()))
-        .collect();
-    let line = format!(
-        "'{}' bench --quiet --json --no-history --seconds {} --scratch {} --target '{}' {}",
-        plan.inhaul.display(),
-        plan.pick(0.5, 0.1),
-        plan.pick(1_u64 << 30, 32 << 20),
-        race.target.display(),
-        sources.join(" ")
-    );
-    let (report, _) = told(plan, Some(&farm.throttle.door()), &line)?;
+    let report = into_target(&race)?;
     crate::kit::race::empty(&race.target)?;
     let estimate = &report["estimate"];
     let rows = race.run(&[inhaul(&plan.inhaul, "")], nothing)?;

@@ -2,7 +2,7 @@
 
 use crate::kit::data::{Size, large};
 use crate::kit::drives::{Farm, Fs};
-use crate::kit::gauge::told;
+use crate::kit::gauge::into_target;
 use crate::kit::peers::{fio, inhaul, peer};
 use crate::kit::race::{Race, nothing};
 use crate::kit::room::Room;
@@ -91,22 +91,9 @@ pub(crate) fn run(plan: &Plan) -> Result<Outcome> {
 /// How much longer the same reads and writes take with hashing: a copy always hashes, `bench`
 /// measures both.
 fn with_and_without(plan: &Plan, race: &Race<'_>) -> Result<Option<f64>> {
-    let sources: Vec<String> = race
-        .sources
-        .iter()
-        .map(|path| format!("'{}'", path.display()))
-        .collect();
-    let line = format!(
-        "'{}' bench --quiet --json --no-history --seconds {} --scratch {} --target '{}' {}",
-        plan.inhaul.display(),
-        plan.pick(0.5, 0.1),
-        plan.pick(1_u64 << 30, 16 << 20),
-        race.target.display(),
-        sources.join(" ")
-    );
     let mut ratios = Vec::new();
     for _ in 0..plan.runs {
-        let (report, _) = told(plan, None, &line)?;
+        let report = into_target(race)?;
         race.clear()?;
         let rate = |of: &str| report["pair"][of]["rate"].as_f64();
         ratios.extend(ratio(rate("unhashed"), rate("hashed")));
