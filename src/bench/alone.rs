@@ -24,9 +24,20 @@ pub(crate) struct Manner {
     pub(crate) warm: Duration,
     pub(crate) time: Duration,
     pub(crate) repetitions: usize,
+    /// The size of requests and the depth of the queue that were asked for; `None` for those that
+    /// are looked for.
+    pub(crate) block: Option<usize>,
+    pub(crate) depth: Option<usize>,
 }
 
 impl Manner {
+    /// Returns the depths to try: those given, or the one that was asked for.
+    pub(crate) fn depths(&self, tried: &[usize], max: usize) -> Vec<usize> {
+        let asked = self.depth.as_slice();
+        let depths = if asked.is_empty() { tried } else { asked };
+        depths.iter().copied().filter(|d| *d <= max).collect()
+    }
+
     pub(crate) fn load(&self, knee: Knee, way: Way) -> Load {
         Load {
             block: knee.block,
@@ -89,9 +100,8 @@ fn search(
         ..manner.clone()
     };
     let mut deep: Vec<Point> = Vec::new();
-    let depth_max = loader.depth_max();
-    for depth in DEPTHS.into_iter().filter(|depth| *depth <= depth_max) {
-        let block = SLOT_LEN;
+    let block = manner.block.unwrap_or(SLOT_LEN);
+    for depth in manner.depths(&DEPTHS, loader.depth_max()) {
         let Some(point) = try_out(subject, loader, &one, Knee { block, depth }, ties)? else {
             break;
         };
@@ -105,6 +115,10 @@ fn search(
     let Some(found) = knee(&deep) else {
         return Ok(());
     };
+    if manner.block.is_some() {
+        subject.report.knee = Some(found);
+        return Ok(());
+    }
     let at_depth = |point: &&Point| point.depth == found.depth;
     let largest = deep.iter().find(at_depth).copied();
     let mut sizes = Vec::new();

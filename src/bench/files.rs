@@ -58,12 +58,15 @@ pub(crate) struct Chosen {
 
 /// Looks for files below `path` and opens the largest `files_max` of them.
 ///
+/// `must_read` says that there has to be enough to read: nothing else is measured there.
+///
 /// # Errors
 /// `Refused` when its files are in memory, or when there is nothing to read.
 pub(crate) fn choose(
     path: &Path,
     topology: &Topology,
     files_max: usize,
+    must_read: bool,
     ties: &Ties,
 ) -> Result<Chosen, Error> {
     let refused = |what: &str| Error::new(ErrorKind::Refused, Side::Source, path, what);
@@ -120,7 +123,11 @@ pub(crate) fn choose(
         chosen.warnings.push(warning);
     }
     let bytes: u64 = chosen.extents.iter().map(|extent| extent.len).sum();
-    if bytes < LEAST {
+    if bytes < LEAST && !must_read {
+        chosen.extents.clear();
+        let warning = "too little in it to read: only writing is measured";
+        chosen.warnings.push(warning.to_owned());
+    } else if bytes < LEAST {
         return Err(refused(
             "less than 4 MiB in files that could be opened and have no holes: too little to \
              measure; name its block device instead, which is only read",

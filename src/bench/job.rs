@@ -9,6 +9,9 @@ use crate::engine::job::IoChoice;
 /// Fewest samples behind a figure: with fewer, a median is no median.
 pub const REPETITIONS_MIN: usize = 3;
 
+/// Deepest queue a drive is measured with: that of the engine.
+pub const DEPTH_MAX: usize = 32;
+
 /// One bench.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BenchJob {
@@ -24,6 +27,11 @@ pub struct BenchJob {
     pub seconds: f64,
     /// Samples behind each figure; at least [`REPETITIONS_MIN`].
     pub repetitions: usize,
+    /// Bytes of a request; looked for when `None`. A multiple of 4096, at most
+    /// [`SLOT_LEN`](crate::buffer::SLOT_LEN).
+    pub block: Option<usize>,
+    /// Requests at once; looked for when `None`. At most [`DEPTH_MAX`].
+    pub depth: Option<usize>,
     /// Whether they are measured together after each was alone.
     pub together: bool,
     /// Which backend.

@@ -151,6 +151,7 @@ impl Loader {
             written: 0,
         };
         self.credits.set_waker(self.backend.waker());
+        let mut cpu = 0.0;
         let mut failure = None;
         let mut done = Vec::new();
         let depth = load.depth.clamp(1, self.credits.total());
@@ -187,12 +188,14 @@ impl Loader {
             }
             if any && !over && !warm && run.clock.is_none() {
                 (run.clock, run.last) = (Some(batch), batch);
+                cpu = cpu_seconds();
             }
         }
         if let Some(error) = failure {
             return Err(error);
         }
         if let Some(clock) = run.clock {
+            run.sample.cpu = cpu_seconds() - cpu;
             run.sample.seconds = run.last.duration_since(clock).as_secs_f64();
         }
         Ok(run.sample)
@@ -213,9 +216,12 @@ impl Loader {
             return Issued::Nothing;
         };
         let op = match (&run.load.way, lease) {
-            (Way::Write(view), _) => Op::Write {
-                offset,
-                view: view.slice(0..len.min(view.len())),
+            (Way::Write(views), _) => match views.get(turn(self.next_token, views.len())) {
+                Some(view) => Op::Write {
+                    offset,
+                    view: view.slice(0..len.min(view.len())),
+                },
+                None => return Issued::Nothing,
             },
             (_, Some(mut lease)) => {
                 lease.truncate(len.next_multiple_of(ALIGN));
@@ -337,6 +343,18 @@ impl Loader {
     }
 }
 
+/// Whose turn it is of `count` that come one after the other.
+fn turn(number: u64, count: usize) -> usize {
+    usize::try_from(number % count.max(1) as u64).unwrap_or(0)
+}
+
+/// Seconds of a processor that this process has had, in all its threads, the kernel's workers for
+/// its ring among them. Source: clock_getres(2), `CLOCK_PROCESS_CPUTIME_ID`.
+fn cpu_seconds() -> f64 {
+    let spent = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    Duration::try_from(spent).unwrap_or_default().as_secs_f64()
+}
+
 /// Hashes as a copy does, and keeps nothing.
 #[derive(Debug)]
 struct Discard;
@@ -443,7 +461,7 @@ mod tests {
         let mut lease = credits.take().unwrap();
         lease.as_mut_slice().fill(7);
         let view = lease.freeze(SLOT_LEN);
-        let sample = sample_of(file, 12288, &load(Way::Write(view))).unwrap();
+        let sample = sample_of(file, 12288, &load(Way::Write(Arc::from([view])))).unwrap();
         assert!(sample.bytes > 0);
         let mut bytes = [0; 12288];
         same.read_exact_at(&mut bytes, 0).unwrap();

@@ -38,8 +38,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use self::alone::Manner;
-use self::job::REPETITIONS_MIN;
 pub use self::job::{BenchJob, BenchSession, Watcher};
+use self::job::{DEPTH_MAX, REPETITIONS_MIN};
 use self::load::Loader;
 pub use self::report::Report;
 use self::report::{Pair, SCHEMA, Subject};
@@ -52,9 +52,7 @@ use crate::error::{Error, ErrorKind, Reach, Side};
 use crate::io::probe;
 use crate::topology::{Shelf, Topology};
 
-/// Most buffers a drive is measured with: the deepest queue the engine keeps.
-const SLOTS_MAX: usize = 32;
-/// Fewest: with fewer, no queue is deep.
+/// Fewest buffers a drive is measured with: with fewer, no queue is deep.
 const SLOTS_MIN: usize = 4;
 /// Most files of one directory, and over all of them: each takes a descriptor or two.
 const FILES_MAX: usize = 64;
@@ -86,6 +84,8 @@ pub fn bench(job: &BenchJob, session: &BenchSession) -> Result<Report, Error> {
         warm: time.mul_f64(WARM).clamp(WARM_MIN, WARM_MAX),
         time,
         repetitions: job.repetitions.max(REPETITIONS_MIN),
+        block: job.block,
+        depth: job.depth,
     };
     let places = Places::open(job)?;
     let credits = lend(job)?;
@@ -203,7 +203,9 @@ impl Run<'_> {
         for path in &self.job.paths {
             let looking = format!("looking at {}", path.display());
             self.session.watcher.part(&looking);
-            let opened = subject::open(path, topology, shelf, files_max, self.bench.ties)?;
+            let must_read = !self.job.write;
+            let ties = self.bench.ties;
+            let opened = subject::open(path, topology, shelf, files_max, must_read, ties)?;
             if self.job.write && opened.report.kind != "directory" {
                 let name = &opened.report.path;
                 let warning = format!("{name} is only read: --write is for directories");
@@ -281,9 +283,10 @@ fn pair_of(place: &Place<'_>, topology: &Topology) -> Pair {
 fn lend(job: &BenchJob) -> Result<Vec<Credits>, Error> {
     let count = job.paths.len();
     let slots = usize::try_from(job.memory).unwrap_or(usize::MAX) / SLOT_LEN;
-    let each = (slots / count.max(1)).min(SLOTS_MAX);
-    if each < SLOTS_MIN {
-        let least = count * SLOTS_MIN;
+    let each = (slots / count.max(1)).min(DEPTH_MAX);
+    let least = job.depth.unwrap_or(1).max(SLOTS_MIN);
+    if each < least {
+        let least = count * least;
         let what = format!("too little for {count} drives; it takes at least {least} MiB");
         return Err(Error::new(
             ErrorKind::Usage,

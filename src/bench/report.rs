@@ -170,6 +170,10 @@ pub struct Measure {
     pub bytes: u64,
     /// Seconds counted.
     pub seconds: f64,
+    /// Seconds of a processor that inhaul took in them, in all its threads; 0 in reports of before
+    /// they were counted.
+    #[serde(default)]
+    pub cpu_seconds: f64,
     /// Of the requests of all samples.
     pub latency: Latency,
 }

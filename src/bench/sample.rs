@@ -14,8 +14,8 @@ use crate::digest::HashPool;
 pub(crate) enum Way {
     /// From the file.
     Read,
-    /// To the file: these bytes over and over, at most `SLOT_LEN` of them.
-    Write(View),
+    /// To the file: these bytes in turn, at most `SLOT_LEN` of each.
+    Write(Arc<[View]>),
     /// From the file into another, as a copy does it: each block is written from the buffer it was
     /// read into, and hashed from it meanwhile.
     Copy(Sink),
@@ -51,6 +51,8 @@ pub(crate) struct Sample {
     pub(crate) bytes: u64,
     /// Seconds in which they came.
     pub(crate) seconds: f64,
+    /// Seconds of a processor that this process took meanwhile, in all its threads.
+    pub(crate) cpu: f64,
     /// Of the requests counted.
     pub(crate) latency: Histogram,
     /// Requests counted that gave nothing but zeros where they were looked at.

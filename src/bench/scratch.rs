@@ -177,9 +177,11 @@ fn is_ours(name: &[u8]) -> bool {
     })
 }
 
-/// Fills memory with bytes that no drive can shrink: a xorshift, the same in every run.
-pub(crate) fn noise(bytes: &mut [u8]) {
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+/// Fills memory with bytes that no drive can shrink: a xorshift, the same in every run for the same
+/// seed.
+pub(crate) fn noise(seed: u64, bytes: &mut [u8]) {
+    // Odd, and so never the zero that a xorshift stays at.
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(2 * seed + 1);
     for chunk in bytes.chunks_mut(8) {
         state ^= state << 13;
         state ^= state >> 7;
@@ -274,7 +276,7 @@ mod tests {
     #[test]
     fn noise_is_no_pattern() {
         let mut bytes = [0; 4096];
-        noise(&mut bytes);
+        noise(0, &mut bytes);
         let mut seen = [0_u32; 256];
         for byte in bytes {
             seen[usize::from(byte)] += 1;

@@ -49,6 +49,7 @@ pub(crate) fn measure(knee: Knee, samples: &[Sample]) -> Option<Measure> {
         requests: all.count(),
         bytes: samples.iter().map(|sample| sample.bytes).sum(),
         seconds: samples.iter().map(|sample| sample.seconds).sum(),
+        cpu_seconds: samples.iter().map(|sample| sample.cpu).sum(),
         latency: latency(&all),
         samples: rates,
     })

@@ -36,7 +36,7 @@ pub(crate) struct Opened {
 }
 
 /// Opens PATH. What can be measured badly is opened with a warning; what cannot be measured at all
-/// is refused.
+/// is refused, and so is a directory that there is too little in to read, if it `must_read`.
 ///
 /// # Errors
 /// `Refused` or `Usage` when a figure would say nothing; else that of opening it.
@@ -45,6 +45,7 @@ pub(crate) fn open(
     topology: &Topology,
     shelf: &Shelf,
     files_max: usize,
+    must_read: bool,
     ties: &Ties,
 ) -> Result<Opened, Error> {
     let stat = rustix::fs::stat(path).map_err(|errno| Error::source(path, "look at it", errno))?;
@@ -57,7 +58,7 @@ pub(crate) fn open(
             open_device(path, device, topology, shelf)
         }
         FileType::Directory | FileType::RegularFile => {
-            open_files(path, topology, shelf, files_max, ties)
+            open_files(path, topology, shelf, files_max, must_read, ties)
         }
         _ => Err(Error::new(
             ErrorKind::Usage,
@@ -138,9 +139,10 @@ fn open_files(
     topology: &Topology,
     shelf: &Shelf,
     files_max: usize,
+    must_read: bool,
     ties: &Ties,
 ) -> Result<Opened, Error> {
-    let chosen: Chosen = choose(path, topology, files_max, ties)?;
+    let chosen: Chosen = choose(path, topology, files_max, must_read, ties)?;
     let location = &chosen.location;
     let kind = if path.is_dir() { "directory" } else { "file" };
     let mut report = subject(path, kind, &location.drives);

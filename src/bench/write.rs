@@ -3,6 +3,7 @@
 //! Each sample has a new file: writing over an old one is faster than what a copy does. There is
 //! no warm-up, because files have none, and the time of the last sync counts.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::alone::{Manner, Samples};
@@ -32,19 +33,14 @@ pub(crate) fn measure(
     ties: &Ties,
 ) -> Result<Option<Measure>, Error> {
     let mut loader = Loader::new(chosen, credits)?;
-    let Some(mut lease) = credits.take() else {
-        return Ok(None);
-    };
-    noise(lease.as_mut_slice());
-    let view = lease.freeze(SLOT_LEN);
+    let depths = manner.depths(&DEPTHS, credits.total());
+    let views = buffers(credits, depths.iter().copied().max().unwrap_or(1));
     let bytes = whole_buffers(bytes);
+    let block = manner.block.unwrap_or(SLOT_LEN);
     let mut points = Vec::new();
-    for depth in DEPTHS.into_iter().filter(|depth| *depth <= credits.total()) {
-        let at = Knee {
-            block: SLOT_LEN,
-            depth,
-        };
-        let tried = sample(place, &mut loader, manner, at, &view, bytes, ties)?;
+    for depth in depths {
+        let at = Knee { block, depth };
+        let tried = sample(place, &mut loader, manner, at, &views, bytes, ties)?;
         points.extend(tried.rate().map(|rate| Point {
             block: at.block,
             depth,
@@ -56,7 +52,7 @@ pub(crate) fn measure(
     };
     let mut samples = Vec::new();
     for _ in 0..manner.repetitions {
-        let one = sample(place, &mut loader, manner, at, &view, bytes, ties)?;
+        let one = sample(place, &mut loader, manner, at, &views, bytes, ties)?;
         if ties.stopped() {
             break;
         }
@@ -65,12 +61,24 @@ pub(crate) fn measure(
     Ok(Samples(samples).figure(at))
 }
 
+/// Returns a buffer of noise for each request under way, no two alike. One for all of them would
+/// stay in the processor's cache, where those of a copy do not, and a drive that keeps equal blocks
+/// once would have little to write.
+fn buffers(credits: &Credits, count: usize) -> Arc<[View]> {
+    let leases = std::iter::from_fn(|| credits.take()).take(count);
+    let filled = leases.enumerate().map(|(index, mut lease)| {
+        noise(index as u64, lease.as_mut_slice());
+        lease.freeze(SLOT_LEN)
+    });
+    filled.collect()
+}
+
 fn sample(
     place: &Place<'_>,
     loader: &mut Loader,
     manner: &Manner,
     at: Knee,
-    view: &View,
+    views: &Arc<[View]>,
     bytes: u64,
     ties: &Ties,
 ) -> Result<Sample, Error> {
@@ -78,11 +86,11 @@ fn sample(
         return Ok(Sample::default());
     }
     let extent = place.make(bytes)?;
-    let file = std::sync::Arc::clone(&extent.file);
-    let mut cursor = Cursor::new(std::sync::Arc::from([extent]), false);
+    let file = Arc::clone(&extent.file);
+    let mut cursor = Cursor::new(Arc::from([extent]), false);
     let load = Load {
         warm: std::time::Duration::ZERO,
-        ..manner.load(at, Way::Write(view.clone()))
+        ..manner.load(at, Way::Write(Arc::clone(views)))
     };
     let mut sample = loader.sample(&mut cursor, &load, ties)?;
     sample.seconds += sync(place, &file)?;

@@ -68,6 +68,14 @@ pub struct BenchArgs {
     #[arg(long, value_name = "SIZE", default_value = "1GiB")]
     pub scratch: String,
 
+    /// Size of requests, instead of the one that is found; a multiple of 4096, at most 1MiB
+    #[arg(long, value_name = "SIZE")]
+    pub block: Option<String>,
+
+    /// Requests at once, instead of the number that is found; at most 32
+    #[arg(long, value_name = "COUNT")]
+    pub depth: Option<usize>,
+
     /// Measure each by itself, not all of them at once
     #[arg(long)]
     pub alone: bool,

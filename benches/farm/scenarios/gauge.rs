@@ -51,11 +51,11 @@ pub(crate) fn run(plan: &Plan) -> Result<Outcome> {
     let mut farm = Farm::new(Room::new(
         plan,
         "gauge",
-        Farm::room_for(Fs::Ext4, 3, data) * 2,
+        Farm::room_for(Fs::Ext4, 3, data) * 2 + scratch(plan),
     )?)?;
     farm.add(Fs::Ext4, RATE, data, |path| large(path, 1, data, 1))?;
     // Room for the scratch file beside the data.
-    let scratch = plan.pick(600 * MB, 120 * MB);
+    let scratch = scratch(plan) + 104 * MB;
     farm.add(Fs::Ext4, 0, data + scratch, |path| large(path, 1, data, 2))?;
     let disk = farm.room.disk("gauge-disk")?;
     large(&disk, 1, data * plan.pick(2, 1), 3)?;
@@ -101,12 +101,21 @@ fn versus(plan: &Plan, place: &Place<'_>, outcome: &mut Outcome) -> Result<()> {
     let seconds = plan.pick(3.0, 0.1);
     let mut ratios = Ratios::default();
     let mut said = Vec::new();
+    // What it finds by itself is what both are then asked for.
+    cool(plan)?;
+    let (found, _) = ours(plan, place, "", seconds)?;
+    let knee = &found["subjects"][0]["knee"];
+    let (block, depth) = (&knee["block"], &knee["depth"]);
+    let queue = format!("--bs={block} --iodepth={depth}");
+    let asked = format!("--block {block} --depth {depth}");
+    let found_write = match &place.writes {
+        Some(dir) => written(plan, dir, "", seconds)?,
+        None => Value::Null,
+    };
     for _ in 0..plan.runs {
         cool(plan)?;
-        let (ours, cost) = ours(plan, place, seconds)?;
+        let (ours, cost) = ours(plan, place, &asked, seconds)?;
         let subject = &ours["subjects"][0];
-        let (block, depth) = (&subject["knee"]["block"], &subject["knee"]["depth"]);
-        let queue = format!("--bs={block} --iodepth={depth}");
         cool(plan)?;
         let (fio, fio_cost) = fio_reads(plan, place, &queue, seconds)?;
         let number = |value: &Value| value.as_f64().unwrap_or(f64::NAN);
@@ -126,7 +135,7 @@ fn versus(plan: &Plan, place: &Place<'_>, outcome: &mut Outcome) -> Result<()> {
             fio_rate / 1e6
         ));
         if let Some(dir) = &place.writes {
-            ratios.write.push(writes(plan, dir, seconds)?);
+            ratios.write.push(writes(plan, dir, &found_write, seconds)?);
         }
     }
     let name = place.name;
@@ -178,9 +187,9 @@ fn cool(plan: &Plan) -> Result<()> {
 }
 
 /// What `inhaul bench` says of a file, and CPU seconds for each GB that passed through the drive.
-fn ours(plan: &Plan, place: &Place<'_>, seconds: f64) -> Result<(Value, f64)> {
+fn ours(plan: &Plan, place: &Place<'_>, asked: &str, seconds: f64) -> Result<(Value, f64)> {
     let line = format!(
-        "'{}' bench --quiet --json --no-history --alone --seconds {seconds} '{}'",
+        "'{}' bench --quiet --json --no-history --alone {asked} --seconds {seconds} '{}'",
         plan.inhaul.display(),
         place.file.display()
     );
@@ -208,39 +217,51 @@ fn priced(plan: &Plan, place: &Place<'_>, line: &str) -> Result<(Value, f64)> {
     Ok((value, sample.cpu() / gigabytes))
 }
 
-/// Our rate of writing over fio's.
-fn writes(plan: &Plan, dir: &Path, seconds: f64) -> Result<f64> {
-    let size = plan.pick(512_u64 << 20, 16 << 20);
+/// What `inhaul bench --write` says of writing to a directory.
+fn written(plan: &Plan, dir: &Path, asked: &str, seconds: f64) -> Result<Value> {
     cool(plan)?;
     let line = format!(
-        "'{}' bench --quiet --json --no-history --alone --write --scratch {size} \
+        "'{}' bench --quiet --json --no-history --alone --write --scratch {} {asked} \
          --seconds {seconds} '{}'",
         plan.inhaul.display(),
+        scratch(plan),
         dir.display()
     );
-    let (ours, _) = told(plan, None, &line)?;
-    let write = &ours["subjects"][0]["write"];
-    let (block, depth) = (&write["block"], &write["depth"]);
+    let (mut report, _) = told(plan, None, &line)?;
+    Ok(report["subjects"][0]["write"].take())
+}
+
+/// Bytes of a scratch file.
+fn scratch(plan: &Plan) -> u64 {
+    plan.pick(1 << 30, 16 << 20)
+}
+
+/// Our rate of writing over fio's, with the queue that ours found.
+fn writes(plan: &Plan, dir: &Path, found: &Value, seconds: f64) -> Result<f64> {
+    let (block, depth) = (&found["block"], &found["depth"]);
+    let asked = format!("--block {block} --depth {depth}");
+    let ours = written(plan, dir, &asked, seconds)?;
     cool(plan)?;
-    let scratch = dir.join("fio-scratch");
+    let scratch_file = dir.join("fio-scratch");
     let line = format!(
-        "fio --name=w --rw=write --filename='{}' --size={size} --bs={block} --iodepth={depth} \
+        "fio --name=w --rw=write --filename='{}' --size={} --bs={block} --iodepth={depth} \
          --direct=1 --ioengine=io_uring --mem=mmaphuge --hugepage-size=2m --thread --fallocate=posix --end_fsync=1 \
          --output-format=json",
-        scratch.display(),
+        scratch_file.display(),
+        scratch(plan),
     );
     let number = |value: &Value| value.as_f64().unwrap_or(f64::NAN);
     let mut rates = Vec::new();
     // As many samples as ours, each into a new file, as ours are.
     for _ in 0..3 {
         let fio = told(plan, None, &line);
-        let gone = std::fs::remove_file(&scratch);
+        let gone = std::fs::remove_file(&scratch_file);
         let (fio, _) = fio?;
         gone.context("fio's file")?;
         rates.push(number(&fio["jobs"][0]["write"]["bw_bytes"]));
     }
     rates.sort_by(f64::total_cmp);
-    Ok(number(&write["rate"]) / median(&rates).unwrap_or(f64::NAN))
+    Ok(number(&ours["rate"]) / median(&rates).unwrap_or(f64::NAN))
 }
 
 /// A drive with an arm: its rate is known, and so is that a longer queue brings nothing.
@@ -265,7 +286,7 @@ fn hard_disk(plan: &Plan, outcome: &mut Outcome) -> Result<()> {
             door: None,
         };
         let measured = (|| {
-            let (ours, _) = ours(plan, &place, seconds)?;
+            let (ours, _) = ours(plan, &place, "", seconds)?;
             let knee = &ours["subjects"][0]["knee"];
             let depth = knee["depth"].as_u64().unwrap_or(1);
             let at = |depth: u64| format!("--bs={} --iodepth={depth}", knee["block"]);

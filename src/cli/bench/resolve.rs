@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use crate::bench::BenchJob;
-use crate::bench::job::REPETITIONS_MIN;
+use crate::bench::job::{DEPTH_MAX, REPETITIONS_MIN};
+use crate::buffer::{ALIGN, SLOT_LEN};
 use crate::cli::args::ProgressArg;
 use crate::cli::args_shelf::{BenchArgs, FormArg};
 use crate::cli::escape::escape;
@@ -90,6 +91,8 @@ pub fn resolve(args: BenchArgs, world: &Surroundings<'_>) -> Result<BenchCommand
             scratch_bytes: scratch(&args.scratch)?,
             seconds: seconds(&args.seconds)?,
             repetitions: args.repetitions,
+            block: args.block.as_deref().map(block).transpose()?,
+            depth: args.depth.map(depth).transpose()?,
             together: !args.alone,
             io: io(args.io),
             memory: memory(&args.memory)?,
@@ -112,6 +115,33 @@ fn scratch(text: &str) -> Result<u64, Misuse> {
         }),
         Err(SizeError(why)) => Err(Misuse { what, why, next }),
     }
+}
+
+fn block(text: &str) -> Result<usize, Misuse> {
+    let misuse = |why: String| Misuse {
+        what: format!("--block {}", escape(text.as_bytes())),
+        why,
+        next: "leave it out for the size that suits the drive, or give one such as 256KiB"
+            .to_owned(),
+    };
+    let bytes = parse_size(text).map_err(|SizeError(why)| misuse(why))?;
+    let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+    if bytes == 0 || bytes > SLOT_LEN || !bytes.is_multiple_of(ALIGN) {
+        let why = "requests are multiples of 4KiB and at most 1MiB, as those of a copy";
+        return Err(misuse(why.to_owned()));
+    }
+    Ok(bytes)
+}
+
+fn depth(count: usize) -> Result<usize, Misuse> {
+    if (1..=DEPTH_MAX).contains(&count) {
+        return Ok(count);
+    }
+    Err(Misuse {
+        what: format!("--depth {count}"),
+        why: format!("between 1 and {DEPTH_MAX} requests are under way at once"),
+        next: "leave it out for the number that suits the drive, or give one in between".to_owned(),
+    })
 }
 
 fn seconds(text: &str) -> Result<f64, Misuse> {
