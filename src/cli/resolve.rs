@@ -304,7 +304,7 @@ fn engine(args: &EngineArgs) -> Result<EngineSettings, Misuse> {
         memory: memory(&args.memory)?,
         bwlimit: args.bwlimit.as_deref().map_or(Ok(None), bwlimit)?,
         stall: stall(&args.stall_timeout)?,
-        known: (!args.no_history).then(Arc::default),
+        history: !args.no_history,
         ..EngineSettings::default()
     })
 }

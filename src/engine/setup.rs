@@ -117,20 +117,27 @@ pub(super) fn scan_lane(lane: usize, plan: LanePlan, job: ScanJob) -> LaneSetup 
     }
 }
 
-/// Tells each lane what is known of its drive from measurements.
-pub(super) fn recall(settings: &EngineSettings, facts: &[LaneFacts], telemetry: &Telemetry) {
-    let Some(all) = &settings.known else {
+/// Tells each lane what is known of its drive from measurements, if that is to be used. Only the
+/// drives of this run are asked about.
+pub(super) fn recall(
+    settings: &EngineSettings,
+    session: &Session,
+    facts: &[LaneFacts],
+    telemetry: &Telemetry,
+) {
+    if !settings.history {
         return;
-    };
+    }
     for (view, facts) in telemetry.lanes.iter().zip(facts) {
         let drives = &facts.location.drives;
         let drive = drives.first().filter(|_| drives.len() == 1);
         let known = drive.and_then(|drive| {
-            let known = all.get(drive.serial.as_ref().or(drive.wwn.as_ref())?)?;
+            let identity = drive.serial.as_deref().or(drive.wwn.as_deref())?;
+            let known = session.observer.known_drive(identity)?;
             (known.size == drive.size).then_some(known)
         });
         if let Some(known) = known {
-            view.counters.set_known(*known);
+            view.counters.set_known(known);
         }
     }
 }
