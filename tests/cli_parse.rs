@@ -211,7 +211,8 @@ fn resume_changes_nothing_unasked() {
         }
         other => panic!("{other:?}"),
     }
-    let line = "resume /tank/in --verify both --io blocking --memory 64M --bwlimit 0 -v";
+    let line =
+        "resume /tank/in --verify both --io blocking --memory 64M --bwlimit 0 -v --no-history";
     match task(line) {
         Ok(Task::Resume {
             job,
@@ -224,6 +225,7 @@ fn resume_changes_nothing_unasked() {
                 io: Some(IoChoice::Blocking),
                 memory: Some(67_108_864),
                 bwlimit: Some(None),
+                no_history: true,
                 ..Changes::default()
             };
             assert_eq!(changes, expected);
@@ -240,11 +242,33 @@ fn resume_changes_nothing_unasked() {
                 memory: 67_108_864,
                 bwlimit: None,
                 hash_threads: None,
+                history: false,
                 ..EngineSettings::default()
             };
             assert_eq!(job.engine, engine);
         }
         other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn what_bench_found_is_left_aside_when_asked() {
+    for (option, used) in [("", true), (" --no-history", false)] {
+        assert_eq!(copy(&format!("copy s t{option}")).0.engine.history, used);
+        let Ok(Task::Hash { job, .. }) = task(&format!("hash s{option}")) else {
+            panic!("hash{option}");
+        };
+        assert_eq!(job.engine.history, used);
+        let Ok(Task::Verify { job, .. }) = task(&format!("verify t{option}")) else {
+            panic!("verify{option}");
+        };
+        assert_eq!(job.engine.history, used);
+        let Ok(Task::Resume { changes, .. }) = task(&format!("resume{option}")) else {
+            panic!("resume{option}");
+        };
+        let (mut job, ..) = copy("copy s t");
+        changes.apply(&mut job);
+        assert_eq!(job.engine.history, used);
     }
 }
 

@@ -250,6 +250,7 @@ fn resume(args: ResumeArgs, world: &Surroundings<'_>) -> Result<Task, Misuse> {
             bwlimit: args.bwlimit.as_deref().map(bwlimit).transpose()?,
             stall: args.stall_timeout.as_deref().map(stall).transpose()?,
             grace: args.grace.as_deref().map(grace).transpose()?,
+            no_history: args.no_history,
         },
         display: display(&args.display, world),
     })
