@@ -90,6 +90,7 @@ fn rate(
         rate: median(&rates),
         rate_min,
         rate_max,
+        samples: rates,
         busy: median(&busy),
     }))
 }

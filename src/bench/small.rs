@@ -66,6 +66,7 @@ pub(super) fn read(
         rate: median(&rates),
         rate_min,
         rate_max,
+        samples: rates,
         files,
         bytes,
     }))

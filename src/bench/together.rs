@@ -129,8 +129,10 @@ fn step(
         rate: median(&sums),
         rate_min,
         rate_max,
+        samples: sums,
         alone: parts.iter().map(|part| part.alone).sum(),
         each: each.iter().map(|rates| median(rates)).collect(),
+        each_samples: each,
         busy: median(&busy),
     }))
 }
@@ -269,6 +271,7 @@ mod tests {
             alone,
             each: vec![200e6 * share; count],
             busy,
+            ..TogetherStep::default()
         }
     }
 

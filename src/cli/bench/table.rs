@@ -362,6 +362,7 @@ mod tests {
                     alone: 52e6,
                     each: vec![52e6],
                     busy: 0.04,
+                    ..TogetherStep::default()
                 }],
                 ..Together::default()
             }),
