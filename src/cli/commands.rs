@@ -202,7 +202,8 @@ fn console(
 fn stop_on_signals(display: &Display) -> Arc<AtomicBool> {
     let stop = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&stop);
-    let watched = signals::watch(Arc::clone(display.screen()), move || {
+    let screen = Arc::clone(display.screen());
+    let watched = signals::watch(screen, signals::STOPPING, move || {
         flag.store(true, Relaxed);
     });
     if let Err(error) = watched {

@@ -67,16 +67,25 @@ fn number(value: &Value) -> f64 {
         .unwrap_or_else(|| panic!("{value} is no number"))
 }
 
-/// A figure has a median between its extremes, and at least three samples.
+/// A figure has a median between its extremes, and all samples, at least three.
+fn check_rate(figure: &Value) {
+    let mut samples: Vec<f64> = figure["samples"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(number)
+        .collect();
+    assert!(samples.len() >= 3, "{figure}");
+    samples.sort_by(f64::total_cmp);
+    let [least, rate, most] = ["rate_min", "rate", "rate_max"].map(|name| number(&figure[name]));
+    assert!(0.0 < least && least <= rate && rate <= most, "{figure}");
+    assert_eq!(samples.first(), Some(&least), "{figure}");
+    assert_eq!(samples.last(), Some(&most), "{figure}");
+}
+
+/// That, and latencies of all requests.
 fn check_measure(measure: &Value) {
-    let samples = measure["samples"].as_array().unwrap();
-    assert!(samples.len() >= 3, "{measure}");
-    let (least, rate, most) = (
-        number(&measure["rate_min"]),
-        number(&measure["rate"]),
-        number(&measure["rate_max"]),
-    );
-    assert!(0.0 < least && least <= rate && rate <= most, "{measure}");
+    check_rate(measure);
     let latency = &measure["latency"];
     let at = |name: &str| latency[name].as_u64().unwrap();
     assert!(

@@ -1,10 +1,11 @@
 //! What is printed, and what is refused.
 
 use std::ffi::OsStr;
+use std::os::unix::fs::PermissionsExt;
 
 use serde_json::Value;
 
-use crate::support::program::run;
+use crate::support::program::{Running, inhaul, powerless, run};
 use crate::support::{Scratch, need_root, need_tools};
 use crate::{Device, number};
 
@@ -20,8 +21,25 @@ fn misuse_is_refused_with_what_to_do() {
     run(&[&"bench", &"/dev/null"])
         .expect(2)
         .says("nothing to measure");
-    run(&[&"bench", &"/nonexistent"]).expect(6);
+    run(&[&"bench", &"/nonexistent"])
+        .expect(6)
+        .says("the source is not there: /nonexistent")
+        .says("nothing is left behind");
     let scratch = Scratch::new();
+    // Told before anything is measured, and before what cannot be measured.
+    run(&[&"bench", &"--html", &"/nonexistent/page.html", &"/dev/null"])
+        .expect(2)
+        .says("/nonexistent/page.html")
+        .says("it cannot be made: No such file or directory");
+    let page = scratch.join("page.html");
+    run(&[&"bench", &"--html", &page, &"/nonexistent"]).expect(6);
+    assert!(!page.exists(), "no page without a bench");
+    let closed = scratch.dir("closed");
+    std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0)).unwrap();
+    Running::start(powerless(&inhaul(&[&"bench", &closed])))
+        .finish()
+        .expect(6)
+        .says("no permission to read");
     run(&[&"bench", &scratch.path()])
         .expect(6)
         .says("too little to measure");

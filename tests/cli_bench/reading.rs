@@ -2,7 +2,7 @@
 
 use crate::support::mounts::{Fs, Mounted};
 use crate::support::{Scratch, can_mount, need_root, need_tools, tool};
-use crate::{Device, bench, check_measure, document, filled, listing, number};
+use crate::{Device, bench, check_measure, check_rate, document, filled, listing, number};
 
 #[test]
 fn block_devices_are_measured_alone_and_together_and_only_read() {
@@ -41,6 +41,16 @@ fn block_devices_are_measured_alone_and_together_and_only_read() {
         .map(|step| step["count"].as_u64().unwrap())
         .collect();
     assert_eq!(counts, [1, 2]);
+    for step in steps {
+        check_rate(step);
+        let samples = step["samples"].as_array().unwrap();
+        let each = step["each_samples"].as_array().unwrap();
+        assert_eq!(each.len(), step["each"].as_array().unwrap().len());
+        for (moment, sum) in samples.iter().enumerate() {
+            let parts: f64 = each.iter().map(|drive| number(&drive[moment])).sum();
+            assert!((parts - number(sum)).abs() < 1.0, "{step}");
+        }
+    }
     assert!(
         document["verdicts"]
             .as_array()
@@ -109,7 +119,7 @@ fn a_directory_is_measured_by_its_files_and_left_as_it_is() {
         let small = &subject["small"];
         if fs == Fs::Ext4 {
             assert_eq!(small["files"], 120, "{small}");
-            assert!(number(&small["rate"]) > 0.0);
+            check_rate(small);
         }
         let estimate = &document["estimate"];
         assert_eq!(estimate["bytes"], holds["bytes"]);
