@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::job::REPETITIONS_MIN;
 use super::load::Loader;
 use super::report::{Knee, Measure, Point, Zone};
 use super::sample::{Load, Sample, Ties, Way};
@@ -82,8 +83,10 @@ pub(crate) fn read(
 pub(crate) struct Samples(pub(crate) Vec<Sample>);
 
 impl Samples {
+    /// Returns their figure; `None` of too few, as a stop leaves them: one alone may be chance, and
+    /// whoever compares it later would not know.
     pub(crate) fn figure(&self, at: Knee) -> Option<Measure> {
-        measure(at, &self.0)
+        measure(at, &self.0).filter(|figure| figure.samples.len() >= REPETITIONS_MIN)
     }
 }
 
@@ -214,8 +217,9 @@ fn judge(subject: &mut Opened, samples: &[Sample]) {
                 .to_owned(),
         );
     }
-    if samples.len() < super::job::REPETITIONS_MIN {
-        let warning = "stopped before there were enough samples";
+    if report.read.is_none() {
+        let warning = "it has no figure: it was stopped, or too little came, before there were three \
+                       samples";
         report.warnings.push(warning.to_owned());
     }
 }

@@ -193,7 +193,7 @@ mod tests {
                 rate: 20.0,
                 rate_min: 20.0,
                 rate_max: 20.0,
-                busy: 0.0,
+                ..PairRate::default()
             }),
             ..Pair::default()
         });

@@ -31,7 +31,7 @@ mod stats;
 mod subject;
 mod together;
 mod verdict;
-mod words;
+pub(crate) mod words;
 mod write;
 
 use std::sync::Arc;
@@ -201,11 +201,18 @@ impl Run<'_> {
     fn open(&mut self, topology: &Topology, shelf: &Shelf) -> Result<(), Error> {
         let files_max = (FILES_ALL / self.job.paths.len().max(1)).clamp(2, FILES_MAX);
         for path in &self.job.paths {
+            let ties = self.bench.ties;
+            if ties.stopped() {
+                break;
+            }
             let looking = format!("looking at {}", path.display());
             self.session.watcher.part(&looking);
             let must_read = !self.job.write;
-            let ties = self.bench.ties;
-            let opened = subject::open(path, topology, shelf, files_max, must_read, ties)?;
+            let opened = match subject::open(path, topology, shelf, files_max, must_read, ties) {
+                // What a stop leaves of a look is too little for many reasons, none of them true.
+                Err(_) if ties.stopped() => break,
+                opened => opened?,
+            };
             if self.job.write && opened.report.kind != "directory" {
                 let name = &opened.report.path;
                 let warning = format!("{name} is only read: --write is for directories");

@@ -4,6 +4,7 @@ use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
 use super::cursor::Extent;
+use super::job::REPETITIONS_MIN;
 use super::load::Loader;
 use super::machine::Ticks;
 use super::report::{Pair, PairRate};
@@ -82,7 +83,7 @@ fn rate(
             busy.push(load);
         }
     }
-    if rates.is_empty() {
+    if rates.len() < REPETITIONS_MIN {
         return Ok(None);
     }
     let (rate_min, rate_max) = range(&rates);
@@ -90,6 +91,7 @@ fn rate(
         rate: median(&rates),
         rate_min,
         rate_max,
+        samples: rates,
         busy: median(&busy),
     }))
 }

@@ -233,6 +233,9 @@ pub struct SmallFiles {
     pub rate_min: f64,
     /// The fastest one.
     pub rate_max: f64,
+    /// All of them, in order; empty in reports of before they were kept.
+    #[serde(default)]
+    pub samples: Vec<f64>,
     /// Files read, no file twice.
     pub files: u64,
     /// Their bytes.
@@ -288,10 +291,16 @@ pub struct TogetherStep {
     pub rate_min: f64,
     /// The fastest one.
     pub rate_max: f64,
+    /// All of them, in order; empty in reports of before they were kept.
+    #[serde(default)]
+    pub samples: Vec<f64>,
     /// The sum of their rates alone.
     pub alone: f64,
     /// Median of each, in order.
     pub each: Vec<f64>,
+    /// The samples of each, in the order of `each`: of one moment with that of `samples`.
+    #[serde(default)]
+    pub each_samples: Vec<Vec<f64>>,
     /// Share of the processors' time in use, of the whole machine, 0 to 1.
     pub busy: f64,
 }
@@ -344,6 +353,9 @@ pub struct PairRate {
     pub rate_min: f64,
     /// The fastest one.
     pub rate_max: f64,
+    /// All of them, in order; empty in reports of before they were kept.
+    #[serde(default)]
+    pub samples: Vec<f64>,
     /// Share of the processors' time in use, of the whole machine, 0 to 1.
     pub busy: f64,
 }

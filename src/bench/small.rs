@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use super::alone::Manner;
 use super::cursor::Extent;
+use super::job::REPETITIONS_MIN;
 use super::load::Loader;
 use super::report::SmallFiles;
 use super::sample::Ties;
@@ -58,7 +59,7 @@ pub(super) fn read(
             rates.push(read as f64 / seconds);
         }
     }
-    if rates.is_empty() {
+    if rates.len() < REPETITIONS_MIN {
         return Ok(None);
     }
     let (rate_min, rate_max) = range(&rates);
@@ -66,6 +67,7 @@ pub(super) fn read(
         rate: median(&rates),
         rate_min,
         rate_max,
+        samples: rates,
         files,
         bytes,
     }))

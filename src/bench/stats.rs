@@ -148,6 +148,7 @@ mod tests {
             Sample {
                 bytes,
                 seconds,
+                cpu: 0.25,
                 latency,
                 zeros: 0,
             }
@@ -166,6 +167,7 @@ mod tests {
         assert!(close(figure.rate, 200.0));
         assert_eq!((figure.requests, figure.bytes), (4, 600));
         assert!(close(figure.spread(), 1.0));
+        assert!(close(figure.cpu_seconds, 1.0));
         assert_eq!(figure.samples.len(), 3, "a sample without a rate is none");
         assert!(measure(knee, &[sample(0, 0.0)]).is_none());
     }

@@ -211,17 +211,21 @@ fn warn_of_drives(report: &mut Subject, drives: &[Drive], topology: &Topology) {
         if drive.backing.is_none() {
             continue;
         }
-        let name = &drive.name;
+        // Whoever is warned of has its name beside the warning, if it is one drive.
+        let (it, its) = match drives {
+            [_] => ("it".to_owned(), "its image".to_owned()),
+            _ => (drive.name.clone(), format!("the image of {}", drive.name)),
+        };
         if !topology.image_is_direct(drive) {
             report.warnings.push(format!(
-                "{name} reads its image through the page cache: what is measured may be memory; \
+                "{it} reads its image through the page cache: what is measured may be memory; \
                  attach it with 'losetup --direct-io=on'"
             ));
         }
         if drive.backing.as_deref().is_some_and(is_sparse) {
-            report.warnings.push(format!(
-                "the image of {name} has holes: reading those asks no drive"
-            ));
+            report
+                .warnings
+                .push(format!("{its} has holes: reading those asks no drive"));
         }
     }
     if report.span_bytes < CACHES_MAX {

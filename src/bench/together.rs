@@ -3,6 +3,7 @@
 use std::sync::Barrier;
 
 use super::alone::Manner;
+use super::job::REPETITIONS_MIN;
 use super::load::Loader;
 use super::machine::{Ticks, memory_rate};
 use super::report::{Knee, Together, TogetherStep};
@@ -89,6 +90,9 @@ pub(crate) fn measure(
             together.steps.push(step);
         }
     }
+    if together.steps.is_empty() {
+        return Ok(None);
+    }
     together.memory_rate = Some(memory_rate(cpus));
     let names: Vec<(String, Vec<String>)> = parts
         .iter()
@@ -120,7 +124,7 @@ fn step(
             all.push(rate);
         }
     }
-    if sums.is_empty() {
+    if sums.len() < REPETITIONS_MIN {
         return Ok(None);
     }
     let (rate_min, rate_max) = range(&sums);
@@ -129,8 +133,10 @@ fn step(
         rate: median(&sums),
         rate_min,
         rate_max,
+        samples: sums,
         alone: parts.iter().map(|part| part.alone).sum(),
         each: each.iter().map(|rates| median(rates)).collect(),
+        each_samples: each,
         busy: median(&busy),
     }))
 }
@@ -269,6 +275,7 @@ mod tests {
             alone,
             each: vec![200e6 * share; count],
             busy,
+            ..TogetherStep::default()
         }
     }
 

@@ -250,6 +250,13 @@ pub struct ResumeArgs {
     #[arg(long, value_name = "TIME", help_heading = "Speed and memory")]
     pub stall_timeout: Option<String>,
 
+    /// Begin without what drives gave when they were measured by bench
+    ///
+    /// Otherwise a lane begins with the queue that suited its drive then, and the time that is left
+    /// is told from the first second on. Of one resume alone: it is not in the record of the job.
+    #[arg(long, help_heading = "Speed and memory")]
+    pub no_history: bool,
+
     /// What is shown.
     #[command(flatten)]
     pub display: DisplayArgs,

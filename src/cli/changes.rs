@@ -24,6 +24,8 @@ pub struct Changes {
     pub stall: Option<Option<Duration>>,
     /// How long a lost drive is waited for, or not at all.
     pub grace: Option<Option<Duration>>,
+    /// Whether what drives gave when they were measured is left aside.
+    pub no_history: bool,
 }
 
 impl Changes {
@@ -38,5 +40,6 @@ impl Changes {
         engine.bwlimit = self.bwlimit.unwrap_or(engine.bwlimit);
         engine.stall = self.stall.unwrap_or(engine.stall);
         engine.grace = self.grace.unwrap_or(engine.grace);
+        engine.history &= !self.no_history;
     }
 }

@@ -16,8 +16,7 @@ use super::privileges::{self, Work};
 use super::registry::Registry;
 use super::units::counted;
 use super::{man, resume, signals};
-use crate::cli::bench::history;
-use crate::engine::job::{CopyJob, EngineSettings, HashJob, IoChoice, Preserve, VerifyJob};
+use crate::engine::job::{CopyJob, HashJob, IoChoice, Preserve, VerifyJob};
 use crate::engine::report::{Problem, Report};
 use crate::engine::{self, Revived, Session};
 use crate::error::{Error, ErrorKind, Reach, Side};
@@ -103,10 +102,6 @@ fn copy(job: &CopyJob, command: &'static str, display: &Display) -> Exit {
         return failed(display, &error, command, Some(&job.target), false);
     }
     let stop = stop_on_signals(display);
-    let job = &CopyJob {
-        engine: informed(&job.engine),
-        ..job.clone()
-    };
     // What it does is a copy, whichever command it is.
     let console = console(display, "copy", Some(&job.target), &stop).noting(registry.clone());
     let session = Session {
@@ -121,22 +116,9 @@ fn copy(job: &CopyJob, command: &'static str, display: &Display) -> Exit {
     exit
 }
 
-/// Returns the settings with what earlier measurements say of drives, if that is to be used.
-fn informed(settings: &EngineSettings) -> EngineSettings {
-    let known = settings.known.as_ref();
-    EngineSettings {
-        known: known.map(|_| Arc::new(history::known(&Registry::of_user()))),
-        ..settings.clone()
-    }
-}
-
 /// Prints digests.
 pub fn run_hash(job: &HashJob, display: &Display) -> Exit {
     give_up_rights(display, Work::Read(job.engine.io));
-    let job = &HashJob {
-        engine: informed(&job.engine),
-        ..job.clone()
-    };
     let exit = match engine::hash(job, &session(display, "hash", None)) {
         Ok(report) => finished(display, &report),
         Err(error) => failed(display, &error, "hash", None, false),
@@ -220,7 +202,8 @@ fn console(
 fn stop_on_signals(display: &Display) -> Arc<AtomicBool> {
     let stop = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&stop);
-    let watched = signals::watch(Arc::clone(display.screen()), move || {
+    let screen = Arc::clone(display.screen());
+    let watched = signals::watch(screen, signals::STOPPING, move || {
         flag.store(true, Relaxed);
     });
     if let Err(error) = watched {

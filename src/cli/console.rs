@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::display::{Display, Watch};
 use super::privileges;
 use super::registry::Registry;
+use crate::cli::bench::history;
 use crate::engine::Observer;
+use crate::engine::job::KnownDrive;
 use crate::engine::report::{HealthChange, LaneReport, Problem};
 use crate::engine::telemetry::Telemetry;
 use crate::manifest::{B3sum, Codec, Record};
@@ -62,6 +64,10 @@ impl Console {
 }
 
 impl Observer for Console {
+    fn known_drive(&self, identity: &str) -> Option<KnownDrive> {
+        history::known(&Registry::of_user(), identity)
+    }
+
     fn started(&self, telemetry: &Arc<Telemetry>) {
         // TARGET is there by now, and no lane runs yet.
         privileges::close_umask();

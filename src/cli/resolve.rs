@@ -250,6 +250,7 @@ fn resume(args: ResumeArgs, world: &Surroundings<'_>) -> Result<Task, Misuse> {
             bwlimit: args.bwlimit.as_deref().map(bwlimit).transpose()?,
             stall: args.stall_timeout.as_deref().map(stall).transpose()?,
             grace: args.grace.as_deref().map(grace).transpose()?,
+            no_history: args.no_history,
         },
         display: display(&args.display, world),
     })
@@ -304,7 +305,7 @@ fn engine(args: &EngineArgs) -> Result<EngineSettings, Misuse> {
         memory: memory(&args.memory)?,
         bwlimit: args.bwlimit.as_deref().map_or(Ok(None), bwlimit)?,
         stall: stall(&args.stall_timeout)?,
-        known: (!args.no_history).then(Arc::default),
+        history: !args.no_history,
         ..EngineSettings::default()
     })
 }

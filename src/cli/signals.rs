@@ -11,8 +11,9 @@ use super::privileges;
 use super::screen::Screen;
 use crate::exit::Exit;
 
-const STOPPING: &str = "stopping: what is in flight is finished and made durable first; \
-                        a second signal stops at once";
+/// What is said at the first signal when files are copied, hashed or verified.
+pub const STOPPING: &str = "stopping: what is in flight is finished and made durable first; \
+                            a second signal stops at once";
 
 /// Lets the process outlive a write beyond its limit of file size (`ulimit -f`): the call gives an
 /// error, which is reported like any other.
@@ -24,13 +25,17 @@ pub fn outlive_size_limit() {
 
 /// Watches for SIGINT, SIGTERM and SIGHUP until the program ends.
 ///
-/// The first of them calls `stop` and says so on `screen`; the second ends the program with code
+/// The first of them calls `stop` and says `stopping` on `screen`; the second ends the program with code
 /// 130, whatever state it is in. SIGHUP is left alone if it was ignored at the start, which is how
 /// nohup(1) asks for it.
 ///
 /// # Errors
 /// When handlers cannot be set or the thread cannot start; the program can go on without.
-pub fn watch(screen: Arc<Screen>, stop: impl Fn() + Send + 'static) -> std::io::Result<()> {
+pub fn watch(
+    screen: Arc<Screen>,
+    stopping: &'static str,
+    stop: impl Fn() + Send + 'static,
+) -> std::io::Result<()> {
     let mut wanted = vec![SIGINT, SIGTERM];
     if !hangup_is_ignored() {
         wanted.push(SIGHUP);
@@ -47,7 +52,7 @@ pub fn watch(screen: Arc<Screen>, stop: impl Fn() + Send + 'static) -> std::io::
                 // Apart from this thread: if the terminal takes no output, a second signal must
                 // still be heard.
                 let teller = Arc::clone(&screen);
-                let told = thread::Builder::new().spawn(move || teller.print(STOPPING));
+                let told = thread::Builder::new().spawn(move || teller.print(stopping));
                 drop(told);
             }
             if arrived.next().is_some() {

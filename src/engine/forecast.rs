@@ -61,8 +61,12 @@ impl Forecast {
             if is_known || plan.trees.len() > TREES_MAX {
                 continue;
             }
-            let trees: Option<Vec<_>> = plan.trees.iter().map(again).collect();
-            let Some(trees) = trees else {
+            let trees: Result<Vec<_>, _> = plan
+                .trees
+                .iter()
+                .map(|tree| tree.unheard().map(Arc::new))
+                .collect();
+            let Ok(trees) = trees else {
                 continue;
             };
             let (telemetry, job) = (Arc::clone(telemetry), job.clone());
@@ -86,25 +90,6 @@ impl Drop for Forecast {
         // Nobody sends: it is over when every thread has let go, or when a drive holds one.
         let _over = self.gone.recv_timeout(PATIENCE);
     }
-}
-
-/// Returns the same tree by a descriptor of its own, its directories reported to nobody.
-fn again(tree: &Arc<Tree>) -> Option<Arc<Tree>> {
-    let root = rustix::io::fcntl_dupfd_cloexec(&tree.root, 0).ok()?;
-    let (finished, _) = bounded(0);
-    Some(Arc::new(Tree {
-        index: tree.index,
-        label: tree.label.clone(),
-        root,
-        only: tree.only.clone(),
-        landing: tree.landing.clone(),
-        root_attributes: tree.root_attributes,
-        device: tree.device,
-        direct: tree.direct,
-        trusts_holes: tree.trusts_holes,
-        keeps_inodes: tree.keeps_inodes,
-        finished,
-    }))
 }
 
 fn count(job: &ScanJob, lane: &Lane, telemetry: &Telemetry, stop: &Receiver<()>, after: Duration) {
@@ -259,7 +244,7 @@ mod tests {
             window_bytes: 1,
             registered_writes: false,
         };
-        let trees = vec![again(&tree(dir.path())).unwrap()];
+        let trees = vec![Arc::new(tree(dir.path()).unheard().unwrap())];
         count(
             &job,
             &Lane { number: 0, trees },

@@ -38,7 +38,7 @@ pub fn hash(job: &HashJob, session: &Session) -> Result<Report, Error> {
     let chosen = choose(&job.engine, session)?;
     let facts: Vec<LaneFacts> = lanes.iter().map(LaneFacts::of).collect();
     let telemetry = Arc::new(Telemetry::new(facts.iter().map(LaneFacts::view).collect()));
-    recall(&job.engine, &facts, &telemetry);
+    recall(&job.engine, session, &facts, &telemetry);
     let context = Arc::new(reading_context(session, &telemetry, &job.engine)?);
     let scan = ScanJob {
         filter: Arc::clone(&job.filter),

@@ -1,6 +1,5 @@
 //! What the program means to do: validated, printable, easy to make by hand in a test.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -126,9 +125,9 @@ pub struct EngineSettings {
     pub grace: Option<Duration>,
     /// Hash workers; `None` for one a core.
     pub hash_threads: Option<usize>,
-    /// What drives gave when `bench` measured them, by serial number or else by WWN; `None` when
-    /// that is not to be used. It changes how a lane begins and what is told, never what is copied.
-    pub known: Option<Arc<BTreeMap<String, KnownDrive>>>,
+    /// Whether what drives gave when `bench` measured them is asked for. It changes how a lane
+    /// begins and what is told, never what is copied.
+    pub history: bool,
 }
 
 /// What a drive gave when it was measured.
@@ -161,7 +160,7 @@ impl Default for EngineSettings {
             stall: Some(STALL_DEFAULT),
             grace: Some(GRACE_DEFAULT),
             hash_threads: None,
-            known: Some(Arc::default()),
+            history: true,
         }
     }
 }

@@ -132,7 +132,7 @@ pub(super) fn pass(
     let mut telemetry = Telemetry::new(facts.iter().map(LaneFacts::view).collect());
     telemetry.started = round.began;
     let telemetry = Arc::new(telemetry);
-    recall(&job.engine, &facts, &telemetry);
+    recall(&job.engine, session, &facts, &telemetry);
     for (view, expected) in telemetry.lanes.iter().zip(&needs.expected) {
         view.counters.bytes_expected.store(expected.bytes, Relaxed);
         view.counters.files_expected.store(expected.inodes, Relaxed);

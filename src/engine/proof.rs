@@ -279,8 +279,12 @@ impl Judge<'_> {
             let what = format!("{named}: wrong in the target, and its source is not here");
             return Err(mismatch(done, &what));
         };
-        let source = open_direct(source.root.as_fd(), &source.below(path), OFlags::RDONLY)
-            .map_err(|errno| Error::source(as_path(path), "open it again to mend", errno))?;
+        let source = open_direct(
+            source.tree.root.as_fd(),
+            &source.below(path),
+            OFlags::RDONLY,
+        )
+        .map_err(|errno| Error::source(as_path(path), "open it again to mend", errno))?;
         let mender = copy.writable(self.target.root()).map_err(|error| {
             let what = format!("{named}: wrong in the target, and not mended ({error})");
             mismatch(done, &what)

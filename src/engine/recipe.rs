@@ -57,7 +57,8 @@ pub struct Recipe {
 
 impl Recipe {
     /// Returns the recipe of a job typed in the working directory. Not in it: the number of hash
-    /// workers and the patience with drives, which are the machine's, and the name of the job.
+    /// workers, the patience with drives and what is known of them, which are the machine's, and the
+    /// name of the job.
     pub fn of(job: &CopyJob) -> Self {
         Self {
             folder: std::env::current_dir().unwrap_or_default(),
@@ -68,6 +69,7 @@ impl Recipe {
                     hash_threads: None,
                     stall: Some(STALL_DEFAULT),
                     grace: Some(GRACE_DEFAULT),
+                    history: true,
                     ..job.engine.clone()
                 },
                 ..job.clone()

@@ -1,8 +1,7 @@
 //! Sources again: kept at hand while they are copied, to mend from and to read a second time.
 
 use std::collections::{BTreeMap, HashMap};
-use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -29,24 +28,16 @@ use crate::target::{FsType, fs_type};
 const WINDOW_BYTES: usize = 1 << 20;
 
 /// A source, apart from the run that copies it.
-///
-/// (A [`Tree`] cannot be kept: as long as one lives, directories may still be finished.)
 #[derive(Debug)]
 pub(crate) struct SourceAgain {
     /// The lane that reads it.
     pub(crate) lane: usize,
     /// Its number in the journal.
     pub(super) number: u32,
-    pub(super) root: OwnedFd,
-    pub(super) only: Option<Vec<u8>>,
-    pub(super) landing: Vec<u8>,
-    index: usize,
+    /// Reports to nobody: as long as that of the run lives, its directories may still be finished.
+    pub(super) tree: Tree,
     /// Name of its drive.
     drive: String,
-    label: PathBuf,
-    device: u64,
-    direct: bool,
-    keeps_inodes: bool,
     rotational: Option<bool>,
 }
 
@@ -76,20 +67,14 @@ impl SourceAgain {
         number: &dyn Fn(&Tree) -> u32,
     ) -> Result<Vec<Self>, Error> {
         let trees = plan.trees.iter().map(|tree| {
-            let root = rustix::io::fcntl_dupfd_cloexec(&tree.root, 0)
+            let held = tree
+                .unheard()
                 .map_err(|errno| Error::source(&tree.label, "hold it open", errno))?;
             Ok(Self {
                 lane,
                 number: number(tree),
-                root,
-                only: tree.only.clone(),
-                landing: tree.landing.clone(),
-                index: tree.index,
+                tree: held,
                 drive: plan.name.clone(),
-                label: tree.label.clone(),
-                device: tree.device,
-                direct: tree.direct,
-                keeps_inodes: tree.keeps_inodes,
                 rotational: plan.rotational,
             })
         });
@@ -98,10 +83,12 @@ impl SourceAgain {
 
     /// Returns the path below its root of what lands at `path` in the target.
     pub(super) fn below(&self, path: &[u8]) -> Vec<u8> {
-        if let Some(name) = &self.only {
+        if let Some(name) = &self.tree.only {
             return name.clone();
         }
-        let rest = path.strip_prefix(self.landing.as_slice()).unwrap_or(path);
+        let rest = path
+            .strip_prefix(self.tree.landing.as_slice())
+            .unwrap_or(path);
         rest.strip_prefix(b"/").unwrap_or(rest).to_vec()
     }
 }
@@ -127,7 +114,10 @@ pub(super) fn second_read(
             Some(source) => format!("{} again", source.drive),
             None => "again".to_owned(),
         },
-        sources: sources.iter().map(|source| source.label.clone()).collect(),
+        sources: sources
+            .iter()
+            .map(|source| source.tree.label.clone())
+            .collect(),
         counters: LaneCounters::default(),
     });
     let telemetry = Arc::new(Telemetry::new(views.collect()));
@@ -144,22 +134,14 @@ pub(super) fn second_read(
         let mut trees = Vec::new();
         let mut reads_by_ring = true;
         for source in sources {
-            let fs = beneath::read_dir_fd(source.root.as_fd(), b"").and_then(fs_type);
+            let fs = beneath::read_dir_fd(source.tree.root.as_fd(), b"").and_then(fs_type);
             reads_by_ring &= fs.is_ok_and(FsType::reads_by_ring);
-            let root = rustix::io::fcntl_dupfd_cloexec(source.root.as_fd(), 0)
-                .map_err(|errno| Error::source(&source.label, "open it again", errno))?;
+            let tree = (source.tree.again(sender.clone()))
+                .map_err(|errno| Error::source(&source.tree.label, "open it again", errno))?;
             trees.push(Arc::new(Tree {
-                index: source.index,
-                label: source.label.clone(),
-                root,
-                only: source.only.clone(),
-                landing: source.landing.clone(),
                 root_attributes: false,
-                device: source.device,
-                direct: source.direct,
                 trusts_holes: false, // every byte is read
-                keeps_inodes: source.keeps_inodes,
-                finished: sender.clone(),
+                ..tree
             }));
         }
         let (filter, files_from) = (Arc::clone(&job.filter), job.files_from.clone());

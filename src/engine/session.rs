@@ -3,11 +3,15 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
+use super::job::KnownDrive;
 use super::report::{HealthChange, LaneReport, Problem};
 use super::telemetry::Telemetry;
 
-/// Is told what happens, while it happens. Called from many threads; must not block for long.
+/// Is told what happens, while it happens, and asked what was found before. Called from many threads;
+/// must not block for long.
 pub trait Observer: Send + Sync + std::fmt::Debug {
+    /// Returns what the drive with this serial number, or else this WWN, gave when it was measured.
+    fn known_drive(&self, identity: &str) -> Option<KnownDrive>;
     /// The lanes are known and about to start.
     fn started(&self, telemetry: &Arc<Telemetry>);
     /// Something was not done.
@@ -47,6 +51,9 @@ impl Session {
 pub struct Silent;
 
 impl Observer for Silent {
+    fn known_drive(&self, _identity: &str) -> Option<KnownDrive> {
+        None
+    }
     fn started(&self, _telemetry: &Arc<Telemetry>) {}
     fn problem(&self, _problem: &Problem) {}
     fn skipped(&self, _skipped: &Problem) {}

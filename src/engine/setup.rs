@@ -117,20 +117,27 @@ pub(super) fn scan_lane(lane: usize, plan: LanePlan, job: ScanJob) -> LaneSetup 
     }
 }
 
-/// Tells each lane what is known of its drive from measurements.
-pub(super) fn recall(settings: &EngineSettings, facts: &[LaneFacts], telemetry: &Telemetry) {
-    let Some(all) = &settings.known else {
+/// Tells each lane what is known of its drive from measurements, if that is to be used. Only the
+/// drives of this run are asked about.
+pub(super) fn recall(
+    settings: &EngineSettings,
+    session: &Session,
+    facts: &[LaneFacts],
+    telemetry: &Telemetry,
+) {
+    if !settings.history {
         return;
-    };
+    }
     for (view, facts) in telemetry.lanes.iter().zip(facts) {
         let drives = &facts.location.drives;
         let drive = drives.first().filter(|_| drives.len() == 1);
         let known = drive.and_then(|drive| {
-            let known = all.get(drive.serial.as_ref().or(drive.wwn.as_ref())?)?;
+            let identity = drive.serial.as_deref().or(drive.wwn.as_deref())?;
+            let known = session.observer.known_drive(identity)?;
             (known.size == drive.size).then_some(known)
         });
         if let Some(known) = known {
-            view.counters.set_known(*known);
+            view.counters.set_known(known);
         }
     }
 }
@@ -169,4 +176,110 @@ pub(super) fn mounts(job: &CopyJob, lanes: &[LanePlan], target: &LocalTarget) ->
         why: why.to_owned(),
     });
     mounts
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Mutex;
+    use std::sync::atomic::AtomicBool;
+
+    use super::*;
+    use crate::engine::job::KnownDrive;
+    use crate::engine::report::{HealthChange, LaneReport, Problem};
+    use crate::engine::session::Observer;
+    use crate::topology::{Drive, Topology, Transport};
+
+    /// Knows one drive, and writes down which it was asked about.
+    #[derive(Debug, Default)]
+    struct Memory {
+        asked: Mutex<Vec<String>>,
+    }
+
+    const KNOWN: KnownDrive = KnownDrive {
+        rate: 208_000_000,
+        size: 8_000_000_000_000,
+        queue: 3 << 20,
+    };
+
+    impl Observer for Memory {
+        fn known_drive(&self, identity: &str) -> Option<KnownDrive> {
+            self.asked.lock().unwrap().push(identity.to_owned());
+            (identity == "Z1").then_some(KNOWN)
+        }
+        fn started(&self, _telemetry: &Arc<Telemetry>) {}
+        fn problem(&self, _problem: &Problem) {}
+        fn skipped(&self, _skipped: &Problem) {}
+        fn note(&self, _line: &str) {}
+        fn hashed(&self, _path: &[u8], _size: u64, _digest: &blake3::Hash) {}
+        fn health(&self, _change: &HealthChange) {}
+        fn drive(&self, _lane: &LaneReport) {}
+        fn ended(&self) {}
+    }
+
+    fn drive(serial: Option<&str>, wwn: Option<&str>, size: u64) -> Drive {
+        Drive {
+            name: "sdb".to_owned(),
+            device: (8, 16),
+            model: None,
+            serial: serial.map(str::to_owned),
+            wwn: wwn.map(str::to_owned),
+            rotational: None,
+            transport: Transport::Unknown,
+            size,
+            logical_block: 512,
+            physical_block: 512,
+            read_only: false,
+            backing: None,
+        }
+    }
+
+    /// Returns what is known of the drives of three lanes, and which were asked about: of one that is
+    /// known, of one with the same number and another size, and of an array that it is in.
+    fn recalled(history: bool) -> (Vec<Option<KnownDrive>>, Vec<String>) {
+        let here = Topology::live().unwrap().locate(Path::new("/")).unwrap();
+        let lanes = [
+            vec![drive(Some("Z1"), Some("naa.1"), 8_000_000_000_000)],
+            vec![drive(None, Some("Z1"), 4_000_000_000_000)],
+            vec![
+                drive(Some("Z1"), None, 8_000_000_000_000),
+                drive(Some("Z2"), None, 8_000_000_000_000),
+            ],
+        ];
+        let facts = lanes.map(|drives| LaneFacts {
+            name: String::new(),
+            location: crate::topology::Location {
+                drives,
+                ..here.clone()
+            },
+            rotational: None,
+            sources: Vec::new(),
+        });
+        let telemetry = Telemetry::new(facts.iter().map(LaneFacts::view).collect());
+        let memory = Arc::new(Memory::default());
+        let session = Session {
+            stop: Arc::new(AtomicBool::new(false)),
+            observer: Arc::clone(&memory) as Arc<dyn Observer>,
+        };
+        let settings = EngineSettings {
+            history,
+            ..EngineSettings::default()
+        };
+        recall(&settings, &session, &facts, &telemetry);
+        let known = telemetry.lanes.iter().map(|lane| lane.counters.known());
+        let asked = memory.asked.lock().unwrap().clone();
+        (known.collect(), asked)
+    }
+
+    #[test]
+    fn the_drives_of_a_run_are_asked_about_and_no_others() {
+        let (known, asked) = recalled(true);
+        assert_eq!(known, [Some(KNOWN), None, None]);
+        assert_eq!(asked, ["Z1", "Z1"]);
+    }
+
+    #[test]
+    fn nothing_is_asked_for_that_is_not_to_be_used() {
+        assert_eq!(recalled(false), (vec![None, None, None], Vec::new()));
+    }
 }

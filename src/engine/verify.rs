@@ -19,7 +19,7 @@ use super::ledger::Comparing;
 use super::report::{MountReport, Report};
 use super::run::{LaneSetup, RunSettings, run};
 use super::session::Session;
-use super::setup::{choose, raise_descriptor_limit, reading_context};
+use super::setup::{choose, raise_descriptor_limit, reading_context, recall};
 use super::summary::{Heading, LaneFacts, report};
 use super::telemetry::Telemetry;
 use crate::beneath::{self, DirCache};
@@ -74,6 +74,7 @@ pub fn verify(job: &VerifyJob, session: &Session) -> Result<Report, Error> {
         sources: vec![job.target.clone()],
     }];
     let telemetry = Arc::new(Telemetry::new(facts.iter().map(LaneFacts::view).collect()));
+    recall(&job.engine, session, &facts, &telemetry);
     let (sender, finished) = bounded(1);
     let tree = Arc::new(Tree {
         index: 0,

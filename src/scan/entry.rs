@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 
-use crossbeam::channel::Sender;
+use crossbeam::channel::{Sender, bounded};
+use rustix::io::Errno;
 
 /// Metadata that is carried from source to target.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -81,6 +82,38 @@ pub struct Tree {
     pub keeps_inodes: bool,
     /// Where directories report that nothing in them is left to do.
     pub finished: Sender<Finished>,
+}
+
+impl Tree {
+    /// Returns the same tree by a descriptor of its own, its directories reported to `finished`:
+    /// apart from this one, for as long as that lives its directories may still be finished.
+    ///
+    /// # Errors
+    /// When no descriptor is left.
+    pub fn again(&self, finished: Sender<Finished>) -> Result<Self, Errno> {
+        Ok(Self {
+            index: self.index,
+            label: self.label.clone(),
+            root: rustix::io::fcntl_dupfd_cloexec(&self.root, 0)?,
+            only: self.only.clone(),
+            landing: self.landing.clone(),
+            root_attributes: self.root_attributes,
+            device: self.device,
+            direct: self.direct,
+            trusts_holes: self.trusts_holes,
+            keeps_inodes: self.keeps_inodes,
+            finished,
+        })
+    }
+
+    /// Returns the same tree by a descriptor of its own, its directories reported to nobody.
+    ///
+    /// # Errors
+    /// When no descriptor is left.
+    pub fn unheard(&self) -> Result<Self, Errno> {
+        let (finished, _) = bounded(0);
+        self.again(finished)
+    }
 }
 
 /// A directory with nothing left to do: its attributes can now be set for good.

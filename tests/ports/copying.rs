@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicBool, AtomicU32};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use inhaul::engine::job::{CopyJob, EngineSettings, Existing, IoChoice, Preserve, Verify};
+use inhaul::engine::job::{
+    CopyJob, EngineSettings, Existing, IoChoice, KnownDrive, Preserve, Verify,
+};
 use inhaul::engine::report::{LaneReport, PROBLEMS_MAX, Problem, Report};
 use inhaul::engine::telemetry::Telemetry;
 use inhaul::engine::{Observer, Session};
@@ -30,6 +32,9 @@ pub(crate) struct Watch {
 }
 
 impl Observer for Watch {
+    fn known_drive(&self, _identity: &str) -> Option<KnownDrive> {
+        None
+    }
     fn started(&self, telemetry: &Arc<Telemetry>) {
         self.started.fetch_add(1, Relaxed);
         *self.telemetry.lock().unwrap() = Some(Arc::clone(telemetry));

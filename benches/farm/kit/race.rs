@@ -1,4 +1,4 @@
-//! Tools on the same data, in alternation, each run cold and into an empty target.
+//! Tools on the same data, in alternation, each run cold and into an empty target, or a new one.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -27,8 +27,17 @@ pub(crate) fn nothing(_: Moment, _: &Tool) -> Result<()> {
     Ok(())
 }
 
+/// What becomes of a target between two runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Targets {
+    /// One, emptied after each run.
+    Emptied,
+    /// Each run has a folder of its own in it; all go at the end.
+    New,
+}
+
 /// One race.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Race<'a> {
     /// How to run.
     pub(crate) plan: &'a Plan,
@@ -53,7 +62,31 @@ impl Race<'_> {
     pub(crate) fn run(
         &self,
         tools: &[Tool],
+        around: impl FnMut(Moment, &Tool) -> Result<()>,
+    ) -> Result<Vec<Row>> {
+        self.all(tools, around, Targets::Emptied)
+    }
+
+    /// The same, each run into a new folder of the target; they are removed after the last run of
+    /// all tools, or before when space runs short.
+    ///
+    /// ext4 gives out no inode again in the first minute after it was freed
+    /// (`recently_deleted()` in fs/ext4/ialloc.c) and looks at each such bit again for every file it
+    /// makes: a target that was just emptied costs whoever makes many files in few folders half as
+    /// much again, which says nothing of the tool.
+    pub(crate) fn run_into_new(
+        &self,
+        tools: &[Tool],
+        around: impl FnMut(Moment, &Tool) -> Result<()>,
+    ) -> Result<Vec<Row>> {
+        self.all(tools, around, Targets::New)
+    }
+
+    fn all(
+        &self,
+        tools: &[Tool],
         mut around: impl FnMut(Moment, &Tool) -> Result<()>,
+        targets: Targets,
     ) -> Result<Vec<Row>> {
         let mut samples: BTreeMap<usize, Vec<Sample>> = BTreeMap::new();
         let mut troubles: BTreeMap<usize, String> = BTreeMap::new();
@@ -68,19 +101,28 @@ impl Race<'_> {
                 if self.plan.stop.load(Ordering::Relaxed) {
                     return Err("stopped".to_owned());
                 }
-                let sample = self.once(tool, &mut around)?;
+                let race = match targets {
+                    Targets::Emptied => self.clone(),
+                    Targets::New => self.anew(&format!("run-{run}-{at}"))?,
+                };
+                let sample = race.once(tool, &mut around)?;
                 table::progress(self.name, &tool.name, run, &sample);
-                let checked = self.check(tool, &sample, run == 0);
+                let checked = race.check(tool, &sample, run == 0);
                 if checked.is_ok() {
                     samples.entry(at).or_default().push(sample);
                 }
-                self.clear()?;
+                if targets == Targets::Emptied {
+                    self.clear()?;
+                }
                 match checked {
                     Err(error) if tool.ours() => return Err(format!("{}: {error}", tool.name)),
                     Err(error) => drop(troubles.insert(at, error)),
                     Ok(()) => {}
                 }
             }
+        }
+        if targets == Targets::New {
+            self.clear()?;
         }
         Ok(tools
             .iter()
@@ -96,6 +138,24 @@ impl Race<'_> {
                 trouble: troubles.remove(&at),
             })
             .collect())
+    }
+
+    /// The same race into a new folder of its target. What earlier runs left there goes first when
+    /// there is not room for two more, of files that take a block each at least.
+    fn anew(&self, name: &str) -> Result<Self> {
+        let room = rustix::fs::statvfs(&self.target).context("the target")?;
+        let files = self.holds.files;
+        let takes = self.holds.bytes + files * 2 * room.f_frsize;
+        if room.f_bavail * room.f_frsize < 2 * takes || room.f_favail < 2 * files {
+            table::warn("space is short: what earlier runs copied is removed between two runs");
+            self.clear()?;
+        }
+        let target = self.target.join(name);
+        std::fs::create_dir(&target).context("a new target")?;
+        Ok(Self {
+            target,
+            ..self.clone()
+        })
     }
 
     fn wanted(&self, tool: &Tool) -> bool {

@@ -1,4 +1,4 @@
-//! P5: trees of small files, cold, from and to the same disk.
+//! P5: trees of small files, cold, from and to the same disk, each run into a new folder of it.
 
 use crate::kit::data::Small;
 use crate::kit::peers::{inhaul, peer};
@@ -81,7 +81,7 @@ fn race(plan: &Plan, name: &str, tree: Small, all: bool) -> Result<Outcome> {
             rclone,
         ]);
     }
-    let rows = race.run(&tools, nothing)?;
+    let rows = race.run_into_new(&tools, nothing)?;
     let wall = |tool: &str| row(&rows, tool).and_then(Row::wall);
     let files = race.holds.files;
     let goals = vec![

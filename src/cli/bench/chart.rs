@@ -19,7 +19,7 @@ const MARGIN: f64 = 28.0;
 /// Colours of lines, from the page's style.
 const HUES: usize = 6;
 /// Most names beside lines, and the height of one.
-const NAMES_MAX: usize = 12;
+pub(super) const NAMES_MAX: usize = 12;
 const LINE: f64 = 13.0;
 
 /// One bar, with the range of its samples.
@@ -155,6 +155,11 @@ pub(super) fn lines(lines: &[Line], scale: &str) -> String {
         };
         let place = |(at, value): &(usize, f64)| format!("{:.1},{:.1}", x(*at), y(*value));
         let places: Vec<String> = line.points.iter().map(place).collect();
+        let class = if lines.len() > NAMES_MAX {
+            format!("{class} many")
+        } else {
+            class
+        };
         push(
             &mut svg,
             format_args!(
@@ -162,6 +167,17 @@ pub(super) fn lines(lines: &[Line], scale: &str) -> String {
                 places.join(" ")
             ),
         );
+        // A line of one point is none, and what was measured are the points.
+        for (at, value) in line.points.iter().filter(|_| lines.len() <= NAMES_MAX) {
+            push(
+                &mut svg,
+                format_args!(
+                    "<circle class=\"pt\" cx=\"{:.1}\" cy=\"{:.1}\" r=\"2.5\"/>",
+                    x(*at),
+                    y(*value)
+                ),
+            );
+        }
         if let Some((at, value)) = line.points.last() {
             names.push((x(*at) + 6.0, y(*value) + 4.0, &line.name));
         }
@@ -313,6 +329,12 @@ mod tests {
             "{svg}"
         );
         assert!(svg.contains("a name that is far.."));
+        assert_eq!(svg.matches("<circle").count(), 3);
+        let point = Line {
+            points: vec![(1, 1e6)],
+            ..Line::default()
+        };
+        assert!(lines(&[point], "drives").contains("cx=\"150.0\" cy=\"28.0\""));
         assert_eq!(lines(&[Line::default()], "x"), "");
     }
 

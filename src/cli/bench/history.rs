@@ -7,7 +7,6 @@
 //!
 //! Only a reminder: what cannot be written is left out, what cannot be read is not there.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Write};
 
@@ -57,43 +56,22 @@ pub(super) fn remember(report: &mut Report, registry: &Registry) {
     report.verdicts.splice(0..0, said);
 }
 
-/// Most entries that are looked at: a shelf has hundreds of drives, a state folder may have anything.
-const ENTRIES_MAX: usize = 4096;
-
-/// Returns what all drives gave that were measured well, by serial number or else by WWN.
-pub(in crate::cli) fn known(registry: &Registry) -> BTreeMap<String, KnownDrive> {
-    let mut all = BTreeMap::new();
-    let Ok(folder) = registry.folder_of(FOLDER, false) else {
-        return all;
-    };
-    let entries = rustix::fs::Dir::read_from(&folder).into_iter().flatten();
-    for entry in entries.flatten().take(ENTRIES_MAX) {
-        let name = entry.file_name().to_str().ok();
-        // Others are drafts of a bench that was killed.
-        let Some(name) = name.filter(|name| name.strip_suffix(".json").is_some()) else {
-            continue;
-        };
-        let Some(report) = read(registry, name) else {
-            continue;
-        };
-        let Some(subject) = report.subjects.first() else {
-            continue;
-        };
-        let Some(drive) = subject.drives.first() else {
-            continue;
-        };
-        if let (Some(identity), Some(read), Some(knee)) =
-            (drive.identity(), &subject.read, subject.knee)
-        {
-            let known = KnownDrive {
-                rate: whole(read.rate),
-                size: drive.bytes,
-                queue: knee.block.saturating_mul(knee.depth) as u64,
-            };
-            all.insert(identity.to_owned(), known);
-        }
+/// Returns what the drive with this serial number, or else this WWN, gave when it was measured well.
+/// Nothing is read but the entry of that drive.
+pub(in crate::cli) fn known(registry: &Registry, identity: &str) -> Option<KnownDrive> {
+    let report = read(registry, &file_name(identity))?;
+    let subject = report.subjects.first()?;
+    let drive = subject.drives.first()?;
+    // Of long names only the beginning is in the name of the entry.
+    if drive.identity() != Some(identity) {
+        return None;
     }
-    all
+    let (measured, knee) = (subject.read.as_ref()?, subject.knee?);
+    Some(KnownDrive {
+        rate: whole(measured.rate),
+        size: drive.bytes,
+        queue: knee.block.saturating_mul(knee.depth) as u64,
+    })
 }
 
 /// Returns the name of a drive's entry; `None` for what has no serial number, for several drives at
@@ -108,8 +86,13 @@ fn entry_name(subject: &Subject) -> Option<String> {
     if !whole_device || read.samples.len() < REPETITIONS_MIN {
         return None;
     }
+    Some(file_name(drive.identity()?))
+}
+
+/// Returns the name of the entry of a drive with this serial number, or else this WWN.
+fn file_name(identity: &str) -> String {
     let mut name = String::new();
-    for byte in drive.identity()?.bytes() {
+    for byte in identity.bytes() {
         // A serial number is any bytes; a name of ours is none of them but these.
         if byte.is_ascii_alphanumeric() {
             name.push(char::from(byte));
@@ -121,7 +104,7 @@ fn entry_name(subject: &Subject) -> Option<String> {
         }
     }
     name.truncate(200);
-    Some(format!("{name}.json"))
+    format!("{name}.json")
 }
 
 fn changed(subject: &Subject, before: &Report) -> Option<Verdict> {
@@ -235,8 +218,8 @@ mod tests {
             size: 8_000_000_000_000,
             queue: 3 << 20,
         };
-        let entry = ("../Z 1".to_owned(), drive);
-        assert_eq!(known(&registry), BTreeMap::from([entry]));
+        assert_eq!(known(&registry, "../Z 1"), Some(drive));
+        assert_eq!(known(&registry, "Z 1"), None);
 
         let mut same = report("../Z 1", 207.0);
         remember(&mut same, &registry);
@@ -270,13 +253,28 @@ mod tests {
     }
 
     #[test]
+    fn only_the_entry_of_a_drive_itself_is_believed() {
+        let state = tempfile::tempdir().unwrap();
+        let registry = Registry::at(state.path());
+        // The names of their entries are cut off to the same one.
+        let (long, other) = ("Z".repeat(300), "Z".repeat(301));
+        remember(&mut report(&long, 100.0), &registry);
+        assert!(known(&registry, &long).is_some());
+        assert_eq!(known(&registry, &other), None);
+        let folder = state.path().join("inhaul/bench");
+        let entry = std::fs::read_dir(&folder).unwrap().next().unwrap().unwrap();
+        std::fs::rename(entry.path(), folder.join("Z9.json")).unwrap();
+        assert_eq!(known(&registry, "Z9"), None, "another drive's");
+    }
+
+    #[test]
     fn a_broken_entry_is_not_there() {
         let state = tempfile::tempdir().unwrap();
         let registry = Registry::at(state.path());
         remember(&mut report("Z1", 100.0), &registry);
         let entry = state.path().join("inhaul/bench/Z1.json");
         std::fs::write(&entry, "{").unwrap();
-        assert!(known(&registry).is_empty());
+        assert_eq!(known(&registry, "Z1"), None);
         let mut again = report("Z1", 10.0);
         remember(&mut again, &registry);
         assert!(again.verdicts.is_empty());

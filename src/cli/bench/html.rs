@@ -1,12 +1,12 @@
 //! A bench as one page that needs nothing else: verdict, charts, tables, and the whole report for
 //! programs in it.
 
-use super::chart::{Bar, Line, Span, bars, lines, spans};
-use super::table::{latency, spread};
+use super::chart::{Bar, Line, NAMES_MAX, Span, bars, lines, spans};
+use super::table::{latency, spread, to_know};
 use super::tiles;
 use crate::bench::report::{Measure, Report, Subject};
 use crate::cli::text::push;
-use crate::cli::units::{count, duration, rate, seconds, size, whole};
+use crate::cli::units::{count, counted, duration, rate, seconds, size, whole};
 
 const STYLE: &str = "\
 :root{color-scheme:light dark;--ink:#1b1f24;--faint:#6a737d;--line:#d5dae0;--bar:#2f6fb3;\
@@ -25,7 +25,7 @@ grid-template-columns:repeat(auto-fit,minmax(9rem,1fr));margin:1.2rem 0}.tile{pa
 border:1px solid var(--line);border-radius:.5rem;background:var(--card);color:var(--faint);\
 font-size:.85rem}.tile b{display:block;font-size:1.5rem;color:var(--ink)}.whisker{stroke:var(--ink)}.axis{stroke:var(--line)}\
 .one{stroke:var(--bar);fill:none;stroke-width:2}.h1{stroke:#c2701c}.h2{stroke:#2e8b57}\
-.h3{stroke:#8e5bb5}.h4{stroke:#b8860b}.h5{stroke:#c04a77}.two{stroke:var(--other);fill:none;stroke-width:2;\
+.pt{fill:var(--ink);opacity:.55}.many{stroke-width:1.2;opacity:.6}.h3{stroke:#8e5bb5}.h4{stroke:#b8860b}.h5{stroke:#c04a77}.two{stroke:var(--other);fill:none;stroke-width:2;\
 stroke-dasharray:5 4}@media print{body{max-width:none}h2{break-after:avoid}svg,table{\
 break-inside:avoid}}";
 
@@ -66,28 +66,43 @@ fn head(page: &mut String, report: &Report) {
     push(
         page,
         format_args!(
-            "<h1>Bench of {} drives{whole_of_it}</h1>\n",
-            report.subjects.len()
+            "<h1>Bench of {}{whole_of_it}</h1>\n",
+            many(report.subjects.len(), "drive", "drives"),
         ),
     );
     push(
         page,
         format_args!(
-            "<p class=\"faint\">{}; {} samples of {} s each after {} s of warm-up; {}, Linux {}, {} \
-             processors; inhaul {}</p>\n",
-            escape(&report.started),
+            "<p class=\"faint\">{}; {} samples of {} s each after {} s of warm-up; {}, Linux {}, {}; inhaul {}</p>\n",
+            escape(&day(&report.started)),
             report.repetitions,
             report.sample_seconds,
             report.warm_up_seconds,
             escape(&report.backend),
             escape(&report.kernel),
-            report.cpus,
+            many(report.cpus, "processor", "processors"),
             escape(&report.version),
         ),
     );
 }
 
+fn many(number: usize, one: &str, many: &str) -> String {
+    counted(u64::try_from(number).unwrap_or(u64::MAX), one, many)
+}
+
+/// A moment as people write it: `2026-01-02 03:04 UTC`.
+fn day(started: &str) -> String {
+    match (started.get(..10), started.get(11..16)) {
+        (Some(day), Some(time)) if started.ends_with('Z') => format!("{day} {time} UTC"),
+        _ => started.to_owned(),
+    }
+}
+
 fn verdict(page: &mut String, report: &Report) {
+    if report.verdicts.is_empty() && report.estimate.is_none() {
+        // Stopped before there was anything to say.
+        return;
+    }
     page.push_str("<h2>Verdict</h2><ul>\n");
     for verdict in &report.verdicts {
         let class = if verdict.bad { " class=\"bad\"" } else { "" };
@@ -132,7 +147,7 @@ fn reading(page: &mut String, report: &Report) {
         "serial",
         "request",
         "rate",
-        "50%",
+        "latency 50%",
         "99%",
         "99.9%",
         "small files",
@@ -242,7 +257,11 @@ fn sweep(page: &mut String, report: &Report) {
     if !told.is_empty() {
         page.push_str("<h2>Rate by queue depth, 1 MiB a request</h2>\n");
         page.push_str(&lines(&told, "requests at once"));
-        page.push_str("<p class=\"faint\">One sample each: a search, not a figure.</p>\n");
+        page.push_str("<p class=\"faint\">One sample each: a search, not a figure.");
+        if told.len() > NAMES_MAX {
+            page.push_str(" Only the fastest and the slowest are named.");
+        }
+        page.push_str("</p>\n");
     }
 }
 
@@ -318,16 +337,7 @@ fn writing(page: &mut String, report: &Report) {
 }
 
 fn know(page: &mut String, report: &Report) {
-    let own = report.warnings.iter().map(|text| escape(text));
-    let of_subjects = report.subjects.iter().flat_map(|subject| {
-        let all = subject.warnings.iter().chain(&subject.error);
-        all.map(|text| format!("{}: {}", escape(&subject.name), escape(text)))
-    });
-    let of_pair = report.pair.iter().flat_map(|pair| {
-        let all = pair.warnings.iter().chain(&pair.error);
-        all.map(|text| format!("{}: {}", escape(&pair.target), escape(text)))
-    });
-    let all: Vec<String> = own.chain(of_subjects).chain(of_pair).collect();
+    let all: Vec<String> = to_know(report).iter().map(|text| escape(text)).collect();
     if !all.is_empty() {
         push(
             page,
@@ -350,7 +360,7 @@ fn embedded(page: &mut String, report: &Report) {
     );
 }
 
-/// A table; columns from `numbers` on are figures.
+/// A table; columns from `numbers` on are figures. One in which nothing stands is left out.
 fn table(
     page: &mut String,
     titles: &[&str],
@@ -364,14 +374,23 @@ fn table(
             ""
         }
     };
+    let rows: Vec<Vec<String>> = rows.collect();
+    let says = |column: usize| {
+        let mut cells = rows.iter().filter_map(|row| row.get(column));
+        column == 0 || cells.any(|cell| !cell.is_empty())
+    };
     page.push_str("<table><tr>");
-    for (column, title) in titles.iter().enumerate() {
+    for (column, title) in titles
+        .iter()
+        .enumerate()
+        .filter(|(column, _)| says(*column))
+    {
         push(page, format_args!("<th{}>{title}</th>", class(column)));
     }
     page.push_str("</tr>\n");
-    for row in rows {
+    for row in &rows {
         page.push_str("<tr>");
-        for (column, cell) in row.iter().enumerate() {
+        for (column, cell) in row.iter().enumerate().filter(|(column, _)| says(*column)) {
             push(
                 page,
                 format_args!("<td{}>{}</td>", class(column), escape(cell)),
@@ -402,6 +421,26 @@ pub(super) fn escape(text: &str) -> String {
 mod tests {
     use super::*;
     use crate::bench::report::{Point, Together, TogetherStep, Verdict};
+
+    #[test]
+    fn a_column_in_which_nothing_stands_is_left_out() {
+        let row = |cells: [&str; 3]| cells.map(str::to_owned).to_vec();
+        let mut page = String::new();
+        let rows = [row(["sda", "", "1"]), row(["sdb", "", ""])];
+        table(&mut page, &["drive", "model", "rate"], 2, rows.into_iter());
+        assert_eq!(
+            page,
+            "<table><tr><th>drive</th><th class=\"n\">rate</th></tr>\n\
+             <tr><td>sda</td><td class=\"n\">1</td></tr>\n\
+             <tr><td>sdb</td><td class=\"n\"></td></tr>\n</table>\n"
+        );
+    }
+
+    #[test]
+    fn a_moment_reads_well() {
+        assert_eq!(day("2026-01-02T03:04:05Z"), "2026-01-02 03:04 UTC");
+        assert_eq!(day("whenever"), "whenever");
+    }
 
     #[test]
     fn one_page_holds_all_and_asks_nobody() {
@@ -442,6 +481,7 @@ mod tests {
         let page = render(&report);
         assert!(!page.contains(name), "names are escaped");
         assert!(page.contains("<li class=\"bad\">sd&lt;a&gt;&amp;&quot;&lt;/script&gt; is slow"));
+        assert!(page.contains("<h1>Bench of 1 drive</h1>"));
         assert_eq!(page.matches("<svg").count(), 3);
         for asked in ["http://", "https://", "src=", "@import", "url("] {
             assert!(!page.contains(asked), "{asked}");

@@ -30,6 +30,9 @@ use crate::error::{Error, Reach};
 use crate::exit::{Exit, exit_of, worst};
 pub use resolve::{BenchCommand, Form, resolve};
 
+const STOPPING: &str = "stopping: what was measured by now is printed, and nothing stays behind; \
+                        a second signal stops at once";
+
 /// Measures and prints what was found.
 pub fn run(command: &BenchCommand) -> Exit {
     let paint = |automatic: anstream::ColorChoice| {
@@ -47,14 +50,14 @@ pub fn run(command: &BenchCommand) -> Exit {
             Err(misuse) => misused(&screen, &misuse),
         };
     }
-    // Before the work, so that an hour of it does not end in this.
-    if let Some(page) = &command.html
-        && page.symlink_metadata().is_ok()
-    {
-        return misused(&screen, &is_there(page));
-    }
     // Kept, should the kernel refuse: a bench has no final names to lose.
     let _kept = privileges::keep_for(Work::Measure);
+    // Before the work, so that an hour of it does not end in this, and with the rights it ends with.
+    if let Some(page) = &command.html
+        && let Err(misuse) = can_be_written(page)
+    {
+        return misused(&screen, &misuse);
+    }
     let session = BenchSession {
         stop: stop_on_signals(&screen),
         watcher: Arc::new(live::Live::new(Arc::clone(&screen), command.progress)),
@@ -89,10 +92,15 @@ fn print(text: &[u8], ending: Exit) -> Exit {
     }
 }
 
-/// Writes the page, into a new file.
+/// Writes the page, into a new file; none that is cut off is left.
 fn write_page(screen: &Screen, page: &Path, report: &Report) -> Exit {
-    let written = std::fs::File::create_new(page)
-        .and_then(|mut file| file.write_all(html::render(report).as_bytes()));
+    let written = std::fs::File::create_new(page).and_then(|mut file| {
+        let written = file.write_all(html::render(report).as_bytes());
+        if written.is_err() {
+            let _part_of_it = std::fs::remove_file(page);
+        }
+        written
+    });
     match written {
         Ok(()) => Exit::Success,
         Err(error) => {
@@ -108,11 +116,21 @@ fn write_page(screen: &Screen, page: &Path, report: &Report) -> Exit {
     }
 }
 
-fn is_there(page: &Path) -> Misuse {
-    Misuse {
-        what: format!("--html {}", escape_path(page)),
-        why: "it is there already, and nothing is overwritten unasked".to_owned(),
-        next: "remove it, or name another".to_owned(),
+/// Makes sure that the page can be made: by making it, and taking it away again.
+fn can_be_written(page: &Path) -> Result<(), Misuse> {
+    let what = format!("--html {}", escape_path(page));
+    match std::fs::File::create_new(page).and_then(|_| std::fs::remove_file(page)) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Err(Misuse {
+            what,
+            why: "it is there already, and nothing is overwritten unasked".to_owned(),
+            next: "remove it, or name another".to_owned(),
+        }),
+        Err(error) => Err(Misuse {
+            what,
+            why: format!("it cannot be made: {error}"),
+            next: "name a file in a folder that is there and can be written to".to_owned(),
+        }),
     }
 }
 
@@ -164,7 +182,9 @@ fn refused(screen: &Screen, error: &Error) -> Exit {
 fn stop_on_signals(screen: &Arc<Screen>) -> Arc<AtomicBool> {
     let stop = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&stop);
-    let watched = signals::watch(Arc::clone(screen), move || flag.store(true, Relaxed));
+    let watched = signals::watch(Arc::clone(screen), STOPPING, move || {
+        flag.store(true, Relaxed);
+    });
     if let Err(error) = watched {
         screen.print(&format!(
             "note: cannot watch for signals ({error}); Ctrl-C will stop at once"

@@ -1,6 +1,7 @@
 //! A bench as people read it: what it means first, then the figures.
 
 use crate::bench::report::{Estimate, Measure, Report, Subject, Together};
+use crate::bench::words::list;
 use crate::cli::escape::escape;
 use crate::cli::render::{heading, table};
 use crate::cli::text::{Paint, Tone, push};
@@ -267,30 +268,43 @@ fn together(together: &Together) -> String {
     table(&rows, &[0, 1, 2, 3])
 }
 
-/// What a reader must know before believing the figures.
-fn know(report: &Report, paint: Paint) -> String {
-    let mut lines: Vec<String> = report
-        .warnings
-        .iter()
-        .map(|warning| escape(warning.as_bytes()))
-        .collect();
+/// Returns what a reader must know before believing the figures, not yet escaped. What is said of
+/// several drives in the same words is said once: of sixty it would be all that is seen.
+pub(super) fn to_know(report: &Report) -> Vec<String> {
+    let mut said: Vec<(&String, Vec<String>)> = Vec::new();
     for subject in &report.subjects {
-        let name = escape(subject.name.as_bytes());
         for text in subject.warnings.iter().chain(&subject.error) {
-            lines.push(format!("{name}: {}", escape(text.as_bytes())));
+            let name = subject.name.clone();
+            match said.iter_mut().find(|(before, _)| *before == text) {
+                Some((_, names)) => names.push(name),
+                None => said.push((text, vec![name])),
+            }
         }
     }
-    if let Some(pair) = &report.pair {
-        let target = escape(pair.target.as_bytes());
-        for text in pair.warnings.iter().chain(&pair.error) {
-            lines.push(format!("{target}: {}", escape(text.as_bytes())));
+    let all = report.subjects.len();
+    let of_subjects = said.into_iter().map(|(text, names)| {
+        if names.len() == all && all > 2 {
+            format!("all {all}: {text}")
+        } else {
+            format!("{}: {text}", list(&names))
         }
-    }
+    });
+    let of_pair = report.pair.iter().flat_map(|pair| {
+        let all = pair.warnings.iter().chain(&pair.error);
+        all.map(|text| format!("{}: {text}", pair.target))
+    });
+    let own = report.warnings.iter().cloned();
+    own.chain(of_subjects).chain(of_pair).collect()
+}
+
+fn know(report: &Report, paint: Paint) -> String {
+    let lines = to_know(report);
     if lines.is_empty() {
         return String::new();
     }
     let mut text = heading(paint, "before you believe it");
     for line in lines {
+        let line = escape(line.as_bytes());
         push(
             &mut text,
             format_args!("  {}\n", paint.paint(Tone::Notice, &line)),
@@ -316,6 +330,26 @@ mod tests {
         for (nanos, text) in cases {
             assert_eq!(latency(nanos), text);
         }
+    }
+
+    #[test]
+    fn what_is_said_of_many_is_said_once() {
+        let subject = |name: &str, warnings: &[&str]| Subject {
+            name: name.to_owned(),
+            warnings: warnings.iter().map(|text| (*text).to_owned()).collect(),
+            ..Subject::default()
+        };
+        let report = Report {
+            warnings: vec!["first".to_owned()],
+            subjects: vec![
+                subject("sda", &["small", "old"]),
+                subject("sdb", &["small"]),
+                subject("sdc", &["small", "old"]),
+            ],
+            ..Report::default()
+        };
+        let said = ["first", "all 3: small", "sda and sdc: old"];
+        assert_eq!(to_know(&report), said);
     }
 
     #[test]
@@ -362,6 +396,7 @@ mod tests {
                     alone: 52e6,
                     each: vec![52e6],
                     busy: 0.04,
+                    ..TogetherStep::default()
                 }],
                 ..Together::default()
             }),

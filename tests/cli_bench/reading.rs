@@ -1,0 +1,130 @@
+//! Block devices and directories, which are only read.
+
+use crate::support::mounts::{Fs, Mounted};
+use crate::support::{Scratch, can_mount, need_root, need_tools, tool};
+use crate::{Device, bench, check_measure, check_rate, document, filled, listing, number};
+
+#[test]
+fn block_devices_are_measured_alone_and_together_and_only_read() {
+    let test = "block_devices_are_measured_alone_and_together_and_only_read";
+    if !need_root(test) || !need_tools(test, &["losetup"]) {
+        return;
+    }
+    let scratch = Scratch::new();
+    // The kernel itself would refuse a write, and so would opening for one.
+    let devices = ["one", "two"].map(|name| Device::new(&scratch, name, 24, &["--read-only"]));
+    let ran = bench(&[&devices[0].0, &devices[1].0]).expect(0);
+    let document = document(&ran);
+    assert_eq!(document["complete"], true);
+    assert_eq!(document["repetitions"], 3);
+    for (device, subject) in devices.iter().zip(document["subjects"].as_array().unwrap()) {
+        assert_eq!(subject["name"], device.name());
+        assert_eq!(subject["kind"], "device");
+        assert_eq!(subject["access"], "direct");
+        assert_eq!(subject["span_bytes"], 24 << 20);
+        check_measure(&subject["read"]);
+        let knee = &subject["knee"];
+        let on_the_way = subject["sweep"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|point| point["block"] == knee["block"] && point["depth"] == knee["depth"]);
+        assert!(on_the_way, "the knee is one of the points tried: {subject}");
+        let warnings = subject["warnings"].to_string();
+        assert!(warnings.contains("only 25 MB can be read"), "{warnings}");
+        assert!(!warnings.contains("zeros"), "{warnings}");
+        assert!(!warnings.contains("page cache"), "{warnings}");
+    }
+    let steps = document["together"]["steps"].as_array().unwrap();
+    let counts: Vec<u64> = steps
+        .iter()
+        .map(|step| step["count"].as_u64().unwrap())
+        .collect();
+    assert_eq!(counts, [1, 2]);
+    for step in steps {
+        check_rate(step);
+        let samples = step["samples"].as_array().unwrap();
+        let each = step["each_samples"].as_array().unwrap();
+        assert_eq!(each.len(), step["each"].as_array().unwrap().len());
+        for (moment, sum) in samples.iter().enumerate() {
+            let parts: f64 = each.iter().map(|drive| number(&drive[moment])).sum();
+            assert!((parts - number(sum)).abs() < 1.0, "{step}");
+        }
+    }
+    assert!(
+        document["verdicts"]
+            .as_array()
+            .is_some_and(|said| !said.is_empty())
+    );
+}
+
+#[test]
+fn what_would_be_a_figure_of_memory_is_said() {
+    let test = "what_would_be_a_figure_of_memory_is_said";
+    if !need_root(test) || !need_tools(test, &["losetup", "mount"]) {
+        return;
+    }
+    let scratch = Scratch::new();
+    // A tmpfs has no drive at all.
+    let memory = Mounted::tmpfs(&scratch, "memory", 32);
+    std::fs::write(memory.join("file"), vec![1; 8 << 20]).unwrap();
+    bench(&[&memory.path()])
+        .expect(6)
+        .says("a rate would be that of memory")
+        .says("nothing is left behind");
+    // An image of holes, read through the page cache.
+    let image = scratch.join("holes");
+    std::fs::File::create(&image)
+        .unwrap()
+        .set_len(16 << 20)
+        .unwrap();
+    let device = tool("losetup", &["--find", "--show", image.to_str().unwrap()]);
+    let device = Device(String::from_utf8(device).unwrap().trim().to_owned());
+    let ran = bench(&[&device.0, &"--alone"]).expect(0);
+    let document = document(&ran);
+    assert!(document["together"].is_null());
+    let warnings = document["subjects"][0]["warnings"].to_string();
+    for text in [
+        "reads its image through the page cache",
+        "has holes",
+        "100% of what was read is zeros",
+    ] {
+        assert!(warnings.contains(text), "{text} in {warnings}");
+    }
+}
+
+#[test]
+fn a_directory_is_measured_by_its_files_and_left_as_it_is() {
+    let test = "a_directory_is_measured_by_its_files_and_left_as_it_is";
+    if !can_mount(test) {
+        return;
+    }
+    let scratch = Scratch::new();
+    for (fs, mib, access) in [(Fs::Ext4, 40, "direct"), (Fs::Btrfs, 160, "dropped")] {
+        let mounted = Mounted::image(&scratch, fs.name(), fs, mib);
+        filled(mounted.path());
+        let before = listing(mounted.path());
+        let ran = bench(&[&mounted.path()]).expect(0);
+        let document = document(&ran);
+        let subject = &document["subjects"][0];
+        assert_eq!(subject["kind"], "directory");
+        assert_eq!(subject["fs"], fs.name());
+        assert_eq!(subject["access"], access, "{subject}");
+        assert_eq!(subject["span_bytes"], 12 << 20);
+        check_measure(&subject["read"]);
+        let holds = &subject["holds"];
+        assert_eq!(holds["bytes"], (12 << 20) + 120 * 3000);
+        assert_eq!(holds["files"], 122);
+        assert_eq!(holds["small_files"], 120);
+        let small = &subject["small"];
+        if fs == Fs::Ext4 {
+            assert_eq!(small["files"], 120, "{small}");
+            check_rate(small);
+        }
+        let estimate = &document["estimate"];
+        assert_eq!(estimate["bytes"], holds["bytes"]);
+        assert!(number(&estimate["seconds_min"]) <= number(&estimate["seconds"]));
+        assert!(number(&estimate["seconds"]) <= number(&estimate["seconds_max"]));
+        assert_eq!(listing(mounted.path()), before, "nothing was left behind");
+    }
+}

@@ -1,0 +1,79 @@
+//! Directories that are written to, and a copy into a target.
+
+use crate::support::mounts::{Fs, Mounted};
+use crate::support::{Scratch, can_mount};
+use crate::{Device, bench, check_measure, check_rate, document, filled, listing};
+
+#[test]
+fn writing_is_measured_and_leaves_nothing() {
+    let test = "writing_is_measured_and_leaves_nothing";
+    if !can_mount(test) {
+        return;
+    }
+    let scratch = Scratch::new();
+    for (fs, mib) in [(Fs::Ext4, 220), (Fs::Btrfs, 300)] {
+        let mounted = Mounted::image(&scratch, fs.name(), fs, mib);
+        filled(mounted.path());
+        // A bench that was killed between making a file and hiding it left this.
+        std::fs::write(mounted.join(".inhaul-bench.4194305.0"), "left").unwrap();
+        let before = listing(mounted.path());
+        let ran = bench(&[&mounted.path(), &"--write", &"--scratch", &"24MiB"]).expect(0);
+        let document = document(&ran);
+        check_measure(&document["subjects"][0]["write"]);
+        let swept: Vec<&[u8]> = before
+            .split(|&byte| byte == b'\n')
+            .filter(|line| !line.windows(13).any(|part| part == b"inhaul-bench."))
+            .collect();
+        let after = listing(mounted.path());
+        let after: Vec<&[u8]> = after.split(|&byte| byte == b'\n').collect();
+        // The directory itself has changed when something was swept out of it.
+        assert_eq!(after.get(1..), swept.get(1..), "{}", fs.name());
+
+        let before = listing(mounted.path());
+        bench(&[&mounted.path(), &"--write", &"--scratch", &"1TiB"])
+            .expect(6)
+            .says("give less with --scratch");
+        assert_eq!(listing(mounted.path()), before);
+    }
+}
+
+#[test]
+fn a_pair_is_measured_with_a_hash_and_without() {
+    let test = "a_pair_is_measured_with_a_hash_and_without";
+    if !can_mount(test) {
+        return;
+    }
+    let scratch = Scratch::new();
+    let devices = ["one", "two"].map(|name| Device::new(&scratch, name, 24, &["--read-only"]));
+    let target = Mounted::image(&scratch, "target", Fs::Ext4, 220);
+    let before = listing(target.path());
+    let ran = bench(&[
+        &devices[0].0,
+        &devices[1].0,
+        &"--write",
+        &"--scratch",
+        &"48MiB",
+        &"--target",
+        &target.path(),
+    ])
+    .expect(0);
+    let document = document(&ran);
+    let warnings = document["warnings"].to_string();
+    assert!(
+        warnings.contains("is only read: --write is for directories"),
+        "{warnings}"
+    );
+    for subject in document["subjects"].as_array().unwrap() {
+        assert!(
+            subject["write"].is_null(),
+            "a block device is never written to"
+        );
+    }
+    let pair = &document["pair"];
+    assert_eq!(pair["fs"], "ext4");
+    check_measure(&pair["write"]);
+    for reached in [&pair["hashed"], &pair["unhashed"]] {
+        check_rate(reached);
+    }
+    assert_eq!(listing(target.path()), before);
+}
