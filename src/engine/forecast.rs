@@ -102,6 +102,7 @@ fn again(tree: &Arc<Tree>) -> Option<Arc<Tree>> {
         device: tree.device,
         direct: tree.direct,
         trusts_holes: tree.trusts_holes,
+        trusts_sizes: tree.trusts_sizes,
         keeps_inodes: tree.keeps_inodes,
         finished,
     }))
@@ -231,6 +232,7 @@ mod tests {
             device,
             direct: false,
             trusts_holes: true,
+            trusts_sizes: true,
             keeps_inodes: true,
             finished,
         })

@@ -46,6 +46,7 @@ pub(crate) struct SourceAgain {
     label: PathBuf,
     device: u64,
     direct: bool,
+    trusts_sizes: bool,
     keeps_inodes: bool,
     rotational: Option<bool>,
 }
@@ -89,6 +90,7 @@ impl SourceAgain {
                 label: tree.label.clone(),
                 device: tree.device,
                 direct: tree.direct,
+                trusts_sizes: tree.trusts_sizes,
                 keeps_inodes: tree.keeps_inodes,
                 rotational: plan.rotational,
             })
@@ -158,6 +160,7 @@ pub(super) fn second_read(
                 device: source.device,
                 direct: source.direct,
                 trusts_holes: false, // every byte is read
+                trusts_sizes: source.trusts_sizes,
                 keeps_inodes: source.keeps_inodes,
                 finished: sender.clone(),
             }));

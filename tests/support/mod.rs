@@ -20,6 +20,7 @@ pub(crate) mod mounts;
 pub(crate) mod odd;
 pub(crate) mod program;
 pub(crate) mod sentinel;
+pub(crate) mod told;
 pub(crate) mod tree;
 
 use std::ffi::OsStr;

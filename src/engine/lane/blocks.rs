@@ -6,11 +6,12 @@ use std::time::Instant;
 use rustix::fs::SeekFrom;
 use rustix::io::Errno;
 
+use super::finish::ends_elsewhere;
 use super::transfer::{Transfer, WINDOW};
 use super::{Lane, Purpose};
 use crate::buffer::{Lease, View};
 use crate::digest::{Blake3Tree, Bytes, HashJob};
-use crate::error::{Error, ErrorKind, Side};
+use crate::error::{Error, ErrorKind};
 use crate::io::Op;
 use crate::seam;
 
@@ -233,18 +234,13 @@ pub(super) fn whole(
     len: usize,
     result: Result<usize, Errno>,
 ) -> Result<(), Error> {
-    let path = || transfer.entry.display_path();
     match result {
         Ok(filled) if filled == len => Ok(()),
-        Ok(filled) => {
-            let offset = start + filled as u64;
-            let what = format!("its end moved while it was copied: now at byte {offset}");
-            let kind = ErrorKind::SourceChanged;
-            Err(Error::new(kind, Side::Source, path(), &what))
-        }
+        Ok(filled) => Err(ends_elsewhere(&transfer.entry, start + filled as u64)),
         Err(errno) => {
             let what = format!("read {len} bytes at {start}");
-            Err(Error::source(path(), &what, errno))
+            let path = transfer.entry.display_path();
+            Err(Error::source(path, &what, errno))
         }
     }
 }
