@@ -9,6 +9,7 @@
 )]
 
 pub(crate) mod cgroup;
+pub(crate) mod clock;
 pub(crate) mod deep;
 pub(crate) mod dice;
 pub(crate) mod extents;
