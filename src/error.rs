@@ -274,6 +274,10 @@ impl Error {
     /// Returns what was being done and, if a system call failed, the kernel's reason.
     pub fn reason(&self) -> String {
         match &self.0.source {
+            Some(source) if self.errno() == Some(Errno::MFILE) => {
+                let what = &self.0.what;
+                format!("{what}: {source}; the limit of this process ('ulimit -n') is too low")
+            }
             Some(source) => format!("{}: {source}", self.0.what),
             None => self.0.what.clone(),
         }

@@ -95,6 +95,7 @@ pub const BUGS: &[&str] = &[
     "repair-not-verified",
     "mode-before-owner",
     "replaces-unasked",
+    "bit-flips-in-memory",
 ];
 
 /// Marks a point: kills the process here if a test asked for it.
@@ -134,6 +135,14 @@ pub fn bug(name: &'static str) -> bool {
     {
         let _ = name;
         false
+    }
+}
+
+/// Flips a bit of the last byte, as memory may that has no error correction.
+#[inline]
+pub(crate) fn flip(bytes: &mut [u8]) {
+    if let Some(last) = bytes.last_mut() {
+        *last ^= 4;
     }
 }
 

@@ -440,6 +440,41 @@ fn the_bench_can_fail() {
     assert_ne!(bench.differences(&BTreeSet::new()), [""; 0]);
 }
 
+/// Memory that flips a bit of every block between its hash and its write: each is found and mended
+/// while it is still known from where, or found later.
+#[test]
+fn bits_that_flip_in_memory_after_the_hash() {
+    if !can_mount("bits_that_flip_in_memory_after_the_hash") {
+        return;
+    }
+    let bug = "bit-flips-in-memory";
+    for fs in [Fs::Ext4, Fs::Xfs, Fs::Btrfs] {
+        let mut bench = Bench::new(fs);
+        let mut every: BTreeSet<Block> = BTreeSet::new();
+        for (file, (_, len)) in (0..).zip(&bench.files) {
+            every.extend((0..len.div_ceil(1 << 20)).map(|block| (file, block)));
+        }
+        assert_eq!(every.len(), 80 + 24 + 33);
+        for io in ["uring", "blocking"] {
+            let (ran, _) = bench.copy(BTreeMap::new(), io, bug);
+            ran.expect(0);
+            let report = report(&bench.target());
+            assert_eq!(mended(&report), bench.named(&every), "{fs:?} {io}");
+            assert_eq!(bench.differences(&BTreeSet::new()), [""; 0]);
+            run(&[&"verify", &bench.target()]).expect(0);
+        }
+        // Nobody looks, and nobody knows: until the target is verified.
+        let mut command = inhaul(&[&"copy", &bench.source, &bench.lab.join("unread")]);
+        command.env("INHAUL_TEST_BUG", bug);
+        Running::start(command).finish().expect(0);
+        let ran = run(&[&"verify", &"--json", &bench.lab.join("unread")]).expect(4);
+        let events = ran.events();
+        let found = events.iter().filter(|it| it["kind"] == "digest-mismatch");
+        assert_eq!(found.count(), bench.files.len(), "{fs:?}: {}", ran.out());
+        std::fs::remove_dir_all(bench.lab.join("unread")).unwrap();
+    }
+}
+
 /// A program that verifies its copy only later finds the same files.
 #[test]
 fn a_later_verify_finds_the_same_files() {

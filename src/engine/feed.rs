@@ -279,6 +279,7 @@ mod tests {
             device: 0,
             direct: false,
             trusts_holes: false,
+            trusts_sizes: true,
             keeps_inodes: true,
             finished,
         };

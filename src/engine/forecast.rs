@@ -216,6 +216,7 @@ mod tests {
             device,
             direct: false,
             trusts_holes: true,
+            trusts_sizes: true,
             keeps_inodes: true,
             finished,
         })

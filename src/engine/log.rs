@@ -487,6 +487,7 @@ mod tests {
                 device: 1,
                 direct: true,
                 trusts_holes: false,
+                trusts_sizes: true,
                 keeps_inodes: keeps_inodes(fs),
                 finished: crossbeam::channel::bounded(1).0,
             };

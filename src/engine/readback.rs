@@ -224,6 +224,7 @@ impl ReadBack {
             device: self.device,
             direct: !seam::bug("read-back-cached"),
             trusts_holes: false, // a lost block may read as zeros
+            trusts_sizes: true,  // it was cut to its length
             keeps_inodes: true,
             finished,
         }))

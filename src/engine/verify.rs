@@ -86,6 +86,7 @@ pub fn verify(job: &VerifyJob, session: &Session) -> Result<Report, Error> {
         device,
         direct,
         trusts_holes: false, // every byte is read, holes too: a lost block may read as zeros
+        trusts_sizes: true,  // what counts is the length that was recorded
         keeps_inodes: true,
         finished: sender,
     });

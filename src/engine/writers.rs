@@ -170,6 +170,12 @@ impl<'r> Writer<'r> {
                     small: true,
                 };
                 let staged = self.stager.stage(&path, outline)?;
+                let spoilt = seam::bug("bit-flips-in-memory").then(|| {
+                    let mut spoilt = bytes.to_vec();
+                    seam::flip(&mut spoilt);
+                    spoilt
+                });
+                let bytes = spoilt.as_deref().unwrap_or(bytes);
                 if let Err(error) = self.stager.write_small(&path, &staged, bytes) {
                     self.stager.discard(staged);
                     return Err(error);

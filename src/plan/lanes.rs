@@ -8,7 +8,7 @@ use crossbeam::channel::Sender;
 use super::Source;
 use crate::error::Error;
 use crate::scan::{Finished, Tree};
-use crate::target::{FsType, fs_type, keeps_inodes};
+use crate::target::{FsType, fs_type, keeps_inodes, trusts_sizes};
 use crate::topology::{Location, Topology, spindle_groups};
 
 /// The sources of one physical drive.
@@ -53,6 +53,7 @@ pub fn tree(
         device,
         direct: fs.direct_read().0,
         trusts_holes: fs.trusts_holes(),
+        trusts_sizes: trusts_sizes(&location.mount.fs),
         keeps_inodes: keeps_inodes(&location.mount.fs),
         finished: finished.clone(),
     };

@@ -78,6 +78,8 @@ pub struct Tree {
     pub direct: bool,
     /// Whether the holes its file system reports can be trusted.
     pub trusts_holes: bool,
+    /// Whether a file is as long as its file system says; where not, its end is looked for.
+    pub trusts_sizes: bool,
     /// Whether inode numbers outlive a remount; on FAT and exFAT they do not.
     pub keeps_inodes: bool,
     /// Where directories report that nothing in them is left to do.
@@ -101,6 +103,7 @@ impl Tree {
             device: self.device,
             direct: self.direct,
             trusts_holes: self.trusts_holes,
+            trusts_sizes: self.trusts_sizes,
             keeps_inodes: self.keeps_inodes,
             finished,
         })

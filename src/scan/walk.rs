@@ -472,6 +472,7 @@ mod tests {
             device: 7,
             direct: false,
             trusts_holes: false,
+            trusts_sizes: true,
             keeps_inodes: true,
             finished,
         });

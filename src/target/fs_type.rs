@@ -62,6 +62,39 @@ pub fn keeps_inodes(name: &str) -> bool {
     !matches!(name, "vfat" | "msdos" | "exfat")
 }
 
+/// Returns whether files are as long as a file system of this type says, as mountinfo names it.
+///
+/// True of those that count bytes where they store them. Not of those that make files up as they are
+/// read: proc and its like say 0, sysfs a page, and a FUSE server what it likes. Elsewhere it is not
+/// known, and looking costs one read a file.
+pub fn trusts_sizes(name: &str) -> bool {
+    matches!(
+        name,
+        "bcachefs"
+            | "btrfs"
+            | "erofs"
+            | "exfat"
+            | "ext2"
+            | "ext3"
+            | "ext4"
+            | "f2fs"
+            | "hfs"
+            | "hfsplus"
+            | "iso9660"
+            | "jfs"
+            | "msdos"
+            | "ntfs3"
+            | "overlay"
+            | "ramfs"
+            | "squashfs"
+            | "tmpfs"
+            | "udf"
+            | "vfat"
+            | "xfs"
+            | "zfs"
+    )
+}
+
 impl FsType {
     /// Returns the name shown in reports, or `None` when mountinfo knows better.
     pub fn name(self) -> &'static str {

@@ -32,7 +32,7 @@ use rustix::io::Errno;
 
 pub use attributes::{Applied, Policy, ReadOutcome};
 pub(crate) use folding::may_fold;
-pub use fs_type::{FsType, fs_type, keeps_inodes};
+pub use fs_type::{FsType, fs_type, keeps_inodes, trusts_sizes};
 pub use home::{HOME, Home, HomeLock, JobDir};
 pub(crate) use local::clash;
 pub use local::{LocalTarget, Settings};

@@ -34,6 +34,7 @@ pub(crate) fn tree(root: &Path, only: Option<&[u8]>) -> (Arc<Tree>, Receiver<Fin
         root_attributes: true,
         direct: false,
         trusts_holes: true,
+        trusts_sizes: true,
         keeps_inodes: true,
         finished,
     };

@@ -67,6 +67,14 @@ impl Group {
             .unwrap()
     }
 
+    /// Returns how many processes the kernel killed in the group for want of memory.
+    pub(crate) fn killed_for_memory(&self) -> u64 {
+        let text = std::fs::read_to_string(self.0.join("memory.oom_control")).unwrap();
+        let mut lines = text.lines();
+        let count = lines.find_map(|line| line.strip_prefix("oom_kill "));
+        count.unwrap().parse().unwrap()
+    }
+
     /// Returns the command inside the group.
     pub(crate) fn command(&self, command: &Command) -> Command {
         let enter = "echo $$ > \"$0/cgroup.procs\" && exec \"$@\"";

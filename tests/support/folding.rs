@@ -35,11 +35,17 @@ pub(crate) struct Folding {
 impl Folding {
     /// Mounts an empty one at `point`, which is made.
     pub(crate) fn new(point: &Path) -> Self {
+        Self::with_names_of(point, 255)
+    }
+
+    /// Mounts an empty one that takes no name of more than `longest` bytes.
+    pub(crate) fn with_names_of(point: &Path, longest: usize) -> Self {
         std::fs::create_dir_all(point).unwrap();
-        let served = Served(Mutex::new(BTreeMap::from([(
-            1,
-            Node::new(FileType::Directory, 0o755),
-        )])));
+        let root = Node::new(FileType::Directory, 0o755);
+        let served = Served {
+            nodes: Mutex::new(BTreeMap::from([(1, root)])),
+            longest,
+        };
         let mut config = Config::default();
         config.mount_options = vec![MountOption::FSName("inhaul-test-folding".to_owned())];
         let session = fuser::spawn_mount(served, point, &config).unwrap();
@@ -119,14 +125,25 @@ impl Node {
 type Nodes = BTreeMap<u64, Node>;
 
 #[derive(Debug)]
-struct Served(Mutex<Nodes>);
+struct Served {
+    nodes: Mutex<Nodes>,
+    longest: usize,
+}
 
 impl Served {
     fn nodes(&self) -> MutexGuard<'_, Nodes> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.nodes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn check(&self, name: &OsStr) -> Result<(), Errno> {
+        if name.len() > self.longest {
+            return Err(Errno::ENAMETOOLONG);
+        }
+        Ok(())
     }
 
     fn make(&self, parent: INodeNo, name: &OsStr, node: Node) -> Result<FileAttr, Errno> {
+        self.check(name)?;
         let mut nodes = self.nodes();
         let number = nodes.keys().max().unwrap() + 1;
         let dir = nodes.get_mut(&parent.0).ok_or(Errno::ENOENT)?;
@@ -140,10 +157,13 @@ impl Served {
         Ok(attributes)
     }
 
-    fn find(&self, parent: INodeNo, name: &OsStr) -> Option<FileAttr> {
+    fn find(&self, parent: INodeNo, name: &OsStr) -> Result<FileAttr, Errno> {
+        self.check(name)?;
         let nodes = self.nodes();
-        let (_, number) = nodes.get(&parent.0)?.names.get(&fold(name))?;
-        Some(nodes.get(number)?.attributes(*number))
+        let dir = nodes.get(&parent.0).ok_or(Errno::ENOENT)?;
+        let (_, number) = dir.names.get(&fold(name)).ok_or(Errno::ENOENT)?;
+        let node = nodes.get(number).ok_or(Errno::ENOENT)?;
+        Ok(node.attributes(*number))
     }
 
     fn take(&self, parent: INodeNo, name: &OsStr) -> Result<(), Errno> {
@@ -186,7 +206,7 @@ fn time(time: TimeOrNow) -> SystemTime {
 
 impl Filesystem for Served {
     fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        entry(reply, self.find(parent, name).ok_or(Errno::ENOENT));
+        entry(reply, self.find(parent, name));
     }
 
     fn getattr(&self, _: &Request, number: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
@@ -275,6 +295,7 @@ impl Filesystem for Served {
         reply: ReplyEmpty,
     ) {
         let renamed = (|| {
+            self.check(new)?;
             let mut nodes = self.nodes();
             let taken = nodes.get(&to.0).ok_or(Errno::ENOENT)?.names.get(&fold(new));
             if taken.is_some() && flags.contains(RenameFlags::RENAME_NOREPLACE) {
@@ -400,6 +421,16 @@ impl Filesystem for Served {
     }
 
     fn statfs(&self, _: &Request, _: INodeNo, reply: ReplyStatfs) {
-        reply.statfs(1 << 20, 1 << 19, 1 << 19, 1 << 20, 1 << 19, 4096, 255, 4096);
+        let longest = u32::try_from(self.longest).unwrap();
+        reply.statfs(
+            1 << 20,
+            1 << 19,
+            1 << 19,
+            1 << 20,
+            1 << 19,
+            4096,
+            longest,
+            4096,
+        );
     }
 }

@@ -9,6 +9,7 @@
 )]
 
 pub(crate) mod cgroup;
+pub(crate) mod clock;
 pub(crate) mod deep;
 pub(crate) mod dice;
 pub(crate) mod extents;
@@ -20,6 +21,7 @@ pub(crate) mod mounts;
 pub(crate) mod odd;
 pub(crate) mod program;
 pub(crate) mod sentinel;
+pub(crate) mod told;
 pub(crate) mod tree;
 
 use std::ffi::OsStr;

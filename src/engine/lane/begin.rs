@@ -220,7 +220,10 @@ impl Lane<'_> {
             replace,
         };
         let Some(lease) = lease else {
-            return self.send_small(read, None);
+            return match self.look_for_end(&read.entry, opened.file.as_fd()) {
+                Ok(()) => self.send_small(read, None),
+                Err(error) => self.report(&read.entry, &error),
+            };
         };
         self.small_reads += 1;
         let file = Arc::new(opened.file);

@@ -1,6 +1,6 @@
 //! Finishing: what came back, and what became of each file.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::io::Errno;
 
@@ -33,7 +33,11 @@ impl Lane<'_> {
                 let waiting = self.vitals.lane.call();
                 let after = beneath::stamp(file.as_fd());
                 drop(waiting);
-                self.small_read(*read, lease, result, after);
+                let end = match result {
+                    Ok(_) => self.look_for_end(&read.entry, file.as_fd()),
+                    Err(_) => Ok(()),
+                };
+                self.small_read(*read, lease, result, after, end);
             }
             (
                 Purpose::Block {
@@ -75,6 +79,7 @@ impl Lane<'_> {
         lease: Lease,
         result: Result<usize, Errno>,
         after: Result<FileStamp, Errno>,
+        end: Result<(), Error>,
     ) {
         if let Err(errno) = result
             && self.is_put_aside(&read.entry, errno)
@@ -90,9 +95,10 @@ impl Lane<'_> {
             .map_err(|errno| Error::source(read.entry.display_path(), "read", errno))
             .and_then(|filled| {
                 unchanged(&read.entry, &read.before, after)?;
-                (filled == size)
-                    .then_some(())
-                    .ok_or_else(|| changed(&read.entry))
+                if filled != size {
+                    return Err(ends_elsewhere(&read.entry, filled as u64));
+                }
+                end
             });
         match checked {
             Ok(()) => {
@@ -100,6 +106,38 @@ impl Lane<'_> {
                 self.send_small(read, Some(lease.freeze(size)));
             }
             Err(error) => self.report(&read.entry, &error),
+        }
+    }
+
+    /// Fails when a file goes on behind the end that its file system tells of: to copy it up to there
+    /// would lose the rest. Where lengths can be trusted, nothing is done; else this costs a read.
+    pub(super) fn look_for_end(&self, entry: &Entry, file: BorrowedFd<'_>) -> Result<(), Error> {
+        if entry.dir.tree().trusts_sizes {
+            return Ok(());
+        }
+        let size = entry.stamp.size;
+        let waiting = self.vitals.lane.call();
+        let read = rustix::io::retry_on_intr(|| rustix::io::pread(file, &mut [0; 1], size));
+        drop(waiting);
+        match read {
+            // (Where O_DIRECT takes whole blocks alone, a byte is too little to ask for.)
+            Ok(0) | Err(Errno::INVAL) => Ok(()),
+            Ok(_) => {
+                let what =
+                    format!("has more bytes than the {size} that its file system says it has");
+                let path = entry.display_path();
+                Err(Error::new(
+                    ErrorKind::SourceChanged,
+                    Side::Source,
+                    path,
+                    &what,
+                ))
+            }
+            Err(errno) => Err(Error::source(
+                entry.display_path(),
+                "look for its end",
+                errno,
+            )),
         }
     }
 
@@ -172,6 +210,7 @@ impl Lane<'_> {
         let Transfer {
             entry,
             attributes,
+            source,
             before,
             staged,
             replace,
@@ -179,7 +218,9 @@ impl Lane<'_> {
             ..
         } = transfer;
         let checked = match end {
-            End::Whole(digest) => unchanged(&entry, &before, after).map(|()| digest),
+            End::Whole(digest) => unchanged(&entry, &before, after)
+                .and_then(|()| self.look_for_end(&entry, source.as_fd()))
+                .map(|()| digest),
             End::Failed(error) => Err(error),
             End::Aside | End::Unreadable(_) => return,
             End::HashLost => {
@@ -249,6 +290,14 @@ impl Lane<'_> {
             drop(links.failed(entry));
         }
     }
+}
+
+/// Returns what is said of a file that has fewer bytes than it should, and none behind `at`.
+pub(super) fn ends_elsewhere(entry: &Entry, at: u64) -> Error {
+    let size = entry.stamp.size;
+    let what = format!("ends at byte {at}, not at {size} as its file system said");
+    let path = entry.display_path();
+    Error::new(ErrorKind::SourceChanged, Side::Source, path, &what)
 }
 
 fn changed(entry: &Entry) -> Error {

@@ -9,7 +9,7 @@ use crate::seam;
 const SEEDS_MAX: u64 = 1000;
 
 /// Bugs that cannot show here, and what notices them.
-const ELSEWHERE: [(&str, &str); 6] = [
+const ELSEWHERE: [(&str, &str); 7] = [
     ("no-witness", "tests/contract_target"),
     (
         "read-back-cached",
@@ -22,6 +22,10 @@ const ELSEWHERE: [(&str, &str); 6] = [
     (
         "repair-not-verified",
         "tests/corruption.rs, the_bench_can_fail",
+    ),
+    (
+        "bit-flips-in-memory",
+        "tests/corruption.rs, bits_that_flip_in_memory_after_the_hash",
     ),
     ("mode-before-owner", "tests/attributes.rs"),
     (

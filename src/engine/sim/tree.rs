@@ -116,6 +116,7 @@ impl SourceTree {
             device,
             direct: false,
             trusts_holes: true,
+            trusts_sizes: true,
             keeps_inodes: true,
             finished,
         })

@@ -89,6 +89,8 @@ pub(super) struct Faults {
     pub(super) is_hung: bool,
     pub(super) unwritable: Vec<Range<u64>>,
     pub(super) misread: Vec<Range<u64>>,
+    /// Ranges that are read right so often, and misread from then on.
+    pub(super) fickle: Vec<(Range<u64>, u32)>,
     /// Which flushes fail, by their number.
     pub(super) flushes: Range<u64>,
     /// Flushes are acknowledged, and nothing happens.
@@ -106,6 +108,7 @@ impl fmt::Debug for Faults {
             .field("is_hung", &self.is_hung)
             .field("unwritable", &self.unwritable)
             .field("misread", &self.misread)
+            .field("fickle", &self.fickle)
             .field("flushes", &self.flushes)
             .field("is_deaf", &self.is_deaf)
             .field("delay", &self.delay)
@@ -124,6 +127,21 @@ impl Faults {
             }
         }
         fails
+    }
+
+    /// Returns the ranges of a read of `len` bytes from `offset` on that are misread.
+    pub(super) fn misreads(&mut self, offset: u64, len: u64) -> Vec<Range<u64>> {
+        let mut misread = self.misread.clone();
+        for (range, left) in &mut self.fickle {
+            if !touch(std::slice::from_ref(range), offset, len) {
+                continue;
+            }
+            match left {
+                0 => misread.push(range.clone()),
+                _ => *left -= 1,
+            }
+        }
+        misread
     }
 }
 

@@ -308,6 +308,11 @@ impl Drive {
         self.state().faults.misread.push(range);
     }
 
+    /// Reads give these bytes as they are so often, and from then on with one bit of each inverted.
+    pub(crate) fn misread_after(&self, range: Range<u64>, times: u32) {
+        self.state().faults.fickle.push((range, times));
+    }
+
     /// Asks `judge` what becomes of each write. It must not use the drive.
     pub(crate) fn judge_writes(&self, judge: impl FnMut(&Write<'_>) -> Fate + Send + 'static) {
         self.state().faults.judge = Some(Box::new(judge));

@@ -43,7 +43,7 @@ impl State {
         }
         let mut bytes = vec![0; len];
         self.medium.read(offset, &mut bytes).ok()?;
-        for range in &self.faults.misread {
+        for range in self.faults.misreads(offset, length) {
             let start = range.start.clamp(offset, offset + length) - offset;
             let end = range.end.clamp(offset, offset + length) - offset;
             let [start, end] = [start, end].map(|at| usize::try_from(at).unwrap());
