@@ -10,15 +10,15 @@ mod drive;
 mod support;
 
 use std::ffi::OsStr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use drive::Drive;
 use serde_json::Value;
 use support::judge::{b3sum_agrees, same_bytes};
 use support::lab::Lab;
-use support::mounts::{Fs, Mounted};
-use support::program::{Ran, Running, inhaul, report};
+use support::mounts::{Fs, Mounted, quietly};
+use support::program::{Ran, Running, inhaul, job, report, so_far};
 use support::{can_mount, tree, wait_for};
 
 const LARGE: u64 = 24_000_000;
@@ -33,7 +33,7 @@ struct Bench {
     lab: Lab,
 }
 
-fn paint(dir: &std::path::Path, seed: u64) {
+fn paint(dir: &Path, seed: u64) {
     std::fs::create_dir(dir).unwrap();
     tree::paint(&dir.join("a-large"), seed, LARGE);
     tree::many_small(&dir.join("small"), seed + 1, FILES - 2);
@@ -42,17 +42,34 @@ fn paint(dir: &std::path::Path, seed: u64) {
     std::fs::hard_link(dir.join("z-large"), dir.join("z-linked")).unwrap();
 }
 
+/// Waits until the drive is told to be gone, for so many times.
+fn is_gone(running: &Running, times: usize) {
+    let stdout = running.stdout_file();
+    wait_for("the drive to be gone", || {
+        let text = String::from_utf8_lossy(&so_far(&stdout)).into_owned();
+        (text.matches("\"health\":\"gone\"").count() >= times).then_some(())
+    });
+}
+
 impl Bench {
     fn new() -> Self {
         let lab = Lab::new();
         let mut pulled = Drive::new(&lab.join("pulled"), Fs::Ext4, 72);
         paint(&pulled.join("d"), 1);
         pulled.remount();
-        pulled.set_delay(Duration::from_millis(10));
+        pulled.set_delay(Duration::from_millis(20));
         let stays = Drive::new(&lab.join("stays"), Fs::Ext4, 40);
         std::fs::create_dir(stays.join("e")).unwrap();
         tree::paint(&stays.join("e/file"), 9, 4_000_000);
         Self { pulled, stays, lab }
+    }
+
+    /// Returns the same where the drive that stays hangs in the midst of a file once a copy has begun.
+    fn busy() -> Self {
+        let bench = Self::new();
+        tree::paint(&bench.stays.join("e/large"), 10, LARGE);
+        bench.stays.set_delay(Duration::from_millis(40));
+        bench
     }
 
     fn target(&self) -> PathBuf {
@@ -61,18 +78,48 @@ impl Bench {
 
     /// Starts a copy, and pulls the drive in its midst.
     fn start(&mut self, options: &[&str]) -> Running {
+        self.start_with(options, Self::pull)
+    }
+
+    /// Starts a copy, and does this to the drive in its midst.
+    fn start_with(&mut self, options: &[&str], harm: impl FnOnce(&mut Self, &Running)) -> Running {
         let (pulled, stays) = (self.pulled.join("d"), self.stays.join("e"));
         let target = self.target();
         let mut args: Vec<&dyn AsRef<OsStr>> = vec![&"copy", &"--json", &pulled, &stays];
         args.extend(options.iter().map(|option| option as &dyn AsRef<OsStr>));
         args.push(&target);
         let running = Running::start(inhaul(&args));
+        if self.stays.join("e/large").exists() {
+            // From now on nothing more comes of it, and its lane is in the midst of a file.
+            let before = self.stays.counts().reads;
+            wait_for("reads", || {
+                (self.stays.counts().reads >= before + 6).then_some(())
+            });
+            self.stays.hang();
+        }
         // Some of it is done by then, and some is not.
         let first = target.join("d/a-large");
         wait_for("the first file", || first.exists().then_some(()));
+        harm(self, &running);
+        running
+    }
+
+    /// Pulls the drive, and waits until nothing holds it: it goes, and what is mounted next is read
+    /// anew.
+    fn pull(&mut self, running: &Running) {
+        self.let_die(running, 1);
+        self.pulled.unmount();
+        self.pulled.heal();
+    }
+
+    /// Lets the drive die, and waits until nothing holds it; it is gone so often by then.
+    fn let_die(&self, running: &Running, times: usize) {
         self.pulled.die();
-        running.until("\"health\":\"gone\"");
-        // Nothing holds it: it goes, and what is mounted next is read anew.
+        is_gone(running, times);
+        self.is_let_go(running);
+    }
+
+    fn is_let_go(&self, running: &Running) {
         let held = format!("/proc/{}/fd", running.pid().as_raw_nonzero());
         wait_for("the drive to be let go of", || {
             let open = std::fs::read_dir(&held).unwrap().flatten();
@@ -80,9 +127,6 @@ impl Bench {
             let is_held = open.any(|path| path.starts_with(self.pulled.path()));
             (!is_held).then_some(())
         });
-        self.pulled.unmount();
-        self.pulled.heal();
-        running
     }
 
     /// Checks that all is copied, and that this is what is said.
@@ -92,9 +136,11 @@ impl Bench {
         for name in ["a-large", "z-large", "z-linked", "small/004/000299"] {
             same_bytes(&source.join(name), &self.target().join("d").join(name));
         }
-        b3sum_agrees(&self.target(), FILES + 2);
+        let others = std::fs::read_dir(self.stays.join("e")).unwrap().count();
+        b3sum_agrees(&self.target(), FILES + 1 + others);
         let report = report(&self.target());
-        assert_eq!(report["problem_count"], 0);
+        assert_eq!(report["problem_count"], 0, "{report}");
+        assert_eq!(report["problems"], serde_json::json!([]));
         let lane = &report["lanes"][0];
         assert_eq!(lane["state"], "done", "{lane}");
         assert_eq!(lane["health"], "suspect", "{lane}");
@@ -169,5 +215,227 @@ fn another_disk_in_its_place_is_never_taken() {
         let copy = bench.target().join("d/z-large");
         assert!(!copy.exists(), "it was read from another disk");
         drop(other);
+    }
+}
+
+#[test]
+fn a_drive_that_is_put_back_waits_for_no_other() {
+    if !can_mount("a_drive_that_is_put_back_waits_for_no_other") {
+        return;
+    }
+    for io in ["uring", "blocking"] {
+        let mut bench = Bench::busy();
+        let running = bench.start(&["--io", io, "--stall-timeout=0"]);
+        let large = bench.target().join("e/large");
+        bench.pulled.mount();
+        let healing = bench.stays.healing();
+        let last = ["d/z-large", "d/z-linked", "d/small/004/000299"];
+        wait_for("all of it", || {
+            let there = last.iter().all(|name| bench.target().join(name).exists());
+            there.then_some(())
+        });
+        assert!(!large.exists(), "the other was not waited for");
+        drop(healing);
+        let ran = running.finish();
+        bench.check(&ran);
+        same_bytes(&bench.stays.join("e/large"), &large);
+    }
+}
+
+#[test]
+fn what_gives_nothing_is_not_the_drive_put_back() {
+    if !can_mount("what_gives_nothing_is_not_the_drive_put_back") {
+        return;
+    }
+    for busy in [false, true] {
+        let mut bench = if busy { Bench::busy() } else { Bench::new() };
+        let running = bench.start_with(&["--grace=60s", "--stall-timeout=0"], |bench, running| {
+            bench.let_die(running, 1);
+        });
+        let healing = bench.stays.healing();
+        // The dead drive is mounted there once more: the same file system, and it gives nothing.
+        let point = bench.pulled.path().to_owned();
+        assert!(quietly("mount", &[Path::new("--bind"), &point, &point]));
+        is_gone(&running, 2);
+        bench.is_let_go(&running);
+        assert!(quietly("umount", &[&point]));
+        bench.pulled.unmount();
+        bench.pulled.heal();
+        bench.pulled.mount();
+        let last = bench.target().join("d/z-large");
+        wait_for("the rest of it", || last.exists().then_some(()));
+        drop(healing);
+        let ran = running.finish();
+        bench.check(&ran);
+    }
+}
+
+#[test]
+fn when_only_what_gives_nothing_comes_the_time_is_over_once() {
+    if !can_mount("when_only_what_gives_nothing_comes_the_time_is_over_once") {
+        return;
+    }
+    let mut bench = Bench::new();
+    let running = bench.start_with(&["--grace=4s"], |bench, running| bench.let_die(running, 1));
+    let point = bench.pulled.path().to_owned();
+    assert!(quietly("mount", &[Path::new("--bind"), &point, &point]));
+    let ran = running.finish();
+    quietly("umount", &[&point]);
+    let ran = ran.expect(3);
+    let report = report(&bench.target());
+    assert_eq!(report["problem_count"], 1, "{}", ran.out());
+    assert_eq!(report["problems"][0]["kind"], "source-lost");
+    assert_eq!(report["lanes"][0]["health"], "gone");
+    assert_eq!(report["lanes"][0]["safe_to_release"], false);
+    assert_eq!(report["lanes"][1]["safe_to_release"], true);
+}
+
+#[test]
+fn what_failed_before_and_is_given_in_the_end_is_no_problem() {
+    if !can_mount("what_failed_before_and_is_given_in_the_end_is_no_problem") {
+        return;
+    }
+    let bench = Bench::new();
+    let special = bench.pulled.join("d/small/pipe");
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        &special,
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::RUSR,
+        0,
+    )
+    .unwrap();
+    let mut bench = bench;
+    bench.pulled.remount();
+    bench.pulled.set_delay(Duration::from_millis(20));
+    let stays = bench.stays.join("e");
+    let (pulled, target) = (bench.pulled.join("d"), bench.target());
+    let args: [&dyn AsRef<OsStr>; 5] = [&"copy", &"--json", &pulled, &stays, &target];
+    let running = Running::start(inhaul(&args));
+    let before = bench.pulled.counts().reads;
+    // It is told of as soon as its file has been read.
+    let first = bench.pulled.join("d/a-large");
+    wait_for("reads", || {
+        (bench.pulled.counts().reads >= before + 12).then_some(())
+    });
+    tree::set_time(&first, 1_200_000_000, 0);
+    running.until("\"type\":\"problem\"");
+    assert!(!target.join("d/a-large").exists());
+    bench.pull(&running);
+    bench.pulled.mount();
+    let ran = running.finish();
+    bench.check(&ran);
+    let report = report(&target);
+    assert_eq!(report["lanes"][0]["totals"]["problems"], 0);
+    assert_eq!(report["skipped_count"], 1, "{}", report["skipped"]);
+    assert!(!job(&target).join("problems.ndjson").exists());
+    let ran = ran.says("told of hold no longer");
+    drop(ran);
+    // Nothing is left to do, and that is so.
+    assert!(!target.join(".inhaul/current").exists());
+}
+
+#[test]
+fn what_failed_before_still_counts_once_when_it_fails_again() {
+    if !can_mount("what_failed_before_still_counts_once_when_it_fails_again") {
+        return;
+    }
+    let mut bench = Bench::new();
+    // In the way of a file, and of a folder: both are told of in each round.
+    std::fs::create_dir_all(bench.target().join("d/a-large")).unwrap();
+    tree::text(&bench.target().join("d/small"), "in the way");
+    let stays = bench.stays.join("e");
+    let (pulled, target) = (bench.pulled.join("d"), bench.target());
+    let args: [&dyn AsRef<OsStr>; 5] = [&"copy", &"--json", &pulled, &stays, &target];
+    let before = bench.pulled.counts().reads;
+    let running = Running::start(inhaul(&args));
+    running.until("\"path\":\"");
+    wait_for("reads", || {
+        (bench.pulled.counts().reads >= before + 12).then_some(())
+    });
+    bench.pull(&running);
+    bench.pulled.mount();
+    let ran = running.finish().expect(3);
+    let report = report(&target);
+    assert_eq!(report["problem_count"], 2, "{}", ran.out());
+    let kinds: Vec<&Value> = report["problems"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|it| &it["kind"])
+        .collect();
+    assert_eq!(kinds, ["target-exists", "target-exists"]);
+    assert_eq!(report["lanes"][0]["totals"]["problems"], 2);
+    let list = std::fs::read_to_string(job(&target).join("problems.ndjson")).unwrap();
+    assert_eq!(list.lines().count(), 2, "{list}");
+    let files = &report["lanes"][0]["totals"]["files"];
+    assert_eq!(*files, 1, "z-large; its other name is a link");
+    same_bytes(&bench.pulled.join("d/z-large"), &target.join("d/z-large"));
+}
+
+#[test]
+fn with_further_targets_it_is_gone_on_with_in_each() {
+    if !can_mount("with_further_targets_it_is_gone_on_with_in_each") {
+        return;
+    }
+    for is_full in [false, true] {
+        let mut bench = Bench::new();
+        // Of three things each of which has most of a target, no two are in one.
+        tree::paint(&bench.stays.join("e/large"), 10, LARGE);
+        let image = |name: &str, mib: u64| {
+            let image = bench.lab.join(format!("{name}.img"));
+            let file = std::fs::File::create(&image).unwrap();
+            file.set_len(mib << 20).unwrap();
+            Mounted::make(&bench.lab.join(name), &image, Fs::Ext4, "noatime")
+        };
+        let targets = [image("first", 64), image("second", 128)];
+        let spill = format!("--spill={}", targets[1].path().display());
+        let (pulled, stays) = (bench.pulled.join("d"), bench.stays.join("e"));
+        let first = targets[0].path().to_owned();
+        let args: [&dyn AsRef<OsStr>; 6] = [&"copy", &"--json", &spill, &pulled, &stays, &first];
+        bench.stays.set_delay(Duration::from_millis(5));
+        let running = Running::start(inhaul(&args));
+        if is_full {
+            let next = targets[1].join(".inhaul");
+            wait_for("the next target", || next.exists().then_some(()));
+            let before = bench.pulled.counts().reads;
+            wait_for("reads", || {
+                (bench.pulled.counts().reads >= before + 8).then_some(())
+            });
+        } else {
+            let before = bench.pulled.counts().reads;
+            wait_for("reads", || {
+                (bench.pulled.counts().reads >= before + 24).then_some(())
+            });
+        }
+        bench.pull(&running);
+        bench.pulled.mount();
+        let ran = running.finish();
+        assert_eq!(ran.code, 0, "{}{}", ran.out(), ran.err());
+        let mut names = vec!["e/large".to_owned(), "e/file".to_owned()];
+        names.extend(["a-large", "z-large", "z-linked"].map(|name| format!("d/{name}")));
+        names.extend((0..FILES - 2).map(|n| format!("d/small/{:03}/{n:06}", n / 64)));
+        let mut counts = [0, 0];
+        for name in &names {
+            let there: Vec<usize> = (0..2).filter(|&n| targets[n].join(name).exists()).collect();
+            assert_eq!(there.len(), 1, "{name} is in {there:?}");
+            let source = match name.strip_prefix("d/") {
+                Some(name) => bench.pulled.join("d").join(name),
+                None => bench.stays.join(name),
+            };
+            same_bytes(&source, &targets[there[0]].join(name));
+            counts[there[0]] += 1;
+        }
+        assert!(counts.iter().all(|&count| count > 0), "{counts:?}");
+        for (target, count) in targets.iter().zip(counts) {
+            b3sum_agrees(target.path(), count);
+        }
+        let report = report(targets[1].path());
+        assert_eq!(report["problem_count"], 0, "{report}");
+        let totals = &report["lanes"][0]["totals"];
+        let files = [&totals["files"], &totals["kept"], &totals["others"]];
+        assert_eq!(files, [FILES as u64, 0, 1], "each counts once: {totals}");
+        let is_well = |lane: &Value| lane["safe_to_release"] == true;
+        assert!(report["lanes"].as_array().unwrap().iter().all(is_well));
     }
 }

@@ -228,6 +228,7 @@ impl<'r> Committer<'r> {
         // A second read counts for nothing but what it finds wrong.
         let counts = self.context.expected.is_none();
         if let Some(counters) = self.context.outcomes.lane(item.lane).filter(|_| counts) {
+            self.context.outcomes.copied(item.lane, &item.entry);
             match item.what {
                 What::File(_) => {
                     counters.files_done.fetch_add(1, Relaxed);

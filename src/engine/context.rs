@@ -32,9 +32,9 @@ pub(crate) struct Context {
     pub(crate) target: Arc<dyn Target>,
     pub(crate) outcomes: Arc<Outcomes>,
     /// `None` when hard links mean nothing: each name is read.
-    pub(crate) links: Option<LinkTable>,
-    pub(crate) hash: HashPool,
-    pub(crate) limit: Limiter,
+    pub(crate) links: Option<Arc<LinkTable>>,
+    pub(crate) hash: Arc<HashPool>,
+    pub(crate) limit: Arc<Limiter>,
     pub(crate) existing: Existing,
     pub(crate) policy: Policy,
     /// Whether FIFOs, sockets and device nodes are made.
@@ -44,13 +44,12 @@ pub(crate) struct Context {
     /// Device and inode of TARGET: never entered as part of a source.
     pub(crate) target_identity: Option<(u64, u64)>,
     /// Set when something was left undone because the run was asked to stop.
-    pub(crate) interrupted: AtomicBool,
+    pub(crate) interrupted: Arc<AtomicBool>,
     /// Why nothing more can be acknowledged, once that is so.
-    pub(crate) lost: OnceLock<ErrorKind>,
+    pub(crate) lost: Arc<OnceLock<ErrorKind>>,
     /// What the other targets of the copy have.
     pub(crate) around: Arc<Around>,
     /// What first had no room, once the target is full: nothing new is begun then.
-    /// Shared with the lanes of drives that came back.
     pub(crate) full: Arc<OnceLock<Error>>,
     /// The journal; `None` when nothing is written.
     pub(crate) log: Option<Arc<Log>>,
@@ -76,6 +75,37 @@ pub(crate) struct Context {
 }
 
 impl Context {
+    /// Returns the context of lanes whose drives came back: all is shared but `log`, which has what
+    /// was copied of them before, and where the committer is another, `links`.
+    pub(crate) fn again(&self, log: Arc<Log>, links: Option<Arc<LinkTable>>) -> Self {
+        Self {
+            session: self.session.clone(),
+            target: Arc::clone(&self.target),
+            outcomes: Arc::clone(&self.outcomes),
+            links,
+            hash: Arc::clone(&self.hash),
+            limit: Arc::clone(&self.limit),
+            existing: self.existing,
+            policy: self.policy,
+            special: self.special,
+            copies: self.copies,
+            target_identity: self.target_identity,
+            interrupted: Arc::clone(&self.interrupted),
+            lost: Arc::clone(&self.lost),
+            around: Arc::clone(&self.around),
+            full: Arc::clone(&self.full),
+            log: Some(log),
+            examiner: None,
+            sync_blocks: self.sync_blocks,
+            expected: None,
+            evidence: None,
+            may_try_again: self.may_try_again,
+            salvage: self.salvage,
+            maps: self.maps.clone(),
+            again: Arc::clone(&self.again),
+        }
+    }
+
     /// Returns whether no new work should be taken up.
     pub(crate) fn halted(&self) -> bool {
         self.is_ending() || self.is_full()

@@ -123,6 +123,12 @@ impl Around {
         entry.nlink < 2 || met.len() >= LINKED_MAX || met.insert(inode(entry))
     }
 
+    /// Forgets what names of these SOURCEs were met here: they are met anew.
+    pub(super) fn forget(&self, sources: &[usize]) {
+        let mut met = self.met.lock().unwrap_or_else(PoisonError::into_inner);
+        met.retain(|(source, _)| !sources.contains(source));
+    }
+
     /// Returns whether a folder below TARGET is left out: it was never made here, and nothing is
     /// to be copied any more.
     pub(crate) fn leaves_out(&self, folder: &[u8]) -> bool {

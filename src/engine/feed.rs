@@ -115,7 +115,9 @@ impl Feed<'_> {
                 if !self.context.special && self.context.copies {
                     let path = entry.display_path();
                     let why = "a special file, not data; --special recreates it";
-                    self.context.outcomes.skipped(&path, "special", why);
+                    self.context
+                        .outcomes
+                        .skipped(self.lane, &path, "special", why);
                 }
                 self.context.special && self.context.copies
             }
@@ -162,7 +164,7 @@ impl Visitor for Feed<'_> {
             let why = "records of an earlier ingest; they would mix with this one's";
             self.context
                 .outcomes
-                .skipped(&shown(), "inhaul-records", why);
+                .skipped(self.lane, &shown(), "inhaul-records", why);
             return Ok(Enter::Skip);
         }
         let identity = (
@@ -189,7 +191,7 @@ impl Visitor for Feed<'_> {
                 let error = Error::new(ErrorKind::Metadata, Side::Source, shown(), what);
                 self.context
                     .outcomes
-                    .problem(self.lane, &error.because(errno));
+                    .problem_of_folder(self.lane, &error.because(errno));
             }
             dir.promise(read.attributes);
         }
@@ -237,12 +239,12 @@ impl Visitor for Feed<'_> {
         if vitals.is_lost() {
             return;
         }
-        self.context.outcomes.problem(self.lane, &error);
+        self.context.outcomes.problem_of_folder(self.lane, &error);
     }
 
     fn skipped(&mut self, path: PathBuf, kind: &'static str, why: &str) {
         let _paused = Pause::new(&self.vitals);
-        self.context.outcomes.skipped(&path, kind, why);
+        self.context.outcomes.skipped(self.lane, &path, kind, why);
     }
 
     fn left(&mut self, dir: Arc<Dir>) {

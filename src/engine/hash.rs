@@ -74,6 +74,7 @@ pub fn hash(job: &HashJob, session: &Session) -> Result<Report, Error> {
         settings,
         &mut ledger,
         finished,
+        None,
     );
     drop(forecast);
     session.observer.ended();

@@ -153,7 +153,7 @@ impl LinkTable {
         }
     }
 
-    /// Notes a name that an earlier run copied, before any name of this run is met. `dev` is where
+    /// Notes a name that an earlier run copied, before any name of its tree is met. `dev` is where
     /// the tree is now; `stamp` is the source's as it was read.
     pub(crate) fn recall(&self, tree: usize, dev: u64, stamp: &journal::Stamp, first: First) {
         let mut recalled = self.recalled.lock().unwrap_or_else(PoisonError::into_inner);
@@ -221,6 +221,13 @@ impl LinkTable {
             })
             | None => Vec::new(),
         }
+    }
+
+    /// Forgets the inodes of these trees, of which no name is on its way any more: they are met anew.
+    pub(crate) fn forget(&self, trees: &[usize]) {
+        self.lock().retain(|key, _| !trees.contains(&key.tree));
+        let mut recalled = self.recalled.lock().unwrap_or_else(PoisonError::into_inner);
+        recalled.retain(|key, _| !trees.contains(&key.tree));
     }
 
     /// Empties the table; returns the names that still wait, each with its lane.

@@ -1,16 +1,16 @@
 //! What did not go as asked: counted, told at once, kept for the report in bounded memory.
 
-use std::collections::HashSet;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::report::{PROBLEMS_MAX, Problem, Unreadable};
+use super::kept::{About, Gone, Kept, LeftOut, Noted};
+use super::report::{Problem, Unreadable};
 use super::session::Session;
 use super::telemetry::{LaneCounters, LaneView, Telemetry};
 use crate::error::{Error, ErrorKind, Side};
-use crate::manifest::Spool;
+use crate::manifest::{Maps, PROBLEMS_FILE, Spool};
 use crate::scan::Entry;
 use crate::target::{Applied, ReadOutcome};
 
@@ -25,31 +25,16 @@ pub(crate) struct Outcomes {
     of_run: AtomicU64,
     /// The complete list beside the report; `None` when nothing is written.
     spool: Option<Spool>,
+    /// Maps of what cannot be read; `None` when nothing is written.
+    maps: Option<Arc<Maps>>,
     problems: Mutex<Kept>,
-    skipped: Mutex<Kept>,
+    skipped: Mutex<LeftOut>,
     /// Set-id bits and capabilities that policy cleared.
     pub(crate) cleared: AtomicU64,
     /// Files whose owner could not be kept.
     pub(crate) owners_not_kept: AtomicU64,
     /// Files that were not read with O_DIRECT.
     pub(crate) buffered_reads: AtomicU64,
-    /// The kinds of all problems, each once: they decide the exit code.
-    kinds: Mutex<HashSet<ErrorKind>>,
-}
-
-#[derive(Debug, Default)]
-struct Kept {
-    first: Vec<Problem>,
-    count: u64,
-}
-
-impl Kept {
-    fn push(&mut self, problem: Problem) {
-        self.count += 1;
-        if self.first.len() < PROBLEMS_MAX {
-            self.first.push(problem);
-        }
-    }
 }
 
 /// Returns a path as reports show it: lossy text, and the exact bytes when the text is not exact.
@@ -90,12 +75,12 @@ impl Outcomes {
             lanes: Vec::new(),
             of_run: AtomicU64::new(0),
             spool,
+            maps: None,
             problems: Mutex::default(),
             skipped: Mutex::default(),
             cleared: AtomicU64::new(0),
             owners_not_kept: AtomicU64::new(0),
             buffered_reads: AtomicU64::new(0),
-            kinds: Mutex::default(),
         }
     }
 
@@ -103,6 +88,13 @@ impl Outcomes {
     #[must_use]
     pub(crate) fn with_lanes(self, lanes: Vec<usize>) -> Self {
         Self { lanes, ..self }
+    }
+
+    /// Says where it is written down what cannot be read.
+    #[must_use]
+    pub(crate) fn with_maps(self, maps: Arc<Maps>) -> Self {
+        let maps = Some(maps);
+        Self { maps, ..self }
     }
 
     /// Returns the lane of a SOURCE.
@@ -122,13 +114,18 @@ impl Outcomes {
 
     /// Notes a problem that is not about one file's bytes.
     pub(crate) fn problem(&self, lane: usize, error: &Error) {
-        self.record(Some(lane), error, error.path(), 0, None);
+        self.record(Some(lane), error, error.path(), 0, About::Lasting);
+    }
+
+    /// Notes a problem with a folder of a drive: it is listed anew when that is lost and put back.
+    pub(crate) fn problem_of_folder(&self, lane: usize, error: &Error) {
+        self.record(Some(lane), error, error.path(), 0, About::Asked(None));
     }
 
     /// Notes a problem that is no drive's in particular: none can be called safe then.
     pub(crate) fn problem_of_run(&self, error: &Error) {
         self.of_run.fetch_add(1, Relaxed);
-        self.record(None, error, error.path(), 0, None);
+        self.record(None, error, error.path(), 0, About::Lasting);
     }
 
     /// Returns whether there is such a problem.
@@ -139,18 +136,18 @@ impl Outcomes {
     /// Notes what ended the run before everything was copied. It is no drive's problem: their verdicts
     /// say that they are not done.
     pub(crate) fn of_end(&self, error: &Error) {
-        self.record(None, error, error.path(), 0, None);
+        self.record(None, error, error.path(), 0, About::Lasting);
     }
 
     /// Notes what was not done to prove that files are right. It is no drive's problem: the verdict
     /// on each drive says what is not proved of its files.
     pub(crate) fn unverified(&self, error: &Error) {
-        self.record(None, error, error.path(), 0, None);
+        self.record(None, error, error.path(), 0, About::Lasting);
     }
 
     /// Notes a source that was left out of the run: no lane has it.
     pub(crate) fn source_left_out(&self, error: &Error) {
-        self.record(None, error, error.path(), 0, None);
+        self.record(None, error, error.path(), 0, About::Lasting);
     }
 
     /// Notes that an entry was not copied, and why. The path shown is the source's.
@@ -162,49 +159,116 @@ impl Outcomes {
         unreadable: Option<Unreadable>,
     ) {
         let (path, size) = (entry.display_path(), entry.stamp.size);
-        self.record(Some(lane), error, &path, size, unreadable);
+        let about = match error.side() {
+            // What was copied and could not be listed is not asked for a second time.
+            Side::Record => About::Lasting,
+            Side::Source | Side::Target => About::Asked(Some(entry.target_path())),
+        };
+        let problem = Self::told(error, &path, unreadable);
+        self.keep(Some(lane), error.kind(), problem, size, about);
     }
 
-    fn record(
-        &self,
-        lane: Option<usize>,
-        error: &Error,
-        path: &Path,
-        bytes: u64,
-        unreadable: Option<Unreadable>,
-    ) {
-        self.kinds
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(error.kind());
-        if let Some(counters) = lane.and_then(|lane| self.lane(lane)) {
-            counters.problems.fetch_add(1, Relaxed);
-            counters.bytes_failed.fetch_add(bytes, Relaxed);
-        }
+    /// Notes one more problem with a file that was not copied.
+    pub(crate) fn problem_of_file(&self, lane: usize, entry: &Entry, error: &Error) {
+        let about = About::Asked(Some(entry.target_path()));
+        self.record(Some(lane), error, error.path(), 0, about);
+    }
+
+    fn record(&self, lane: Option<usize>, error: &Error, path: &Path, bytes: u64, about: About) {
+        let problem = Self::told(error, path, None);
+        self.keep(lane, error.kind(), problem, bytes, about);
+    }
+
+    fn told(error: &Error, path: &Path, unreadable: Option<Unreadable>) -> Problem {
         let mut reason = error.reason();
         if error.path() != path {
             reason = format!("{reason} ({})", error.path().display());
         }
         let mut problem = problem(path, error.kind().word(), reason);
         problem.unreadable = unreadable;
-        if let Some(spool) = &self.spool {
-            spool.push(problem.clone());
+        problem
+    }
+
+    fn keep(
+        &self,
+        lane: Option<usize>,
+        kind: ErrorKind,
+        problem: Problem,
+        bytes: u64,
+        about: About,
+    ) {
+        if let Some(counters) = lane.and_then(|lane| self.lane(lane)) {
+            counters.problems.fetch_add(1, Relaxed);
+            counters.bytes_failed.fetch_add(bytes, Relaxed);
         }
+        let line = match &self.spool {
+            Some(spool) => spool.push(problem.clone()),
+            None => 0,
+        };
         self.session.observer.problem(&problem);
-        self.problems
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(problem);
+        let gone = self.problems().push(Noted {
+            lane,
+            about,
+            kind,
+            bytes,
+            line,
+            problem,
+        });
+        if let Some(lane) = lane {
+            self.forget(lane, &gone);
+        }
+    }
+
+    fn problems(&self) -> MutexGuard<'_, Kept> {
+        self.problems.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts problems of a lane that hold no longer as what they are: none.
+    fn forget(&self, lane: usize, gone: &Gone) {
+        if let Some(counters) = self.lane(lane) {
+            counters.problems.fetch_sub(gone.count, Relaxed);
+            counters.bytes_failed.fetch_sub(gone.bytes, Relaxed);
+        }
+        for map in &gone.maps {
+            if let Some(maps) = &self.maps {
+                maps.take_back(map);
+            }
+        }
+    }
+
+    /// Notes that the drive of a lane was put back, and that the lane begins anew.
+    pub(crate) fn begins_again(&self, lane: usize) {
+        self.problems().begins_again(lane);
+        let mut skipped = self.skipped.lock().unwrap_or_else(PoisonError::into_inner);
+        skipped.begins_again(lane);
+    }
+
+    /// Notes that a lane is through with everything on its drive. What was said of that before the drive
+    /// was put back holds no longer.
+    pub(crate) fn went_through(&self, lane: usize) {
+        let gone = self.problems().went_through(lane);
+        self.forget(lane, &gone);
+        if gone.count > 0 {
+            let count = gone.count;
+            self.session.observer.note(&format!(
+                "{count} of the problems told of hold no longer: their drive was put back, and asked \
+                 again"
+            ));
+        }
+    }
+
+    /// Notes that a file of a lane is copied by now.
+    pub(crate) fn copied(&self, lane: usize, entry: &Entry) {
+        let gone = self.problems().copied(lane, || entry.target_path());
+        self.forget(lane, &gone);
     }
 
     /// Notes something left out on purpose.
-    pub(crate) fn skipped(&self, path: &Path, kind: &str, why: &str) {
+    pub(crate) fn skipped(&self, lane: usize, path: &Path, kind: &str, why: &str) {
         let skipped = problem(path, kind, why.to_owned());
         self.session.observer.skipped(&skipped);
-        self.skipped
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(skipped);
+        let mut left_out = self.skipped.lock().unwrap_or_else(PoisonError::into_inner);
+        left_out.push(lane, skipped);
     }
 
     /// Notes what reading the metadata of an entry brought up.
@@ -214,12 +278,22 @@ impl Outcomes {
             let what = "copied, but its extended attributes could not be read";
             let path = entry.display_path();
             let error = Error::new(ErrorKind::Metadata, Side::Source, &path, what).because(errno);
-            self.record(Some(lane), &error, &path, 0, None);
+            let about = About::File(entry.target_path());
+            self.record(Some(lane), &error, &path, 0, about);
         }
     }
 
     /// Notes what of the metadata could not be set. The bytes are there all the same.
     pub(crate) fn applied(&self, lane: usize, path: &Path, applied: &Applied) {
+        self.lacks(lane, path, applied, &About::Lasting);
+    }
+
+    /// The same of a folder: its attributes are set anew when its drive is lost and put back.
+    pub(crate) fn applied_to_folder(&self, lane: usize, path: &Path, applied: &Applied) {
+        self.lacks(lane, path, applied, &About::Asked(None));
+    }
+
+    fn lacks(&self, lane: usize, path: &Path, applied: &Applied, about: &About) {
         if !applied.owner_kept {
             self.owners_not_kept.fetch_add(1, Relaxed);
         }
@@ -232,18 +306,13 @@ impl Outcomes {
                 &format!("copied, but without its {}", loss.what),
             )
             .because(loss.errno);
-            self.record(Some(lane), &error, path, 0, None);
+            self.record(Some(lane), &error, path, 0, about.clone());
         }
     }
 
-    /// Returns the kinds of all problems.
+    /// Returns the kinds of all problems, each once: they decide the exit code.
     pub(crate) fn kinds(&self) -> Vec<ErrorKind> {
-        self.kinds
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .iter()
-            .copied()
-            .collect()
+        self.problems().kinds()
     }
 
     /// Returns whether names were taken already, be they skipped, refused or overwritten.
@@ -252,23 +321,35 @@ impl Outcomes {
         self.telemetry.lanes.iter().any(skipped) || self.kinds().contains(&ErrorKind::TargetExists)
     }
 
-    /// Makes the complete list durable.
+    /// Makes the complete list durable, without what holds no longer.
     ///
     /// # Errors
     /// When the list is incomplete: then the report and the counts are all there is.
     pub(crate) fn finish_spool(&self) -> Result<(), Error> {
-        self.spool.as_ref().map_or(Ok(()), Spool::finish)
+        let Some(spool) = &self.spool else {
+            return Ok(());
+        };
+        let (gone, has_forgotten) = {
+            let kept = self.problems();
+            (kept.gone().to_vec(), kept.has_forgotten())
+        };
+        if has_forgotten {
+            self.session.observer.note(&format!(
+                "{PROBLEMS_FILE} also lists problems that hold no longer, of drives that were put back: \
+                 there were too many of them"
+            ));
+        }
+        spool.finish(gone)
     }
 
     /// Returns the first problems and how many there are.
-    pub(crate) fn problems(&self) -> (Vec<Problem>, u64) {
-        let kept = self.problems.lock().unwrap_or_else(PoisonError::into_inner);
-        (kept.first.clone(), kept.count)
+    pub(crate) fn all_problems(&self) -> (Vec<Problem>, u64) {
+        self.problems().problems()
     }
 
     /// Returns the first things left out, and how many there are.
     pub(crate) fn left_out(&self) -> (Vec<Problem>, u64) {
-        let kept = self.skipped.lock().unwrap_or_else(PoisonError::into_inner);
-        (kept.first.clone(), kept.count)
+        let left_out = self.skipped.lock().unwrap_or_else(PoisonError::into_inner);
+        left_out.all()
     }
 }

@@ -11,6 +11,7 @@ use super::context::Context;
 use super::copy::{Asked, Prepared, prepare};
 use super::elsewhere::{Around, look_elsewhere};
 use super::forecast::Forecast;
+use super::homes::Homes;
 use super::job::{CopyJob, Verify};
 use super::ledger::Listing;
 use super::links::LinkTable;
@@ -20,7 +21,7 @@ use super::places;
 use super::proof::{Judge, Proof, recorded};
 use super::readback::ReadBack;
 use super::report::Report;
-use super::returns::{Homes, Returns};
+use super::returns::{Returns, State};
 use super::room::{aside, check_space, full};
 use super::run::{RunSettings, cannot, run};
 use super::sealing::{Sealing, seal, write_report};
@@ -146,6 +147,7 @@ pub(super) fn pass(
     let links = LinkTable::default();
     opening::recall_links(&log, &trees_of(&lanes), &*target, &links)?;
     let spool = Spool::new(home.job_dir()?, PROBLEMS_FILE);
+    let maps = Arc::new(Maps::new(home.job_dir()?)?);
     let context = Arc::new(Context {
         target: Arc::new(WatchedTarget::new(
             Arc::clone(&target) as Arc<dyn Target>,
@@ -153,9 +155,10 @@ pub(super) fn pass(
         )),
         outcomes: Arc::new(
             Outcomes::new(session.clone(), Arc::clone(&telemetry), Some(spool))
-                .with_lanes(lanes_of_sources(&lanes)),
+                .with_lanes(lanes_of_sources(&lanes))
+                .with_maps(Arc::clone(&maps)),
         ),
-        links: Some(links),
+        links: Some(Arc::new(links)),
         existing: job.existing,
         policy,
         special: job.preserve.special,
@@ -165,7 +168,7 @@ pub(super) fn pass(
         around: Arc::new(Around::new(elsewhere, finishes, !round.is_alone())),
         may_try_again: pass == Pass::First,
         salvage: job.salvage,
-        maps: Some(Arc::new(Maps::new(home.job_dir()?)?)),
+        maps: Some(maps),
         ..reading_context(session, &telemetry, &job.engine)?
     });
     let _closing = Closing {
@@ -216,16 +219,16 @@ pub(super) fn pass(
     for error in asked.silent {
         context.outcomes.source_left_out(error);
     }
-    let returns = Returns {
+    let mut returns = Returns {
         job,
-        context: &context,
+        context: Arc::clone(&context),
         telemetry: &telemetry,
         target: &target,
         log: &log,
-        homes: &homes,
         facts: &facts,
         scan: &scan,
         settings,
+        state: State::new(homes),
     };
     let (sender, finished) = finished;
     drop(sender);
@@ -242,6 +245,7 @@ pub(super) fn pass(
             settings,
             &mut ledger,
             finished,
+            Some(&mut returns),
         );
         if let Ok(ends) = &mut ran {
             returns.bring_back(ends, &mut ledger);

@@ -191,6 +191,7 @@ impl ReadBack {
             },
             &mut ledger,
             finished,
+            None,
         )
         .map(drop)
     }

@@ -2,159 +2,252 @@
 //!
 //! 1. From the moment a drive is lost nothing of it is held open, so that it can be unmounted, and
 //!    mounted again.
-//! 2. When all other lanes have ended, the mount table is looked at: at once, and then until
-//!    `--grace` has passed since the drive was lost. A source is back when the same file system, by
-//!    its UUID or its drive's serial number, and the same folder in it, is in another mount than it
-//!    was: what is still mounted is what was lost. Another disk at the same path is never taken.
+//! 2. From then on the mount table is looked at as long as other drives are read; when all have
+//!    ended, at once, and then until `--grace` has passed since the drive was lost. A source is back
+//!    when the same file system, by its UUID or its drive's serial number, and the same folder in it,
+//!    is in another mount than those it was read from: what is still mounted there is what was lost.
+//!    Another disk at the same path is never taken.
 //! 3. Its lane runs once more, as that of a run that goes on with a job: the journal says what is
-//!    done, and large files are gone on with inside.
+//!    done, and large files are gone on with inside. That must be all that was copied of it, so
+//!    nothing of the lane before may be on its way any more.
 //!
-//! A drive that comes back and goes away again without giving anything is not waited for again.
+//! What is mounted a second time and gives nothing was not the drive: that is waited for as before,
+//! no longer, and no shorter.
 
-use std::collections::HashSet;
-use std::os::fd::AsFd;
-use std::os::unix::ffi::OsStrExt;
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use crossbeam::channel::{Receiver, RecvTimeoutError, bounded};
+use crossbeam::channel::{Receiver, RecvTimeoutError};
 
 use super::context::Context;
+use super::homes::{Back, Homes, Looked};
 use super::job::CopyJob;
 use super::ledger::Ledger;
 use super::links::LinkTable;
 use super::log::Log;
 use super::opening::recall_links;
 use super::proof::recorded;
-use super::run::{LaneEnd, RunSettings, run};
+use super::run::{LaneEnd, LaneSetup, RunSettings, run};
 use super::second_read::SourceAgain;
-use super::setup::{ScanJob, reading_context, scan_lane};
+use super::setup::{ScanJob, scan_lane};
 use super::summary::LaneFacts;
 use super::telemetry::Telemetry;
-use super::watched::WatchedTarget;
+use super::watch::{News, Revive, Revived};
 use crate::error::Error;
-use crate::journal::{self, Identity};
-use crate::plan::{self, LanePlan, Source, find_returned};
-use crate::target::{LocalTarget, Target};
-use crate::topology::{Topology, mount_number};
+use crate::plan::LanePlan;
+use crate::scan::Tree;
+use crate::target::LocalTarget;
 
-/// How often the mount table is looked at.
-const LOOK: Duration = Duration::from_millis(500);
-/// Most times that drives are gone on with: one that comes and goes for ever gives too little.
-const ROUNDS_MAX: u32 = 16;
+/// Most times that a drive is gone on with: one that comes and goes for ever gives too little.
+const TIMES_MAX: u32 = 16;
 /// How late a stop is noticed.
 const TICK: Duration = Duration::from_millis(100);
 /// How long one look may take, where its time is over already: a mount that hangs may hold it.
 const LOOK_MAX: Duration = Duration::from_secs(2);
-/// Directories that may wait for the finisher.
-const FINISHED_QUEUE: usize = 1024;
 
-/// A source as it was when the run began. Holds nothing of its drive.
-#[derive(Debug, Clone)]
-struct Home {
-    recorded: journal::Source,
-    /// The mount it was in.
-    mount: u64,
-    index: usize,
-    root_attributes: bool,
-}
-
-/// The sources of all lanes.
+/// A drive that was lost, or had been.
 #[derive(Debug)]
-pub(super) struct Homes(Vec<Vec<Home>>);
-
-impl Homes {
-    /// Returns those of `lanes`; `identities` are those of the SOURCEs, in their order.
-    pub(super) fn of(lanes: &[LanePlan], identities: &[Identity]) -> Self {
-        let homes = lanes.iter().map(|plan| {
-            let homes = plan.trees.iter().map(|tree| {
-                Some(Home {
-                    recorded: journal::Source {
-                        index: 0,
-                        identity: identities.get(tree.index)?.clone(),
-                        label: tree.label.as_os_str().as_bytes().to_vec(),
-                        landing: tree.landing.clone(),
-                    },
-                    mount: mount_number(tree.root.as_fd())?,
-                    index: tree.index,
-                    root_attributes: tree.root_attributes,
-                })
-            });
-            // One that could not be known again keeps its whole lane.
-            homes.collect::<Option<Vec<Home>>>().unwrap_or_default()
-        });
-        Self(homes.collect())
-    }
-
-    /// Returns the sources of a lane if all of them could be known again.
-    fn known(&self, lane: usize) -> Option<&Vec<Home>> {
-        let homes = self.0.get(lane).filter(|homes| !homes.is_empty())?;
-        let is_unique = |home: &Home| {
-            let identity = &home.recorded.identity;
-            identity.fs_uuid.is_some() || identity.serial.is_some()
-        };
-        homes.iter().all(is_unique).then_some(homes)
-    }
+struct Known {
+    /// Since when it is waited for.
+    since: Instant,
+    /// How many bytes it had given when it was gone on with last.
+    given: Option<u64>,
+    /// How often it was gone on with.
+    times: u32,
 }
 
-/// A lane whose drive is back, with its sources in the order of its homes.
-type Back = (usize, Vec<Source>);
+/// A search for drives that are back.
+#[derive(Debug)]
+struct Search {
+    lanes: Vec<usize>,
+    looks: Receiver<Looked>,
+}
+
+/// A run that has nothing to do but wait.
+#[derive(Debug)]
+struct Idle {
+    begun: Instant,
+    has_looked: bool,
+    has_told: bool,
+}
+
+impl Default for Idle {
+    fn default() -> Self {
+        Self {
+            begun: Instant::now(),
+            has_looked: false,
+            has_told: false,
+        }
+    }
+}
 
 /// What lanes are gone on with.
 #[derive(Debug)]
 pub(super) struct Returns<'r> {
     pub(super) job: &'r CopyJob,
-    pub(super) context: &'r Arc<Context>,
+    /// That of the committer, and of all lanes beside it.
+    pub(super) context: Arc<Context>,
     pub(super) telemetry: &'r Arc<Telemetry>,
     pub(super) target: &'r Arc<LocalTarget>,
     pub(super) log: &'r Arc<Log>,
-    pub(super) homes: &'r Homes,
     pub(super) facts: &'r [LaneFacts],
     pub(super) scan: &'r ScanJob,
     pub(super) settings: RunSettings,
+    pub(super) state: State,
+}
+
+/// What is known of drives that were lost.
+#[derive(Debug)]
+pub(super) struct State {
+    homes: Homes,
+    lost: HashMap<usize, Known>,
+    search: Option<Search>,
+    idle: Option<Idle>,
+    /// How often any were gone on with.
+    round: u32,
+}
+
+impl State {
+    /// Returns that none is, of these sources.
+    pub(super) fn new(homes: Homes) -> Self {
+        Self {
+            homes,
+            lost: HashMap::new(),
+            search: None,
+            idle: None,
+            round: 0,
+        }
+    }
+}
+
+impl Revive for Returns<'_> {
+    fn ended(&mut self, lane: usize, end: &LaneEnd) {
+        if let Some(lost) = &end.lost {
+            let moved = self.moved(lane);
+            let known = self.state.lost.entry(lane).or_insert(Known {
+                since: lost.at,
+                given: None,
+                times: 0,
+            });
+            if known.given != Some(moved) {
+                known.since = lost.at;
+            }
+        } else if end.error.is_none() && !self.context.halted() {
+            self.context.outcomes.went_through(lane);
+        }
+    }
+
+    fn look(&mut self, lost: &[usize], are_others_read: bool) -> Result<News, Error> {
+        let lost = lost.iter().copied();
+        let lost: Vec<usize> = lost.filter(|&lane| self.may_come(lane)).collect();
+        if lost.is_empty() {
+            self.state.search = None;
+            return Ok(News::Over);
+        }
+        if let Some(looked) = self.search(&lost) {
+            let Looked { backs, finished } = looked;
+            // Another is found again at the next look.
+            if let Some(back) = backs.into_iter().next() {
+                self.state.search = None;
+                self.state.idle = None;
+                let links = self.context.links.clone();
+                let (context, mut setups) = self.begin_again(vec![back], links)?;
+                let round = self.state.round;
+                return Ok(setups.pop().map_or(News::Wait, |setup| {
+                    News::Back(Revived {
+                        context,
+                        setup,
+                        finished,
+                        round,
+                    })
+                }));
+            }
+            if let Some(idle) = &mut self.state.idle {
+                idle.has_looked = true;
+            }
+        }
+        if are_others_read {
+            self.state.idle = None;
+            return Ok(News::Wait);
+        }
+        let idle = self.state.idle.get_or_insert_with(Idle::default);
+        let (has_looked, begun) = (idle.has_looked, idle.begun);
+        let is_news = has_looked && !std::mem::replace(&mut idle.has_told, has_looked);
+        let rest = self.rest(&lost);
+        if is_news && rest > TICK {
+            self.say_waiting(&lost, rest);
+        }
+        let is_over = rest.is_zero() && (has_looked || begun.elapsed() >= LOOK_MAX);
+        Ok(if is_over { News::Over } else { News::Wait })
+    }
 }
 
 impl Returns<'_> {
-    /// Waits for drives that were lost, and goes on with those that come back. Of the others it is
-    /// reported what that left undone.
-    pub(super) fn bring_back(&self, ends: &mut [LaneEnd], ledger: &mut dyn Ledger) {
-        let mut hopeless: HashSet<usize> = HashSet::new();
-        let mut round = 0;
-        while let Some(grace) = self.job.engine.grace {
-            let lost = (0..).zip(&*ends).filter_map(|(lane, end)| {
-                let until = end.lost.as_ref()?.at + grace;
-                let is_waited_for = !hopeless.contains(&lane) && self.homes.known(lane).is_some();
-                is_waited_for.then_some((lane, until))
-            });
-            let lost: Vec<(usize, Instant)> = lost.collect();
-            if lost.is_empty() || self.context.halted() {
+    /// Waits for drives that were lost and whose threads they hold, and goes on with those that come
+    /// back. Of all that are still lost it is reported what that left undone.
+    pub(super) fn bring_back(&mut self, ends: &mut [LaneEnd], ledger: &mut dyn Ledger) {
+        self.state.search = None;
+        while !self.context.halted() {
+            let lost = (0..).zip(&*ends).filter(|(_, end)| end.lost.is_some());
+            let lost = lost.map(|(lane, _)| lane);
+            let lost: Vec<usize> = lost.filter(|&lane| self.may_come(lane)).collect();
+            if lost.is_empty() {
                 break;
             }
-            let back = self.wait(&lost);
-            if back.is_empty() {
+            let Some(looked) = self.wait(&lost) else {
                 break;
-            }
-            let lanes: Vec<usize> = back.iter().map(|(lane, _)| *lane).collect();
-            let before: Vec<u64> = lanes.iter().map(|&lane| self.moved(lane)).collect();
-            round += 1;
-            if round > ROUNDS_MAX {
-                break;
-            }
-            if let Err(error) = self.go_on(back, round, ends, ledger) {
+            };
+            if let Err(error) = self.go_on(looked, ends, ledger) {
                 self.context.outcomes.problem_of_run(&error);
                 break;
             }
-            let same = lanes.iter().zip(before);
-            let same = same.filter(|(lane, before)| self.moved(**lane) == *before);
-            hopeless.extend(same.map(|(lane, _)| *lane));
         }
         for (lane, end) in (0..).zip(&*ends) {
             if let Some(lost) = &end.lost {
                 self.context.outcomes.problem(lane, &lost.error);
             }
         }
+    }
+
+    /// Returns how long the last of these drives is still waited for.
+    fn rest(&self, lost: &[usize]) -> Duration {
+        let grace = self.job.engine.grace.unwrap_or_default();
+        let known = lost.iter().filter_map(|lane| self.state.lost.get(lane));
+        let last = known.map(|known| known.since + grace).max();
+        last.map_or(Duration::ZERO, |last| {
+            last.saturating_duration_since(Instant::now())
+        })
+    }
+
+    /// Returns what was found of these drives since it was asked for; nothing as long as anything of
+    /// all of them is on its way.
+    fn search(&mut self, lost: &[usize]) -> Option<Looked> {
+        let lanes = lost.iter().copied();
+        let lanes = lanes.filter(|&lane| self.state.homes.are_left(lane));
+        let lanes: Vec<usize> = lanes.collect();
+        let state = &mut self.state;
+        if lanes.is_empty() {
+            state.search = None;
+            return None;
+        }
+        let is_it = |search: &Search| search.lanes == lanes;
+        if !state.search.as_ref().is_some_and(is_it) {
+            let looks = state.homes.look(&lanes, self.facts);
+            state.search = looks.map(|looks| Search { lanes, looks });
+        }
+        // (Should its thread have ended, it is begun anew when drives are lost or found.)
+        state.search.as_ref()?.looks.try_recv().ok()
+    }
+
+    /// Returns whether a lost drive is looked for.
+    fn may_come(&self, lane: usize) -> bool {
+        let known = self.state.lost.get(&lane);
+        self.job.engine.grace.is_some()
+            && known.is_some_and(|known| known.times < TIMES_MAX)
+            && self.state.homes.are_known(lane)
     }
 
     /// Returns how many bytes a drive has given.
@@ -165,19 +258,15 @@ impl Returns<'_> {
 
     /// Waits until a drive is back, and returns all that are by then; none when the time of each is
     /// over, or the run is to stop.
-    fn wait(&self, lost: &[(usize, Instant)]) -> Vec<Back> {
-        let Some(looks) = self.look(lost) else {
-            return Vec::new();
-        };
+    fn wait(&self, lost: &[usize]) -> Option<Looked> {
+        let looks = self.state.homes.look(lost, self.facts)?;
         let begun = Instant::now();
-        let last = lost.iter().map(|(_, until)| *until).max();
-        let last = last.unwrap_or(begun);
         let mut has_looked = false;
         while !self.context.halted() {
+            let rest = self.rest(lost);
             match looks.recv_timeout(TICK) {
-                Ok(back) if !back.is_empty() => return back,
+                Ok(looked) if !looked.backs.is_empty() => return Some(looked),
                 Ok(_) => {
-                    let rest = last.saturating_duration_since(Instant::now());
                     if !has_looked && rest > TICK {
                         self.say_waiting(lost, rest);
                     }
@@ -186,44 +275,16 @@ impl Returns<'_> {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
-            if Instant::now() >= last && (has_looked || begun.elapsed() >= LOOK_MAX) {
+            if rest.is_zero() && (has_looked || begun.elapsed() >= LOOK_MAX) {
                 break;
             }
         }
-        Vec::new()
+        None
     }
 
-    /// Looks for drives on a thread of its own, which ends with whoever takes what it finds: a mount
-    /// that hangs may hold it for ever.
-    fn look(&self, lost: &[(usize, Instant)]) -> Option<Receiver<Vec<Back>>> {
-        let wanted: Vec<(usize, Vec<Home>)> = lost
-            .iter()
-            .filter_map(|(lane, _)| Some((*lane, self.homes.known(*lane)?.clone())))
-            .collect();
-        let (found, looks) = bounded(0);
-        let thread = std::thread::Builder::new().name("returns".to_owned());
-        let started = thread.spawn(move || {
-            loop {
-                let back = Topology::live().map_or_else(
-                    |_| Vec::new(),
-                    |topology| {
-                        let all = wanted.iter();
-                        all.filter_map(|(lane, homes)| Some((*lane, sources(&topology, homes)?)))
-                            .collect()
-                    },
-                );
-                if found.send(back).is_err() {
-                    return;
-                }
-                std::thread::sleep(LOOK);
-            }
-        });
-        started.is_ok().then_some(looks)
-    }
-
-    fn say_waiting(&self, lost: &[(usize, Instant)], rest: Duration) {
-        let paths = lost.iter().map(|(lane, _)| {
-            let path = self.context.drive_path(*lane);
+    fn say_waiting(&self, lost: &[usize], rest: Duration) {
+        let paths = lost.iter().map(|&lane| {
+            let path = self.context.drive_path(lane);
             path.display().to_string()
         });
         self.context.session.observer.note(&format!(
@@ -234,75 +295,28 @@ impl Returns<'_> {
         ));
     }
 
-    /// Runs the lanes of drives that are back.
+    /// Runs the lanes of drives that are back, when all others have ended.
     fn go_on(
-        &self,
-        back: Vec<Back>,
-        round: u32,
+        &mut self,
+        looked: Looked,
         ends: &mut [LaneEnd],
         ledger: &mut dyn Ledger,
     ) -> Result<(), Error> {
-        let topology = Topology::live()?;
-        let log = Arc::new(self.log.again(recorded(self.target, self.log)?));
-        let (sender, finished) = bounded(FINISHED_QUEUE);
-        let (mut lanes, mut plans, mut trees) = (Vec::new(), Vec::new(), Vec::new());
-        for (lane, sources) in back {
-            let (Some(homes), Some(facts)) = (self.homes.known(lane), self.facts.get(lane)) else {
-                continue;
-            };
-            let (mut of_lane, mut fs) = (Vec::new(), Vec::new());
-            for (home, source) in homes.iter().zip(sources) {
-                let (tree, kind, location) =
-                    plan::tree(source, home.index, home.root_attributes, &topology, &sender)?;
-                of_lane.push(Arc::new(tree));
-                fs.push((kind, location));
-            }
-            trees.extend(of_lane.iter().cloned());
-            lanes.push(lane);
-            plans.push(LanePlan {
-                name: facts.name.clone(),
-                location: facts.location.clone(),
-                rotational: facts.rotational,
-                trees: of_lane,
-                fs,
-            });
-        }
-        drop(sender);
-        for (&lane, plan) in lanes.iter().zip(&plans) {
-            if self.settings.may_be_read_again {
-                let again = SourceAgain::of_lane(lane, plan, &|tree| log.number_of(tree))?;
-                self.context.keep_sources(again);
-            }
-            self.context.drive_is_back(lane, label_of(plan));
-        }
-        let links = LinkTable::default();
-        recall_links(&log, &trees, &**self.target, &links)?;
-        // As long as one lives, its directories are not finished.
-        drop(trees);
+        let Looked { backs, finished } = looked;
+        let lanes: Vec<usize> = backs.iter().map(|back| back.lane).collect();
+        // A thread that was left behind may yet say something of links: to nobody.
+        let links = self.context.links.is_some().then(Arc::default);
+        let (context, setups) = self.begin_again(backs, links)?;
+        self.context = Arc::clone(&context);
         let telemetry = Arc::new(self.telemetry.of(&lanes));
-        let context = self.context_of(&telemetry, log, links)?;
-        let setups = lanes
-            .iter()
-            .zip(plans)
-            .map(|(&lane, plan)| scan_lane(lane, plan, self.scan.clone()))
-            .collect();
+        let settings = RunSettings {
+            round: self.state.round,
+            ..self.settings
+        };
+        let revive: Option<&mut dyn Revive> = Some(self);
         let ran = run(
-            &context,
-            &telemetry,
-            setups,
-            RunSettings {
-                round,
-                ..self.settings
-            },
-            ledger,
-            finished,
+            &context, &telemetry, setups, settings, ledger, finished, revive,
         );
-        let was_cut_short = context.interrupted.load(Relaxed);
-        self.context.interrupted.fetch_or(was_cut_short, Relaxed);
-        if let Some(&kind) = context.lost.get() {
-            // The first reason counts.
-            let _first = self.context.lost.set(kind);
-        }
         for (lane, end) in lanes.into_iter().zip(ran?) {
             if let Some(place) = ends.get_mut(lane) {
                 *place = end;
@@ -311,33 +325,49 @@ impl Returns<'_> {
         Ok(())
     }
 
-    /// Returns the context of lanes that go on: that of the run, with what is known of them by now.
-    fn context_of(
-        &self,
-        telemetry: &Arc<Telemetry>,
-        log: Arc<Log>,
-        links: LinkTable,
-    ) -> Result<Arc<Context>, Error> {
-        let run = self.context;
-        let target = Arc::clone(self.target) as Arc<dyn Target>;
-        Ok(Arc::new(Context {
-            target: Arc::new(WatchedTarget::new(target, self.log.vigil())),
-            outcomes: Arc::clone(&run.outcomes),
-            links: Some(links),
-            existing: run.existing,
-            policy: run.policy,
-            special: run.special,
-            copies: run.copies,
-            target_identity: run.target_identity,
-            log: Some(log),
-            may_try_again: run.may_try_again,
-            salvage: run.salvage,
-            maps: run.maps.clone(),
-            again: Arc::clone(&run.again),
-            around: Arc::clone(&run.around),
-            full: Arc::clone(&run.full),
-            ..reading_context(&run.session, telemetry, &self.job.engine)?
-        }))
+    /// Makes ready what lanes whose drives are back begin anew with.
+    fn begin_again(
+        &mut self,
+        backs: Vec<Back>,
+        links: Option<Arc<LinkTable>>,
+    ) -> Result<(Arc<Context>, Vec<LaneSetup>), Error> {
+        self.state.round += 1;
+        for back in &backs {
+            // Counted before anything can fail: what fails is not tried for ever.
+            let given = self.moved(back.lane);
+            if let Some(known) = self.state.lost.get_mut(&back.lane) {
+                known.times += 1;
+                known.given = Some(given);
+            }
+            self.state.homes.go_on_at(back.lane, &back.plan.trees);
+        }
+        let log = Arc::new(self.log.again(recorded(self.target, self.log)?));
+        let trees: Vec<Arc<Tree>> = backs
+            .iter()
+            .flat_map(|back| &back.plan.trees)
+            .cloned()
+            .collect();
+        let sources: Vec<usize> = trees.iter().map(|tree| tree.index).collect();
+        self.context.around.forget(&sources);
+        if let Some(links) = &links {
+            links.forget(&sources);
+            recall_links(&log, &trees, &*self.context.target, links)?;
+        }
+        // As long as one lives, its directories are not finished.
+        drop(trees);
+        for Back { lane, plan } in &backs {
+            if self.settings.may_be_read_again {
+                let again = SourceAgain::of_lane(*lane, plan, &|tree| log.number_of(tree))?;
+                self.context.keep_sources(again);
+            }
+        }
+        let mut setups = Vec::new();
+        for Back { lane, plan } in backs {
+            self.context.outcomes.begins_again(lane);
+            self.context.drive_is_back(lane, label_of(&plan));
+            setups.push(scan_lane(lane, plan, self.scan.clone()));
+        }
+        Ok((Arc::new(self.context.again(log, links)), setups))
     }
 }
 
@@ -345,12 +375,4 @@ impl Returns<'_> {
 fn label_of(plan: &LanePlan) -> &Path {
     let first = plan.trees.first();
     first.map_or(Path::new(""), |tree| tree.label.as_path())
-}
-
-/// Returns the sources of a lane, opened, if all of them are back.
-fn sources(topology: &Topology, homes: &[Home]) -> Option<Vec<Source>> {
-    let homes = homes.iter();
-    homes
-        .map(|home| find_returned(topology, &home.recorded, home.mount))
-        .collect()
 }

@@ -177,6 +177,7 @@ pub(super) fn second_read(
         },
         &mut ledger,
         finished,
+        None,
     )?;
     proof.cut_short |= context.interrupted.load(Relaxed);
     for (source, same) in ledger.same {

@@ -1,6 +1,6 @@
 //! What the commands have in common before their lanes start.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use super::context::Context;
 use super::feed::Feed;
@@ -55,8 +55,8 @@ pub(super) fn reading_context(
         target: Arc::new(NullTarget),
         outcomes: Arc::new(Outcomes::new(session.clone(), Arc::clone(telemetry), None)),
         links: None,
-        hash: hash_pool(settings)?,
-        limit: Limiter::new(settings.bwlimit),
+        hash: Arc::new(hash_pool(settings)?),
+        limit: Arc::new(Limiter::new(settings.bwlimit)),
         existing: Existing::Refuse,
         policy: Policy {
             setid: false,
@@ -66,8 +66,8 @@ pub(super) fn reading_context(
         special: false,
         copies: false,
         target_identity: None,
-        interrupted: false.into(),
-        lost: OnceLock::new(),
+        interrupted: Arc::default(),
+        lost: Arc::default(),
         around: Arc::default(),
         full: Arc::default(),
         log: None,

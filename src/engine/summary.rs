@@ -18,7 +18,7 @@ use crate::plan::LanePlan;
 use crate::topology::Location;
 
 /// What is known of a lane's drive, for its part of the report.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct LaneFacts {
     pub(crate) name: String,
     pub(crate) location: Location,
@@ -121,7 +121,7 @@ pub(crate) fn report(
     let lanes_moved = telemetry.lanes.iter().map(|view| moved(&view.counters));
     totals.bytes_per_second = rate(lanes_moved.sum(), seconds);
     let outcomes = &context.outcomes;
-    let (problems, problem_count) = outcomes.problems();
+    let (problems, problem_count) = outcomes.all_problems();
     let (skipped, skipped_count) = outcomes.left_out();
     totals.problems = problem_count;
     // A stop that came when nothing was left to do is none.
@@ -208,7 +208,7 @@ fn lane_report(
         totals: Totals {
             files: get(&counters.files_done),
             bytes: get(&counters.bytes_done),
-            others: get(&counters.others_done),
+            others: get(&counters.others_done) + get(&counters.others_kept),
             dirs: get(&counters.dirs),
             existing: get(&counters.files_skipped),
             existing_bytes: get(&counters.bytes_skipped),

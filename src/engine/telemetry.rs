@@ -96,6 +96,8 @@ pub struct LaneCounters {
     pub files_done: AtomicU64,
     /// Symlinks, hard links and special files that are durable.
     pub others_done: AtomicU64,
+    /// The same of earlier runs, found unchanged.
+    pub others_kept: AtomicU64,
     /// Directories entered.
     pub dirs: AtomicU64,
     /// Files already in the target and left alone by `--existing skip`.
@@ -143,6 +145,8 @@ impl LaneCounters {
             &self.bytes_skipped,
             &self.files_kept,
             &self.bytes_kept,
+            &self.others_kept,
+            &self.files_salvaged,
             &self.ended_ns,
         ];
         for counter in listed {

@@ -124,6 +124,7 @@ pub fn verify(job: &VerifyJob, session: &Session) -> Result<Report, Error> {
         settings,
         &mut Comparing { side: Side::Target },
         finished,
+        None,
     );
     session.observer.ended();
     let buffered = context.outcomes.buffered_reads.load(Relaxed);

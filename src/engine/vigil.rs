@@ -95,6 +95,13 @@ impl Vigil {
         oldest.map_or(Duration::ZERO, Instant::elapsed)
     }
 
+    /// Returns whether anything is asked at the moment.
+    #[cfg(test)]
+    pub(crate) fn is_asked(&self) -> bool {
+        let asked = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        !asked.open.is_empty()
+    }
+
     /// Counts from now on: nobody ran for a while, so answers may have been there.
     fn forgive(&self) {
         let mut asked = self.0.lock().unwrap_or_else(PoisonError::into_inner);

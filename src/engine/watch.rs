@@ -10,20 +10,28 @@
 //!    order of a commit is made for; what it may still do is dropped.
 //!
 //! Nothing is cancelled: the kernel cannot, once a drive has a request.
+//!
+//! A drive that was lost and is back is gone on with while others are read: its lane begins anew, in
+//! the place of the one that ended, when nothing of that one is on its way any more.
 
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, RecvTimeoutError};
 
 use super::context::Context;
 use super::feed::LaneWaker;
+use super::finisher::{Drives, finish_dirs};
 use super::lane::unattempted;
 use super::outlets::Outlets;
-use super::run::{LaneEnd, Lost};
+use super::run::{LaneEnd, LaneSetup, Lost, cannot};
 use super::telemetry::{Health, LaneState, LaneView};
+use super::threads::{Starter, named};
 use super::vitals::Vitals;
-use crate::error::ErrorKind;
+use crate::buffer::{Arena, Credits};
+use crate::error::{Error, ErrorKind};
+use crate::scan::Finished;
 
 /// How often the watch looks.
 const TICK: Duration = Duration::from_millis(100);
@@ -55,6 +63,83 @@ pub(super) struct Charge {
     /// What its threads know of the drive.
     pub(super) vitals: Arc<Vitals>,
     pub(super) outlets: Outlets,
+    pub(super) waker: Arc<LaneWaker>,
+    /// The buffers it was lent.
+    pub(super) credits: Credits,
+}
+
+/// A lane that is to begin anew.
+pub(super) struct Revived {
+    pub(super) context: Arc<Context>,
+    pub(super) setup: LaneSetup,
+    /// Where its directories report.
+    pub(super) finished: Receiver<Finished>,
+    /// How often drives came back before, this time with it.
+    pub(super) round: u32,
+}
+
+/// Who knows which drives are back.
+pub(super) trait Revive {
+    /// Notes how a lane ended, as soon as it and its scan have: `end.lost` says whether its drive
+    /// may come back.
+    fn ended(&mut self, lane: usize, end: &LaneEnd);
+
+    /// Says whether the drive of one of these lanes, which were lost, is back. Does not wait for any;
+    /// `are_others_read` tells whether the run goes on anyway.
+    ///
+    /// # Errors
+    /// What keeps one from being gone on with.
+    fn look(&mut self, lost: &[usize], are_others_read: bool) -> Result<News, Error>;
+}
+
+/// What there is of drives that were lost.
+pub(super) enum News {
+    /// One is back.
+    Back(Revived),
+    /// One may yet come.
+    Wait,
+    /// None is waited for.
+    Over,
+}
+
+/// What it takes to begin a lane anew.
+pub(super) struct Again<'r> {
+    pub(super) revive: &'r mut dyn Revive,
+    pub(super) starter: &'r Starter,
+    /// Says that only threads that were left behind still hold directories.
+    pub(super) over: &'r Receiver<()>,
+    pub(super) finishers: Vec<JoinHandle<()>>,
+}
+
+impl Again<'_> {
+    /// Begins the lane at `place` anew.
+    fn start(&mut self, place: usize, charge: &Charge, revived: Revived) -> Result<Charge, Error> {
+        let Revived {
+            context,
+            setup,
+            finished,
+            round,
+        } = revived;
+        let total = charge.credits.total();
+        let credits = if charge.credits.free() == total {
+            charge.credits.clone()
+        } else {
+            // The kernel has some of them, for as long as it likes.
+            let arena = Arena::new(total);
+            let mut arena = arena.map_err(|source| cannot("set buffers aside again", source))?;
+            arena.lend(total).ok_or_else(|| {
+                cannot("lend buffers again", std::io::ErrorKind::OutOfMemory.into())
+            })?
+        };
+        let drives = Drives::one(charge.lane, charge.view.counters.vitals());
+        let (over, shared) = (self.over.clone(), Arc::clone(&context));
+        let finisher = named("finisher".to_owned())
+            .spawn(move || finish_dirs(&shared, &finished, &over, &drives))
+            .map_err(|source| cannot("start a thread", source))?;
+        self.finishers.push(finisher);
+        let starter = self.starter;
+        starter.start(place, &context, &charge.view, setup, credits, round)
+    }
 }
 
 /// How far a lane has come.
@@ -63,6 +148,8 @@ struct Watched {
     end: Option<LaneEnd>,
     is_scanned: bool,
     given_up: Option<Instant>,
+    is_left_behind: bool,
+    is_told: bool,
 }
 
 impl Watched {
@@ -72,31 +159,35 @@ impl Watched {
 }
 
 /// The watch of a run.
-#[derive(Debug)]
 pub(super) struct Watch<'r> {
     pub(super) context: &'r Context,
     pub(super) started: Instant,
-    pub(super) wakers: &'r [LaneWaker],
-    pub(super) charges: &'r [Charge],
+    pub(super) charges: Vec<Charge>,
     /// How long a drive may be silent; `None` for ever.
     pub(super) limit: Option<Duration>,
+    /// `None` when no drive is gone on with.
+    pub(super) again: Option<Again<'r>>,
 }
 
 /// What came of all lanes.
 #[derive(Debug)]
 pub(super) struct Outcome {
+    pub(super) charges: Vec<Charge>,
     pub(super) ends: Vec<LaneEnd>,
     /// Whether a thread was left behind.
     pub(super) left_behind: bool,
+    /// The threads that finish the directories of lanes that began anew.
+    pub(super) finishers: Vec<JoinHandle<()>>,
 }
 
 impl Watch<'_> {
     /// Watches until every lane and every scan has ended, or is left behind.
-    pub(super) fn run(self, ended: &Receiver<Ended>) -> Outcome {
+    pub(super) fn run(mut self, ended: &Receiver<Ended>) -> Outcome {
         let mut lanes: Vec<Watched> = self.charges.iter().map(|_| Watched::default()).collect();
         let mut left_behind = false;
         let mut last = Instant::now();
-        while !lanes.iter().all(Watched::is_over) {
+        let mut waits = false;
+        while waits || !lanes.iter().all(Watched::is_over) {
             match ended.recv_timeout(TICK) {
                 Ok(Ended::Lane(number, end)) => {
                     if let Some(lane) = lanes.get_mut(number) {
@@ -114,29 +205,90 @@ impl Watch<'_> {
             let now = Instant::now();
             if now.duration_since(last) > GAP {
                 // The whole process was stopped, or starved: that says nothing of any drive.
-                for charge in self.charges {
+                for charge in &self.charges {
                     charge.vitals.lane.forgive();
                     charge.vitals.scan.forgive();
                 }
             }
             last = now;
             // Those that are over as well: one may have ended as soon as its drive answered again.
-            for ((place, lane), charge) in lanes.iter_mut().enumerate().zip(self.charges) {
-                left_behind |= self.look(place, charge, lane, now);
+            for (lane, charge) in lanes.iter_mut().zip(&self.charges) {
+                lane.is_left_behind |= self.look(charge, lane, now);
+                left_behind |= lane.is_left_behind;
             }
+            waits = self.revive(&mut lanes);
         }
-        for charge in self.charges {
+        for charge in &self.charges {
             charge.outlets.close();
         }
         let ends = lanes.into_iter().map(|lane| lane.end.unwrap_or_default());
         Outcome {
             ends: ends.collect(),
             left_behind,
+            finishers: self.again.map_or_else(Vec::new, |again| again.finishers),
+            charges: self.charges,
         }
     }
 
+    /// Begins anew the lane of a drive that is back; returns whether one may yet come.
+    fn revive(&mut self, lanes: &mut [Watched]) -> bool {
+        let Some(again) = &mut self.again else {
+            return false;
+        };
+        for (lane, charge) in lanes.iter_mut().zip(&self.charges) {
+            let end = lane
+                .end
+                .as_ref()
+                .filter(|_| lane.is_scanned && !lane.is_told);
+            if let Some(end) = end {
+                again.revive.ended(charge.lane, end);
+                lane.is_told = true;
+            }
+        }
+        if self.context.halted() {
+            return false;
+        }
+        let are_others_read = lanes.iter().any(|lane| !lane.is_over());
+        let all = lanes.iter().zip(&self.charges);
+        let lost = all.filter(|(lane, _)| {
+            let is_lost = lane.end.as_ref().is_some_and(|end| end.lost.is_some());
+            // A thread that a drive holds may yet say something of it, and report its directories.
+            lane.is_over() && is_lost && !lane.is_left_behind
+        });
+        let lost: Vec<usize> = lost.map(|(_, charge)| charge.lane).collect();
+        let revived = match again.revive.look(&lost, are_others_read) {
+            Ok(News::Back(revived)) => revived,
+            Ok(News::Wait) => return true,
+            Ok(News::Over) => return false,
+            Err(error) => {
+                self.context.outcomes.problem_of_run(&error);
+                return true;
+            }
+        };
+        let number = revived.setup.lane;
+        let mut all = lanes.iter_mut().zip(&mut self.charges).enumerate();
+        let of_it = all.find(|(_, (_, charge))| charge.lane == number);
+        let Some((place, (lane, charge))) = of_it else {
+            return false;
+        };
+        match again.start(place, charge, revived) {
+            Ok(fresh) => {
+                charge.outlets.close();
+                *charge = fresh;
+                *lane = Watched::default();
+            }
+            Err(error) => {
+                // What was begun of it counts for nothing, nor does a directory.
+                charge.view.counters.vitals().set_gone();
+                charge.view.counters.set_state(LaneState::Failed);
+                self.context.outcomes.problem(number, &error);
+            }
+        }
+        true
+    }
+
     /// Looks at a lane; returns whether a thread of it is left behind now.
-    fn look(&self, place: usize, charge: &Charge, lane: &mut Watched, now: Instant) -> bool {
+    fn look(&self, charge: &Charge, lane: &mut Watched, now: Instant) -> bool {
         let Some(limit) = self.limit else {
             return false;
         };
@@ -160,9 +312,7 @@ impl Watch<'_> {
             vitals.give_up();
             self.context.let_sources_go(number);
             lane.given_up = Some(now);
-            if let Some(waker) = self.wakers.get(place) {
-                waker.wake();
-            }
+            charge.waker.wake();
         } else if silence >= limit {
             let rest = (limit * patience).as_secs();
             let what = format!("no answer for {seconds} s; given up after {rest} s without one");

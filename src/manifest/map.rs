@@ -33,6 +33,9 @@ use crate::error::{Error, ErrorKind, Side};
 /// Most maps of a run; the ranges of files beyond that are in the list of problems alone.
 pub const MAPS_MAX: usize = 1000;
 
+/// Numbers in a row that may be missing: some are asked for in vain where there is none.
+const GAP_MAX: usize = 64;
+
 /// Writes the maps of one run.
 #[derive(Debug)]
 pub struct Maps {
@@ -52,10 +55,12 @@ impl Maps {
     /// # Errors
     /// `RecordWrite` when an old one cannot be taken away.
     pub fn new(dir: OwnedFd) -> Result<Self, Error> {
+        let mut missing = 0;
         for number in 1..=MAPS_MAX {
             match rustix::fs::unlinkat(&dir, name(number), AtFlags::empty()) {
-                Ok(()) => {}
-                // They are numbered without gaps.
+                Ok(()) => missing = 0,
+                // They are numbered with few gaps: one for each that was taken back.
+                Err(Errno::NOENT) if missing < GAP_MAX => missing += 1,
                 Err(Errno::NOENT) => break,
                 Err(errno) => return Err(failed(&name(number), errno.into())),
             }
@@ -105,6 +110,14 @@ impl Maps {
         match written {
             Ok(()) => Ok(Some(name)),
             Err(error) => Err(failed(&name, error)),
+        }
+    }
+
+    /// Takes a map away whose file could be read after all.
+    pub fn take_back(&self, name: &str) {
+        if name.starts_with("unreadable-") {
+            // One that stays is the next run's to take away.
+            let _best_effort = rustix::fs::unlinkat(&self.dir, name, AtFlags::empty());
         }
     }
 }

@@ -1,11 +1,13 @@
 //! Problems as they happen: the first in memory, all of them in a file.
 
+use std::collections::HashSet;
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, Write};
 use std::os::fd::OwnedFd;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::io::Errno;
 
 use crate::engine::report::{PROBLEMS_MAX, Problem};
 use crate::error::{Error, ErrorKind, Side};
@@ -52,13 +54,14 @@ impl Spool {
         }
     }
 
-    /// Adds a problem.
-    pub fn push(&self, problem: Problem) {
+    /// Adds a problem; returns the number of its line, counted from 0.
+    pub fn push(&self, problem: Problem) -> u64 {
         let line = serde_json::to_vec(&problem).map(|mut line| {
             line.push(b'\n');
             line
         });
         let mut state = self.lock();
+        let number = state.count;
         state.count += 1;
         if !state.has_failed {
             let written = line
@@ -72,6 +75,7 @@ impl Spool {
             }
         }
         state.hold(problem);
+        number
     }
 
     /// Returns how many problems there are in all.
@@ -84,19 +88,27 @@ impl Spool {
         self.lock().first.clone()
     }
 
-    /// Makes the file durable and readable by all (mode 0644); says once whether anything failed.
+    /// Makes the file durable and readable by all (mode 0644), without the lines of these numbers:
+    /// what they say holds no longer. Says once whether anything failed.
     ///
     /// # Durability
     /// After `Ok`, every problem pushed before survives a power cut. Until then, none need.
     ///
     /// # Errors
     /// [`ErrorKind::RecordWrite`], with the first failure since the last call.
-    pub fn finish(&self) -> Result<(), Error> {
+    pub fn finish(&self, without: Vec<u64>) -> Result<(), Error> {
         let mut state = self.lock();
-        let synced = match &state.file {
+        // Behind a line that is there in part none can be told by its number.
+        let is_cut = !without.is_empty() && !state.has_failed && state.file.is_some();
+        let cut = if is_cut {
+            self.cut(&mut state, &without.into_iter().collect())
+        } else {
+            Ok(())
+        };
+        let synced = cut.and_then(|()| match &state.file {
             Some(file) => self.sync(file),
             None => Ok(()),
-        };
+        });
         match state.failure.take().map_or(synced, Err) {
             Ok(()) => Ok(()),
             Err(error) => {
@@ -112,12 +124,45 @@ impl Spool {
     fn append(&self, state: &mut State, line: &[u8]) -> io::Result<()> {
         let file = match &mut state.file {
             Some(file) => file,
-            None => state.file.insert(self.create()?),
+            None => state.file.insert(self.create(self.name)?),
         };
         file.write_all(line)
     }
 
-    fn create(&self) -> io::Result<File> {
+    /// Puts a list without these lines in the place of the one that there is; no list at all where
+    /// none is left.
+    fn cut(&self, state: &mut State, without: &HashSet<u64>) -> io::Result<()> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let all: File = rustix::fs::openat(&self.dir, self.name, flags, Mode::empty())?.into();
+        let fresh = format!("{}.new", self.name);
+        match rustix::fs::unlinkat(&self.dir, &fresh, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        let mut left = BufWriter::new(self.create(&fresh)?);
+        let mut is_empty = true;
+        for (number, line) in (0..).zip(BufReader::new(all).split(b'\n')) {
+            let line = line?;
+            if !without.contains(&number) {
+                is_empty = false;
+                left.write_all(&line)?;
+                left.write_all(b"\n")?;
+            }
+        }
+        let left = left.into_inner().map_err(io::IntoInnerError::into_error)?;
+        if is_empty {
+            rustix::fs::unlinkat(&self.dir, &fresh, AtFlags::empty())?;
+            rustix::fs::unlinkat(&self.dir, self.name, AtFlags::empty())?;
+            state.file = None;
+            return Ok(rustix::fs::fsync(&self.dir)?);
+        }
+        self.sync(&left)?;
+        rustix::fs::renameat(&self.dir, &fresh, &self.dir, self.name)?;
+        state.file = Some(left);
+        Ok(())
+    }
+
+    fn create(&self, name: &str) -> io::Result<File> {
         let flags = OFlags::WRONLY
             | OFlags::APPEND
             | OFlags::CREATE
@@ -125,7 +170,7 @@ impl Spool {
             | OFlags::NOFOLLOW
             | OFlags::CLOEXEC;
         let mode = Mode::RUSR | Mode::WUSR;
-        Ok(rustix::fs::openat(&self.dir, self.name, flags, mode)?.into())
+        Ok(rustix::fs::openat(&self.dir, name, flags, mode)?.into())
     }
 
     fn sync(&self, file: &File) -> io::Result<()> {
@@ -186,7 +231,7 @@ mod tests {
     fn without_problems_there_is_no_file() {
         let dir = tempfile::tempdir().unwrap();
         let spool = spool_in(&dir);
-        spool.finish().unwrap();
+        spool.finish(Vec::new()).unwrap();
         assert_eq!(spool.count(), 0);
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
     }
@@ -217,7 +262,7 @@ mod tests {
         assert_eq!(std::fs::read_to_string(&path).unwrap(), expected);
         let mode = |path| std::fs::metadata(path).unwrap().permissions().mode() & 0o7777;
         assert_eq!(mode(&path), 0o600);
-        spool.finish().unwrap();
+        spool.finish(Vec::new()).unwrap();
         assert_eq!(mode(&path), 0o644);
     }
 
@@ -228,7 +273,7 @@ mod tests {
         for number in 0..1500 {
             spool.push(problem(number));
         }
-        spool.finish().unwrap();
+        spool.finish(Vec::new()).unwrap();
         assert_eq!(spool.count(), 1500);
         let first = spool.first();
         assert_eq!(first.len(), 1000);
@@ -281,6 +326,26 @@ mod tests {
     }
 
     #[test]
+    fn what_holds_no_longer_is_taken_out_in_the_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let spool = spool_in(&dir);
+        for number in 0..4 {
+            assert_eq!(spool.push(problem(number)), number as u64);
+        }
+        let path = dir.path().join(PROBLEMS_FILE);
+        spool.finish(vec![2, 0]).unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let paths: Vec<bool> = text.lines().map(|line| line.contains("dir/1")).collect();
+        assert_eq!(paths, [true, false]);
+        assert!(text.lines().last().unwrap().contains("dir/3"));
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o7777, 0o644);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+        spool.finish(vec![0, 1]).unwrap();
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
     fn a_failed_write_is_said_once_and_stops_nothing() {
         let dir = tempfile::tempdir().unwrap();
         // The name is taken, so the file cannot be created.
@@ -290,10 +355,10 @@ mod tests {
         spool.push(problem(2));
         assert_eq!(spool.count(), 2);
         assert_eq!(spool.first().len(), 2);
-        let error = spool.finish().unwrap_err();
+        let error = spool.finish(Vec::new()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::RecordWrite);
         assert!(error.to_string().starts_with("problems.ndjson: "));
-        spool.finish().unwrap();
+        spool.finish(Vec::new()).unwrap();
         let text = std::fs::read_to_string(dir.path().join(PROBLEMS_FILE)).unwrap();
         assert_eq!(text, "another's");
     }
@@ -312,9 +377,9 @@ mod tests {
         spool.push(problem(3));
         assert_eq!(spool.count(), 3);
         assert_eq!(spool.first().len(), 3);
-        let error = spool.finish().unwrap_err();
+        let error = spool.finish(Vec::new()).unwrap_err();
         assert!(error.to_string().contains("Bad file descriptor"), "{error}");
-        spool.finish().unwrap();
+        spool.finish(Vec::new()).unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), 1);
     }
 }

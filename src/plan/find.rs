@@ -30,7 +30,7 @@ pub fn find_source(topology: &Topology, recorded: &journal::Source) -> Option<Pa
         topology,
         identity: &recorded.identity,
         shape: shape(recorded),
-        left: None,
+        left: &[],
     };
     let folder = match wanted.shape {
         Shape::File(_) => parent(&label),
@@ -54,15 +54,19 @@ pub fn find_source(topology: &Topology, recorded: &journal::Source) -> Option<Pa
 }
 
 /// Returns a source that went away, opened, if it is mounted again: the same for sure, where it was or
-/// on any other mount, as [`find_source`] has it. `left` is the [`mount_number`] of the mount that it
-/// was lost on; in that it is not back.
-pub fn find_returned(topology: &Topology, recorded: &journal::Source, left: u64) -> Option<Source> {
+/// on any other mount, as [`find_source`] has it. `left` are the [`mount_number`]s of the mounts that it
+/// was lost on; in those it is not back.
+pub fn find_returned(
+    topology: &Topology,
+    recorded: &journal::Source,
+    left: &[u64],
+) -> Option<Source> {
     let label = as_path(&recorded.label);
     let wanted = Wanted {
         topology,
         identity: &recorded.identity,
         shape: shape(recorded),
-        left: Some(left),
+        left,
     };
     let folder = match wanted.shape {
         Shape::File(_) => parent(&label),
@@ -82,7 +86,7 @@ pub fn find_returned(topology: &Topology, recorded: &journal::Source, left: u64)
     // What was opened counts, not what the path led to before.
     let now = source_identity(&source, topology).ok()?;
     let is_it = recorded.identity.compare(&now) == Likeness::Same;
-    let is_back = mount_number(source.root.as_fd()).is_some_and(|mount| mount != left);
+    let is_back = mount_number(source.root.as_fd()).is_some_and(|mount| !left.contains(&mount));
     source.landing.clone_from(&recorded.landing);
     (is_it && is_back).then_some(source)
 }
@@ -91,16 +95,19 @@ struct Wanted<'a> {
     topology: &'a Topology,
     identity: &'a Identity,
     shape: Shape<'a>,
-    /// Nothing in this mount is what is wanted.
-    left: Option<u64>,
+    /// Nothing in these mounts is what is wanted.
+    left: &'a [u64],
 }
 
 impl Wanted<'_> {
     /// Compares a folder with the one that is wanted; `None` when it cannot be looked at.
     fn likeness(&self, folder: &Path) -> Option<Likeness> {
         let dir = beneath::open_root(folder).ok()?;
-        if self.left.is_some() && mount_number(dir.as_fd()) == self.left {
-            return None;
+        if !self.left.is_empty() {
+            let mount = mount_number(dir.as_fd());
+            if mount.is_none_or(|mount| self.left.contains(&mount)) {
+                return None;
+            }
         }
         let location = self.topology.locate_fd(&dir, folder).ok()?;
         let now = identity(dir.as_fd(), &location).ok()?;

@@ -64,7 +64,7 @@ impl Lane<'_> {
             }
             Standing::Other(stamp) => {
                 if !self.has_counted(&path) {
-                    self.counters.others_done.fetch_add(1, Relaxed);
+                    self.counters.others_kept.fetch_add(1, Relaxed);
                 }
                 self.know(entry, path, None, stamp);
                 Ok(None)
@@ -104,7 +104,7 @@ impl Lane<'_> {
                 true
             }
             (There::Whole, _) => {
-                self.counters.others_done.fetch_add(1, Relaxed);
+                self.counters.others_kept.fetch_add(1, Relaxed);
                 true
             }
             (There::Taken(_), _) if self.context.around.finishes.is_some() => true,
@@ -192,7 +192,7 @@ impl Lane<'_> {
                 if there != self.symlink_text(entry)? {
                     return self.admit_new(entry, path, vacancy);
                 }
-                self.counters.others_done.fetch_add(1, Relaxed);
+                self.counters.others_kept.fetch_add(1, Relaxed);
                 self.know(entry, path, None, stamp);
                 return Ok(None);
             }

@@ -367,7 +367,8 @@ impl Lane<'_> {
         }
         self.report_unreadable(&entry, &error, unreadable);
         if let Some(error) = why_not {
-            self.context.outcomes.problem(self.number, &error);
+            let outcomes = &self.context.outcomes;
+            outcomes.problem_of_file(self.number, &entry, &error);
         }
     }
 

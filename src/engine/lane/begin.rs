@@ -15,6 +15,7 @@ use crate::beneath::{self, DirCache, OpenedSource};
 use crate::buffer::{Lease, SLOT_LEN};
 use crate::digest::Hash;
 use crate::engine::commit;
+use crate::engine::kept::HARD_LINK;
 use crate::engine::links::Claim;
 use crate::engine::writers::{Body, Small};
 use crate::error::{Error, ErrorKind, Side};
@@ -90,7 +91,9 @@ impl Lane<'_> {
                 if self.context.around.cuts_link(&entry) {
                     let why = "other names of it are on another target: a file of its own here";
                     let path = entry.display_path();
-                    self.context.outcomes.skipped(&path, "hard-link", why);
+                    self.context
+                        .outcomes
+                        .skipped(self.number, &path, HARD_LINK, why);
                 }
                 Some(entry)
             }
@@ -98,7 +101,9 @@ impl Lane<'_> {
                 let why = "one of very many hard links, or its inode was reused meanwhile: \
                            copied as a file of its own";
                 let path = entry.display_path();
-                self.context.outcomes.skipped(&path, "hard-link", why);
+                self.context
+                    .outcomes
+                    .skipped(self.number, &path, HARD_LINK, why);
                 Some(entry)
             }
             Claim::Wait => None,

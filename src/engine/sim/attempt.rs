@@ -1,7 +1,7 @@
 //! One process: everything `copy` puts together, over the simulated world, on one thread.
 
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crossbeam::channel::{Receiver, bounded};
 
@@ -142,9 +142,9 @@ fn pass(
         session: session.clone(),
         target: Arc::clone(&target) as Arc<dyn Target>,
         outcomes: Arc::new(Outcomes::new(session, Arc::clone(&telemetry), None)),
-        links: Some(links),
-        hash,
-        limit: Limiter::new(None),
+        links: Some(Arc::new(links)),
+        hash: Arc::new(hash),
+        limit: Arc::new(Limiter::new(None)),
         existing,
         policy: Policy {
             setid: true,
@@ -154,8 +154,8 @@ fn pass(
         special: true,
         copies: true,
         target_identity: None,
-        interrupted: false.into(),
-        lost: OnceLock::new(),
+        interrupted: Arc::default(),
+        lost: Arc::default(),
         around: Arc::default(),
         full: Arc::default(),
         log: Some(Arc::clone(&log)),
@@ -215,7 +215,7 @@ fn open(world: &Shared) -> Result<(Arc<SimTarget>, Option<Loaded>, Writer), Erro
 fn end(context: &Context, target: &SimTarget, log: &Log) -> Result<Said, Error> {
     let keep = context.halted() || !context.outcomes.kinds().is_empty();
     let closed = target.close(keep);
-    let (problems, _) = context.outcomes.problems();
+    let (problems, _) = context.outcomes.all_problems();
     let mut problems: Vec<String> = problems
         .iter()
         .map(|problem| format!("{}: {}", problem.path, problem.reason))
@@ -315,7 +315,7 @@ fn run(
     }
     crew.lock().unwrap_or_else(PoisonError::into_inner).drain();
     drop(crew);
-    let waiting = context.links.as_ref().map(LinkTable::abandoned);
+    let waiting = context.links.as_ref().map(|links| links.abandoned());
     if waiting.is_some_and(|waiting| !waiting.is_empty()) && !context.halted() {
         let what = "names still wait for a first name at the end".to_owned();
         world.lock().violated(what);

@@ -9,7 +9,7 @@ use super::world::Shared;
 use crate::digest::HashJob;
 use crate::engine::commit::{Commit, Committer};
 use crate::engine::context::Context;
-use crate::engine::finisher::finish_dir;
+use crate::engine::finisher::{Drives, finish_dir};
 use crate::engine::ledger::Ledger;
 use crate::engine::writers::{Small, Writer};
 use crate::scan::Finished;
@@ -123,7 +123,9 @@ impl<'r> Crew<'r> {
             Who::Committer => self.commit(),
             Who::Finisher => {
                 if let Ok(finished) = self.queues.finished.try_recv() {
-                    finish_dir(self.context, &finished);
+                    let counters = self.context.outcomes.lane(0).unwrap();
+                    let drive = Drives::one(0, counters.vitals());
+                    finish_dir(self.context, &finished, &drive);
                 }
             }
         }

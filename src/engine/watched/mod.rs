@@ -210,3 +210,6 @@ impl Stager for WatchedStager {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
