@@ -273,6 +273,7 @@ fn a_file_arrives_with_everything(at: &Path) {
             (b"user.colour".to_vec(), b"blue\0and more".to_vec()),
             (b"user.empty".to_vec(), vec![]),
         ],
+        is_cut: false,
     };
     assert_eq!(got, want);
     assert_eq!((outcome.cleared, outcome.problem), (0, None));
@@ -736,6 +737,7 @@ fn as_an_ordinary_user(at: &Path) {
             (b"user.colour".to_vec(), b"blue".to_vec()),
             (b"security.capability".to_vec(), NET_RAW.to_vec()),
         ],
+        is_cut: false,
     };
     let (target, applied) = apply_new(at, "of root", &wanted, policy);
     let want = Applied {

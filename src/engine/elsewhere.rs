@@ -261,7 +261,7 @@ impl Elsewhere {
                 path,
                 there,
             ) {
-                Standing::Done(_) | Standing::Other(_) => There::Whole,
+                Standing::Done(_) | Standing::Other(..) => There::Whole,
                 Standing::Changed | Standing::Unknown => There::Older,
                 // On FAT and exFAT nothing but size and time tells it: the journal has to have it, of the
                 // source as it is.

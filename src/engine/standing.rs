@@ -19,8 +19,8 @@ pub(crate) enum Standing {
     New,
     /// It is done, and unchanged on both sides.
     Done(Copied),
-    /// A symlink or special file: the same.
-    Other(TargetStamp),
+    /// A symlink or special file: the same, and whether it lacks attributes.
+    Other(TargetStamp, bool),
     /// It was done, and its source has changed since: what is there is ours to replace.
     Changed,
     /// It is ours, but which state of its source it is of is not known: ours to replace.
@@ -34,6 +34,8 @@ pub(crate) enum Standing {
 pub(crate) struct Copied {
     pub(crate) digest: blake3::Hash,
     pub(crate) stamp: TargetStamp,
+    /// Whether some of its attributes could not be read or set.
+    pub(crate) lacks: bool,
 }
 
 impl Copied {
@@ -42,6 +44,7 @@ impl Copied {
         Self {
             digest: blake3::Hash::from_bytes(done.digest),
             stamp: found(done.target_stamp),
+            lacks: done.lacks,
         }
     }
 }
@@ -82,7 +85,11 @@ pub(crate) fn standing(
     {
         let digest = earlier.done(path).map_or([0; 32], |done| done.digest);
         let digest = blake3::Hash::from_bytes(digest);
-        return Standing::Done(Copied { digest, stamp });
+        return Standing::Done(Copied {
+            digest,
+            stamp,
+            lacks: false,
+        });
     }
     // A name that was given and never acknowledged was settled before the run began, unless what it
     // names could not be read.
@@ -144,7 +151,7 @@ fn by_other(other: &Other<'_>, source: u32, entry: &Entry, stamp: TargetStamp) -
     if other.source != source || found(other.target_stamp) != stamp {
         Standing::New
     } else if other.source_stamp == lasting(entry.stamp, entry.dir.tree()) {
-        Standing::Other(stamp)
+        Standing::Other(stamp, other.lacks)
     } else if other.source_stamp == journal::Stamp::default() {
         Standing::Unknown
     } else {
@@ -225,6 +232,7 @@ mod tests {
                 mtime: (1_000_000_001, 5),
             },
             linked: false,
+            lacks: false,
         };
         assert!(may_be_it("vfat", &done, 0, stamp));
         assert!(may_be_it("exfat", &done, 0, stamp));

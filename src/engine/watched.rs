@@ -180,6 +180,16 @@ impl Stager for WatchedStager {
         self.stager.seal(staged, size, path, replace, attributes)
     }
 
+    fn set_again(
+        &mut self,
+        path: &[u8],
+        stamp: TargetStamp,
+        attributes: &Attributes,
+    ) -> Result<Option<(Applied, TargetStamp)>, Error> {
+        let _asking = self.vigil.enter()?;
+        self.stager.set_again(path, stamp, attributes)
+    }
+
     fn symlink(
         &mut self,
         text: &[u8],
