@@ -3,6 +3,7 @@
 
 #![allow(
     clippy::unwrap_used,
+    clippy::disallowed_methods,
     reason = "a failure of the bench is a failed test"
 )]
 
@@ -442,4 +443,77 @@ fn what_is_skipped_in_one_target_is_not_copied_into_the_next() {
     let last = report(pair.second.path());
     assert_eq!(last["totals"]["existing"], 2);
     assert_eq!(last["lanes"][0]["safe_to_release"], false);
+}
+
+/// Runs a copy of the source into both that is killed while the second takes what the first cannot.
+fn killed_in_the_second(pair: &Pair) {
+    let mut command = inhaul(&[&"copy", &pair.spill(), &pair.source, &pair.first.path()]);
+    command.env("INHAUL_TEST_BATCH_FILES", "8");
+    command.env("INHAUL_TEST_KILL", "acknowledged:6");
+    Running::start(command).finish().expect(137);
+    assert!(pair.second.join(".inhaul/current").exists());
+}
+
+#[test]
+fn a_source_that_a_further_target_does_not_know_yet_is_gone_on_with_alone() {
+    if !can_mount("a_source_that_a_further_target_does_not_know_yet_is_gone_on_with_alone") {
+        return;
+    }
+    for resumes in [false, true] {
+        let pair = Pair::new([Fs::Ext4, Fs::Ext4], [64, 160]);
+        killed_in_the_second(&pair);
+        // The first learns of another drive, the second does not: it was lost before its turn.
+        let late = pair.scratch.dir("late");
+        for index in 0..4 {
+            tree::paint(&late.join(format!("{index}")), 90 + index, 3_000_000);
+        }
+        tree::age(&late, 1_000_000_000);
+        let mut command = inhaul(&[
+            &"copy",
+            &pair.spill(),
+            &pair.source,
+            &late,
+            &pair.first.path(),
+        ]);
+        command.env("INHAUL_TEST_KILL", "journal-created:1");
+        Running::start(command).finish().expect(137);
+
+        // It alone is here again, by another name; the first is full, so it goes to the second.
+        let (late_now, source_away) = (pair.scratch.join("elsewhere"), pair.scratch.join("away"));
+        std::fs::rename(&late, &late_now).unwrap();
+        std::fs::rename(&pair.source, &source_away).unwrap();
+        if resumes {
+            // Nothing is known of where it went but its name.
+            std::fs::rename(&late_now, &late).unwrap();
+            let ran = run(&[&"resume", &pair.first.path()]).expect(3);
+            ran.says("NOT finished");
+        } else {
+            let ran = run(&[&"copy", &pair.spill(), &late_now, &pair.first.path()]).expect(0);
+            ran.says("stays open");
+            std::fs::rename(&late_now, &late).unwrap();
+        }
+        let copies: Vec<_> = [&pair.first, &pair.second]
+            .into_iter()
+            .flat_map(|target| walk(&target.join("late")))
+            .filter(|(_, node)| node.kind == "file")
+            .map(|(path, node)| (path, node.content))
+            .collect();
+        let copies: BTreeMap<_, _> = copies.into_iter().collect();
+        let originals = walk(&late).into_iter();
+        let originals: BTreeMap<_, _> = originals
+            .filter(|(_, node)| node.kind == "file")
+            .map(|(path, node)| (path, node.content))
+            .collect();
+        assert_eq!(copies, originals);
+        assert!(!pair.second.join("elsewhere").exists());
+
+        std::fs::rename(&source_away, &pair.source).unwrap();
+        run(&[&"resume", &pair.first.path()]).expect(0);
+        for target in [&pair.first, &pair.second] {
+            run(&[&"verify", &target.path()]).expect(0);
+            assert!(!target.join(".inhaul/current").exists());
+        }
+        let places = pair.places();
+        assert_eq!(places.len(), FILES + 4);
+    }
 }

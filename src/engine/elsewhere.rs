@@ -183,7 +183,7 @@ impl Search<'_> {
             return Err(refused(&format!("{what} was another")));
         }
         let recorded: Vec<journal::Source> = loaded.sources().collect();
-        let sources = match plan::recognise(&recorded, self.sources, self.identities) {
+        let sources = match plan::recognise_more(&recorded, self.sources, self.identities) {
             Recognised::Same(matched) => matched.iter().map(|matched| matched.index).collect(),
             Recognised::Other(why) => return Err(refused(&why)),
         };

@@ -101,7 +101,8 @@ pub(super) fn look(
         let Some(begun) = load(found, &label, job, session)? else {
             continue;
         };
-        match opening.numbers_in(&begun, &target, sources, session) {
+        let is_named = round.name.is_some();
+        match opening.numbers_in(&begun, &target, sources, is_named, session) {
             Ok(numbers) => {
                 check_further(&begun, round, &label)?;
                 if begun.loaded.has_gaps() {
@@ -201,6 +202,7 @@ impl Opening {
         begun: &Begun,
         target: &Identity,
         sources: &mut [Source],
+        is_named: bool,
         session: &Session,
     ) -> Result<Vec<u32>, String> {
         let head = begun.loaded.head();
@@ -216,7 +218,13 @@ impl Opening {
             return Err(format!("{what} of the target was another"));
         }
         let recorded: Vec<journal::Source> = begun.loaded.sources().collect();
-        match plan::recognise(&recorded, sources, &self.identities) {
+        // The job of another target is known by its name: it may have begun without these sources.
+        let recognised = if is_named {
+            plan::recognise_more(&recorded, sources, &self.identities)
+        } else {
+            plan::recognise(&recorded, sources, &self.identities)
+        };
+        match recognised {
             Recognised::Same(matched) => {
                 for (source, matched) in sources.iter_mut().zip(&matched) {
                     if let Some(line) = &matched.note {

@@ -75,6 +75,7 @@ pub(super) fn pass(
     let (prepared, (opening, elsewhere)) = prepare(job, |place, sources, topology| {
         if let Some(spots) = round.spots {
             spots.check(round.number, place)?;
+            spots.place(sources);
         }
         let opening = opening::look(job, round, place, sources, topology, session)?;
         if let Some(spots) = round.spots {
