@@ -517,3 +517,34 @@ fn a_source_that_a_further_target_does_not_know_yet_is_gone_on_with_alone() {
         assert_eq!(places.len(), FILES + 4);
     }
 }
+
+#[test]
+fn a_first_target_that_is_not_mounted_is_not_written_to() {
+    if !can_mount("a_first_target_that_is_not_mounted_is_not_written_to") {
+        return;
+    }
+    let mut pair = Pair::new([Fs::Ext4, Fs::Ext4], [64, 160]);
+    killed_in_the_second(&pair);
+    let image = pair.first.image_path().to_owned();
+    unmount(pair.first.path());
+    let before = walk(pair.second.path());
+    for resumes in [true, false] {
+        let mut command = if resumes {
+            inhaul(&[&"resume", &pair.second.path()])
+        } else {
+            inhaul(&[&"copy", &pair.spill(), &pair.source, &pair.first.path()])
+        };
+        // Not even the note of who began it is there.
+        command.env("XDG_STATE_HOME", pair.scratch.join("nobody"));
+        let ran = Running::start(command).finish().expect(6);
+        ran.says("began here and is not here now")
+            .says("Mount that drive");
+        assert_eq!(pair.first.path().read_dir().unwrap().count(), 0);
+    }
+    assert!(walk(pair.second.path()).keys().eq(before.keys()));
+    let again = Mounted::again(&pair.scratch, "first", Fs::Ext4, &image);
+    // It is unmounted already.
+    let _unmounted = std::mem::ManuallyDrop::new(std::mem::replace(&mut pair.first, again));
+    run(&[&"resume", &pair.second.path()]).expect(0);
+    pair.check();
+}

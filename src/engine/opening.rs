@@ -77,16 +77,23 @@ pub(super) fn look(
         name: round.name.clone(),
         recipe: Recipe::of(round.whole).on(round.spots.map(Spots::further).unwrap_or_default()),
     };
+    // A job that is gone on with is in the first of its targets, or that is not here.
+    let wanted = job.resume.as_deref().filter(|_| round.name.is_none());
     let Some(root) = place.existing() else {
-        return Ok(opening);
+        return wanted.map_or(Ok(opening), |name| Err(not_there(name, &job.target)));
     };
     let Some(lock) = HomeLock::take_existing(root, &job.target)? else {
-        return Ok(opening);
+        return wanted.map_or(Ok(opening), |name| Err(not_there(name, &job.target)));
     };
     let found = match (round.name.as_deref(), job.resume.as_deref()) {
         // The job of another target: there may be none of that name yet.
         (Some(name), _) => lock.unfinished(Some(name)).into_iter().flatten().collect(),
-        (None, Some(name)) => lock.unfinished(Some(name))?.into_iter().collect(),
+        (None, Some(name)) => match lock.unfinished(Some(name)) {
+            Err(error) if error.kind() == ErrorKind::Missing => {
+                return Err(not_there(name, &job.target));
+            }
+            found => found?.into_iter().collect(),
+        },
         (None, None) => lock.all_unfinished(),
     };
     let is_meant = job.resume.is_some() || round.name.is_some();
@@ -128,6 +135,15 @@ pub(super) fn look(
         }
     }
     Ok(opening)
+}
+
+/// Returns that a job is not in the target that its copy began in.
+pub(super) fn not_there(name: &str, target: &Path) -> Error {
+    let what = format!(
+        "copy {name} began here and is not here now: another file system is there, or none, so its \
+         drive is not mounted; nothing was written to it. Mount that drive and run again"
+    );
+    Error::new(ErrorKind::Refused, Side::Target, target, &what)
 }
 
 /// Refuses to go on in one target with a copy that has several: what the others have would be copied

@@ -6,6 +6,7 @@
 //! last, so a copy that was cut short anywhere is found there and gone on with.
 
 use std::collections::HashSet;
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
@@ -13,11 +14,13 @@ use std::time::Instant;
 use super::copy::{Asked, tries};
 use super::fold::{self, Visit};
 use super::job::CopyJob;
+use super::opening::not_there;
 use super::outcomes::problem_of;
 use super::pass::Ended;
+use super::recipe::Recipe;
 use super::report::Report;
 use super::session::Session;
-use super::spots::Spots;
+use super::spots::{Spots, full};
 use super::telemetry::Telemetry;
 use crate::error::{Error, ErrorKind, Side};
 use crate::exit::{Exit, exit_of};
@@ -83,6 +86,7 @@ pub(super) fn copy(asked: Asked<'_>, session: &Session) -> Result<Report, Error>
         .cloned()
         .collect();
     let spots = Spots::look(&targets)?;
+    check_first(&targets, &spots)?;
     let mut last: Option<Report> = None;
     // The targets that were, each with the number of files in its manifest.
     let mut used: Vec<(usize, u64)> = Vec::new();
@@ -311,6 +315,34 @@ impl Shared<'_> {
             .map(|(number, path)| Ok((number, self.spots.open(number, path)?)))
             .collect()
     }
+}
+
+/// Refuses a first target without a copy that a further one has a part of: its drive is not mounted,
+/// and what is there in its place is another's.
+fn check_first(targets: &[PathBuf], spots: &Spots) -> Result<(), Error> {
+    let Some(target) = targets.first() else {
+        return Ok(());
+    };
+    let first = spots.open(0, target)?;
+    if first.existing().and_then(Home::find_current).is_some() {
+        return Ok(());
+    }
+    for (number, label) in targets.iter().enumerate().skip(1) {
+        let place = spots.open(number, label)?;
+        let Some(job) = place.existing().and_then(Home::find_current) else {
+            continue;
+        };
+        // Without its recipe nothing is known of it.
+        let Ok(recipe) = Recipe::load(job.dir.as_fd(), label) else {
+            continue;
+        };
+        let begun = recipe.path(&recipe.job().target);
+        let is_further = !recipe.job().spill.is_empty() && full(&begun) == full(target);
+        if is_further && !has_job(&first, Some(&job.name)) {
+            return Err(not_there(&job.name, target));
+        }
+    }
+    Ok(())
 }
 
 /// Returns whether a run went to its end, whatever it could not copy on the way.

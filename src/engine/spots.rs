@@ -169,7 +169,7 @@ fn spot(place: &TargetPlace, topology: &Topology) -> Result<Spot, Error> {
 }
 
 /// Returns a path as it leads there; the last component need not be there.
-fn full(path: &Path) -> PathBuf {
+pub(super) fn full(path: &Path) -> PathBuf {
     let there = path.canonicalize();
     there.unwrap_or_else(|_| match (path.parent(), path.file_name()) {
         (Some(parent), Some(name)) => {
