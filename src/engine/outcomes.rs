@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::report::{PROBLEMS_MAX, Problem, Unreadable};
@@ -23,6 +23,8 @@ pub(crate) struct Outcomes {
     lanes: Vec<usize>,
     /// Problems that are no drive's in particular.
     of_run: AtomicU64,
+    /// Set when the run is over: a thread that a drive has held until then has nothing to tell.
+    is_over: AtomicBool,
     /// The complete list beside the report; `None` when nothing is written.
     spool: Option<Spool>,
     problems: Mutex<Kept>,
@@ -89,6 +91,7 @@ impl Outcomes {
             telemetry,
             lanes: Vec::new(),
             of_run: AtomicU64::new(0),
+            is_over: AtomicBool::new(false),
             spool,
             problems: Mutex::default(),
             skipped: Mutex::default(),
@@ -173,6 +176,9 @@ impl Outcomes {
         bytes: u64,
         unreadable: Option<Unreadable>,
     ) {
+        if self.is_over.load(Relaxed) {
+            return;
+        }
         self.kinds
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -199,6 +205,9 @@ impl Outcomes {
 
     /// Notes something left out on purpose.
     pub(crate) fn skipped(&self, path: &Path, kind: &str, why: &str) {
+        if self.is_over.load(Relaxed) {
+            return;
+        }
         let skipped = problem(path, kind, why.to_owned());
         self.session.observer.skipped(&skipped);
         self.skipped
@@ -252,12 +261,24 @@ impl Outcomes {
         self.telemetry.lanes.iter().any(skipped) || self.kinds().contains(&ErrorKind::TargetExists)
     }
 
-    /// Makes the complete list durable.
+    /// Ends it: nothing is told or written any more, whoever was left behind and wakes up.
+    pub(crate) fn close(&self) {
+        self.is_over.store(true, Relaxed);
+        if let Some(spool) = &self.spool {
+            spool.close();
+        }
+    }
+
+    /// Makes the complete list durable, and final.
     ///
     /// # Errors
     /// When the list is incomplete: then the report and the counts are all there is.
     pub(crate) fn finish_spool(&self) -> Result<(), Error> {
-        self.spool.as_ref().map_or(Ok(()), Spool::finish)
+        let Some(spool) = &self.spool else {
+            return Ok(());
+        };
+        spool.close();
+        spool.finish()
     }
 
     /// Returns the first problems and how many there are.
@@ -270,5 +291,35 @@ impl Outcomes {
     pub(crate) fn left_out(&self) -> (Vec<Problem>, u64) {
         let kept = self.skipped.lock().unwrap_or_else(PoisonError::into_inner);
         (kept.first.clone(), kept.count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::sync::atomic::AtomicBool;
+
+    use super::*;
+    use crate::engine::session::Silent;
+    use crate::manifest::PROBLEMS_FILE;
+
+    #[test]
+    fn who_was_left_behind_by_a_run_tells_and_writes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let session = Session {
+            stop: Arc::new(AtomicBool::new(false)),
+            observer: Arc::new(Silent),
+        };
+        let spool = Spool::new(File::open(dir.path()).unwrap().into(), PROBLEMS_FILE);
+        let telemetry = Arc::new(Telemetry::new(Vec::new()));
+        let outcomes = Outcomes::new(session, telemetry, Some(spool));
+        let error = Error::new(ErrorKind::SourceRead, Side::Source, "late", "read");
+        outcomes.close();
+        outcomes.problem(0, &error);
+        outcomes.problem_of_run(&error);
+        outcomes.skipped(Path::new("late"), "special", "why");
+        assert_eq!(outcomes.problems(), (Vec::new(), 0));
+        assert_eq!(outcomes.left_out(), (Vec::new(), 0));
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 }

@@ -23,6 +23,7 @@ impl Drop for Closing {
     fn drop(&mut self) {
         // (Whoever wakes up then has nothing to tell.)
         let _first = self.context.lost.set(ErrorKind::Stopped);
+        self.context.outcomes.close();
         // While something is still asked of it, nobody else may have it.
         if self.log.vigil().close() {
             self.target.home().let_go();

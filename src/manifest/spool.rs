@@ -37,6 +37,7 @@ struct State {
     is_full: bool,
     file: Option<File>,
     has_failed: bool,
+    is_closed: bool,
     failure: Option<io::Error>,
 }
 
@@ -52,13 +53,16 @@ impl Spool {
         }
     }
 
-    /// Adds a problem.
+    /// Adds a problem, unless it is [`close`](Self::close)d.
     pub fn push(&self, problem: Problem) {
         let line = serde_json::to_vec(&problem).map(|mut line| {
             line.push(b'\n');
             line
         });
         let mut state = self.lock();
+        if state.is_closed {
+            return;
+        }
         state.count += 1;
         if !state.has_failed {
             let written = line
@@ -82,6 +86,12 @@ impl Spool {
     /// Returns the first problems, in order: at most [`PROBLEMS_MAX`], fewer if they are huge.
     pub fn first(&self) -> Vec<Problem> {
         self.lock().first.clone()
+    }
+
+    /// Takes nothing any more, from now on: the folder is another run's, or nobody's. Waits for a line
+    /// that is being written.
+    pub fn close(&self) {
+        self.lock().is_closed = true;
     }
 
     /// Makes the file durable and readable by all (mode 0644); says once whether anything failed.
@@ -189,6 +199,26 @@ mod tests {
         spool.finish().unwrap();
         assert_eq!(spool.count(), 0);
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_comes_after_it_is_closed_is_not_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let (begun, unused) = (spool_in(&dir), spool_in(&dir));
+        begun.push(problem(1));
+        let path = dir.path().join(PROBLEMS_FILE);
+        let before = std::fs::read(&path).unwrap();
+        begun.close();
+        begun.push(problem(2));
+        begun.finish().unwrap();
+        assert_eq!((begun.count(), begun.first().len()), (1, 1));
+        assert_eq!(std::fs::read(&path).unwrap(), before);
+        // One that has made no file yet makes none.
+        std::fs::remove_file(&path).unwrap();
+        unused.close();
+        unused.push(problem(3));
+        unused.finish().unwrap();
+        assert!(!path.exists());
     }
 
     #[test]
