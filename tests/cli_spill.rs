@@ -171,6 +171,15 @@ fn what_one_target_cannot_take_goes_to_the_next() {
             .map(|target| target["files"].as_u64().unwrap())
             .collect();
         assert_eq!(counted.iter().sum::<u64>(), FILES as u64);
+        // The first was closed last; its report is of all targets, too.
+        let first = report(pair.first.path());
+        for field in ["exit_code", "job", "totals", "problems", "evidence"] {
+            assert_eq!(first[field], last[field], "{field}");
+        }
+        assert_eq!(first["lanes"][0]["verdict"], last["lanes"][0]["verdict"]);
+        assert_eq!(first["target"], pair.first.path().to_str().unwrap());
+        assert_eq!(first["manifest_records"], counted[1]);
+        assert_eq!(last["manifest_records"], counted[0]);
         // It is done: nothing is left to go on with, and nothing is overwritten.
         run(&[&"resume", &pair.first.path()]).expect(2);
         run(&[&"resume", &pair.second.path()]).expect(2);
@@ -546,5 +555,77 @@ fn a_first_target_that_is_not_mounted_is_not_written_to() {
     // It is unmounted already.
     let _unmounted = std::mem::ManuallyDrop::new(std::mem::replace(&mut pair.first, again));
     run(&[&"resume", &pair.second.path()]).expect(0);
+    pair.check();
+}
+
+/// Begins a slow copy into both and waits until a target has begun.
+fn slow_until(pair: &Pair, target: &Mounted) -> Running {
+    let running = Running::start(inhaul(&[
+        &"copy",
+        &"--bwlimit=30MB",
+        &pair.spill(),
+        &pair.source,
+        &pair.first.path(),
+    ]));
+    let begun = target.join(".inhaul/current");
+    wait_for("a job", || begun.exists().then_some(()));
+    running
+}
+
+#[test]
+fn another_disk_is_mounted_over_a_further_target_before_its_turn() {
+    if !can_mount("another_disk_is_mounted_over_a_further_target_before_its_turn") {
+        return;
+    }
+    let pair = Pair::new([Fs::Ext4, Fs::Ext4], [64, 160]);
+    let running = slow_until(&pair, &pair.first);
+    running.signal(rustix::process::Signal::STOP);
+    let blank = Mounted::image(&pair.scratch, "other", Fs::Ext4, 160);
+    let blank_names = blank.path().read_dir().unwrap().count();
+    let over = pair.second.path();
+    support::tool(
+        "mount",
+        &[
+            "--bind".as_ref(),
+            blank.path().as_os_str(),
+            over.as_os_str(),
+        ],
+    );
+    running.signal(rustix::process::Signal::CONT);
+    let ran = running.finish();
+    // Nothing was written to what is there now.
+    let names = blank.path().read_dir().unwrap().count();
+    unmount(over);
+    ran.expect(1)
+        .says("not the place it was when the copy began");
+    assert_eq!(names, blank_names);
+    // Who looks into the first finds out.
+    let first = report(pair.first.path());
+    assert_eq!(first["exit_code"], 1);
+    assert_eq!(first["problems"][0]["kind"], "target-lost");
+    assert_eq!(first["lanes"][0]["safe_to_release"], false);
+    assert!(!pair.second.join(".inhaul").exists());
+    run(&[&"resume", &pair.first.path()]).expect(0);
+    pair.check();
+}
+
+#[test]
+fn a_first_target_that_cannot_be_closed_is_told_of_in_the_others() {
+    if !can_mount("a_first_target_that_cannot_be_closed_is_told_of_in_the_others") {
+        return;
+    }
+    let mut pair = Pair::new([Fs::Ext4, Fs::Ext4], [64, 160]);
+    let running = slow_until(&pair, &pair.second);
+    let image = pair.first.image_path().to_owned();
+    support::tool("umount", &["-l".as_ref(), pair.first.path().as_os_str()]);
+    running.finish().expect(1).says("not the place it was");
+    assert_eq!(pair.first.path().read_dir().unwrap().count(), 0);
+    let last = report(pair.second.path());
+    assert_eq!(last["exit_code"], 1);
+    assert_eq!(last["problems"][0]["kind"], "target-lost");
+    assert_eq!(last["lanes"][0]["safe_to_release"], false);
+    let again = Mounted::again(&pair.scratch, "first", Fs::Ext4, &image);
+    let _unmounted = std::mem::ManuallyDrop::new(std::mem::replace(&mut pair.first, again));
+    run(&[&"resume", &pair.first.path()]).expect(0);
     pair.check();
 }
