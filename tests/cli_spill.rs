@@ -457,8 +457,7 @@ fn what_is_skipped_in_one_target_is_not_copied_into_the_next() {
 /// Runs a copy of the source into both that is killed while the second takes what the first cannot.
 fn killed_in_the_second(pair: &Pair) {
     let mut command = inhaul(&[&"copy", &pair.spill(), &pair.source, &pair.first.path()]);
-    command.env("INHAUL_TEST_BATCH_FILES", "8");
-    command.env("INHAUL_TEST_KILL", "acknowledged:6");
+    command.env("INHAUL_TEST_KILL", "lanes-ended:2");
     Running::start(command).finish().expect(137);
     assert!(pair.second.join(".inhaul/current").exists());
 }

@@ -5,6 +5,7 @@
 
 use std::collections::HashSet;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -341,7 +342,16 @@ impl Opening {
         writer.commit()?;
         if first_new > 0 && !self.recipe.job().spill.is_empty() {
             // They may have been named since; else it says what it said.
-            let json = self.recipe.to_json()?;
+            let label = home.job_label();
+            let recipe = match Recipe::load(home.job(), &label) {
+                Ok(before) => self.recipe.going_on(&before, &|path| {
+                    let known = sources.iter().zip(&self.numbers);
+                    let mut known = known.filter(|(_, index)| **index < first_new);
+                    !known.any(|(source, _)| source.label == path.as_os_str().as_bytes())
+                }),
+                Err(_) => self.recipe,
+            };
+            let json = recipe.to_json()?;
             let _best_effort = home.write_record(JOB_FILE, &json);
         }
         home.remove_record(PROBLEMS_FILE)?;
