@@ -74,6 +74,7 @@ pub(super) fn reading_context(
         sync_blocks: seam::setting("SYNC_BLOCKS").unwrap_or(SYNC_BLOCKS),
         evidence: None,
         examiner: None,
+        folders: OnceLock::new(),
         expected: None,
         may_try_again: false,
         salvage: false,

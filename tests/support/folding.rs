@@ -1,5 +1,6 @@
 //! A file system in memory that does not tell names apart by case or by how Unicode spells them, as
-//! those of cameras, phones and other systems do. It keeps a name as it was first given.
+//! those of cameras, phones and other systems do. It keeps a name as it was first given, or, if asked
+//! for, lists it otherwise.
 
 #![allow(
     clippy::unwrap_used,
@@ -35,11 +36,20 @@ pub(crate) struct Folding {
 impl Folding {
     /// Mounts an empty one at `point`, which is made.
     pub(crate) fn new(point: &Path) -> Self {
+        Self::serve(point, false)
+    }
+
+    /// The same, of one that lists names otherwise than they were given: without dots and spaces at
+    /// their ends, as FAT does, and in the pieces that HFS+ cuts letters into.
+    pub(crate) fn odd(point: &Path) -> Self {
+        Self::serve(point, true)
+    }
+
+    fn serve(point: &Path, is_odd: bool) -> Self {
         std::fs::create_dir_all(point).unwrap();
-        let served = Served(Mutex::new(BTreeMap::from([(
-            1,
-            Node::new(FileType::Directory, 0o755),
-        )])));
+        let root = Node::new(FileType::Directory, 0o755);
+        let nodes = Mutex::new(BTreeMap::from([(1, root)]));
+        let served = Served(nodes, is_odd);
         let mut config = Config::default();
         config.mount_options = vec![MountOption::FSName("inhaul-test-folding".to_owned())];
         let session = fuser::spawn_mount(served, point, &config).unwrap();
@@ -64,7 +74,15 @@ impl Drop for Folding {
 /// Returns what two names that are not told apart have in common.
 fn fold(name: &OsStr) -> Vec<u8> {
     let text = name.to_string_lossy().to_lowercase();
+    let text = text.trim_end_matches(['.', ' ']);
     text.replace("e\u{301}", "\u{e9}").into_bytes()
+}
+
+/// Returns how a name is listed by one that is odd.
+fn odd_listing(name: &[u8]) -> Vec<u8> {
+    let text = std::str::from_utf8(name).unwrap();
+    let text = text.trim_end_matches(['.', ' ']);
+    text.replace('\u{e9}', "e\u{301}").into_bytes()
 }
 
 #[derive(Debug)]
@@ -119,7 +137,7 @@ impl Node {
 type Nodes = BTreeMap<u64, Node>;
 
 #[derive(Debug)]
-struct Served(Mutex<Nodes>);
+struct Served(Mutex<Nodes>, bool);
 
 impl Served {
     fn nodes(&self) -> MutexGuard<'_, Nodes> {
@@ -392,7 +410,12 @@ impl Filesystem for Served {
             let kind = nodes
                 .get(number)
                 .map_or(FileType::RegularFile, |node| node.kind);
-            if reply.add(INodeNo(*number), next, kind, OsStr::from_bytes(name)) {
+            let name = if self.1 {
+                odd_listing(name)
+            } else {
+                name.clone()
+            };
+            if reply.add(INodeNo(*number), next, kind, OsStr::from_bytes(&name)) {
                 break;
             }
         }

@@ -34,7 +34,15 @@ impl Lane<'_> {
         let vacancy = self.stager.vacancy(&path)?;
         let log = self.context.log.as_ref();
         let mut standing = log.map_or(Standing::New, |log| log.standing(entry, &path, vacancy));
-        if matches!(standing, Standing::Unrecorded(_)) && self.namesake(&path)?.is_some() {
+        // Of two names that the target takes for one, only one is ever done.
+        let earlier = log.and_then(|log| log.earlier());
+        let is_done = earlier.is_some_and(|earlier| {
+            earlier.done(&path).is_some() || earlier.done_before(&path).is_some()
+        });
+        if matches!(standing, Standing::Unrecorded(_))
+            && !is_done
+            && self.namesake(&path)?.is_some()
+        {
             standing = Standing::New;
         }
         let is_known = matches!(

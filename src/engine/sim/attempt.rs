@@ -160,6 +160,7 @@ fn pass(
         full: Arc::default(),
         log: Some(Arc::clone(&log)),
         examiner: None,
+        folders: OnceLock::new(),
         sync_blocks: setup.sync_blocks,
         expected: None,
         evidence: None,
