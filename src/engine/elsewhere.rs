@@ -13,13 +13,13 @@ use rustix::io::Errno;
 use super::log::lasting;
 use super::opening::{Opening, target_identity};
 use super::spill::Round;
-use super::standing::{Standing, found, standing};
+use super::standing::{Standing, found, is_near, standing};
 use crate::beneath::{self, DirCache};
 use crate::error::{Error, ErrorKind, Side};
 use crate::journal::{self, Identity, Likeness, Loaded};
 use crate::plan::{self, Recognised, Source};
 use crate::scan::{Entry, as_path};
-use crate::target::{HomeLock, TargetStamp, Vacancy, may_fold, split, vacancy};
+use crate::target::{HomeLock, Vacancy, may_fold, split, vacancy};
 use crate::topology::Topology;
 
 /// Folder descriptors of another target that are kept open.
@@ -129,11 +129,6 @@ impl Around {
         let root = self.finishes.as_ref().map(AsFd::as_fd);
         root.is_some_and(|root| beneath::open_dir(root, folder).is_err())
     }
-}
-
-/// Returns whether two stamps agree in size, and in time as far as FAT keeps it: to two seconds.
-fn is_near(one: TargetStamp, other: TargetStamp) -> bool {
-    one.size == other.size && one.mtime.0.abs_diff(other.mtime.0) <= 2
 }
 
 fn inode(entry: &Entry) -> (usize, u64) {

@@ -58,6 +58,11 @@ pub(crate) fn found(stamp: journal::TargetStamp) -> TargetStamp {
     }
 }
 
+/// Returns whether two stamps agree in size, and in time as far as FAT keeps it: to two seconds.
+pub(crate) fn is_near(one: TargetStamp, other: TargetStamp) -> bool {
+    one.size == other.size && one.mtime.0.abs_diff(other.mtime.0) <= 2
+}
+
 /// Returns what has a name in the target now: nothing, too, if something that is no folder is on the
 /// way. An error says nothing about what is there, so it must not pass for that.
 pub(crate) fn at(stager: &mut dyn Stager, path: &[u8]) -> Result<Vacancy, Error> {
@@ -99,9 +104,13 @@ pub(crate) fn standing(
     if unread.is_some_and(|naming| found(naming.target_stamp) == stamp) {
         return Standing::Unknown;
     }
+    // On FAT and exFAT its number is another after a remount: its bytes have to say whether it is that.
+    let fs = &earlier.head().target.fs_type;
+    if unread.is_some_and(|naming| may_be_named(fs, found(naming.target_stamp), stamp)) {
+        return Standing::Unrecorded(stamp);
+    }
     if let Some(done) = earlier.done(path).or_else(|| earlier.done_before(path)) {
         let standing = by_done(&done, source, entry, stamp);
-        let fs = &earlier.head().target.fs_type;
         if standing == Standing::New && may_be_it(fs, &done, source, stamp) {
             // Whether it is, its bytes have to say.
             return Standing::Unrecorded(stamp);
@@ -145,6 +154,11 @@ fn by_done(done: &Done<'_>, source: u32, entry: &Entry, stamp: TargetStamp) -> S
 /// exFAT, where the numbers of inodes do not outlive a remount, and times are cut.
 fn may_be_it(fs: &str, done: &Done<'_>, source: u32, stamp: TargetStamp) -> bool {
     !keeps_inodes(fs) && done.source == source && done.target_stamp.size == stamp.size
+}
+
+/// Returns whether what is there may be what was about to get the name although it has another number.
+fn may_be_named(fs: &str, named: TargetStamp, stamp: TargetStamp) -> bool {
+    !keeps_inodes(fs) && is_near(named, stamp)
 }
 
 fn by_other(other: &Other<'_>, source: u32, entry: &Entry, stamp: TargetStamp) -> Standing {
@@ -213,6 +227,30 @@ pub(crate) fn staged(view: &BlocksView<'_>) -> Option<StageId> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn on_fat_a_name_that_was_given_is_known_by_size_and_time() {
+        let named = TargetStamp {
+            ino: 7,
+            size: 100,
+            mtime: (1_000_000_001, 500),
+        };
+        let there = TargetStamp {
+            ino: 8,
+            size: 100,
+            mtime: (1_000_000_000, 0),
+        };
+        assert!(may_be_named("exfat", named, there));
+        assert!(!may_be_named("ext4", named, there), "there it is another");
+        let longer = TargetStamp { size: 101, ..there };
+        assert!(!may_be_named("exfat", named, longer));
+        let mtime = (1_000_000_004, 0);
+        assert!(!may_be_named(
+            "exfat",
+            named,
+            TargetStamp { mtime, ..there }
+        ));
+    }
 
     #[test]
     fn on_fat_a_file_with_another_inode_may_be_the_one_that_is_done() {

@@ -48,7 +48,7 @@ impl Lane<'_> {
         let is_known = matches!(
             standing,
             Standing::Done(_) | Standing::Other(..) | Standing::Unknown
-        );
+        ) || matches!(standing, Standing::Unrecorded(_)) && entry.kind == Kind::File;
         let finishes = self.context.around.finishes.is_some();
         if finishes && !is_known {
             // Nothing is copied any more; what came since is for the next run.
@@ -99,6 +99,10 @@ impl Lane<'_> {
                 Ok((!is_kept && !finishes).then_some(true))
             }
             Standing::Unknown => Ok((!finishes).then_some(true)),
+            Standing::Unrecorded(stamp) if finishes => {
+                self.keep_if_same(entry, &path, stamp)?;
+                Ok(None)
+            }
             Standing::Unrecorded(stamp) => self.admit_unrecorded(entry, path, vacancy, stamp),
         }
     }
