@@ -169,3 +169,60 @@ fn no_spelling_of_the_private_folder_leads_into_it() {
     assert!(!home.join("more").exists() && !home.join("stage").exists());
     assert_eq!(std::fs::read(target.join("file")).unwrap(), b"file");
 }
+
+#[test]
+fn names_that_are_listed_otherwise_than_they_were_given_are_known_again() {
+    let test = "names_that_are_listed_otherwise_than_they_were_given_are_known_again";
+    if !need_root(test) {
+        return;
+    }
+    let scratch = Scratch::new();
+    let folding = Folding::odd(&scratch.join("folding"));
+    let source = scratch.dir("source");
+    // Dots and spaces at the end, and letters that are cut in two.
+    let names = [
+        "Dot./Space /a.jpg",
+        "Dot./name.",
+        "caf\u{e9}/caf\u{e9}",
+        "end ",
+        "plain/plain",
+    ];
+    for name in names {
+        let path = source.join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        tree::text(&path, name);
+    }
+    // Two that really are one there: the copy stays unfinished for them.
+    for name in ["Dot./File", "Dot./file"] {
+        tree::text(&source.join(name), name);
+    }
+    let target = folding.join("target");
+    std::fs::create_dir(&target).unwrap();
+    let args: [&dyn AsRef<std::ffi::OsStr>; 3] = [&"copy", &contents(&source), &target];
+    for again in [false, true, true] {
+        let ran = run(&args).expect(3);
+        let report = report(&target);
+        let problems = report["problems"].as_array().unwrap();
+        assert_eq!(problems.len(), 1, "{again}: {problems:#?} {}", ran.err());
+        let path = problems[0]["path"].as_str().unwrap();
+        assert!(path.to_lowercase().ends_with("dot./file"), "{path}");
+        let counts = ["files", "kept"].map(|field| report["totals"][field].as_u64().unwrap());
+        assert_eq!(counts, if again { [0, 6] } else { [6, 0] });
+    }
+    // Somebody else's folder is not taken for one of ours.
+    std::fs::remove_file(source.join("Dot./file")).unwrap();
+    std::fs::create_dir(target.join("other")).unwrap();
+    std::fs::create_dir(source.join("other.")).unwrap();
+    tree::text(&source.join("other./late"), "late");
+    let ran = run(&args);
+    ran.expect(3)
+        .says("does not tell its name apart from other");
+    assert!(!target.join("other/late").exists());
+    std::fs::remove_file(source.join("other./late")).unwrap();
+    std::fs::remove_dir(source.join("other.")).unwrap();
+    let left = run(&args);
+    for name in names {
+        assert_eq!(std::fs::read(target.join(name)).unwrap(), name.as_bytes());
+    }
+    left.expect(0);
+}

@@ -3,6 +3,7 @@
 
 #![allow(
     clippy::unwrap_used,
+    clippy::disallowed_methods,
     reason = "a failure of the bench is a failed test"
 )]
 
@@ -170,6 +171,15 @@ fn what_one_target_cannot_take_goes_to_the_next() {
             .map(|target| target["files"].as_u64().unwrap())
             .collect();
         assert_eq!(counted.iter().sum::<u64>(), FILES as u64);
+        // The first was closed last; its report is of all targets, too.
+        let first = report(pair.first.path());
+        for field in ["exit_code", "job", "totals", "problems", "evidence"] {
+            assert_eq!(first[field], last[field], "{field}");
+        }
+        assert_eq!(first["lanes"][0]["verdict"], last["lanes"][0]["verdict"]);
+        assert_eq!(first["target"], pair.first.path().to_str().unwrap());
+        assert_eq!(first["manifest_records"], counted[1]);
+        assert_eq!(last["manifest_records"], counted[0]);
         // It is done: nothing is left to go on with, and nothing is overwritten.
         run(&[&"resume", &pair.first.path()]).expect(2);
         run(&[&"resume", &pair.second.path()]).expect(2);
@@ -442,4 +452,179 @@ fn what_is_skipped_in_one_target_is_not_copied_into_the_next() {
     let last = report(pair.second.path());
     assert_eq!(last["totals"]["existing"], 2);
     assert_eq!(last["lanes"][0]["safe_to_release"], false);
+}
+
+/// Runs a copy of the source into both that is killed while the second takes what the first cannot.
+fn killed_in_the_second(pair: &Pair) {
+    let mut command = inhaul(&[&"copy", &pair.spill(), &pair.source, &pair.first.path()]);
+    command.env("INHAUL_TEST_KILL", "lanes-ended:2");
+    Running::start(command).finish().expect(137);
+    assert!(pair.second.join(".inhaul/current").exists());
+}
+
+#[test]
+fn a_source_that_a_further_target_does_not_know_yet_is_gone_on_with_alone() {
+    if !can_mount("a_source_that_a_further_target_does_not_know_yet_is_gone_on_with_alone") {
+        return;
+    }
+    for resumes in [false, true] {
+        let pair = Pair::new([Fs::Ext4, Fs::Ext4], [64, 160]);
+        killed_in_the_second(&pair);
+        // The first learns of another drive, the second does not: it was lost before its turn.
+        let late = pair.scratch.dir("late");
+        for index in 0..4 {
+            tree::paint(&late.join(format!("{index}")), 90 + index, 3_000_000);
+        }
+        tree::age(&late, 1_000_000_000);
+        let mut command = inhaul(&[
+            &"copy",
+            &pair.spill(),
+            &pair.source,
+            &late,
+            &pair.first.path(),
+        ]);
+        command.env("INHAUL_TEST_KILL", "journal-created:1");
+        Running::start(command).finish().expect(137);
+
+        // It alone is here again, by another name; the first is full, so it goes to the second.
+        let (late_now, source_away) = (pair.scratch.join("elsewhere"), pair.scratch.join("away"));
+        std::fs::rename(&late, &late_now).unwrap();
+        std::fs::rename(&pair.source, &source_away).unwrap();
+        if resumes {
+            // Nothing is known of where it went but its name.
+            std::fs::rename(&late_now, &late).unwrap();
+            let ran = run(&[&"resume", &pair.first.path()]).expect(3);
+            ran.says("NOT finished");
+        } else {
+            let ran = run(&[&"copy", &pair.spill(), &late_now, &pair.first.path()]).expect(0);
+            ran.says("stays open");
+            std::fs::rename(&late_now, &late).unwrap();
+        }
+        let copies: Vec<_> = [&pair.first, &pair.second]
+            .into_iter()
+            .flat_map(|target| walk(&target.join("late")))
+            .filter(|(_, node)| node.kind == "file")
+            .map(|(path, node)| (path, node.content))
+            .collect();
+        let copies: BTreeMap<_, _> = copies.into_iter().collect();
+        let originals = walk(&late).into_iter();
+        let originals: BTreeMap<_, _> = originals
+            .filter(|(_, node)| node.kind == "file")
+            .map(|(path, node)| (path, node.content))
+            .collect();
+        assert_eq!(copies, originals);
+        assert!(!pair.second.join("elsewhere").exists());
+
+        std::fs::rename(&source_away, &pair.source).unwrap();
+        run(&[&"resume", &pair.first.path()]).expect(0);
+        for target in [&pair.first, &pair.second] {
+            run(&[&"verify", &target.path()]).expect(0);
+            assert!(!target.join(".inhaul/current").exists());
+        }
+        let places = pair.places();
+        assert_eq!(places.len(), FILES + 4);
+    }
+}
+
+#[test]
+fn a_first_target_that_is_not_mounted_is_not_written_to() {
+    if !can_mount("a_first_target_that_is_not_mounted_is_not_written_to") {
+        return;
+    }
+    let mut pair = Pair::new([Fs::Ext4, Fs::Ext4], [64, 160]);
+    killed_in_the_second(&pair);
+    let image = pair.first.image_path().to_owned();
+    unmount(pair.first.path());
+    let before = walk(pair.second.path());
+    for resumes in [true, false] {
+        let mut command = if resumes {
+            inhaul(&[&"resume", &pair.second.path()])
+        } else {
+            inhaul(&[&"copy", &pair.spill(), &pair.source, &pair.first.path()])
+        };
+        // Not even the note of who began it is there.
+        command.env("XDG_STATE_HOME", pair.scratch.join("nobody"));
+        let ran = Running::start(command).finish().expect(6);
+        ran.says("began here and is not here now")
+            .says("Mount that drive");
+        assert_eq!(pair.first.path().read_dir().unwrap().count(), 0);
+    }
+    assert!(walk(pair.second.path()).keys().eq(before.keys()));
+    let again = Mounted::again(&pair.scratch, "first", Fs::Ext4, &image);
+    // It is unmounted already.
+    let _unmounted = std::mem::ManuallyDrop::new(std::mem::replace(&mut pair.first, again));
+    run(&[&"resume", &pair.second.path()]).expect(0);
+    pair.check();
+}
+
+/// Begins a slow copy into both and waits until a target has begun.
+fn slow_until(pair: &Pair, target: &Mounted) -> Running {
+    let running = Running::start(inhaul(&[
+        &"copy",
+        &"--bwlimit=30MB",
+        &pair.spill(),
+        &pair.source,
+        &pair.first.path(),
+    ]));
+    let begun = target.join(".inhaul/current");
+    wait_for("a job", || begun.exists().then_some(()));
+    running
+}
+
+#[test]
+fn another_disk_is_mounted_over_a_further_target_before_its_turn() {
+    if !can_mount("another_disk_is_mounted_over_a_further_target_before_its_turn") {
+        return;
+    }
+    let pair = Pair::new([Fs::Ext4, Fs::Ext4], [64, 160]);
+    let running = slow_until(&pair, &pair.first);
+    running.signal(rustix::process::Signal::STOP);
+    let blank = Mounted::image(&pair.scratch, "other", Fs::Ext4, 160);
+    let blank_names = blank.path().read_dir().unwrap().count();
+    let over = pair.second.path();
+    support::tool(
+        "mount",
+        &[
+            "--bind".as_ref(),
+            blank.path().as_os_str(),
+            over.as_os_str(),
+        ],
+    );
+    running.signal(rustix::process::Signal::CONT);
+    let ran = running.finish();
+    // Nothing was written to what is there now.
+    let names = blank.path().read_dir().unwrap().count();
+    unmount(over);
+    ran.expect(1)
+        .says("not the place it was when the copy began");
+    assert_eq!(names, blank_names);
+    // Who looks into the first finds out.
+    let first = report(pair.first.path());
+    assert_eq!(first["exit_code"], 1);
+    assert_eq!(first["problems"][0]["kind"], "target-lost");
+    assert_eq!(first["lanes"][0]["safe_to_release"], false);
+    assert!(!pair.second.join(".inhaul").exists());
+    run(&[&"resume", &pair.first.path()]).expect(0);
+    pair.check();
+}
+
+#[test]
+fn a_first_target_that_cannot_be_closed_is_told_of_in_the_others() {
+    if !can_mount("a_first_target_that_cannot_be_closed_is_told_of_in_the_others") {
+        return;
+    }
+    let mut pair = Pair::new([Fs::Ext4, Fs::Ext4], [64, 160]);
+    let running = slow_until(&pair, &pair.second);
+    let image = pair.first.image_path().to_owned();
+    support::tool("umount", &["-l".as_ref(), pair.first.path().as_os_str()]);
+    running.finish().expect(1).says("not the place it was");
+    assert_eq!(pair.first.path().read_dir().unwrap().count(), 0);
+    let last = report(pair.second.path());
+    assert_eq!(last["exit_code"], 1);
+    assert_eq!(last["problems"][0]["kind"], "target-lost");
+    assert_eq!(last["lanes"][0]["safe_to_release"], false);
+    let again = Mounted::again(&pair.scratch, "first", Fs::Ext4, &image);
+    let _unmounted = std::mem::ManuallyDrop::new(std::mem::replace(&mut pair.first, again));
+    run(&[&"resume", &pair.first.path()]).expect(0);
+    pair.check();
 }

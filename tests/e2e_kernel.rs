@@ -201,3 +201,72 @@ fn renames_and_opens_that_fail_are_reported_each() {
         run(&[&"verify", &target]).expect(0);
     }
 }
+
+/// Fails unless the report says that all files were there, and of how many it tells something.
+fn check_kept(target: &std::path::Path, files: u64) {
+    let report = report(target);
+    let totals = &report["totals"];
+    assert_eq!(totals["kept"], files, "{report:#}");
+    assert_eq!(totals["files"], 0, "{totals}");
+}
+
+#[test]
+fn attributes_that_could_not_be_set_are_set_by_the_next_run() {
+    if !ready("attributes_that_could_not_be_set_are_set_by_the_next_run")
+        || !support::need_root("attributes_that_could_not_be_set_are_set_by_the_next_run")
+    {
+        return;
+    }
+    for inject in [
+        "fchownat:error=EPERM",
+        "fsetxattr,setxattr:error=ENOSPC",
+        "utimensat:error=EPERM",
+    ] {
+        let scratch = Scratch::new();
+        let source = source(&scratch);
+        std::os::unix::fs::symlink("large", source.join("link")).unwrap();
+        let blue = rustix::fs::XattrFlags::empty();
+        rustix::fs::setxattr(source.join("large"), "user.colour", b"blue", blue).unwrap();
+        tree::set_mode(&source.join("large"), 0o640);
+        for name in ["large", "link", "small"] {
+            std::os::unix::fs::lchown(source.join(name), Some(1234), Some(4321)).unwrap();
+        }
+        tree::age(&source, 1_000_000_000);
+        let target = scratch.join("target");
+        let args: [&dyn AsRef<std::ffi::OsStr>; 3] = [&"copy", &source, &target];
+        let ran = run_failing(inject, &scratch, &args).expect(3);
+        ran.says("copied, but without its");
+        // It is no better now, and told of again; nothing is read or written for it.
+        let ran = run_failing(inject, &scratch, &args).expect(3);
+        ran.says("copied, but without its");
+        check_kept(&target, 41);
+        b3sum_agrees(&target, 41);
+        run(&args).expect(0);
+        check_kept(&target, 41);
+        rsync_agrees(&source, &target.join("source"));
+        b3sum_agrees(&target, 41);
+        assert!(!target.join(".inhaul/current").exists(), "{inject}");
+        run(&[&"verify", &target]).expect(0);
+    }
+}
+
+#[test]
+fn a_stop_while_times_are_set_again_leaves_the_file_ours() {
+    let test = "a_stop_while_times_are_set_again_leaves_the_file_ours";
+    if !ready(test) || !support::need_root(test) {
+        return;
+    }
+    for point in ["naming-appended", "named-all", "done-appended"] {
+        let scratch = Scratch::new();
+        let source = source(&scratch);
+        let target = scratch.join("target");
+        let args: [&dyn AsRef<std::ffi::OsStr>; 3] = [&"copy", &source, &target];
+        run_failing("utimensat:error=EPERM", &scratch, &args).expect(3);
+        let mut command = inhaul(&args);
+        command.env("INHAUL_TEST_KILL", format!("{point}:1"));
+        Running::start(command).finish().expect(137);
+        run(&args).expect(0);
+        rsync_agrees(&source, &target.join("source"));
+        b3sum_agrees(&target, 41);
+    }
+}

@@ -31,6 +31,8 @@ const BATCH_TIME: Duration = Duration::from_secs(1);
 pub(crate) enum What {
     /// A regular file that was copied, with its digest.
     File(Hash),
+    /// A regular file that an earlier run copied, with its digest: it has attributes now that it lacked.
+    Kept(Hash),
     /// What could be read of a regular file under a name of its own, with its digest.
     Partial(Hash),
     /// A further name for something published; a regular file has this digest.
@@ -42,7 +44,7 @@ pub(crate) enum What {
 impl What {
     fn digest(&self) -> Option<&Hash> {
         match self {
-            Self::File(digest) | Self::Partial(digest) => Some(digest),
+            Self::File(digest) | Self::Kept(digest) | Self::Partial(digest) => Some(digest),
             Self::Link(digest) => digest.as_ref(),
             Self::Other => None,
         }
@@ -213,7 +215,9 @@ impl<'r> Committer<'r> {
                     values: &tail.values,
                 });
                 log.done(&item.entry, sealed, digest, tail.as_ref())?;
-                bytes += item.entry.stamp.size;
+                if !matches!(item.what, What::Kept(_)) {
+                    bytes += item.entry.stamp.size;
+                }
             }
         }
         seam::point("done-appended");
@@ -234,6 +238,10 @@ impl<'r> Committer<'r> {
                     counters.files_done.fetch_add(1, Relaxed);
                     counters.bytes_done.fetch_add(item.bytes, Relaxed);
                 }
+                What::Kept(_) => {
+                    counters.files_kept.fetch_add(1, Relaxed);
+                    counters.bytes_kept.fetch_add(item.bytes, Relaxed);
+                }
                 What::Partial(_) => drop(counters.files_salvaged.fetch_add(1, Relaxed)),
                 What::Link(_) | What::Other => drop(counters.others_done.fetch_add(1, Relaxed)),
             }
@@ -245,7 +253,7 @@ impl<'r> Committer<'r> {
         let digest = match item.what {
             What::File(digest) => Some(digest),
             What::Other => None,
-            What::Link(_) | What::Partial(_) => return,
+            What::Kept(_) | What::Link(_) | What::Partial(_) => return,
         };
         for (waiting, replace) in table.settled(entry, digest, sealed.stamp) {
             seam::point("links-following");

@@ -9,6 +9,7 @@ use rustix::io::Errno;
 use super::elsewhere::Around;
 use super::examine::Examiner;
 use super::findings::Evidence;
+use super::folders::Folders;
 use super::job::Existing;
 use super::limit::Limiter;
 use super::links::LinkTable;
@@ -53,6 +54,8 @@ pub(crate) struct Context {
     pub(crate) full: Arc<OnceLock<Error>>,
     /// The journal; `None` when nothing is written.
     pub(crate) log: Option<Arc<Log>>,
+    /// Folders that are known to be ours; looked for once a name is listed otherwise than it was given.
+    pub(crate) folders: OnceLock<Folders>,
     /// Looks closer at what is not as recorded, and may mend it.
     pub(crate) examiner: Option<Examiner>,
     /// Blocks of a large file after which it is synced, and what is durable of it recorded.
@@ -95,6 +98,7 @@ impl Context {
             around: Arc::clone(&self.around),
             full: Arc::clone(&self.full),
             log: Some(log),
+            folders: OnceLock::new(),
             examiner: None,
             sync_blocks: self.sync_blocks,
             expected: None,

@@ -13,13 +13,13 @@ use rustix::io::Errno;
 use super::log::lasting;
 use super::opening::{Opening, target_identity};
 use super::spill::Round;
-use super::standing::{Standing, found, standing};
+use super::standing::{Standing, found, is_near, standing};
 use crate::beneath::{self, DirCache};
 use crate::error::{Error, ErrorKind, Side};
 use crate::journal::{self, Identity, Likeness, Loaded};
 use crate::plan::{self, Recognised, Source};
 use crate::scan::{Entry, as_path};
-use crate::target::{HomeLock, TargetStamp, Vacancy, may_fold, split, vacancy};
+use crate::target::{HomeLock, Vacancy, may_fold, split, vacancy};
 use crate::topology::Topology;
 
 /// Folder descriptors of another target that are kept open.
@@ -137,11 +137,6 @@ impl Around {
     }
 }
 
-/// Returns whether two stamps agree in size, and in time as far as FAT keeps it: to two seconds.
-fn is_near(one: TargetStamp, other: TargetStamp) -> bool {
-    one.size == other.size && one.mtime.0.abs_diff(other.mtime.0) <= 2
-}
-
 fn inode(entry: &Entry) -> (usize, u64) {
     (entry.dir.tree().index, entry.stamp.ino)
 }
@@ -189,7 +184,7 @@ impl Search<'_> {
             return Err(refused(&format!("{what} was another")));
         }
         let recorded: Vec<journal::Source> = loaded.sources().collect();
-        let sources = match plan::recognise(&recorded, self.sources, self.identities) {
+        let sources = match plan::recognise_more(&recorded, self.sources, self.identities) {
             Recognised::Same(matched) => matched.iter().map(|matched| matched.index).collect(),
             Recognised::Other(why) => return Err(refused(&why)),
         };
@@ -267,7 +262,7 @@ impl Elsewhere {
                 path,
                 there,
             ) {
-                Standing::Done(_) | Standing::Other(_) => There::Whole,
+                Standing::Done(_) | Standing::Other(..) => There::Whole,
                 Standing::Changed | Standing::Unknown => There::Older,
                 // On FAT and exFAT nothing but size and time tells it: the journal has to have it, of the
                 // source as it is.

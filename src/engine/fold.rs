@@ -20,6 +20,64 @@ pub(super) struct Visit {
     pub(super) owners_not_kept: u64,
 }
 
+impl Visit {
+    /// Returns what a visit came to by its own report.
+    pub(super) fn of(report: &Report) -> Self {
+        Self {
+            code: report.exit_code,
+            problems: report.problems.clone(),
+            records: Some(report.manifest_records),
+            cleared: report.privileges_cleared,
+            owners_not_kept: report.owners_not_kept,
+        }
+    }
+}
+
+/// What the runs before a visit came to: with what the visit finds, that is what the target's own
+/// report says.
+#[derive(Debug)]
+pub(super) struct Told {
+    pub(super) overall: Report,
+    /// Files in the target's manifest before.
+    pub(super) records: u64,
+    /// Whether nothing comes after it.
+    pub(super) closes: bool,
+}
+
+impl Told {
+    /// Returns the report for the target that was visited, by the visit's own.
+    pub(super) fn with(&self, visit: &Report, verify: Verify) -> Report {
+        let mut told = in_target(&self.overall, visit);
+        if !self.closes && visit.exit_code == Exit::Success.code() {
+            forget_room(&mut told);
+        }
+        add_visit(
+            &mut told,
+            Visit::of(visit),
+            self.records,
+            verify,
+            self.closes,
+        );
+        told
+    }
+}
+
+/// Returns the report of the whole as it stands in a target; what is of the target alone is from its
+/// own report.
+pub(super) fn in_target(overall: &Report, own: &Report) -> Report {
+    Report {
+        target: own.target.clone(),
+        mounts: own.mounts.clone(),
+        manifest_records: own.manifest_records,
+        names_outside_b3sum: own.names_outside_b3sum,
+        targets: own.targets.clone(),
+        resumed: own.resumed,
+        ended: own.ended.clone(),
+        seconds: own.seconds,
+        ..overall.clone()
+    }
+}
+
 /// Adds to a drive's part of a report what the runs before found of it; before its verdict.
 pub(super) fn add_lane(lane: &mut LaneReport, before: &Report, verify: Verify) {
     let Some(earlier) = part_of(lane, before) else {

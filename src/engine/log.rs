@@ -229,6 +229,7 @@ impl Log {
             source_stamp: lasting(entry.stamp, entry.dir.tree()),
             target_stamp: recorded(stamp),
             linked: entry.nlink > 1,
+            lacks: sealed.lacks,
         });
         self.append(&record)
     }
@@ -247,6 +248,7 @@ impl Log {
             source_stamp: lasting(entry.stamp, entry.dir.tree()),
             target_stamp: recorded(stamp),
             linked: entry.nlink > 1,
+            lacks: sealed.lacks,
         }))
     }
 

@@ -13,6 +13,7 @@ mod feed;
 mod findings;
 mod finisher;
 mod fold;
+mod folders;
 mod forecast;
 mod hash;
 mod homes;

@@ -5,6 +5,7 @@
 
 use std::collections::HashSet;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -77,16 +78,23 @@ pub(super) fn look(
         name: round.name.clone(),
         recipe: Recipe::of(round.whole).on(round.spots.map(Spots::further).unwrap_or_default()),
     };
+    // A job that is gone on with is in the first of its targets, or that is not here.
+    let wanted = job.resume.as_deref().filter(|_| round.name.is_none());
     let Some(root) = place.existing() else {
-        return Ok(opening);
+        return wanted.map_or(Ok(opening), |name| Err(not_there(name, &job.target)));
     };
     let Some(lock) = HomeLock::take_existing(root, &job.target)? else {
-        return Ok(opening);
+        return wanted.map_or(Ok(opening), |name| Err(not_there(name, &job.target)));
     };
     let found = match (round.name.as_deref(), job.resume.as_deref()) {
         // The job of another target: there may be none of that name yet.
         (Some(name), _) => lock.unfinished(Some(name)).into_iter().flatten().collect(),
-        (None, Some(name)) => lock.unfinished(Some(name))?.into_iter().collect(),
+        (None, Some(name)) => match lock.unfinished(Some(name)) {
+            Err(error) if error.kind() == ErrorKind::Missing => {
+                return Err(not_there(name, &job.target));
+            }
+            found => found?.into_iter().collect(),
+        },
         (None, None) => lock.all_unfinished(),
     };
     let is_meant = job.resume.is_some() || round.name.is_some();
@@ -101,7 +109,8 @@ pub(super) fn look(
         let Some(begun) = load(found, &label, job, session)? else {
             continue;
         };
-        match opening.numbers_in(&begun, &target, sources, session) {
+        let is_named = round.name.is_some();
+        match opening.numbers_in(&begun, &target, sources, is_named, session) {
             Ok(numbers) => {
                 check_further(&begun, round, &label)?;
                 if begun.loaded.has_gaps() {
@@ -127,6 +136,15 @@ pub(super) fn look(
         }
     }
     Ok(opening)
+}
+
+/// Returns that a job is not in the target that its copy began in.
+pub(super) fn not_there(name: &str, target: &Path) -> Error {
+    let what = format!(
+        "copy {name} began here and is not here now: another file system is there, or none, so its \
+         drive is not mounted; nothing was written to it. Mount that drive and run again"
+    );
+    Error::new(ErrorKind::Refused, Side::Target, target, &what)
 }
 
 /// Refuses to go on in one target with a copy that has several: what the others have would be copied
@@ -201,6 +219,7 @@ impl Opening {
         begun: &Begun,
         target: &Identity,
         sources: &mut [Source],
+        is_named: bool,
         session: &Session,
     ) -> Result<Vec<u32>, String> {
         let head = begun.loaded.head();
@@ -216,7 +235,13 @@ impl Opening {
             return Err(format!("{what} of the target was another"));
         }
         let recorded: Vec<journal::Source> = begun.loaded.sources().collect();
-        match plan::recognise(&recorded, sources, &self.identities) {
+        // The job of another target is known by its name: it may have begun without these sources.
+        let recognised = if is_named {
+            plan::recognise_more(&recorded, sources, &self.identities)
+        } else {
+            plan::recognise(&recorded, sources, &self.identities)
+        };
+        match recognised {
             Recognised::Same(matched) => {
                 for (source, matched) in sources.iter_mut().zip(&matched) {
                     if let Some(line) = &matched.note {
@@ -317,7 +342,16 @@ impl Opening {
         writer.commit()?;
         if first_new > 0 && !self.recipe.job().spill.is_empty() {
             // They may have been named since; else it says what it said.
-            let json = self.recipe.to_json()?;
+            let label = home.job_label();
+            let recipe = match Recipe::load(home.job(), &label) {
+                Ok(before) => self.recipe.going_on(&before, &|path| {
+                    let known = sources.iter().zip(&self.numbers);
+                    let mut known = known.filter(|(_, index)| **index < first_new);
+                    !known.any(|(source, _)| source.label == path.as_os_str().as_bytes())
+                }),
+                Err(_) => self.recipe,
+            };
+            let json = recipe.to_json()?;
             let _best_effort = home.write_record(JOB_FILE, &json);
         }
         home.remove_record(PROBLEMS_FILE)?;

@@ -2,7 +2,7 @@
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::kept::{About, Gone, Kept, LeftOut, Noted};
@@ -23,6 +23,8 @@ pub(crate) struct Outcomes {
     lanes: Vec<usize>,
     /// Problems that are no drive's in particular.
     of_run: AtomicU64,
+    /// Set when the run is over: a thread that a drive has held until then has nothing to tell.
+    is_over: AtomicBool,
     /// The complete list beside the report; `None` when nothing is written.
     spool: Option<Spool>,
     /// Maps of what cannot be read; `None` when nothing is written.
@@ -74,6 +76,7 @@ impl Outcomes {
             telemetry,
             lanes: Vec::new(),
             of_run: AtomicU64::new(0),
+            is_over: AtomicBool::new(false),
             spool,
             maps: None,
             problems: Mutex::default(),
@@ -197,6 +200,9 @@ impl Outcomes {
         bytes: u64,
         about: About,
     ) {
+        if self.is_over.load(Relaxed) {
+            return;
+        }
         if let Some(counters) = lane.and_then(|lane| self.lane(lane)) {
             counters.problems.fetch_add(1, Relaxed);
             counters.bytes_failed.fetch_add(bytes, Relaxed);
@@ -265,6 +271,9 @@ impl Outcomes {
 
     /// Notes something left out on purpose.
     pub(crate) fn skipped(&self, lane: usize, path: &Path, kind: &str, why: &str) {
+        if self.is_over.load(Relaxed) {
+            return;
+        }
         let skipped = problem(path, kind, why.to_owned());
         self.session.observer.skipped(&skipped);
         let mut left_out = self.skipped.lock().unwrap_or_else(PoisonError::into_inner);
@@ -321,7 +330,15 @@ impl Outcomes {
         self.telemetry.lanes.iter().any(skipped) || self.kinds().contains(&ErrorKind::TargetExists)
     }
 
-    /// Makes the complete list durable, without what holds no longer.
+    /// Ends it: nothing is told or written any more, whoever was left behind and wakes up.
+    pub(crate) fn close(&self) {
+        self.is_over.store(true, Relaxed);
+        if let Some(spool) = &self.spool {
+            spool.close();
+        }
+    }
+
+    /// Makes the complete list durable and final, without what holds no longer.
     ///
     /// # Errors
     /// When the list is incomplete: then the report and the counts are all there is.
@@ -329,6 +346,7 @@ impl Outcomes {
         let Some(spool) = &self.spool else {
             return Ok(());
         };
+        spool.close();
         let (gone, has_forgotten) = {
             let kept = self.problems();
             (kept.gone().to_vec(), kept.has_forgotten())
@@ -351,5 +369,35 @@ impl Outcomes {
     pub(crate) fn left_out(&self) -> (Vec<Problem>, u64) {
         let left_out = self.skipped.lock().unwrap_or_else(PoisonError::into_inner);
         left_out.all()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::sync::atomic::AtomicBool;
+
+    use super::*;
+    use crate::engine::session::Silent;
+    use crate::manifest::PROBLEMS_FILE;
+
+    #[test]
+    fn who_was_left_behind_by_a_run_tells_and_writes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let session = Session {
+            stop: Arc::new(AtomicBool::new(false)),
+            observer: Arc::new(Silent),
+        };
+        let spool = Spool::new(File::open(dir.path()).unwrap().into(), PROBLEMS_FILE);
+        let telemetry = Arc::new(Telemetry::new(Vec::new()));
+        let outcomes = Outcomes::new(session, telemetry, Some(spool));
+        let error = Error::new(ErrorKind::SourceRead, Side::Source, "late", "read");
+        outcomes.close();
+        outcomes.problem(0, &error);
+        outcomes.problem_of_run(&error);
+        outcomes.skipped(0, Path::new("late"), "special", "why");
+        assert_eq!(outcomes.all_problems(), (Vec::new(), 0));
+        assert_eq!(outcomes.left_out(), (Vec::new(), 0));
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 }

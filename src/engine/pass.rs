@@ -76,6 +76,7 @@ pub(super) fn pass(
     let (prepared, (opening, elsewhere)) = prepare(job, |place, sources, topology| {
         if let Some(spots) = round.spots {
             spots.check(round.number, place)?;
+            spots.place(sources);
         }
         let opening = opening::look(job, round, place, sources, topology, session)?;
         if let Some(spots) = round.spots {
@@ -335,7 +336,9 @@ pub(super) fn pass(
     }
     spill::count_before(&telemetry, round.before.as_ref());
     let mut report = report(heading, &context, &telemetry, &facts, &ends, asked.started);
-    let written = write_report(sealing, &report);
+    let told = round.told.as_ref();
+    let told = told.map(|told| told.with(&report, round.whole.verify));
+    let written = write_report(sealing, told.as_ref().unwrap_or(&report));
     session.observer.ended();
     match written {
         // Nothing can be written there any more, and that has been told of.

@@ -89,6 +89,26 @@ impl Recipe {
         both.filter_map(|(path, fs)| Some((self.path(path), fs.as_deref()?)))
     }
 
+    /// Returns this recipe of a run that goes on with the job of another: with all sources that one
+    /// names, and those of this one that are new to the job.
+    pub(super) fn going_on(mut self, before: &Self, is_new: &dyn Fn(&Path) -> bool) -> Self {
+        let place = |path: &PathBuf| {
+            if before.folder == self.folder {
+                path.clone()
+            } else {
+                from(&before.folder, path)
+            }
+        };
+        let mut sources: Vec<PathBuf> = before.job.sources.iter().map(place).collect();
+        for path in self.job.sources {
+            if is_new(&path) && !sources.contains(&path) {
+                sources.push(path);
+            }
+        }
+        self.job.sources = sources;
+        self
+    }
+
     /// Returns the job as it was typed.
     pub(super) fn job(&self) -> &CopyJob {
         &self.job

@@ -17,6 +17,9 @@ use crate::manifest::{self, PROBLEMS_FILE, Record, Sorter};
 use crate::seam;
 use crate::target::{LocalTarget, Target, Vacancy};
 
+/// Name of the report in the folder of a job.
+pub(super) const REPORT_FILE: &str = "report.json";
+
 /// What a run ends with.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Sealing<'r> {
@@ -152,6 +155,19 @@ fn add_earlier(context: &Context, ledger: Listing, target: &LocalTarget) -> Resu
     Ok(sorter)
 }
 
+/// Returns a report as its file has it.
+///
+/// # Errors
+/// `RecordWrite`.
+pub(super) fn json_of(report: &Report) -> Result<Vec<u8>, Error> {
+    let mut json = serde_json::to_vec_pretty(report).map_err(|source| {
+        let what = "write the report";
+        Error::new(ErrorKind::RecordWrite, Side::Record, REPORT_FILE, what).because(source)
+    })?;
+    json.push(b'\n');
+    Ok(json)
+}
+
 /// Writes the report, and finishes the job if everything of it is done.
 ///
 /// # Errors
@@ -179,17 +195,7 @@ pub(super) fn write_report(sealing: Sealing<'_>, report: &Report) -> Result<(), 
             .observer
             .note(&format!("{PROBLEMS_FILE} is incomplete: {error}"));
     }
-    let mut json = serde_json::to_vec_pretty(report).map_err(|source| {
-        Error::new(
-            ErrorKind::RecordWrite,
-            Side::Record,
-            "report.json",
-            "write the report",
-        )
-        .because(source)
-    })?;
-    json.push(b'\n');
-    target.home().write_record("report.json", &json)?;
+    target.home().write_record(REPORT_FILE, &json_of(report)?)?;
     seam::point("report-written");
     target.home().set_latest()?;
     seam::point("latest-set");

@@ -99,6 +99,7 @@ impl<'a> Settling<'a> {
                 source_stamp: Stamp::default(),
                 target_stamp,
                 linked: false,
+                lacks: false,
             })));
         }
         let digest = self.digest_of(path, stamp);
@@ -110,6 +111,7 @@ impl<'a> Settling<'a> {
                 source_stamp: Stamp::default(),
                 target_stamp,
                 linked: false,
+                lacks: false,
             })
         }))
     }

@@ -1,6 +1,6 @@
 //! What the commands have in common before their lanes start.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::context::Context;
 use super::feed::Feed;
@@ -74,6 +74,7 @@ pub(super) fn reading_context(
         sync_blocks: seam::setting("SYNC_BLOCKS").unwrap_or(SYNC_BLOCKS),
         evidence: None,
         examiner: None,
+        folders: OnceLock::default(),
         expected: None,
         may_try_again: false,
         salvage: false,

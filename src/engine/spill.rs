@@ -6,23 +6,27 @@
 //! last, so a copy that was cut short anywhere is found there and gone on with.
 
 use std::collections::HashSet;
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 use super::copy::{Asked, tries};
-use super::fold::{self, Visit};
+use super::fold::{self, Told, Visit};
 use super::job::CopyJob;
+use super::opening::not_there;
 use super::outcomes::problem_of;
 use super::pass::Ended;
+use super::recipe::Recipe;
 use super::report::Report;
+use super::sealing::{REPORT_FILE, json_of};
 use super::session::Session;
-use super::spots::Spots;
+use super::spots::{Spots, full};
 use super::telemetry::Telemetry;
 use crate::error::{Error, ErrorKind, Side};
 use crate::exit::{Exit, exit_of};
 use crate::plan::TargetPlace;
-use crate::target::Home;
+use crate::target::{Home, HomeLock};
 
 /// One run into one of several targets.
 #[derive(Debug)]
@@ -39,6 +43,8 @@ pub(super) struct Round<'a> {
     pub(super) name: Option<String>,
     /// What runs into other targets have copied before, drive by drive.
     pub(super) before: Option<Report>,
+    /// What a visit adds to, for the report in its target.
+    pub(super) told: Option<Told>,
     /// Whether the job is closed here when everything is done.
     pub(super) completes: bool,
     /// Whether nothing is copied any more.
@@ -56,6 +62,7 @@ impl<'a> Round<'a> {
             spots: None,
             name: None,
             before: None,
+            told: None,
             completes: true,
             finishes: false,
             began: Instant::now(),
@@ -83,6 +90,7 @@ pub(super) fn copy(asked: Asked<'_>, session: &Session) -> Result<Report, Error>
         .cloned()
         .collect();
     let spots = Spots::look(&targets)?;
+    check_first(&targets, &spots)?;
     let mut last: Option<Report> = None;
     // The targets that were, each with the number of files in its manifest.
     let mut used: Vec<(usize, u64)> = Vec::new();
@@ -105,6 +113,9 @@ pub(super) fn copy(asked: Asked<'_>, session: &Session) -> Result<Report, Error>
                 let mut report = last.ok_or(error.again())?;
                 session.observer.note(&error.to_string());
                 fold::add_error(&mut report, &error);
+                if let Some((at, _)) = used.last() {
+                    shared.tell_again(*at, &report);
+                }
                 return Ok(report);
             }
         };
@@ -124,7 +135,12 @@ pub(super) fn copy(asked: Asked<'_>, session: &Session) -> Result<Report, Error>
         if goes_on && full && may_be_unsettled && is_any_left {
             // What it could not take now is not there; what is there, and nobody acknowledged, is
             // looked at before the next one copies it.
-            let visit = shared.visit(number, false);
+            let told = Told {
+                overall: report.clone(),
+                records,
+                closes: false,
+            };
+            let (visit, _) = shared.visit(number, false, told);
             if visit.code == Exit::Success.code() {
                 fold::forget_room(&mut report);
             }
@@ -147,12 +163,12 @@ pub(super) fn copy(asked: Asked<'_>, session: &Session) -> Result<Report, Error>
             what,
         ));
     };
-    used.pop();
+    let ended_in = used.pop();
     if session.stopped() || is_full || !ends_well(&last) || shared.here.sources.is_empty() {
         return Ok(last);
     }
     used.reverse();
-    shared.close(&used, &mut last);
+    shared.close(&used, ended_in, &mut last);
     Ok(last)
 }
 
@@ -235,10 +251,18 @@ impl Shared<'_> {
 
     /// Visits targets that were full once more, and closes them. What cannot be closed is added to
     /// the report of the last run.
-    fn close(&self, used: &[(usize, u64)], last: &mut Report) {
-        let completes = last.exit_code == Exit::Success.code();
+    fn close(&self, used: &[(usize, u64)], ended_in: Option<(usize, u64)>, last: &mut Report) {
+        let said = last.exit_code;
+        let completes = said == Exit::Success.code();
+        let mut closed: Vec<(usize, Report)> = Vec::new();
         for &(number, records) in used {
-            let visit = self.visit(number, completes);
+            let told = Told {
+                overall: last.clone(),
+                records,
+                closes: true,
+            };
+            let (visit, own) = self.visit(number, completes, told);
+            closed.extend(own.map(|own| (number, own)));
             let code = last.exit_code;
             fold::add_visit(last, visit, records, self.asked.typed.verify, true);
             if last.exit_code != code {
@@ -247,18 +271,55 @@ impl Shared<'_> {
                 }
             }
         }
+        if last.exit_code == said {
+            return;
+        }
+        // What was written before that says less.
+        if let Some((number, _)) = ended_in {
+            self.tell_again(number, last);
+        }
+        for (number, own) in &closed {
+            self.tell_again(*number, &fold::in_target(last, own));
+        }
+    }
+
+    /// Writes the report in a target again, when something is known by now that it does not say.
+    fn tell_again(&self, number: usize, report: &Report) {
+        let (Some(target), Some(name)) = (self.targets.get(number), &self.name) else {
+            return;
+        };
+        let told = self.spots.open(number, target).and_then(|place| {
+            let lock = place
+                .existing()
+                .map(|root| HomeLock::take_existing(root, target))
+                .transpose()?
+                .flatten();
+            let Some(lock) = lock else { return Ok(()) };
+            match lock.unfinished(Some(name))? {
+                Some(job) => lock.write_record(&job, REPORT_FILE, &json_of(report)?),
+                None => Ok(()),
+            }
+        });
+        if let Err(error) = told {
+            let line = format!("the report there does not say how all ended: {error}");
+            self.session.observer.note(&line);
+        }
     }
 
     /// Visits a target, and copies nothing: names that were given and never acknowledged are, if
     /// their bytes are right, folders get their attributes, records are closed.
-    fn visit(&self, number: usize, completes: bool) -> Visit {
+    /// Returns what that came to, and its own report.
+    fn visit(&self, number: usize, completes: bool, told: Told) -> (Visit, Option<Report>) {
         let Some(target) = self.targets.get(number) else {
-            return Visit::default();
+            return (Visit::default(), None);
         };
-        let failed = |error: &Error| Visit {
-            code: exit_of(error.kind()).code(),
-            problems: vec![problem_of(error)],
-            ..Visit::default()
+        let failed = |error: &Error| {
+            let visit = Visit {
+                code: exit_of(error.kind()).code(),
+                problems: vec![problem_of(error)],
+                ..Visit::default()
+            };
+            (visit, None)
         };
         let others = match self.others(number) {
             Ok(others) => others,
@@ -269,6 +330,7 @@ impl Shared<'_> {
             spots: Some(self.spots),
             name: self.name.clone(),
             completes,
+            told: Some(told),
             finishes: true,
             number,
             began: self.began,
@@ -287,17 +349,15 @@ impl Shared<'_> {
             ..self.asked
         };
         match tries(into, &quiet, &round) {
-            Ok(Ended::Over(report, _)) => Visit {
-                code: report.exit_code,
-                problems: report.problems,
-                records: Some(report.manifest_records),
-                cleared: report.privileges_cleared,
-                owners_not_kept: report.owners_not_kept,
-            },
-            Ok(Ended::Again) => Visit {
-                code: Exit::Failure.code(),
-                ..Visit::default()
-            },
+            Ok(Ended::Over(report, _)) => (Visit::of(&report), Some(*report)),
+            Ok(Ended::Again) => {
+                let code = Exit::Failure.code();
+                let visit = Visit {
+                    code,
+                    ..Visit::default()
+                };
+                (visit, None)
+            }
             // Everything is copied; the next run closes what could not be closed now.
             Err(error) => failed(&error),
         }
@@ -311,6 +371,34 @@ impl Shared<'_> {
             .map(|(number, path)| Ok((number, self.spots.open(number, path)?)))
             .collect()
     }
+}
+
+/// Refuses a first target without a copy that a further one has a part of: its drive is not mounted,
+/// and what is there in its place is another's.
+fn check_first(targets: &[PathBuf], spots: &Spots) -> Result<(), Error> {
+    let Some(target) = targets.first() else {
+        return Ok(());
+    };
+    let first = spots.open(0, target)?;
+    if first.existing().and_then(Home::find_current).is_some() {
+        return Ok(());
+    }
+    for (number, label) in targets.iter().enumerate().skip(1) {
+        let place = spots.open(number, label)?;
+        let Some(job) = place.existing().and_then(Home::find_current) else {
+            continue;
+        };
+        // Without its recipe nothing is known of it.
+        let Ok(recipe) = Recipe::load(job.dir.as_fd(), label) else {
+            continue;
+        };
+        let begun = recipe.path(&recipe.job().target);
+        let is_further = !recipe.job().spill.is_empty() && full(&begun) == full(target);
+        if is_further && !has_job(&first, Some(&job.name)) {
+            return Err(not_there(&job.name, target));
+        }
+    }
+    Ok(())
 }
 
 /// Returns whether a run went to its end, whatever it could not copy on the way.

@@ -29,7 +29,8 @@ struct Spot {
 #[derive(Debug)]
 pub(super) struct Spots {
     targets: Vec<Spot>,
-    sources: Mutex<HashMap<PathBuf, Identity>>,
+    /// By what each source is called: what it is, and where it lands.
+    sources: Mutex<HashMap<PathBuf, (Identity, Vec<u8>)>>,
 }
 
 impl Spots {
@@ -116,6 +117,16 @@ impl Spots {
         Err(Error::new(kind, Side::Target, &there.label, &what))
     }
 
+    /// Gives sources the place that they have in the targets before: a further one may not know them yet.
+    pub(super) fn place(&self, sources: &mut [Source]) {
+        let known = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        for source in sources {
+            if let Some((_, landing)) = known.get(&source.label) {
+                source.landing.clone_from(landing);
+            }
+        }
+    }
+
     /// Refuses sources that are not what they were in an earlier run of this copy.
     ///
     /// # Errors
@@ -127,8 +138,9 @@ impl Spots {
     ) -> Result<(), Error> {
         let mut known = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
         for (source, now) in sources.iter().zip(identities) {
-            let Some(then) = known.get(&source.label) else {
-                known.insert(source.label.clone(), now.clone());
+            let Some((then, _)) = known.get(&source.label) else {
+                let here = (now.clone(), source.landing.clone());
+                known.insert(source.label.clone(), here);
                 continue;
             };
             if let Likeness::Different(which) = then.compare(now) {
@@ -157,7 +169,7 @@ fn spot(place: &TargetPlace, topology: &Topology) -> Result<Spot, Error> {
 }
 
 /// Returns a path as it leads there; the last component need not be there.
-fn full(path: &Path) -> PathBuf {
+pub(super) fn full(path: &Path) -> PathBuf {
     let there = path.canonicalize();
     there.unwrap_or_else(|_| match (path.parent(), path.file_name()) {
         (Some(parent), Some(name)) => {

@@ -19,8 +19,8 @@ pub(crate) enum Standing {
     New,
     /// It is done, and unchanged on both sides.
     Done(Copied),
-    /// A symlink or special file: the same.
-    Other(TargetStamp),
+    /// A symlink or special file: the same, and whether it lacks attributes.
+    Other(TargetStamp, bool),
     /// It was done, and its source has changed since: what is there is ours to replace.
     Changed,
     /// It is ours, but which state of its source it is of is not known: ours to replace.
@@ -34,6 +34,8 @@ pub(crate) enum Standing {
 pub(crate) struct Copied {
     pub(crate) digest: blake3::Hash,
     pub(crate) stamp: TargetStamp,
+    /// Whether some of its attributes could not be read or set.
+    pub(crate) lacks: bool,
 }
 
 impl Copied {
@@ -42,6 +44,7 @@ impl Copied {
         Self {
             digest: blake3::Hash::from_bytes(done.digest),
             stamp: found(done.target_stamp),
+            lacks: done.lacks,
         }
     }
 }
@@ -53,6 +56,11 @@ pub(crate) fn found(stamp: journal::TargetStamp) -> TargetStamp {
         size: stamp.size,
         mtime: stamp.mtime,
     }
+}
+
+/// Returns whether two stamps agree in size, and in time as far as FAT keeps it: to two seconds.
+pub(crate) fn is_near(one: TargetStamp, other: TargetStamp) -> bool {
+    one.size == other.size && one.mtime.0.abs_diff(other.mtime.0) <= 2
 }
 
 /// Returns what has a name in the target now: nothing, too, if something that is no folder is on the
@@ -82,7 +90,11 @@ pub(crate) fn standing(
     {
         let digest = earlier.done(path).map_or([0; 32], |done| done.digest);
         let digest = blake3::Hash::from_bytes(digest);
-        return Standing::Done(Copied { digest, stamp });
+        return Standing::Done(Copied {
+            digest,
+            stamp,
+            lacks: false,
+        });
     }
     // A name that was given and never acknowledged was settled before the run began, unless what it
     // names could not be read.
@@ -92,9 +104,13 @@ pub(crate) fn standing(
     if unread.is_some_and(|naming| found(naming.target_stamp) == stamp) {
         return Standing::Unknown;
     }
+    // On FAT and exFAT its number is another after a remount: its bytes have to say whether it is that.
+    let fs = &earlier.head().target.fs_type;
+    if unread.is_some_and(|naming| may_be_named(fs, found(naming.target_stamp), stamp)) {
+        return Standing::Unrecorded(stamp);
+    }
     if let Some(done) = earlier.done(path).or_else(|| earlier.done_before(path)) {
         let standing = by_done(&done, source, entry, stamp);
-        let fs = &earlier.head().target.fs_type;
         if standing == Standing::New && may_be_it(fs, &done, source, stamp) {
             // Whether it is, its bytes have to say.
             return Standing::Unrecorded(stamp);
@@ -140,11 +156,16 @@ fn may_be_it(fs: &str, done: &Done<'_>, source: u32, stamp: TargetStamp) -> bool
     !keeps_inodes(fs) && done.source == source && done.target_stamp.size == stamp.size
 }
 
+/// Returns whether what is there may be what was about to get the name although it has another number.
+fn may_be_named(fs: &str, named: TargetStamp, stamp: TargetStamp) -> bool {
+    !keeps_inodes(fs) && is_near(named, stamp)
+}
+
 fn by_other(other: &Other<'_>, source: u32, entry: &Entry, stamp: TargetStamp) -> Standing {
     if other.source != source || found(other.target_stamp) != stamp {
         Standing::New
     } else if other.source_stamp == lasting(entry.stamp, entry.dir.tree()) {
-        Standing::Other(stamp)
+        Standing::Other(stamp, other.lacks)
     } else if other.source_stamp == journal::Stamp::default() {
         Standing::Unknown
     } else {
@@ -208,6 +229,30 @@ mod tests {
     use super::*;
 
     #[test]
+    fn on_fat_a_name_that_was_given_is_known_by_size_and_time() {
+        let named = TargetStamp {
+            ino: 7,
+            size: 100,
+            mtime: (1_000_000_001, 500),
+        };
+        let there = TargetStamp {
+            ino: 8,
+            size: 100,
+            mtime: (1_000_000_000, 0),
+        };
+        assert!(may_be_named("exfat", named, there));
+        assert!(!may_be_named("ext4", named, there), "there it is another");
+        let longer = TargetStamp { size: 101, ..there };
+        assert!(!may_be_named("exfat", named, longer));
+        let mtime = (1_000_000_004, 0);
+        assert!(!may_be_named(
+            "exfat",
+            named,
+            TargetStamp { mtime, ..there }
+        ));
+    }
+
+    #[test]
     fn on_fat_a_file_with_another_inode_may_be_the_one_that_is_done() {
         let stamp = TargetStamp {
             ino: 7,
@@ -225,6 +270,7 @@ mod tests {
                 mtime: (1_000_000_001, 5),
             },
             linked: false,
+            lacks: false,
         };
         assert!(may_be_it("vfat", &done, 0, stamp));
         assert!(may_be_it("exfat", &done, 0, stamp));

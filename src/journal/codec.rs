@@ -23,6 +23,10 @@ pub(super) const END: u8 = 8;
 const NAMING: u8 = 9;
 const VERIFIED: u8 = 10;
 
+/// Bits of the last byte of [`DONE`] and [`OTHER`].
+const LINKED: u8 = 1;
+const LACKS: u8 = 2;
+
 /// Where a segment goes on from: the trusted prefix of an earlier one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Continued {
@@ -127,6 +131,13 @@ impl Put<'_> {
         }
     }
 
+    /// Puts what is known of something published.
+    fn flags(&mut self, linked: bool, lacks: bool) {
+        let lacks = if lacks { LACKS } else { 0 };
+        let linked = if linked { LINKED } else { 0 };
+        self.0.push(linked | lacks);
+    }
+
     fn time(&mut self, (seconds, nanoseconds): (i64, u32)) {
         self.0.extend_from_slice(&seconds.to_le_bytes());
         self.u32(nanoseconds);
@@ -170,7 +181,7 @@ impl Put<'_> {
                 self.0.extend_from_slice(&done.digest);
                 self.stamp(&done.source_stamp);
                 self.target_stamp(&done.target_stamp);
-                self.0.push(u8::from(done.linked));
+                self.flags(done.linked, done.lacks);
                 Ok(DONE)
             }
             Record::Naming(naming) => {
@@ -214,7 +225,7 @@ impl Put<'_> {
                 self.path(other.target_path)?;
                 self.stamp(&other.source_stamp);
                 self.target_stamp(&other.target_stamp);
-                self.0.push(u8::from(other.linked));
+                self.flags(other.linked, other.lacks);
                 Ok(OTHER)
             }
             Record::End(end) => {
@@ -261,6 +272,12 @@ impl<'a> Take<'a> {
             [1] => Some(true),
             _ => None,
         }
+    }
+
+    /// Takes whether something published is linked, and lacks attributes.
+    fn flags(&mut self) -> Option<(bool, bool)> {
+        let [flags] = self.array::<1>()?;
+        (flags & !(LINKED | LACKS) == 0).then_some((flags & LINKED != 0, flags & LACKS != 0))
     }
 
     fn bytes(&mut self, max: usize) -> Option<&'a [u8]> {
@@ -346,14 +363,23 @@ impl<'a> Take<'a> {
                 label: self.bytes(LABEL_LEN_MAX)?.to_vec(),
                 landing: self.bytes(LABEL_LEN_MAX)?.to_vec(),
             }),
-            DONE => Record::Done(Done {
-                source: self.source()?,
-                target_path: self.bytes(PATH_LEN_MAX)?,
-                digest: self.array()?,
-                source_stamp: self.stamp()?,
-                target_stamp: self.target_stamp()?,
-                linked: self.flag()?,
-            }),
+            DONE => {
+                let done = Done {
+                    source: self.source()?,
+                    target_path: self.bytes(PATH_LEN_MAX)?,
+                    digest: self.array()?,
+                    source_stamp: self.stamp()?,
+                    target_stamp: self.target_stamp()?,
+                    linked: false,
+                    lacks: false,
+                };
+                let (linked, lacks) = self.flags()?;
+                Record::Done(Done {
+                    linked,
+                    lacks,
+                    ..done
+                })
+            }
             NAMING => Record::Naming(Naming {
                 source: self.source()?,
                 target_path: self.bytes(PATH_LEN_MAX)?,
@@ -372,13 +398,22 @@ impl<'a> Take<'a> {
                 kind: self.text()?,
                 reason: str::from_utf8(self.bytes(REASON_LEN_MAX)?).ok()?,
             }),
-            OTHER => Record::Other(Other {
-                source: self.source()?,
-                target_path: self.bytes(PATH_LEN_MAX)?,
-                source_stamp: self.stamp()?,
-                target_stamp: self.target_stamp()?,
-                linked: self.flag()?,
-            }),
+            OTHER => {
+                let other = Other {
+                    source: self.source()?,
+                    target_path: self.bytes(PATH_LEN_MAX)?,
+                    source_stamp: self.stamp()?,
+                    target_stamp: self.target_stamp()?,
+                    linked: false,
+                    lacks: false,
+                };
+                let (linked, lacks) = self.flags()?;
+                Record::Other(Other {
+                    linked,
+                    lacks,
+                    ..other
+                })
+            }
             END => {
                 let complete = self.flag()?;
                 let [exit_code] = self.array()?;

@@ -1,7 +1,7 @@
 //! Headers and frames: the chain, and telling a torn tail from damage.
 
-use super::VERSION;
 use super::codec::{self, Content, PAYLOAD_LEN_MAX};
+use super::{VERSION, VERSION_MIN};
 
 /// What chains a frame to the one before it.
 pub(super) type Tag = [u8; 16];
@@ -51,7 +51,7 @@ impl Header {
         let Some((version, rest)) = rest.split_first_chunk() else {
             return Err("shorter than a header");
         };
-        if u32::from_le_bytes(*version) != VERSION {
+        if !(VERSION_MIN..=VERSION).contains(&u32::from_le_bytes(*version)) {
             return Err("damaged in its header, or of a format this version does not know");
         }
         let Some((number, salt)) = rest.split_first_chunk() else {
@@ -210,4 +210,23 @@ fn half_hash(parts: &[&[u8]]) -> Tag {
     let mut tag = Tag::default();
     tag.copy_from_slice(hash.as_bytes().split_at(TAG_LEN).0);
     tag
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn journals_of_the_version_before_are_read_and_others_are_not() {
+        let header = Header {
+            segment: 1,
+            salt: [7; 16],
+        };
+        for (version, is_read) in [(2_u32, false), (3, true), (4, true), (5, false)] {
+            let mut bytes = header.encode();
+            bytes[8..12].copy_from_slice(&version.to_le_bytes());
+            let decoded = Header::decode(&bytes).map(|(header, _)| header.segment);
+            assert_eq!(decoded == Ok(1), is_read, "{version}: {decoded:?}");
+        }
+    }
 }

@@ -401,6 +401,7 @@ mod tests {
                     source_stamp: Stamp::default(),
                     target_stamp: TargetStamp::default(),
                     linked: false,
+                    lacks: false,
                 });
                 let last = if n % 3 == 0 { other } else { failed.clone() };
                 [failed, blocks, last].into_iter().for_each(&mut *append);
@@ -433,6 +434,7 @@ mod tests {
                     source_stamp: Stamp::default(),
                     target_stamp: TargetStamp::default(),
                     linked: false,
+                    lacks: false,
                 });
                 let verified = Record::Verified(Verified {
                     source,

@@ -102,7 +102,11 @@ pub fn has_lost_pages() -> bool {
 pub const JOURNAL_FILE: &str = "journal";
 
 /// Version of the format, in every header.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
+
+/// Oldest version that is read, and gone on with. What 4 added to 3: `Done` and `Other` say of what is
+/// published whether it lacks attributes. A program that knows only 3 trusts no record that does.
+pub const VERSION_MIN: u32 = 3;
 
 /// Longest path, in bytes: the deepest a scan goes (2,048 names of 255 bytes) and as much again.
 pub const PATH_LEN_MAX: usize = 1 << 20;

@@ -128,6 +128,8 @@ pub struct Done<'a> {
     pub target_stamp: TargetStamp,
     /// Whether the source file had several names when it was read.
     pub linked: bool,
+    /// Whether some of its attributes could not be read or set.
+    pub lacks: bool,
 }
 
 /// How much it says that a file read back from the target was as it should be.
@@ -246,6 +248,8 @@ pub struct Other<'a> {
     pub target_stamp: TargetStamp,
     /// Whether the source's inode had several names.
     pub linked: bool,
+    /// Whether some of its attributes could not be read or set.
+    pub lacks: bool,
 }
 
 /// The end of a run.

@@ -39,6 +39,7 @@ struct State {
     is_full: bool,
     file: Option<File>,
     has_failed: bool,
+    is_closed: bool,
     failure: Option<io::Error>,
 }
 
@@ -54,7 +55,8 @@ impl Spool {
         }
     }
 
-    /// Adds a problem; returns the number of its line, counted from 0.
+    /// Adds a problem, unless it is [`close`](Self::close)d; returns the number of its line, counted
+    /// from 0.
     pub fn push(&self, problem: Problem) -> u64 {
         let line = serde_json::to_vec(&problem).map(|mut line| {
             line.push(b'\n');
@@ -62,6 +64,9 @@ impl Spool {
         });
         let mut state = self.lock();
         let number = state.count;
+        if state.is_closed {
+            return number;
+        }
         state.count += 1;
         if !state.has_failed {
             let written = line
@@ -86,6 +91,12 @@ impl Spool {
     /// Returns the first problems, in order: at most [`PROBLEMS_MAX`], fewer if they are huge.
     pub fn first(&self) -> Vec<Problem> {
         self.lock().first.clone()
+    }
+
+    /// Takes nothing any more, from now on: the folder is another run's, or nobody's. Waits for a line
+    /// that is being written.
+    pub fn close(&self) {
+        self.lock().is_closed = true;
     }
 
     /// Makes the file durable and readable by all (mode 0644), without the lines of these numbers:
@@ -234,6 +245,26 @@ mod tests {
         spool.finish(Vec::new()).unwrap();
         assert_eq!(spool.count(), 0);
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_comes_after_it_is_closed_is_not_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let (begun, unused) = (spool_in(&dir), spool_in(&dir));
+        begun.push(problem(1));
+        let path = dir.path().join(PROBLEMS_FILE);
+        let before = std::fs::read(&path).unwrap();
+        begun.close();
+        begun.push(problem(2));
+        begun.finish(Vec::new()).unwrap();
+        assert_eq!((begun.count(), begun.first().len()), (1, 1));
+        assert_eq!(std::fs::read(&path).unwrap(), before);
+        // One that has made no file yet makes none.
+        std::fs::remove_file(&path).unwrap();
+        unused.close();
+        unused.push(problem(3));
+        unused.finish(Vec::new()).unwrap();
+        assert!(!path.exists());
     }
 
     #[test]

@@ -58,9 +58,22 @@ pub fn recognise(
     sources: &[Source],
     identities: &[Identity],
 ) -> Recognised {
-    let given: Vec<Given<'_>> = sources
-        .iter()
-        .zip(identities)
+    settle(recorded, &given(sources, identities))
+}
+
+/// As [`recognise`], for a job that is known by its name: all sources may be new to it. Another
+/// target of one copy may have begun without those that were lost by then.
+pub fn recognise_more(
+    recorded: &[journal::Source],
+    sources: &[Source],
+    identities: &[Identity],
+) -> Recognised {
+    settle_or_add(recorded, &given(sources, identities), true)
+}
+
+fn given<'a>(sources: &'a [Source], identities: &'a [Identity]) -> Vec<Given<'a>> {
+    let given = sources.iter().zip(identities);
+    given
         .map(|(source, identity)| Given {
             label: source.label.as_os_str().as_bytes(),
             shape: match &source.only {
@@ -71,8 +84,7 @@ pub fn recognise(
             landing: &source.landing,
             identity,
         })
-        .collect();
-    settle(recorded, &given)
+        .collect()
 }
 
 /// What a source is, apart from its place.
@@ -160,6 +172,14 @@ const REASONS: [fn(&journal::Source, &Given<'_>) -> bool; 3] = [
 ];
 
 pub(super) fn settle(recorded: &[journal::Source], given: &[Given<'_>]) -> Recognised {
+    settle_or_add(recorded, given, false)
+}
+
+fn settle_or_add(
+    recorded: &[journal::Source],
+    given: &[Given<'_>],
+    may_be_new: bool,
+) -> Recognised {
     // For each given source the place of the recorded one that it is.
     let mut found: Vec<Option<usize>> = vec![None; given.len()];
     for reason in REASONS {
@@ -188,7 +208,7 @@ pub(super) fn settle(recorded: &[journal::Source], given: &[Given<'_>]) -> Recog
             }
         }
     }
-    if found.iter().all(Option::is_none) && !recorded.is_empty() {
+    if found.iter().all(Option::is_none) && !recorded.is_empty() && !may_be_new {
         return Recognised::Other(stranger(recorded, given));
     }
     let mut next = recorded.iter().map(|source| source.index + 1).max();

@@ -23,6 +23,8 @@ pub struct Attributes {
     pub mtime: (i64, u32),
     /// Extended attributes that policy lets through, POSIX ACLs among them: name and value.
     pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Whether some of them could not be read.
+    pub is_cut: bool,
 }
 
 /// What tells two states of one file apart: the same stamp before and after means unchanged.

@@ -84,6 +84,11 @@ pub struct Applied {
 }
 
 impl Applied {
+    /// Returns whether anything of `attributes`, or what could not be read of them, is missing.
+    pub(crate) fn lacks(&self, attributes: &Attributes) -> bool {
+        attributes.is_cut || !self.losses.is_empty()
+    }
+
     /// Returns why something could not be set, if that was for want of room and would go well with
     /// more of it. (An attribute that no block of the file system holds gives the same answer.)
     pub(super) fn lacks_room(&self, file: BorrowedFd<'_>) -> Option<Errno> {
@@ -117,6 +122,7 @@ pub fn from_stat(stat: &Statx) -> Attributes {
         atime: (stat.stx_atime.tv_sec, stat.stx_atime.tv_nsec),
         mtime: (stat.stx_mtime.tv_sec, stat.stx_mtime.tv_nsec),
         xattrs: Vec::new(),
+        is_cut: false,
     }
 }
 
@@ -145,6 +151,7 @@ pub fn read(fd: BorrowedFd<'_>, stat: &Statx, policy: &Policy, is_dir: bool) -> 
         Err(Errno::OPNOTSUPP) => return outcome,
         Err(errno) => {
             outcome.problem = Some(errno);
+            outcome.attributes.is_cut = true;
             return outcome;
         }
     };
@@ -159,7 +166,10 @@ pub fn read(fd: BorrowedFd<'_>, stat: &Statx, policy: &Policy, is_dir: bool) -> 
                 Ok(value) => outcome.attributes.xattrs.push((name.to_vec(), value)),
                 // Removed since it was listed.
                 Err(Errno::NODATA) => {}
-                Err(errno) => outcome.problem = outcome.problem.or(Some(errno)),
+                Err(errno) => {
+                    outcome.problem = outcome.problem.or(Some(errno));
+                    outcome.attributes.is_cut = true;
+                }
             }
         }
     }
@@ -230,7 +240,7 @@ fn apply_named(
     }
 }
 
-fn apply_when(
+pub(super) fn apply_when(
     fd: BorrowedFd<'_>,
     attributes: &Attributes,
     policy: Policy,

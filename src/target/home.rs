@@ -161,6 +161,22 @@ impl HomeLock {
             .collect()
     }
 
+    /// Writes a file of a job's folder: whole and durable, or not at all.
+    ///
+    /// # Durability
+    /// Durable under its name when this returns.
+    ///
+    /// # Errors
+    /// `RecordWrite`.
+    pub fn write_record(&self, job: &JobDir, name: &str, bytes: &[u8]) -> Result<(), Error> {
+        let path = self.label.join(&job.name).join(name);
+        let dir = rustix::io::fcntl_dupfd_cloexec(&job.dir, 0)
+            .map_err(|errno| record_error(&path, "open the job folder", errno))?;
+        let mut record = RecordWriter::create(dir, path, name)?;
+        record.write(bytes)?;
+        record.publish()
+    }
+
     /// Lets the lock go. Nothing may be read or written there from now on.
     pub fn let_go(&self) {
         let_go(&self.lock);

@@ -6,6 +6,7 @@
 //!
 //! **Boundary.** Knows the target's names and durability; knows nothing of sources or digests.
 
+mod again;
 pub mod attributes;
 mod folding;
 mod fs_type;
@@ -171,6 +172,8 @@ pub struct Sealed {
     /// What it will be recognised by; `None` for a further name of something published, and for
     /// what could not be looked at.
     pub stamp: Option<TargetStamp>,
+    /// Whether some of its attributes could not be read or set: a later run tries again.
+    pub lacks: bool,
 }
 
 /// Where a sealed thing is until it is published.
@@ -193,6 +196,7 @@ impl Sealed {
             target_path,
             replace: false,
             stamp,
+            lacks: false,
         }
     }
 
@@ -210,7 +214,15 @@ impl Sealed {
             target_path,
             replace,
             stamp,
+            lacks: false,
         }
+    }
+
+    /// Returns the same, with whether it lacks some of these attributes.
+    #[must_use]
+    pub(crate) fn lacking(self, applied: &Applied, attributes: &Attributes) -> Self {
+        let lacks = applied.lacks(attributes);
+        Self { lacks, ..self }
     }
 
     /// Returns the path below TARGET of the file that this is a further name for, if it is one.
@@ -394,6 +406,21 @@ pub trait Stager: Debug + Send {
         replace: bool,
         attributes: &Attributes,
     ) -> Result<(Sealed, Applied), Error>;
+
+    /// Sets the attributes of a published file once more. Returns what could be set, and what the file
+    /// is recognised by now; `None`, and changes nothing, unless it has this stamp.
+    ///
+    /// # Durability
+    /// Durable when a later `publish` answers for the file.
+    ///
+    /// # Errors
+    /// When it cannot be looked at; `TargetFull`; `TargetSync`, which is final.
+    fn set_again(
+        &mut self,
+        path: &[u8],
+        stamp: TargetStamp,
+        attributes: &Attributes,
+    ) -> Result<Option<(Applied, TargetStamp)>, Error>;
 
     /// Makes a symlink with this text, unpublished.
     ///

@@ -66,6 +66,7 @@ fn nothing(target_path: Vec<u8>, replace: bool) -> (Sealed, Applied) {
             target_path,
             replace,
             stamp: None,
+            lacks: false,
         },
         nothing_lost(),
     )
@@ -144,6 +145,15 @@ impl Stager for NullTarget {
         _attributes: &Attributes,
     ) -> Result<(Sealed, Applied), Error> {
         Ok(nothing(path, replace))
+    }
+
+    fn set_again(
+        &mut self,
+        _path: &[u8],
+        _stamp: TargetStamp,
+        _attributes: &Attributes,
+    ) -> Result<Option<(Applied, TargetStamp)>, Error> {
+        Ok(None)
     }
 
     fn symlink(

@@ -11,7 +11,9 @@ use rustix::io::Errno;
 
 use super::attributes::{self, Applied, Policy};
 use super::publish::split;
-use super::{Form, Geometry, Outline, Sealed, StageId, Staged, Stager, TargetStamp, Vacancy};
+use super::{
+    Form, Geometry, Outline, Sealed, StageId, Staged, Stager, TargetStamp, Vacancy, again,
+};
 use crate::beneath::{self, DirCache};
 use crate::error::Error;
 use crate::scan::{Attributes, Kind, as_path};
@@ -47,7 +49,7 @@ impl LocalStager {
         self.next
     }
 
-    fn error(&self, path: &[u8], what: &str, errno: Errno) -> Error {
+    pub(super) fn error(&self, path: &[u8], what: &str, errno: Errno) -> Error {
         Error::target(self.label.join(as_path(path)), what, errno)
     }
 
@@ -176,6 +178,7 @@ impl LocalStager {
             target_path,
             replace,
             stamp: stamp.map(|stat| TargetStamp::of(&stat)),
+            lacks: false,
         }
     }
 }
@@ -372,6 +375,7 @@ impl Stager for LocalStager {
                     target_path: path,
                     replace,
                     stamp: None,
+                    lacks: false,
                 },
                 Applied {
                     owner_kept: true,
@@ -401,7 +405,17 @@ impl Stager for LocalStager {
             let path = self.label.join(as_path(&path));
             return Err(Error::target_sync(path, "make it durable", errno));
         }
-        Ok((Self::sealed(dir, id.number, path, replace), applied))
+        let sealed = Self::sealed(dir, id.number, path, replace);
+        Ok((sealed.lacking(&applied, attributes), applied))
+    }
+
+    fn set_again(
+        &mut self,
+        path: &[u8],
+        stamp: TargetStamp,
+        attributes: &Attributes,
+    ) -> Result<Option<(Applied, TargetStamp)>, Error> {
+        again::set_again(self, path, stamp, attributes)
     }
 
     fn symlink(
@@ -421,10 +435,8 @@ impl Stager for LocalStager {
             attributes,
             &self.policy,
         );
-        Ok((
-            Self::sealed(Arc::clone(&self.stage), number, path, replace),
-            applied,
-        ))
+        let sealed = Self::sealed(Arc::clone(&self.stage), number, path, replace);
+        Ok((sealed.lacking(&applied, attributes), applied))
     }
 
     fn special(
@@ -454,10 +466,8 @@ impl Stager for LocalStager {
             attributes,
             &self.policy,
         );
-        Ok((
-            Self::sealed(Arc::clone(&self.stage), number, path, replace),
-            applied,
-        ))
+        let sealed = Self::sealed(Arc::clone(&self.stage), number, path, replace);
+        Ok((sealed.lacking(&applied, attributes), applied))
     }
 
     fn discard(&mut self, staged: Staged) {

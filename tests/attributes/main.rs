@@ -275,6 +275,7 @@ fn a_file_arrives_with_everything(at: &Path) {
             (b"user.colour".to_vec(), b"blue\0and more".to_vec()),
             (b"user.empty".to_vec(), vec![]),
         ],
+        is_cut: false,
     };
     assert_eq!(got, want);
     assert_eq!((outcome.cleared, outcome.problem), (0, None));

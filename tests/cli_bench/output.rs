@@ -35,7 +35,7 @@ fn misuse_is_refused_with_what_to_do() {
     run(&[&"bench", &"--html", &page, &"/nonexistent"]).expect(6);
     assert!(!page.exists(), "no page without a bench");
     let closed = scratch.dir("closed");
-    std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0)).unwrap();
+    std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0o0)).unwrap();
     Running::start(powerless(&inhaul(&[&"bench", &closed])))
         .finish()
         .expect(6)

@@ -192,6 +192,8 @@ fn a_stop_before_the_first_look_is_no_refusal() {
         scratch_bytes: 16 << 20,
         seconds: 0.1,
         repetitions: 3,
+        block: None,
+        depth: None,
         together: true,
         io: IoChoice::Blocking,
         memory: 64 << 20,

@@ -169,6 +169,7 @@ impl Owned {
                 source_stamp: *source_stamp,
                 target_stamp: *target_stamp,
                 linked: *linked,
+                lacks: !target_stamp.size.is_multiple_of(3),
             }),
             What::Blocks {
                 thread,
@@ -201,6 +202,7 @@ impl Owned {
                 source_stamp: Stamp::default(),
                 target_stamp: TargetStamp::default(),
                 linked: true,
+                lacks: true,
             }),
             What::End(complete, exit_code) => Record::End(End {
                 complete: *complete,

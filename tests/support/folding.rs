@@ -1,5 +1,6 @@
 //! A file system in memory that does not tell names apart by case or by how Unicode spells them, as
-//! those of cameras, phones and other systems do. It keeps a name as it was first given.
+//! those of cameras, phones and other systems do. It keeps a name as it was first given, or, if asked
+//! for, lists it otherwise.
 
 #![allow(
     clippy::unwrap_used,
@@ -35,16 +36,27 @@ pub(crate) struct Folding {
 impl Folding {
     /// Mounts an empty one at `point`, which is made.
     pub(crate) fn new(point: &Path) -> Self {
-        Self::with_names_of(point, 255)
+        Self::serve(point, 255, false)
     }
 
     /// Mounts an empty one that takes no name of more than `longest` bytes.
     pub(crate) fn with_names_of(point: &Path, longest: usize) -> Self {
+        Self::serve(point, longest, false)
+    }
+
+    /// The same, of one that lists names otherwise than they were given: without dots and spaces at
+    /// their ends, as FAT does, and in the pieces that HFS+ cuts letters into.
+    pub(crate) fn odd(point: &Path) -> Self {
+        Self::serve(point, 255, true)
+    }
+
+    fn serve(point: &Path, longest: usize, is_odd: bool) -> Self {
         std::fs::create_dir_all(point).unwrap();
         let root = Node::new(FileType::Directory, 0o755);
         let served = Served {
             nodes: Mutex::new(BTreeMap::from([(1, root)])),
             longest,
+            is_odd,
         };
         let mut config = Config::default();
         config.mount_options = vec![MountOption::FSName("inhaul-test-folding".to_owned())];
@@ -70,7 +82,15 @@ impl Drop for Folding {
 /// Returns what two names that are not told apart have in common.
 fn fold(name: &OsStr) -> Vec<u8> {
     let text = name.to_string_lossy().to_lowercase();
+    let text = text.trim_end_matches(['.', ' ']);
     text.replace("e\u{301}", "\u{e9}").into_bytes()
+}
+
+/// Returns how a name is listed by one that is odd.
+fn odd_listing(name: &[u8]) -> Vec<u8> {
+    let text = std::str::from_utf8(name).unwrap();
+    let text = text.trim_end_matches(['.', ' ']);
+    text.replace('\u{e9}', "e\u{301}").into_bytes()
 }
 
 #[derive(Debug)]
@@ -128,6 +148,7 @@ type Nodes = BTreeMap<u64, Node>;
 struct Served {
     nodes: Mutex<Nodes>,
     longest: usize,
+    is_odd: bool,
 }
 
 impl Served {
@@ -413,7 +434,12 @@ impl Filesystem for Served {
             let kind = nodes
                 .get(number)
                 .map_or(FileType::RegularFile, |node| node.kind);
-            if reply.add(INodeNo(*number), next, kind, OsStr::from_bytes(name)) {
+            let name = if self.is_odd {
+                odd_listing(name)
+            } else {
+                name.clone()
+            };
+            if reply.add(INodeNo(*number), next, kind, OsStr::from_bytes(&name)) {
                 break;
             }
         }

@@ -7,7 +7,7 @@ use rustix::io::Errno;
 
 use super::Lane;
 use crate::digest::Hash;
-use crate::engine::commit::{Commit, Item, What};
+use crate::engine::commit::What;
 use crate::engine::elsewhere::{Elsewhere, There};
 use crate::engine::job::Existing;
 use crate::engine::links::First;
@@ -15,7 +15,7 @@ use crate::engine::standing::{Copied, Standing};
 use crate::error::{Error, ErrorKind, Side};
 use crate::scan::{Entry, Kind};
 use crate::seam;
-use crate::target::{Sealed, TargetStamp, Vacancy, clash};
+use crate::target::{TargetStamp, Vacancy, clash};
 
 impl Lane<'_> {
     /// Decides by what earlier runs recorded, and by what is at its name in the target:
@@ -34,13 +34,21 @@ impl Lane<'_> {
         let vacancy = self.stager.vacancy(&path)?;
         let log = self.context.log.as_ref();
         let mut standing = log.map_or(Standing::New, |log| log.standing(entry, &path, vacancy));
-        if matches!(standing, Standing::Unrecorded(_)) && self.namesake(&path)?.is_some() {
+        // Of two names that the target takes for one, only one is ever done.
+        let earlier = log.and_then(|log| log.earlier());
+        let is_done = earlier.is_some_and(|earlier| {
+            earlier.done(&path).is_some() || earlier.done_before(&path).is_some()
+        });
+        if matches!(standing, Standing::Unrecorded(_))
+            && !is_done
+            && self.namesake(&path)?.is_some()
+        {
             standing = Standing::New;
         }
         let is_known = matches!(
             standing,
-            Standing::Done(_) | Standing::Other(_) | Standing::Unknown
-        );
+            Standing::Done(_) | Standing::Other(..) | Standing::Unknown
+        ) || matches!(standing, Standing::Unrecorded(_)) && entry.kind == Kind::File;
         let finishes = self.context.around.finishes.is_some();
         if finishes && !is_known {
             // Nothing is copied any more; what came since is for the next run.
@@ -48,6 +56,10 @@ impl Lane<'_> {
         }
         match standing {
             Standing::New => self.admit_new(entry, path, vacancy),
+            Standing::Done(copied) if copied.lacks && !finishes && !self.has_counted(&path) => {
+                self.set_again(entry, path, copied)?;
+                Ok(None)
+            }
             Standing::Done(copied) => {
                 self.keep(entry, path, copied);
                 Ok(None)
@@ -62,7 +74,16 @@ impl Lane<'_> {
                 self.context.session.observer.note(&line);
                 Ok(Some(true))
             }
-            Standing::Other(stamp) => {
+            // It has no bytes to be read again.
+            Standing::Other(_, true)
+                if !finishes && entry.nlink == 1 && !self.has_counted(&path) =>
+            {
+                Ok(Some(true))
+            }
+            Standing::Other(stamp, lacks) => {
+                if lacks && !finishes && !self.has_counted(&path) {
+                    self.lacks(entry, "they could not be set, and it has several names");
+                }
                 if !self.has_counted(&path) {
                     self.counters.others_kept.fetch_add(1, Relaxed);
                 }
@@ -78,6 +99,10 @@ impl Lane<'_> {
                 Ok((!is_kept && !finishes).then_some(true))
             }
             Standing::Unknown => Ok((!finishes).then_some(true)),
+            Standing::Unrecorded(stamp) if finishes => {
+                self.keep_if_same(entry, &path, stamp)?;
+                Ok(None)
+            }
             Standing::Unrecorded(stamp) => self.admit_unrecorded(entry, path, vacancy, stamp),
         }
     }
@@ -223,28 +248,20 @@ impl Lane<'_> {
         if !is_it || hasher.finalize() != here {
             return Ok(false);
         }
-        let commit = Commit {
-            item: Item {
-                lane: self.number,
-                entry: entry.clone(),
-                what: What::File(here),
-                bytes: entry.stamp.size,
-                tail: None,
-            },
-            sealed: Sealed::kept(path.to_vec(), Some(stamp)),
-        };
-        self.outlets.commit(commit);
+        // The record of what it lacks may be lost as well.
+        let (stamp, lacks) = self.attributes_again(entry, path, stamp)?;
+        self.commit_kept(entry, path, What::File(here), stamp, lacks);
         Ok(true)
     }
 
     /// Returns whether this run counted it before its drive went away.
-    fn has_counted(&self, path: &[u8]) -> bool {
+    pub(super) fn has_counted(&self, path: &[u8]) -> bool {
         let log = self.context.log.as_ref();
         log.is_some_and(|log| log.has_counted(path))
     }
 
     /// Counts a file that an earlier run copied, and remembers it for its further names.
-    fn keep(&mut self, entry: &Entry, path: Vec<u8>, copied: Copied) {
+    pub(super) fn keep(&mut self, entry: &Entry, path: Vec<u8>, copied: Copied) {
         if !self.has_counted(&path) {
             self.counters.files_kept.fetch_add(1, Relaxed);
             let bytes = entry.stamp.size;
@@ -254,7 +271,13 @@ impl Lane<'_> {
     }
 
     /// Remembers what is there for further names of its inode.
-    fn know(&self, entry: &Entry, path: Vec<u8>, digest: Option<Hash>, stamp: TargetStamp) {
+    pub(super) fn know(
+        &self,
+        entry: &Entry,
+        path: Vec<u8>,
+        digest: Option<Hash>,
+        stamp: TargetStamp,
+    ) {
         if let Some(links) = self.context.links.as_ref().filter(|_| entry.nlink > 1) {
             let first = First {
                 path,

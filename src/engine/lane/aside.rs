@@ -374,6 +374,9 @@ impl Lane<'_> {
 
     fn map(&self, entry: &Entry, size: u64, trouble: &super::trouble::Trouble) -> Option<String> {
         let maps = self.context.maps.as_ref()?;
+        // It is in the target: not after the run, should the drive have held this thread so long.
+        let log = self.context.log.as_ref();
+        let _asking = log.map(|log| log.vigil().enter()).transpose().ok()?;
         let bad = trouble.bad().as_slice();
         match maps.write(&entry.display_path(), size, bad) {
             Ok(name) => name,

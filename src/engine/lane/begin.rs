@@ -293,7 +293,7 @@ impl Lane<'_> {
         self.current = Some(number);
     }
 
-    fn attributes_of(&self, entry: &Entry, opened: &OpenedSource) -> Attributes {
+    pub(super) fn attributes_of(&self, entry: &Entry, opened: &OpenedSource) -> Attributes {
         if !self.context.copies {
             return Attributes::default();
         }

@@ -9,6 +9,7 @@
 //! the committer.
 
 mod admit;
+mod again;
 mod aside;
 mod begin;
 mod best;

@@ -1,7 +1,7 @@
 //! One process: everything `copy` puts together, over the simulated world, on one thread.
 
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crossbeam::channel::{Receiver, bounded};
 
@@ -160,6 +160,7 @@ fn pass(
         full: Arc::default(),
         log: Some(Arc::clone(&log)),
         examiner: None,
+        folders: OnceLock::new(),
         sync_blocks: setup.sync_blocks,
         expected: None,
         evidence: None,

@@ -93,6 +93,7 @@ impl SimStager {
             target_path,
             replace,
             stamp: Some(stamp_of(ino, world.disk.inode(ino))),
+            lacks: false,
         }
     }
 
@@ -368,6 +369,28 @@ impl Stager for SimStager {
             *dir = own;
         }
         Ok((sealed, all_applied()))
+    }
+
+    fn set_again(
+        &mut self,
+        path: &[u8],
+        stamp: TargetStamp,
+        attributes: &Attributes,
+    ) -> Result<Option<(Applied, TargetStamp)>, Error> {
+        let mut world = self.world.lock();
+        let Some(ino) = world.disk.find(path) else {
+            return Ok(None);
+        };
+        if stamp_of(ino, world.disk.inode(ino)) != stamp {
+            return Ok(None);
+        }
+        world.op(format_args!("set attributes of {} again", show(path)));
+        world.disk.inode_mut(ino).set_meta(meta_of(attributes));
+        if !world.syncs_whole {
+            world.disk.inode_mut(ino).sync_meta();
+        }
+        let now = stamp_of(ino, world.disk.inode(ino));
+        Ok(Some((all_applied(), now)))
     }
 
     fn symlink(

@@ -23,6 +23,7 @@ impl Drop for Closing {
     fn drop(&mut self) {
         // (Whoever wakes up then has nothing to tell.)
         let _first = self.context.lost.set(ErrorKind::Stopped);
+        self.context.outcomes.close();
         // While something is still asked of it, nobody else may have it.
         if self.log.vigil().close() {
             self.target.home().let_go();
@@ -178,6 +179,16 @@ impl Stager for WatchedStager {
     ) -> Result<(Sealed, Applied), Error> {
         let _asking = self.vigil.enter()?;
         self.stager.seal(staged, size, path, replace, attributes)
+    }
+
+    fn set_again(
+        &mut self,
+        path: &[u8],
+        stamp: TargetStamp,
+        attributes: &Attributes,
+    ) -> Result<Option<(Applied, TargetStamp)>, Error> {
+        let _asking = self.vigil.enter()?;
+        self.stager.set_again(path, stamp, attributes)
     }
 
     fn symlink(

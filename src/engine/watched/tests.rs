@@ -148,6 +148,16 @@ impl Stager for Listening {
         self.1.seal(staged, size, path, replace, attributes)
     }
 
+    fn set_again(
+        &mut self,
+        path: &[u8],
+        stamp: TargetStamp,
+        attributes: &Attributes,
+    ) -> Result<Option<(Applied, TargetStamp)>, Error> {
+        self.0.hears("set_again");
+        self.1.set_again(path, stamp, attributes)
+    }
+
     fn symlink(
         &mut self,
         text: &[u8],
@@ -209,6 +219,7 @@ fn ask_all(watched: &WatchedTarget, stager: &mut dyn Stager) {
     let staged = stager.stage(b"s", outline).unwrap();
     let path = || b"s".to_vec();
     stager.seal(staged, 1, path(), false, &attributes).unwrap();
+    stager.set_again(b"s", stamp, &attributes).unwrap();
     stager.symlink(b"t", path(), false, &attributes).unwrap();
     let fifo = stager.special(Kind::Fifo, 0, path(), false, &attributes);
     fifo.unwrap();
@@ -242,6 +253,7 @@ fn every_call_is_noted_while_it_lasts() {
         "discard",
         "stage",
         "seal",
+        "set_again",
         "symlink",
         "special",
         "close",

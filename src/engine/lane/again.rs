@@ -1,0 +1,132 @@
+//! Attributes again: of files that are done, but for what could not be read or set of those.
+
+use super::Lane;
+use crate::engine::commit::{Commit, Item, What};
+use crate::engine::standing::Copied;
+use crate::error::{Error, ErrorKind, Side};
+use crate::journal::Loaded;
+use crate::scan::{Attributes, Entry};
+use crate::target::{Sealed, TargetStamp, keeps_inodes};
+
+impl Lane<'_> {
+    /// Sets the attributes of a file once more that an earlier run copied without some of them. What
+    /// it still lacks is told of again.
+    pub(super) fn set_again(
+        &mut self,
+        entry: &Entry,
+        path: Vec<u8>,
+        copied: Copied,
+    ) -> Result<(), Error> {
+        let opened = self.open(entry)?;
+        if opened.stamp() != entry.stamp {
+            let what = "it changed since it was listed, and lacks attributes that an earlier run \
+                        could not set";
+            let path = entry.display_path();
+            let kind = ErrorKind::SourceChanged;
+            return Err(Error::new(kind, Side::Source, path, what));
+        }
+        let attributes = self.attributes_of(entry, &opened);
+        drop(opened);
+        let keeps_time = self.keeps_time(copied.stamp, &attributes);
+        if !keeps_time {
+            let earlier = self.context.log.as_ref().and_then(|log| log.earlier());
+            let done = earlier.and_then(|earlier| earlier.done(&path));
+            if let (Some(log), Some(done)) = (&self.context.log, done) {
+                if done.linked {
+                    // Its other names are recognised by the time that it has.
+                    self.lacks(entry, "its times could not be set; it has several names");
+                    self.keep(entry, path, copied);
+                    return Ok(());
+                }
+                // After a stop it must be ours with either time.
+                log.doubted(&[done])?;
+            }
+        }
+        let set = self.stager.set_again(&path, copied.stamp, &attributes)?;
+        let Some((applied, stamp)) = set else {
+            let what = "it was changed in the target since it was looked at";
+            let path = entry.display_path();
+            return Err(Error::new(
+                ErrorKind::TargetExists,
+                Side::Target,
+                path,
+                what,
+            ));
+        };
+        let shown = entry.display_path();
+        self.context.outcomes.applied(self.number, &shown, &applied);
+        let lacks = applied.lacks(&attributes);
+        if lacks && keeps_time {
+            // The journal has it as it is.
+            self.keep(entry, path, copied);
+            return Ok(());
+        }
+        let digest = copied.digest;
+        self.know(entry, path.clone(), Some(digest), stamp);
+        self.commit_kept(entry, &path, What::Kept(digest), stamp, lacks);
+        Ok(())
+    }
+
+    /// Sets the attributes of a file again that was just found to have the bytes of its source, if
+    /// that leaves it recognisable. Returns its stamp then, and whether it lacks any.
+    pub(super) fn attributes_again(
+        &mut self,
+        entry: &Entry,
+        path: &[u8],
+        stamp: TargetStamp,
+    ) -> Result<(TargetStamp, bool), Error> {
+        let opened = self.open(entry)?;
+        let attributes = self.attributes_of(entry, &opened);
+        if !self.keeps_time(stamp, &attributes) {
+            return Ok((stamp, false));
+        }
+        let Some((applied, now)) = self.stager.set_again(path, stamp, &attributes)? else {
+            return Ok((stamp, false));
+        };
+        let shown = entry.display_path();
+        self.context.outcomes.applied(self.number, &shown, &applied);
+        Ok((now, applied.lacks(&attributes)))
+    }
+
+    /// Acknowledges a file that has its name.
+    pub(super) fn commit_kept(
+        &self,
+        entry: &Entry,
+        path: &[u8],
+        what: What,
+        stamp: TargetStamp,
+        lacks: bool,
+    ) {
+        let mut sealed = Sealed::kept(path.to_vec(), Some(stamp));
+        sealed.lacks = lacks;
+        let item = Item {
+            lane: self.number,
+            entry: entry.clone(),
+            what,
+            bytes: entry.stamp.size,
+            tail: None,
+        };
+        self.outlets.commit(Commit { item, sealed });
+    }
+
+    /// Returns whether a file has the time that it is to have, as far as the target keeps it.
+    fn keeps_time(&self, stamp: TargetStamp, attributes: &Attributes) -> bool {
+        let log = self.context.log.as_ref();
+        let earlier = log.and_then(|log| log.earlier());
+        let is_cut = |loaded: &Loaded| !keeps_inodes(&loaded.head().target.fs_type);
+        stamp.mtime == attributes.mtime
+            || earlier.is_some_and(is_cut) && stamp.mtime.0.abs_diff(attributes.mtime.0) <= 2
+    }
+
+    /// Says of something that is there that it still lacks attributes.
+    pub(super) fn lacks(&self, entry: &Entry, why: &str) {
+        let what = format!("copied, but without some of its attributes: {why}");
+        let error = Error::new(
+            ErrorKind::Metadata,
+            Side::Target,
+            entry.display_path(),
+            &what,
+        );
+        self.context.outcomes.problem(self.number, &error);
+    }
+}

@@ -1,0 +1,68 @@
+//! Attributes again: of files that have their names, but lack something of theirs.
+
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt;
+
+use rustix::fs::{FileType, Mode, OFlags};
+use rustix::io::Errno;
+
+use super::TargetStamp;
+use super::attributes::{self, Applied, Policy};
+use super::publish::split;
+use super::stage::LocalStager;
+use crate::beneath;
+use crate::error::Error;
+use crate::scan::{Attributes, as_path};
+
+/// Sets the attributes of a published file once more; see
+/// [`Stager::set_again`](super::Stager::set_again).
+pub(super) fn set_again(
+    stager: &mut LocalStager,
+    path: &[u8],
+    stamp: TargetStamp,
+    attributes: &Attributes,
+) -> Result<Option<(Applied, TargetStamp)>, Error> {
+    let (dir, name) = split(path);
+    let what = "set its attributes again";
+    let dir = stager.dirs.get(dir);
+    let dir = dir.map_err(|errno| stager.error(path, what, errno))?;
+    let set = apply_again(dir.as_fd(), name, stamp, attributes, stager.policy);
+    let Some((applied, now)) = set.map_err(|errno| stager.error(path, what, errno))? else {
+        return Ok(None);
+    };
+    if let Some(errno) = applied.lacks_room(dir.as_fd()) {
+        return Err(stager.error(path, what, errno));
+    }
+    if stager.sync_each {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(&dir, OsStr::from_bytes(name), flags, Mode::empty());
+        let file = file.map_err(|errno| stager.error(path, what, errno))?;
+        if let Err(errno) = rustix::fs::fsync(&file) {
+            let path = stager.label.join(as_path(path));
+            return Err(Error::target_sync(path, "make it durable", errno));
+        }
+    }
+    Ok(Some((applied, now)))
+}
+
+/// Sets attributes of the file called `name` in `dir` if it is the one with this stamp. Returns what
+/// it is recognised by then, too.
+fn apply_again(
+    dir: BorrowedFd<'_>,
+    name: &[u8],
+    stamp: TargetStamp,
+    wanted: &Attributes,
+    policy: Policy,
+) -> Result<Option<(Applied, TargetStamp)>, Errno> {
+    beneath::check_name(name)?;
+    // Its mode may keep even its owner from opening it.
+    let held = beneath::open(dir, name, OFlags::PATH, Mode::empty())?;
+    if TargetStamp::of(&rustix::fs::fstat(&held)?) != stamp {
+        return Ok(None);
+    }
+    let regular = |kind| kind == FileType::RegularFile;
+    let applied = attributes::apply_when(held.as_fd(), wanted, policy, regular);
+    let now = TargetStamp::of(&rustix::fs::fstat(&held)?);
+    Ok(Some((applied, now)))
+}
