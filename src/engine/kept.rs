@@ -2,17 +2,14 @@
 //! how it ends.
 //!
 //! A drive that was lost and is put back is listed anew, and asked anew for everything it had not
-//! given. What was said of that before holds no longer: when its lane is through, all of it goes, and
-//! what still fails has been said again. A drive that is lost once more was not asked for everything:
-//! then only that goes of which something is known since.
+//! given. What was said of a file before holds until that file is copied, or has failed again. What was
+//! said of folders holds until the lane is through without such a problem: which of them were asked
+//! again is not known one by one.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::report::{PROBLEMS_MAX, Problem};
 use crate::error::ErrorKind;
-
-/// Most lines of the complete list whose numbers are remembered: half a MiB.
-const LINES_MAX: usize = 1 << 16;
 
 /// The kind of what is left out of a name that is no hard link any more.
 pub(crate) const HARD_LINK: &str = "hard-link";
@@ -51,14 +48,6 @@ pub(super) struct Gone {
     pub(super) maps: Vec<String>,
 }
 
-/// What came up in a lane in one of its rounds and is asked anew.
-#[derive(Debug, Default)]
-struct Tally {
-    by_kind: HashMap<ErrorKind, u64>,
-    bytes: u64,
-    lines: Vec<u64>,
-}
-
 #[derive(Debug, Default)]
 pub(super) struct Kept {
     /// Each with the round of its lane.
@@ -67,10 +56,11 @@ pub(super) struct Kept {
     kinds: HashMap<ErrorKind, u64>,
     /// How often each lane began anew.
     rounds: HashMap<usize, u32>,
-    asked: HashMap<(usize, u32), Tally>,
-    lines: usize,
+    /// Lanes whose folders failed in a round, or that panicked: not everything was asked in it.
+    in_part: HashSet<(usize, u32)>,
+    /// Lanes whose drives did not give something in a round.
+    not_given: HashSet<(usize, u32)>,
     gone: Vec<u64>,
-    has_forgotten: bool,
 }
 
 impl Kept {
@@ -89,15 +79,12 @@ impl Kept {
         };
         self.count += 1;
         *self.kinds.entry(noted.kind).or_default() += 1;
-        if let (Some(lane), About::Asked(_)) = (noted.lane, &noted.about) {
-            let tally = self.asked.entry((lane, round)).or_default();
-            *tally.by_kind.entry(noted.kind).or_default() += 1;
-            tally.bytes += noted.bytes;
-            if self.lines < LINES_MAX {
-                self.lines += 1;
-                tally.lines.push(noted.line);
-            } else {
-                self.has_forgotten = true;
+        if let Some(lane) = lane {
+            if about == About::Asked(None) || noted.kind == ErrorKind::Panic {
+                self.in_part.insert((lane, round));
+            }
+            if matches!(noted.kind, ErrorKind::SourceRead | ErrorKind::SourceLost) {
+                self.not_given.insert((lane, round));
             }
         }
         if self.first.len() < PROBLEMS_MAX {
@@ -111,32 +98,18 @@ impl Kept {
         *self.rounds.entry(lane).or_default() += 1;
     }
 
-    /// Notes that a lane is through with everything: what was said of it in rounds before, and was
-    /// asked anew, holds no longer.
+    /// Notes that a lane is through: what was said of its folders in rounds before holds no longer,
+    /// unless one failed in this round as well.
     pub(super) fn went_through(&mut self, lane: usize) -> Gone {
-        let now = self.round(Some(lane));
-        let mut gone = Gone::default();
-        let rounds: Vec<u32> = (0..now).collect();
-        for round in rounds {
-            let Some(tally) = self.asked.remove(&(lane, round)) else {
-                continue;
-            };
-            for (kind, count) in tally.by_kind {
-                gone.count += count;
-                self.forget(kind, count);
-            }
-            gone.bytes += tally.bytes;
-            self.gone.extend(tally.lines);
+        if self.in_part.contains(&(lane, self.round(Some(lane)))) {
+            return Gone::default();
         }
-        self.first.retain(|(round, noted)| {
-            let is_asked = matches!(noted.about, About::Asked(_));
-            let goes = noted.lane == Some(lane) && *round < now && is_asked;
-            if goes {
-                gone.maps.extend(map_of(noted));
-            }
-            !goes
-        });
-        gone
+        self.remove(lane, |about| *about == About::Asked(None))
+    }
+
+    /// Returns whether the drive of a lane did not give something in this round.
+    pub(super) fn gave_not_all(&self, lane: usize) -> bool {
+        self.not_given.contains(&(lane, self.round(Some(lane))))
     }
 
     /// Notes that the file that lands at `path` was copied: what was said of it in rounds before holds
@@ -158,7 +131,7 @@ impl Kept {
         let now = self.round(Some(lane));
         let mut gone = Gone::default();
         let mut kinds = Vec::new();
-        let (asked, lines) = (&mut self.asked, &mut self.gone);
+        let lines = &mut self.gone;
         self.first.retain(|(round, noted)| {
             if noted.lane != Some(lane) || *round >= now || !goes(&noted.about) {
                 return true;
@@ -168,13 +141,6 @@ impl Kept {
             gone.maps.extend(map_of(noted));
             lines.push(noted.line);
             kinds.push(noted.kind);
-            if let (About::Asked(_), Some(tally)) = (&noted.about, asked.get_mut(&(lane, *round))) {
-                if let Some(count) = tally.by_kind.get_mut(&noted.kind) {
-                    *count = count.saturating_sub(1);
-                }
-                tally.bytes = tally.bytes.saturating_sub(noted.bytes);
-                tally.lines.retain(|line| *line != noted.line);
-            }
             false
         });
         for kind in kinds {
@@ -205,11 +171,6 @@ impl Kept {
     /// Returns the numbers, in the complete list, of those that hold no longer.
     pub(super) fn gone(&self) -> &[u64] {
         &self.gone
-    }
-
-    /// Returns whether there may be others, whose numbers are not known.
-    pub(super) fn has_forgotten(&self) -> bool {
-        self.has_forgotten && !self.rounds.is_empty()
     }
 }
 
@@ -286,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lane_that_is_through_has_said_all_that_still_holds() {
+    fn what_was_said_of_a_file_holds_until_it_is_copied() {
         let mut kept = Kept::default();
         kept.push(noted(0, file("a"), ErrorKind::SourceRead, 0));
         kept.push(noted(1, file("b"), ErrorKind::SourceRead, 1));
@@ -298,9 +259,11 @@ mod tests {
         kept.begins_again(0);
         kept.push(noted(0, file("d"), ErrorKind::TargetExists, 5));
         let gone = kept.went_through(0);
-        assert_eq!((gone.count, gone.bytes), (2, 20));
+        assert_eq!((gone.count, gone.bytes), (1, 10), "that of the folder");
+        assert_eq!(lines(&kept), ["0", "1", "3", "4", "5"]);
+        assert_eq!(kept.copied(0, || "a".into()).count, 1);
         assert_eq!(lines(&kept), ["1", "3", "4", "5"]);
-        assert_eq!(kept.gone(), [0, 2]);
+        assert_eq!(kept.gone(), [2, 0]);
         let mut kinds = kept.kinds();
         kinds.sort_by_key(|kind| kind.word());
         let left = [
@@ -330,24 +293,43 @@ mod tests {
             1
         );
         assert_eq!(lines(&kept), ["2", "4"]);
-        // The next time it is through, with all of them.
         kept.begins_again(0);
-        assert_eq!(kept.went_through(0).count, 2);
-        assert_eq!(kept.problems(), (Vec::new(), 0));
-        assert!(kept.kinds().is_empty());
-        assert_eq!(kept.gone(), [0, 3, 1, 2, 4]);
+        // It was not met again: nobody knows what became of it.
+        assert_eq!(kept.went_through(0).count, 0);
+        assert_eq!(lines(&kept), ["2", "4"]);
+        assert_eq!(kept.gone(), [0, 3, 1]);
     }
 
     #[test]
-    fn those_that_are_not_among_the_first_go_as_well() {
+    fn a_round_in_which_a_folder_failed_says_nothing_of_those_before() {
+        for (about, kind) in [
+            (About::Asked(None), ErrorKind::SourceRead),
+            (About::Lasting, ErrorKind::Panic),
+        ] {
+            let mut kept = Kept::default();
+            kept.push(noted(0, About::Asked(None), ErrorKind::SourceRead, 0));
+            kept.begins_again(0);
+            kept.push(noted(0, about, kind, 1));
+            assert_eq!(kept.went_through(0), Gone::default());
+            assert_eq!(lines(&kept), ["0", "1"]);
+            kept.begins_again(0);
+            kept.went_through(0);
+            assert!(!lines(&kept).contains(&"0".to_owned()));
+        }
+    }
+
+    #[test]
+    fn those_that_are_not_among_the_first_stay() {
         let mut kept = Kept::default();
         for line in 0..2 * PROBLEMS_MAX as u64 {
             kept.push(noted(0, About::Asked(None), ErrorKind::SourceRead, line));
         }
         kept.begins_again(0);
-        assert_eq!(kept.went_through(0).count, 2000);
-        assert_eq!(kept.problems(), (Vec::new(), 0));
-        assert!(kept.kinds().is_empty());
-        assert!(!kept.has_forgotten());
+        assert!(!kept.gave_not_all(0));
+        assert_eq!(kept.went_through(0).count, PROBLEMS_MAX as u64);
+        assert_eq!(kept.problems(), (Vec::new(), PROBLEMS_MAX as u64));
+        assert_eq!(kept.kinds(), [ErrorKind::SourceRead]);
+        kept.push(noted(0, file("a"), ErrorKind::SourceRead, 0));
+        assert!(kept.gave_not_all(0));
     }
 }

@@ -432,9 +432,10 @@ pub(super) fn recall_links(
     };
     let mut stager = target.stager("links")?;
     let mut recall = |source, source_stamp: &Stamp, first: First| -> Result<(), Error> {
-        let tree = trees.iter().find(|tree| log.number_of(tree) == source);
-        let there = at(&mut *stager, &first.path)?.stamp();
-        if let Some(tree) = tree.filter(|_| there == first.stamp) {
+        let Some(tree) = trees.iter().find(|tree| log.number_of(tree) == source) else {
+            return Ok(());
+        };
+        if at(&mut *stager, &first.path)?.stamp() == first.stamp {
             links.recall(tree.index, tree.device, source_stamp, first);
         }
         Ok(())

@@ -249,8 +249,13 @@ impl Outcomes {
         skipped.begins_again(lane);
     }
 
-    /// Notes that a lane is through with everything on its drive. What was said of that before the drive
-    /// was put back holds no longer.
+    /// Returns whether the drive of a lane did not give something since it was put back last.
+    pub(crate) fn gave_not_all(&self, lane: usize) -> bool {
+        self.problems().gave_not_all(lane)
+    }
+
+    /// Notes that a lane is through with everything on its drive. What was said of its folders before the
+    /// drive was put back holds no longer.
     pub(crate) fn went_through(&self, lane: usize) {
         let gone = self.problems().went_through(lane);
         self.forget(lane, &gone);
@@ -347,16 +352,7 @@ impl Outcomes {
             return Ok(());
         };
         spool.close();
-        let (gone, has_forgotten) = {
-            let kept = self.problems();
-            (kept.gone().to_vec(), kept.has_forgotten())
-        };
-        if has_forgotten {
-            self.session.observer.note(&format!(
-                "{PROBLEMS_FILE} also lists problems that hold no longer, of drives that were put back: \
-                 there were too many of them"
-            ));
-        }
+        let gone = self.problems().gone().to_vec();
         spool.finish(gone)
     }
 

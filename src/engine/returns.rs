@@ -25,18 +25,19 @@ use crossbeam::channel::{Receiver, RecvTimeoutError};
 use super::context::Context;
 use super::homes::{Back, Homes, Looked};
 use super::job::CopyJob;
+use super::lane::unattempted;
 use super::ledger::Ledger;
 use super::links::LinkTable;
 use super::log::Log;
 use super::opening::recall_links;
 use super::proof::recorded;
-use super::run::{LaneEnd, LaneSetup, RunSettings, run};
+use super::run::{LaneEnd, LaneSetup, Lost, RunSettings, run};
 use super::second_read::SourceAgain;
 use super::setup::{ScanJob, scan_lane};
 use super::summary::LaneFacts;
-use super::telemetry::Telemetry;
+use super::telemetry::{Health, LaneState, Telemetry};
 use super::watch::{News, Revive, Revived};
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::plan::LanePlan;
 use crate::scan::Tree;
 use crate::target::LocalTarget;
@@ -124,7 +125,19 @@ impl State {
 }
 
 impl Revive for Returns<'_> {
-    fn ended(&mut self, lane: usize, end: &LaneEnd) {
+    fn ended(&mut self, lane: usize, end: &mut LaneEnd) {
+        if end.lost.is_none() && self.gave_nothing(lane) {
+            // A second mount of what is dead, say: too few of its errors came to tell by them alone.
+            if let Some(counters) = self.context.outcomes.lane(lane) {
+                // No folder of it counts as finished.
+                counters.vitals().set_gone();
+                counters.set_state(LaneState::Failed);
+            }
+            let what = "what is mounted gives nothing: it is not the drive, or dead as before";
+            self.context.drive_is(lane, Health::Gone, what);
+            let path = self.context.drive_path(lane);
+            end.lost = Some(Lost::now(unattempted(ErrorKind::SourceLost, path, 0)));
+        }
         if let Some(lost) = &end.lost {
             let moved = self.moved(lane);
             let known = self.state.lost.entry(lane).or_insert(Known {
@@ -153,8 +166,18 @@ impl Revive for Returns<'_> {
             if let Some(back) = backs.into_iter().next() {
                 self.state.search = None;
                 self.state.idle = None;
-                let links = self.context.links.clone();
-                let (context, mut setups) = self.begin_again(vec![back], links)?;
+                let (lane, links) = (back.lane, self.context.links.clone());
+                let (context, mut setups) = match self.begin_again(vec![back], links) {
+                    Ok(begun) => begun,
+                    Err(error) => {
+                        // It is as lost as before, and that is reported in the end; the others go on.
+                        self.context.let_sources_go(lane);
+                        let line =
+                            format!("a drive that is back cannot be gone on with yet: {error}");
+                        self.context.session.observer.note(&line);
+                        return Ok(News::Wait);
+                    }
+                };
                 let round = self.state.round;
                 return Ok(setups.pop().map_or(News::Wait, |setup| {
                     News::Back(Revived {
@@ -250,6 +273,13 @@ impl Returns<'_> {
             && self.state.homes.are_known(lane)
     }
 
+    /// Returns whether a drive that was gone on with has given nothing since, and not all there was.
+    fn gave_nothing(&self, lane: usize) -> bool {
+        let known = self.state.lost.get(&lane);
+        known.is_some_and(|known| known.given == Some(self.moved(lane)))
+            && self.context.outcomes.gave_not_all(lane)
+    }
+
     /// Returns how many bytes a drive has given.
     fn moved(&self, lane: usize) -> u64 {
         let counters = self.context.outcomes.lane(lane);
@@ -339,7 +369,6 @@ impl Returns<'_> {
                 known.times += 1;
                 known.given = Some(given);
             }
-            self.state.homes.go_on_at(back.lane, &back.plan.trees);
         }
         let log = Arc::new(self.log.again(recorded(self.target, self.log)?));
         let trees: Vec<Arc<Tree>> = backs
@@ -363,6 +392,7 @@ impl Returns<'_> {
         }
         let mut setups = Vec::new();
         for Back { lane, plan } in backs {
+            self.state.homes.go_on_at(lane, &plan.trees);
             self.context.outcomes.begins_again(lane);
             self.context.drive_is_back(lane, label_of(&plan));
             setups.push(scan_lane(lane, plan, self.scan.clone()));

@@ -13,6 +13,7 @@ use super::report::{
 use super::run::LaneEnd;
 use super::telemetry::{LaneCounters, LaneState, LaneView, Telemetry, Waited};
 use super::verdict::{Whole, verdict};
+use crate::error::ErrorKind;
 use crate::exit::exit_for;
 use crate::plan::LanePlan;
 use crate::topology::Location;
@@ -72,7 +73,7 @@ pub(crate) struct Heading {
     /// What runs into other targets came to before.
     pub(crate) before: Option<Report>,
     /// A failure of the run as a whole: a sync or a record.
-    pub(crate) fatal: Option<crate::error::ErrorKind>,
+    pub(crate) fatal: Option<ErrorKind>,
 }
 
 /// Returns the report of a run that is over.
@@ -126,7 +127,12 @@ pub(crate) fn report(
     totals.problems = problem_count;
     // A stop that came when nothing was left to do is none.
     let stopped = context.interrupted.load(Relaxed) || heading.cut_short;
-    let exit = exit_for(stopped, heading.fatal, outcomes.kinds());
+    // A lane that ended, and nobody said why, is no success.
+    let has_ended = |lane: &LaneReport| matches!(lane.state.as_str(), "done" | "stopped");
+    let unsaid = (!lanes.iter().all(has_ended)).then_some(ErrorKind::Panic);
+    let kinds = outcomes.kinds();
+    let unsaid = unsaid.filter(|_| kinds.is_empty());
+    let exit = exit_for(stopped, heading.fatal, kinds.into_iter().chain(unsaid));
     let mut report = Report {
         schema: SCHEMA,
         command: heading.command.to_owned(),

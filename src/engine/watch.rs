@@ -82,7 +82,7 @@ pub(super) struct Revived {
 pub(super) trait Revive {
     /// Notes how a lane ended, as soon as it and its scan have: `end.lost` says whether its drive
     /// may come back.
-    fn ended(&mut self, lane: usize, end: &LaneEnd);
+    fn ended(&mut self, lane: usize, end: &mut LaneEnd);
 
     /// Says whether the drive of one of these lanes, which were lost, is back. Does not wait for any;
     /// `are_others_read` tells whether the run goes on anyway.
@@ -238,7 +238,7 @@ impl Watch<'_> {
         for (lane, charge) in lanes.iter_mut().zip(&self.charges) {
             let end = lane
                 .end
-                .as_ref()
+                .as_mut()
                 .filter(|_| lane.is_scanned && !lane.is_told);
             if let Some(end) = end {
                 again.revive.ended(charge.lane, end);
