@@ -88,7 +88,7 @@ fn waits_for_signals() {
         return;
     }
     let screen = Arc::new(Screen::stderr(Paint(false)));
-    signals::watch(screen, "stopping", || println!("stop was called")).unwrap();
+    signals::watch(screen, "stopping: as asked", || println!("stop was called")).unwrap();
     println!("ready");
     // The parent ends this process with a second signal, or by closing standard input.
     std::io::stdin().read_to_end(&mut Vec::new()).unwrap();

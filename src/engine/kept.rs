@@ -73,8 +73,13 @@ impl Kept {
     pub(super) fn push(&mut self, noted: Noted) -> Gone {
         let round = self.round(noted.lane);
         let (lane, about) = (noted.lane, noted.about.clone());
-        let before = match lane.filter(|_| round > 0 && about != About::Asked(None)) {
-            Some(lane) => self.remove(lane, |other| *other == about),
+        let path = noted.problem.path.clone();
+        // Of folders it is their paths that tell which is meant.
+        let is_same = |other: &Noted| {
+            other.about == about && (about != About::Asked(None) || other.problem.path == path)
+        };
+        let before = match lane.filter(|_| round > 0) {
+            Some(lane) => self.remove(lane, is_same),
             None => Gone::default(),
         };
         self.count += 1;
@@ -104,7 +109,7 @@ impl Kept {
         if self.in_part.contains(&(lane, self.round(Some(lane)))) {
             return Gone::default();
         }
-        self.remove(lane, |about| *about == About::Asked(None))
+        self.remove(lane, |noted| noted.about == About::Asked(None))
     }
 
     /// Returns whether the drive of a lane did not give something in this round.
@@ -119,7 +124,7 @@ impl Kept {
             return Gone::default();
         }
         let path = path();
-        self.remove(lane, |about| match about {
+        self.remove(lane, |noted| match &noted.about {
             About::Asked(of) => of.as_ref() == Some(&path),
             About::File(of) => *of == path,
             About::Lasting => false,
@@ -127,13 +132,13 @@ impl Kept {
     }
 
     /// Takes out what came up in a lane in rounds before this one, as far as it is among the first.
-    fn remove(&mut self, lane: usize, goes: impl Fn(&About) -> bool) -> Gone {
+    fn remove(&mut self, lane: usize, goes: impl Fn(&Noted) -> bool) -> Gone {
         let now = self.round(Some(lane));
         let mut gone = Gone::default();
         let mut kinds = Vec::new();
         let lines = &mut self.gone;
         self.first.retain(|(round, noted)| {
-            if noted.lane != Some(lane) || *round >= now || !goes(&noted.about) {
+            if noted.lane != Some(lane) || *round >= now || !goes(noted) {
                 return true;
             }
             gone.count += 1;

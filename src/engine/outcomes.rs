@@ -10,7 +10,7 @@ use super::report::{Problem, Unreadable};
 use super::session::Session;
 use super::telemetry::{LaneCounters, LaneView, Telemetry};
 use crate::error::{Error, ErrorKind, Side};
-use crate::manifest::{Maps, PROBLEMS_FILE, Spool};
+use crate::manifest::{Maps, Spool};
 use crate::scan::Entry;
 use crate::target::{Applied, ReadOutcome};
 
@@ -258,7 +258,11 @@ impl Outcomes {
     /// drive was put back holds no longer.
     pub(crate) fn went_through(&self, lane: usize) {
         let gone = self.problems().went_through(lane);
-        self.forget(lane, &gone);
+        self.took_back(lane, &gone);
+    }
+
+    fn took_back(&self, lane: usize, gone: &Gone) {
+        self.forget(lane, gone);
         if gone.count > 0 {
             let count = gone.count;
             self.session.observer.note(&format!(
@@ -271,7 +275,7 @@ impl Outcomes {
     /// Notes that a file of a lane is copied by now.
     pub(crate) fn copied(&self, lane: usize, entry: &Entry) {
         let gone = self.problems().copied(lane, || entry.target_path());
-        self.forget(lane, &gone);
+        self.took_back(lane, &gone);
     }
 
     /// Notes something left out on purpose.
