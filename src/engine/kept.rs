@@ -162,6 +162,11 @@ impl Kept {
         self.kinds.retain(|_, count| *count > 0);
     }
 
+    /// Returns whether any lane began anew.
+    pub(super) fn has_begun_again(&self) -> bool {
+        !self.rounds.is_empty()
+    }
+
     /// Returns the kinds of all.
     pub(super) fn kinds(&self) -> Vec<ErrorKind> {
         self.kinds.keys().copied().collect()

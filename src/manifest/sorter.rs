@@ -57,6 +57,12 @@ impl Sorter {
         }
     }
 
+    /// Forgets all records.
+    pub fn clear(&mut self) {
+        self.batch.clear();
+        self.runs = None;
+    }
+
     /// Adds a record.
     ///
     /// # Errors
