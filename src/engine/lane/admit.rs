@@ -249,7 +249,9 @@ impl Lane<'_> {
             return Ok(false);
         }
         // The record of what it lacks may be lost as well.
-        let (stamp, lacks) = self.attributes_again(entry, path, stamp)?;
+        let Some((stamp, lacks)) = self.attributes_again(entry, path, stamp)? else {
+            return Ok(false);
+        };
         self.commit_kept(entry, path, What::File(here), stamp, lacks);
         Ok(true)
     }

@@ -1,10 +1,11 @@
 //! Attributes again: of files that are done, but for what could not be read or set of those.
 
 use super::Lane;
+use crate::beneath::OpenedSource;
 use crate::engine::commit::{Commit, Item, What};
 use crate::engine::standing::Copied;
 use crate::error::{Error, ErrorKind, Side};
-use crate::journal::Loaded;
+use crate::journal::{Loaded, Stamp};
 use crate::scan::{Attributes, Entry};
 use crate::target::{Sealed, TargetStamp, keeps_inodes};
 
@@ -18,13 +19,7 @@ impl Lane<'_> {
         copied: Copied,
     ) -> Result<(), Error> {
         let opened = self.open(entry)?;
-        if opened.stamp() != entry.stamp {
-            let what = "it changed since it was listed, and lacks attributes that an earlier run \
-                        could not set";
-            let path = entry.display_path();
-            let kind = ErrorKind::SourceChanged;
-            return Err(Error::new(kind, Side::Source, path, what));
-        }
+        is_as_listed(entry, &opened)?;
         let attributes = self.attributes_of(entry, &opened);
         drop(opened);
         let keeps_time = self.keeps_time(copied.stamp, &attributes);
@@ -68,24 +63,41 @@ impl Lane<'_> {
     }
 
     /// Sets the attributes of a file again that was just found to have the bytes of its source, if
-    /// that leaves it recognisable. Returns its stamp then, and whether it lacks any.
+    /// that leaves it recognisable. Returns its stamp then, and whether it lacks any; `None` when it
+    /// is not what was read any more.
     pub(super) fn attributes_again(
         &mut self,
         entry: &Entry,
         path: &[u8],
         stamp: TargetStamp,
-    ) -> Result<(TargetStamp, bool), Error> {
+    ) -> Result<Option<(TargetStamp, bool)>, Error> {
         let opened = self.open(entry)?;
+        is_as_listed(entry, &opened)?;
         let attributes = self.attributes_of(entry, &opened);
+        drop(opened);
         if !self.keeps_time(stamp, &attributes) {
-            return Ok((stamp, false));
+            let lacks = !self.has_all(path);
+            if lacks {
+                self.lacks(entry, "its time is not its source's");
+            }
+            return Ok(Some((stamp, lacks)));
         }
         let Some((applied, now)) = self.stager.set_again(path, stamp, &attributes)? else {
-            return Ok((stamp, false));
+            return Ok(None);
         };
         let shown = entry.display_path();
         self.context.outcomes.applied(self.number, &shown, &applied);
-        Ok((now, applied.lacks(&attributes)))
+        Ok(Some((now, applied.lacks(&attributes))))
+    }
+
+    /// Returns whether an earlier run recorded of a file that it lacks nothing.
+    fn has_all(&self, path: &[u8]) -> bool {
+        let log = self.context.log.as_ref();
+        let done = log
+            .and_then(|log| log.earlier())
+            .and_then(|earlier| earlier.done(path));
+        // Without a stamp of its source the record knows nothing but its bytes.
+        done.is_some_and(|done| !done.lacks && done.source_stamp != Stamp::default())
     }
 
     /// Acknowledges a file that has its name.
@@ -129,4 +141,19 @@ impl Lane<'_> {
         );
         self.context.outcomes.problem(self.number, &error);
     }
+}
+
+/// Returns an error if a file is not as it was when it was listed.
+fn is_as_listed(entry: &Entry, opened: &OpenedSource) -> Result<(), Error> {
+    if opened.stamp() == entry.stamp {
+        return Ok(());
+    }
+    let what = "it changed since it was listed; it is there, and its attributes were not set again";
+    let path = entry.display_path();
+    Err(Error::new(
+        ErrorKind::SourceChanged,
+        Side::Source,
+        path,
+        what,
+    ))
 }
