@@ -87,7 +87,7 @@ impl Lane<'_> {
                 if !self.has_counted(&path) {
                     self.counters.others_kept.fetch_add(1, Relaxed);
                 }
-                self.know(entry, path, None, stamp);
+                self.know(entry, path, None, (stamp, lacks));
                 Ok(None)
             }
             // Where a target may have no room for it twice, its bytes are asked first.
@@ -218,7 +218,7 @@ impl Lane<'_> {
                     return self.admit_new(entry, path, vacancy);
                 }
                 self.counters.others_kept.fetch_add(1, Relaxed);
-                self.know(entry, path, None, stamp);
+                self.know(entry, path, None, (stamp, false));
                 return Ok(None);
             }
             // It has no bytes to lose.
@@ -269,22 +269,25 @@ impl Lane<'_> {
             let bytes = entry.stamp.size;
             self.counters.bytes_kept.fetch_add(bytes, Relaxed);
         }
-        self.know(entry, path, Some(copied.digest), copied.stamp);
+        let known = (copied.stamp, copied.lacks);
+        self.know(entry, path, Some(copied.digest), known);
     }
 
-    /// Remembers what is there for further names of its inode.
+    /// Remembers what is there for further names of its inode: what it is recognised by, and whether
+    /// it lacks attributes.
     pub(super) fn know(
         &self,
         entry: &Entry,
         path: Vec<u8>,
         digest: Option<Hash>,
-        stamp: TargetStamp,
+        (stamp, lacks): (TargetStamp, bool),
     ) {
         if let Some(links) = self.context.links.as_ref().filter(|_| entry.nlink > 1) {
             let first = First {
                 path,
                 digest,
                 stamp: Some(stamp),
+                lacks,
             };
             links.keep(self.number, entry, first);
         }
@@ -310,6 +313,7 @@ impl Lane<'_> {
                 path,
                 digest: None,
                 stamp: vacancy.stamp(),
+                lacks: false,
             };
             links.keep(self.number, entry, first);
         }

@@ -57,7 +57,7 @@ impl Lane<'_> {
             return Ok(());
         }
         let digest = copied.digest;
-        self.know(entry, path.clone(), Some(digest), stamp);
+        self.know(entry, path.clone(), Some(digest), (stamp, lacks));
         self.commit_kept(entry, &path, What::Kept(digest), stamp, lacks);
         Ok(())
     }
