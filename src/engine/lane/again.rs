@@ -22,6 +22,12 @@ impl Lane<'_> {
         is_as_listed(entry, &opened)?;
         let attributes = self.attributes_of(entry, &opened);
         drop(opened);
+        if attributes.is_cut {
+            // That was told of. What is there may be right: an ACL that only could not be read now
+            // would go, and the file be open to its group.
+            self.keep(entry, path, copied);
+            return Ok(());
+        }
         let keeps_time = self.keeps_time(copied.stamp, &attributes);
         if !keeps_time {
             let earlier = self.context.log.as_ref().and_then(|log| log.earlier());
@@ -75,6 +81,9 @@ impl Lane<'_> {
         is_as_listed(entry, &opened)?;
         let attributes = self.attributes_of(entry, &opened);
         drop(opened);
+        if attributes.is_cut {
+            return Ok(Some((stamp, true)));
+        }
         if !self.keeps_time(stamp, &attributes) {
             let lacks = !self.has_all(path);
             if lacks {
