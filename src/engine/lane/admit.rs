@@ -249,7 +249,15 @@ impl Lane<'_> {
             return Ok(false);
         }
         // The record of what it lacks may be lost as well.
-        let Some((stamp, lacks)) = self.attributes_again(entry, path, stamp)? else {
+        let again = match self.attributes_again(entry, path, stamp) {
+            Ok(again) => again,
+            Err(error) => {
+                // It is what it is all the same.
+                self.not_set(entry, error)?;
+                Some((stamp, true))
+            }
+        };
+        let Some((stamp, lacks)) = again else {
             return Ok(false);
         };
         self.commit_kept(entry, path, What::File(here), stamp, lacks);

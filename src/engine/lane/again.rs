@@ -4,20 +4,49 @@ use super::Lane;
 use crate::beneath::OpenedSource;
 use crate::engine::commit::{Commit, Item, What};
 use crate::engine::standing::Copied;
-use crate::error::{Error, ErrorKind, Side};
+use crate::error::{Error, ErrorKind, Reach, Side};
 use crate::journal::{Loaded, Stamp};
 use crate::scan::{Attributes, Entry};
 use crate::target::{Sealed, TargetStamp, keeps_inodes};
 
 impl Lane<'_> {
     /// Sets the attributes of a file once more that an earlier run copied without some of them. What
-    /// it still lacks is told of again.
+    /// it still lacks is told of again. The file stays done, whatever comes of it.
+    ///
+    /// # Errors
+    /// What is about more than this file.
     pub(super) fn set_again(
         &mut self,
         entry: &Entry,
         path: Vec<u8>,
         copied: Copied,
     ) -> Result<(), Error> {
+        let set = match self.try_again(entry, &path, copied) {
+            Ok(set) => set,
+            Err(error) => {
+                self.not_set(entry, error)?;
+                None
+            }
+        };
+        let Some((stamp, lacks)) = set else {
+            // The journal has it as it is; or in doubt, and then the next run looks at it.
+            self.keep(entry, path, copied);
+            return Ok(());
+        };
+        let digest = copied.digest;
+        self.know(entry, path.clone(), Some(digest), (stamp, lacks));
+        self.commit_kept(entry, &path, What::Kept(digest), stamp, lacks);
+        Ok(())
+    }
+
+    /// Returns what a file is recognised by now, and whether it lacks attributes; `None` if nothing of
+    /// that is news.
+    fn try_again(
+        &mut self,
+        entry: &Entry,
+        path: &[u8],
+        copied: Copied,
+    ) -> Result<Option<(TargetStamp, bool)>, Error> {
         let opened = self.open(entry)?;
         is_as_listed(entry, &opened)?;
         let attributes = self.attributes_of(entry, &opened);
@@ -25,46 +54,45 @@ impl Lane<'_> {
         if attributes.is_cut {
             // That was told of. What is there may be right: an ACL that only could not be read now
             // would go, and the file be open to its group.
-            self.keep(entry, path, copied);
-            return Ok(());
+            return Ok(None);
         }
         let keeps_time = self.keeps_time(copied.stamp, &attributes);
         if !keeps_time {
             let earlier = self.context.log.as_ref().and_then(|log| log.earlier());
-            let done = earlier.and_then(|earlier| earlier.done(&path));
+            let done = earlier.and_then(|earlier| earlier.done(path));
             if let (Some(log), Some(done)) = (&self.context.log, done) {
                 if done.linked {
                     // Its other names are recognised by the time that it has.
                     self.lacks(entry, "its times could not be set; it has several names");
-                    self.keep(entry, path, copied);
-                    return Ok(());
+                    return Ok(None);
                 }
                 // After a stop it must be ours with either time.
                 log.doubted(&[done])?;
             }
         }
-        let set = self.stager.set_again(&path, copied.stamp, &attributes)?;
+        let set = self.stager.set_again(path, copied.stamp, &attributes)?;
         let Some((applied, stamp)) = set else {
-            let what = "it was changed in the target since it was looked at";
-            let path = entry.display_path();
-            return Err(Error::new(
-                ErrorKind::TargetExists,
-                Side::Target,
-                path,
-                what,
-            ));
+            self.lacks(entry, "it was changed in the target since it was looked at");
+            return Ok(None);
         };
         let shown = entry.display_path();
         self.context.outcomes.applied(self.number, &shown, &applied);
         let lacks = applied.lacks(&attributes);
-        if lacks && keeps_time {
-            // The journal has it as it is.
-            self.keep(entry, path, copied);
-            return Ok(());
+        Ok((!lacks || !keeps_time).then_some((stamp, lacks)))
+    }
+
+    /// Tells why the attributes of a file that is there were not set, unless that is about more than
+    /// this file: then it is returned.
+    pub(super) fn not_set(&mut self, entry: &Entry, error: Error) -> Result<(), Error> {
+        let is_of_more = error.kind() == ErrorKind::TargetFull
+            || error.kind().reach() != Reach::File
+            || self.is_of_drive(&error)
+            || self.context.is_of_target(&error);
+        match error.kind() {
+            _ if is_of_more => return Err(error),
+            ErrorKind::SourceChanged => self.context.outcomes.problem(self.number, &error),
+            _ => self.lacks(entry, &error.reason()),
         }
-        let digest = copied.digest;
-        self.know(entry, path.clone(), Some(digest), (stamp, lacks));
-        self.commit_kept(entry, &path, What::Kept(digest), stamp, lacks);
         Ok(())
     }
 
