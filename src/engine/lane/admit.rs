@@ -9,6 +9,7 @@ use super::Lane;
 use crate::digest::Hash;
 use crate::engine::commit::What;
 use crate::engine::elsewhere::{Elsewhere, There};
+use crate::engine::folders::is_our_spelling;
 use crate::engine::job::Existing;
 use crate::engine::links::First;
 use crate::engine::standing::{Copied, Standing};
@@ -34,14 +35,14 @@ impl Lane<'_> {
         let vacancy = self.stager.vacancy(&path)?;
         let log = self.context.log.as_ref();
         let mut standing = log.map_or(Standing::New, |log| log.standing(entry, &path, vacancy));
-        // Of two names that the target takes for one, only one is ever done.
+        // What is done under a name that is listed otherwise may be under that.
         let earlier = log.and_then(|log| log.earlier());
         let is_done = earlier.is_some_and(|earlier| {
             earlier.done(&path).is_some() || earlier.done_before(&path).is_some()
         });
         if matches!(standing, Standing::Unrecorded(_))
-            && !is_done
-            && self.namesake(&path)?.is_some()
+            && let Some(listed) = self.namesake(&path)?
+            && !(is_done && is_our_spelling(&listed, &path))
         {
             standing = Standing::New;
         }
