@@ -7,6 +7,7 @@
 
 mod support;
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use support::judge::{b3sum_agrees, files, rsync_agrees, walk};
@@ -266,6 +267,134 @@ fn a_stop_while_times_are_set_again_leaves_the_file_ours() {
         command.env("INHAUL_TEST_KILL", format!("{point}:1"));
         Running::start(command).finish().expect(137);
         run(&args).expect(0);
+        rsync_agrees(&source, &target.join("source"));
+        b3sum_agrees(&target, 41);
+    }
+}
+
+/// Gives some of what [`source`] has to somebody else.
+fn give_away(source: &std::path::Path, names: &[&str]) {
+    for name in names {
+        std::os::unix::fs::lchown(source.join(name), Some(1234), Some(4321)).unwrap();
+    }
+    tree::age(source, 1_000_000_000);
+}
+
+#[test]
+fn what_one_name_of_a_file_lacks_its_other_names_lack() {
+    let test = "what_one_name_of_a_file_lacks_its_other_names_lack";
+    if !ready(test) || !support::need_root(test) {
+        return;
+    }
+    for gone in ["large", "other"] {
+        let scratch = Scratch::new();
+        let source = source(&scratch);
+        std::fs::hard_link(source.join("large"), source.join("other")).unwrap();
+        give_away(&source, &["large"]);
+        let target = scratch.join("target");
+        let args: [&dyn AsRef<std::ffi::OsStr>; 3] = [&"copy", &source, &target];
+        let inject = "fchownat:error=EPERM";
+        run_failing(inject, &scratch, &args).expect(3);
+        // The one name becomes a link to the other, whichever of them was copied.
+        std::fs::remove_file(target.join("source").join(gone)).unwrap();
+        for _ in 0..2 {
+            let ran = run_failing(inject, &scratch, &args).expect(3);
+            ran.says("copied, but without its owner");
+        }
+        run(&args).expect(0);
+        rsync_agrees(&source, &target.join("source"));
+        b3sum_agrees(&target, 42);
+    }
+}
+
+#[test]
+fn an_acl_that_cannot_be_read_opens_nothing_to_a_group() {
+    let test = "an_acl_that_cannot_be_read_opens_nothing_to_a_group";
+    if !ready(test) || !support::need_root(test) || !need_tools(test, &["setfacl"]) {
+        return;
+    }
+    // With the ACL read and something else missing, or not read at first.
+    for first in ["fchownat:error=EPERM", "flistxattr:error=EIO"] {
+        let scratch = Scratch::new();
+        let source = source(&scratch);
+        tree::set_mode(&source.join("large"), 0o600);
+        let mut setfacl = std::process::Command::new("setfacl");
+        setfacl.args(["-m", "u:1001:rw,g::-,m::rw"]);
+        assert!(
+            setfacl
+                .arg(source.join("large"))
+                .status()
+                .unwrap()
+                .success()
+        );
+        give_away(&source, &["large"]);
+        let target = scratch.join("target");
+        let args: [&dyn AsRef<std::ffi::OsStr>; 3] = [&"copy", &source, &target];
+        run_failing(first, &scratch, &args).expect(3);
+        let copy = target.join("source/large");
+        let look = || {
+            let mode = std::fs::metadata(&copy).unwrap().permissions().mode();
+            let mut value = Vec::with_capacity(1024);
+            let acl = "system.posix_acl_access";
+            let read = rustix::fs::getxattr(&copy, acl, rustix::buffer::spare_capacity(&mut value));
+            (mode & 0o777, read)
+        };
+        let there = match first {
+            "flistxattr:error=EIO" => (0o600, Err(rustix::io::Errno::NODATA)),
+            // A head of 4 bytes, and five entries of 8.
+            _ => (0o660, Ok(44)),
+        };
+        assert_eq!(look(), there, "{first}");
+        let ran = run_failing("flistxattr:error=EIO", &scratch, &args).expect(3);
+        ran.says("its extended attributes could not be read");
+        assert_eq!(look(), there, "{first}");
+        check_kept(&target, 41);
+        run(&args).expect(0);
+        assert_eq!(look(), (0o660, Ok(44)), "{first}");
+        check_kept(&target, 41);
+        rsync_agrees(&source, &target.join("source"));
+    }
+}
+
+#[test]
+fn a_file_whose_attributes_cannot_be_set_again_stays_done() {
+    let test = "a_file_whose_attributes_cannot_be_set_again_stays_done";
+    if !ready(test) || !support::need_root(test) {
+        return;
+    }
+    for first in ["fchownat:error=EPERM", "utimensat:error=EPERM"] {
+        let scratch = Scratch::new();
+        let source = source(&scratch);
+        give_away(&source, &["large"]);
+        let target = scratch.join("target");
+        let args: [&dyn AsRef<std::ffi::OsStr>; 3] = [&"copy", &source, &target];
+        run_failing(first, &scratch, &args).expect(3);
+        // It can be opened neither to read its attributes nor to set them: for the file alone.
+        let notes = scratch.join("strace");
+        let strace = [
+            "strace",
+            "-f",
+            "-qq",
+            "-o",
+            notes.to_str().unwrap(),
+            "-P",
+            "large",
+            "-e",
+            "trace=openat2",
+            "-e",
+            "inject=openat2:error=EACCES",
+        ];
+        let ran = Running::start(under(&strace, &inhaul(&args))).finish();
+        let ran = ran.expect(3);
+        ran.says("copied, but without some of its attributes: open: Permission denied");
+        assert!(
+            std::fs::read_to_string(&notes)
+                .unwrap()
+                .contains("INJECTED")
+        );
+        check_kept(&target, 41);
+        run(&args).expect(0);
+        check_kept(&target, 41);
         rsync_agrees(&source, &target.join("source"));
         b3sum_agrees(&target, 41);
     }

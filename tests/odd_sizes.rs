@@ -82,6 +82,33 @@ fn what_is_longer_or_shorter_than_it_is_said_to_be_is_told_of() {
 }
 
 #[test]
+fn a_file_without_an_end_is_told_of_and_not_waited_for() {
+    let test = "a_file_without_an_end_is_told_of_and_not_waited_for";
+    if !need_root(test) {
+        return;
+    }
+    let scratch = Scratch::new();
+    let files = [0, 4096, 2 << 20].map(|size| {
+        let bytes = tree::painted(1, 0, size);
+        Told::endless(&format!("endless {size}"), bytes)
+    });
+    let files = files.into_iter().chain([told(100, 100)]).collect();
+    let source = ToldFs::new(&scratch.join("source"), files);
+    for io in ["uring", "blocking"] {
+        let target = scratch.join(io);
+        let from = contents(source.path());
+        let ran = run(&[&"copy", &"--io", &io, &from, &target]).expect(3);
+        ran.says("its end cannot be told");
+        let wanted = ["0", "2097152", "4096"].map(|size| {
+            let path = source.path().join(format!("endless {size}"));
+            format!("source-read {}", path.display())
+        });
+        assert_eq!(listed(&report(&target), "problems"), wanted, "{io}");
+        assert_eq!(walk(&target).len(), 1, "{io}");
+    }
+}
+
+#[test]
 fn files_of_proc_are_told_of_and_not_copied_empty() {
     let version = Path::new("/proc/version");
     assert_eq!(std::fs::metadata(version).unwrap().len(), 0);

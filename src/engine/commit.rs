@@ -255,14 +255,15 @@ impl<'r> Committer<'r> {
             What::Other => None,
             What::Kept(_) | What::Link(_) | What::Partial(_) => return,
         };
-        for (waiting, replace) in table.settled(entry, digest, sealed.stamp) {
+        let first = First {
+            path: entry.target_path(),
+            digest,
+            stamp: sealed.stamp,
+            lacks: sealed.lacks,
+        };
+        for (waiting, replace) in table.settled(entry, &first) {
             seam::point("links-following");
-            let first = First {
-                path: entry.target_path(),
-                digest,
-                stamp: sealed.stamp,
-            };
-            links.push(link(item.lane, waiting, first, replace));
+            links.push(link(item.lane, waiting, first.clone(), replace));
         }
     }
 }
@@ -292,7 +293,9 @@ fn unrecorded(error: &Error) -> Error {
 
 /// Returns the commit of a further name for a file that is durable under its first.
 pub(crate) fn link(lane: usize, entry: Entry, first: First, replace: bool) -> Commit {
-    let sealed = Sealed::link(first.path, entry.target_path(), replace, first.stamp);
+    let mut sealed = Sealed::link(first.path, entry.target_path(), replace, first.stamp);
+    // One inode: what one name lacks, the other does.
+    sealed.lacks = first.lacks;
     Commit {
         item: Item {
             lane,

@@ -148,7 +148,7 @@ impl Context {
 
     /// Returns whether an error is about the whole target: then it is told of once, not for each
     /// file.
-    fn is_of_target(&self, error: &Error) -> bool {
+    pub(crate) fn is_of_target(&self, error: &Error) -> bool {
         if self.log.is_none() {
             return false;
         }

@@ -32,6 +32,8 @@ pub(crate) struct First {
     pub(crate) digest: Option<Hash>,
     /// What it is recognised by.
     pub(crate) stamp: Option<TargetStamp>,
+    /// Whether some of its attributes could not be read or set.
+    pub(crate) lacks: bool,
 }
 
 #[derive(Debug)]
@@ -177,22 +179,13 @@ impl LinkTable {
 
     /// Notes that the first name is durable; returns the names that waited for it. Does nothing
     /// for any other name.
-    pub(crate) fn settled(
-        &self,
-        first: &Entry,
-        digest: Option<Hash>,
-        stamp: Option<TargetStamp>,
-    ) -> Vec<(Entry, bool)> {
-        let key = inode(first);
+    pub(crate) fn settled(&self, entry: &Entry, first: &First) -> Vec<(Entry, bool)> {
+        let key = inode(entry);
         let mut inodes = self.lock();
-        let Some(known) = inodes.get_mut(&key).filter(|known| known.is_led_by(first)) else {
+        let Some(known) = inodes.get_mut(&key).filter(|known| known.is_led_by(entry)) else {
             return Vec::new();
         };
-        let there = State::There(First {
-            path: first.target_path(),
-            digest,
-            stamp,
-        });
+        let there = State::There(first.clone());
         let State::Coming(_, waiting) = std::mem::replace(&mut known.state, there) else {
             return Vec::new();
         };

@@ -446,6 +446,7 @@ pub(super) fn recall_links(
             path: done.target_path.to_vec(),
             digest: Some(copied.digest),
             stamp: Some(copied.stamp),
+            lacks: copied.lacks,
         };
         recall(done.source, &done.source_stamp, first)?;
     }
@@ -454,6 +455,7 @@ pub(super) fn recall_links(
             path: other.target_path.to_vec(),
             digest: None,
             stamp: Some(found(other.target_stamp)),
+            lacks: other.lacks,
         };
         recall(other.source, &other.source_stamp, first)?;
     }

@@ -1,8 +1,6 @@
 //! Attributes again: of files that have their names, but lack something of theirs.
 
-use std::ffi::OsStr;
-use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::ffi::OsStrExt;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
@@ -28,15 +26,17 @@ pub(super) fn set_again(
     let dir = stager.dirs.get(dir);
     let dir = dir.map_err(|errno| stager.error(path, what, errno))?;
     let set = apply_again(dir.as_fd(), name, stamp, attributes, stager.policy);
-    let Some((applied, now)) = set.map_err(|errno| stager.error(path, what, errno))? else {
+    let Some((applied, now, held)) = set.map_err(|errno| stager.error(path, what, errno))? else {
         return Ok(None);
     };
     if let Some(errno) = applied.lacks_room(dir.as_fd()) {
         return Err(stager.error(path, what, errno));
     }
     if stager.sync_each {
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(&dir, OsStr::from_bytes(name), flags, Mode::empty());
+        // What is held cannot be synced; its link leads to this very file, whatever has its name by now.
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let link = format!("/proc/self/fd/{}", held.as_raw_fd());
+        let file = rustix::fs::open(link, flags, Mode::empty());
         let file = file.map_err(|errno| stager.error(path, what, errno))?;
         if let Err(errno) = rustix::fs::fsync(&file) {
             let path = stager.label.join(as_path(path));
@@ -47,14 +47,14 @@ pub(super) fn set_again(
 }
 
 /// Sets attributes of the file called `name` in `dir` if it is the one with this stamp. Returns what
-/// it is recognised by then, too.
+/// it is recognised by then, too, and a descriptor that holds it.
 fn apply_again(
     dir: BorrowedFd<'_>,
     name: &[u8],
     stamp: TargetStamp,
     wanted: &Attributes,
     policy: Policy,
-) -> Result<Option<(Applied, TargetStamp)>, Errno> {
+) -> Result<Option<(Applied, TargetStamp, OwnedFd)>, Errno> {
     beneath::check_name(name)?;
     // Its mode may keep even its owner from opening it.
     let held = beneath::open(dir, name, OFlags::PATH, Mode::empty())?;
@@ -64,5 +64,5 @@ fn apply_again(
     let regular = |kind| kind == FileType::RegularFile;
     let applied = attributes::apply_when(held.as_fd(), wanted, policy, regular);
     let now = TargetStamp::of(&rustix::fs::fstat(&held)?);
-    Ok(Some((applied, now)))
+    Ok(Some((applied, now, held)))
 }

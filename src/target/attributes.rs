@@ -37,6 +37,9 @@ const CAPABILITY: &[u8] = b"security.capability";
 /// `S_ISUID | S_ISGID`.
 const SET_ID: u32 = 0o6000;
 
+/// What a mode gives the group: with an ACL its mask, and more than the group has.
+const GROUP_BITS: u32 = 0o070;
+
 /// What may be carried over.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Policy {
@@ -132,6 +135,9 @@ pub fn from_stat(stat: &Statx) -> Attributes {
 /// runs the file. On directories setgid and sticky stay: setgid only hands the group on to new
 /// entries, and without sticky a shared directory would let anyone remove anyone's files.
 ///
+/// Where it cannot be told whether there is an ACL, or what it says, the mode gives the group
+/// nothing: its group bits may be the mask of that ACL.
+///
 /// Also takes `O_PATH` descriptors (symlinks, special files), through /proc.
 pub fn read(fd: BorrowedFd<'_>, stat: &Statx, policy: &Policy, is_dir: bool) -> ReadOutcome {
     let mut outcome = ReadOutcome {
@@ -152,6 +158,7 @@ pub fn read(fd: BorrowedFd<'_>, stat: &Statx, policy: &Policy, is_dir: bool) -> 
         Err(errno) => {
             outcome.problem = Some(errno);
             outcome.attributes.is_cut = true;
+            outcome.attributes.mode &= !GROUP_BITS;
             return outcome;
         }
     };
@@ -169,6 +176,9 @@ pub fn read(fd: BorrowedFd<'_>, stat: &Statx, policy: &Policy, is_dir: bool) -> 
                 Err(errno) => {
                     outcome.problem = outcome.problem.or(Some(errno));
                     outcome.attributes.is_cut = true;
+                    if name == ACL_ACCESS {
+                        outcome.attributes.mode &= !GROUP_BITS;
+                    }
                 }
             }
         }
@@ -272,7 +282,7 @@ pub(super) fn apply_when(
             drop_inherited(&inode, attributes, ACL_DEFAULT, &mut done);
         }
         if !drop_inherited(&inode, attributes, ACL_ACCESS, &mut done) {
-            mode &= !0o070;
+            mode &= !GROUP_BITS;
         }
         mode &= set_xattrs(&inode, attributes, caps, &mut done);
         done.note("mode", inode.chmod(mode));
@@ -354,8 +364,8 @@ fn set_xattrs(inode: &Inode<'_>, attributes: &Attributes, caps: bool, done: &mut
             // An ACL inherited meanwhile would open up with the mode, whose group bits are its
             // mask: if it cannot be removed, that mask stays empty.
             keep = match remove_acl(inode, name) {
-                Ok(()) => !0o070 | acl_group_bits(value),
-                Err(_) => !0o070,
+                Ok(()) => !GROUP_BITS | acl_group_bits(value),
+                Err(_) => !GROUP_BITS,
             };
         }
         done.note(&label(name), result);

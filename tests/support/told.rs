@@ -19,6 +19,7 @@ pub(crate) struct Told {
     name: String,
     said: u64,
     bytes: Vec<u8>,
+    has_no_end: bool,
 }
 
 impl Told {
@@ -28,6 +29,18 @@ impl Told {
             name: name.to_owned(),
             said,
             bytes,
+            has_no_end: false,
+        }
+    }
+
+    /// Returns a file behind whose bytes more may come at any time. Who would wait for them is told
+    /// that they cannot be read: nobody is kept waiting here.
+    pub(crate) fn endless(name: &str, bytes: Vec<u8>) -> Self {
+        let said = bytes.len().try_into().unwrap();
+        let has_no_end = true;
+        Self {
+            has_no_end,
+            ..Self::new(name, said, bytes)
         }
     }
 
@@ -134,11 +147,20 @@ impl Filesystem for Served {
         _: FileHandle,
         offset: u64,
         size: u32,
-        _: OpenFlags,
+        flags: OpenFlags,
         _: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        let bytes = &self.file(number).bytes;
+        let flags = rustix::fs::OFlags::from_bits_retain(flags.0.try_into().unwrap());
+        if flags.contains(rustix::fs::OFlags::DIRECT) && size < 512 {
+            return reply.error(Errno::EINVAL);
+        }
+        let file = self.file(number);
+        let bytes = &file.bytes;
+        if file.has_no_end && offset >= bytes.len() as u64 {
+            let waits = !flags.contains(rustix::fs::OFlags::NONBLOCK);
+            return reply.error(if waits { Errno::EIO } else { Errno::EAGAIN });
+        }
         let start = usize::try_from(offset).unwrap().min(bytes.len());
         let end = (start + usize::try_from(size).unwrap()).min(bytes.len());
         reply.data(&bytes[start..end]);

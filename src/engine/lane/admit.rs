@@ -9,6 +9,7 @@ use super::Lane;
 use crate::digest::Hash;
 use crate::engine::commit::What;
 use crate::engine::elsewhere::{Elsewhere, There};
+use crate::engine::folders::is_our_spelling;
 use crate::engine::job::Existing;
 use crate::engine::links::First;
 use crate::engine::standing::{Copied, Standing};
@@ -34,14 +35,14 @@ impl Lane<'_> {
         let vacancy = self.stager.vacancy(&path)?;
         let log = self.context.log.as_ref();
         let mut standing = log.map_or(Standing::New, |log| log.standing(entry, &path, vacancy));
-        // Of two names that the target takes for one, only one is ever done.
+        // What is done under a name that is listed otherwise may be under that.
         let earlier = log.and_then(|log| log.earlier());
         let is_done = earlier.is_some_and(|earlier| {
             earlier.done(&path).is_some() || earlier.done_before(&path).is_some()
         });
         if matches!(standing, Standing::Unrecorded(_))
-            && !is_done
-            && self.namesake(&path)?.is_some()
+            && let Some(listed) = self.namesake(&path)?
+            && !(is_done && is_our_spelling(&listed, &path))
         {
             standing = Standing::New;
         }
@@ -87,7 +88,7 @@ impl Lane<'_> {
                 if !self.has_counted(&path) {
                     self.counters.others_kept.fetch_add(1, Relaxed);
                 }
-                self.know(entry, path, None, stamp);
+                self.know(entry, path, None, (stamp, lacks));
                 Ok(None)
             }
             // Where a target may have no room for it twice, its bytes are asked first.
@@ -218,7 +219,7 @@ impl Lane<'_> {
                     return self.admit_new(entry, path, vacancy);
                 }
                 self.counters.others_kept.fetch_add(1, Relaxed);
-                self.know(entry, path, None, stamp);
+                self.know(entry, path, None, (stamp, false));
                 return Ok(None);
             }
             // It has no bytes to lose.
@@ -249,7 +250,17 @@ impl Lane<'_> {
             return Ok(false);
         }
         // The record of what it lacks may be lost as well.
-        let (stamp, lacks) = self.attributes_again(entry, path, stamp)?;
+        let again = match self.attributes_again(entry, path, stamp) {
+            Ok(again) => again,
+            Err(error) => {
+                // It is what it is all the same.
+                self.not_set(entry, error)?;
+                Some((stamp, true))
+            }
+        };
+        let Some((stamp, lacks)) = again else {
+            return Ok(false);
+        };
         self.commit_kept(entry, path, What::File(here), stamp, lacks);
         Ok(true)
     }
@@ -267,22 +278,25 @@ impl Lane<'_> {
             let bytes = entry.stamp.size;
             self.counters.bytes_kept.fetch_add(bytes, Relaxed);
         }
-        self.know(entry, path, Some(copied.digest), copied.stamp);
+        let known = (copied.stamp, copied.lacks);
+        self.know(entry, path, Some(copied.digest), known);
     }
 
-    /// Remembers what is there for further names of its inode.
+    /// Remembers what is there for further names of its inode: what it is recognised by, and whether
+    /// it lacks attributes.
     pub(super) fn know(
         &self,
         entry: &Entry,
         path: Vec<u8>,
         digest: Option<Hash>,
-        stamp: TargetStamp,
+        (stamp, lacks): (TargetStamp, bool),
     ) {
         if let Some(links) = self.context.links.as_ref().filter(|_| entry.nlink > 1) {
             let first = First {
                 path,
                 digest,
                 stamp: Some(stamp),
+                lacks,
             };
             links.keep(self.number, entry, first);
         }
@@ -308,6 +322,7 @@ impl Lane<'_> {
                 path,
                 digest: None,
                 stamp: vacancy.stamp(),
+                lacks: false,
             };
             links.keep(self.number, entry, first);
         }

@@ -1,91 +1,140 @@
 //! Attributes again: of files that are done, but for what could not be read or set of those.
 
 use super::Lane;
+use crate::beneath::OpenedSource;
 use crate::engine::commit::{Commit, Item, What};
 use crate::engine::standing::Copied;
-use crate::error::{Error, ErrorKind, Side};
-use crate::journal::Loaded;
+use crate::error::{Error, ErrorKind, Reach, Side};
+use crate::journal::{Loaded, Stamp};
 use crate::scan::{Attributes, Entry};
 use crate::target::{Sealed, TargetStamp, keeps_inodes};
 
 impl Lane<'_> {
     /// Sets the attributes of a file once more that an earlier run copied without some of them. What
-    /// it still lacks is told of again.
+    /// it still lacks is told of again. The file stays done, whatever comes of it.
+    ///
+    /// # Errors
+    /// What is about more than this file.
     pub(super) fn set_again(
         &mut self,
         entry: &Entry,
         path: Vec<u8>,
         copied: Copied,
     ) -> Result<(), Error> {
+        let set = match self.try_again(entry, &path, copied) {
+            Ok(set) => set,
+            Err(error) => {
+                self.not_set(entry, error)?;
+                None
+            }
+        };
+        let Some((stamp, lacks)) = set else {
+            // The journal has it as it is; or in doubt, and then the next run looks at it.
+            self.keep(entry, path, copied);
+            return Ok(());
+        };
+        let digest = copied.digest;
+        self.know(entry, path.clone(), Some(digest), (stamp, lacks));
+        self.commit_kept(entry, &path, What::Kept(digest), stamp, lacks);
+        Ok(())
+    }
+
+    /// Returns what a file is recognised by now, and whether it lacks attributes; `None` if nothing of
+    /// that is news.
+    fn try_again(
+        &mut self,
+        entry: &Entry,
+        path: &[u8],
+        copied: Copied,
+    ) -> Result<Option<(TargetStamp, bool)>, Error> {
         let opened = self.open(entry)?;
-        if opened.stamp() != entry.stamp {
-            let what = "it changed since it was listed, and lacks attributes that an earlier run \
-                        could not set";
-            let path = entry.display_path();
-            let kind = ErrorKind::SourceChanged;
-            return Err(Error::new(kind, Side::Source, path, what));
-        }
+        is_as_listed(entry, &opened)?;
         let attributes = self.attributes_of(entry, &opened);
         drop(opened);
+        if attributes.is_cut {
+            // That was told of. What is there may be right: an ACL that only could not be read now
+            // would go, and the file be open to its group.
+            return Ok(None);
+        }
         let keeps_time = self.keeps_time(copied.stamp, &attributes);
         if !keeps_time {
             let earlier = self.context.log.as_ref().and_then(|log| log.earlier());
-            let done = earlier.and_then(|earlier| earlier.done(&path));
+            let done = earlier.and_then(|earlier| earlier.done(path));
             if let (Some(log), Some(done)) = (&self.context.log, done) {
                 if done.linked {
                     // Its other names are recognised by the time that it has.
                     self.lacks(entry, "its times could not be set; it has several names");
-                    self.keep(entry, path, copied);
-                    return Ok(());
+                    return Ok(None);
                 }
                 // After a stop it must be ours with either time.
                 log.doubted(&[done])?;
             }
         }
-        let set = self.stager.set_again(&path, copied.stamp, &attributes)?;
+        let set = self.stager.set_again(path, copied.stamp, &attributes)?;
         let Some((applied, stamp)) = set else {
-            let what = "it was changed in the target since it was looked at";
-            let path = entry.display_path();
-            return Err(Error::new(
-                ErrorKind::TargetExists,
-                Side::Target,
-                path,
-                what,
-            ));
+            self.lacks(entry, "it was changed in the target since it was looked at");
+            return Ok(None);
         };
         let shown = entry.display_path();
         self.context.outcomes.applied(self.number, &shown, &applied);
         let lacks = applied.lacks(&attributes);
-        if lacks && keeps_time {
-            // The journal has it as it is.
-            self.keep(entry, path, copied);
-            return Ok(());
+        Ok((!lacks || !keeps_time).then_some((stamp, lacks)))
+    }
+
+    /// Tells why the attributes of a file that is there were not set, unless that is about more than
+    /// this file: then it is returned.
+    pub(super) fn not_set(&mut self, entry: &Entry, error: Error) -> Result<(), Error> {
+        let is_of_more = error.kind() == ErrorKind::TargetFull
+            || error.kind().reach() != Reach::File
+            || self.is_of_drive(&error)
+            || self.context.is_of_target(&error);
+        match error.kind() {
+            _ if is_of_more => return Err(error),
+            ErrorKind::SourceChanged => self.context.outcomes.problem(self.number, &error),
+            _ => self.lacks(entry, &error.reason()),
         }
-        let digest = copied.digest;
-        self.know(entry, path.clone(), Some(digest), stamp);
-        self.commit_kept(entry, &path, What::Kept(digest), stamp, lacks);
         Ok(())
     }
 
     /// Sets the attributes of a file again that was just found to have the bytes of its source, if
-    /// that leaves it recognisable. Returns its stamp then, and whether it lacks any.
+    /// that leaves it recognisable. Returns its stamp then, and whether it lacks any; `None` when it
+    /// is not what was read any more.
     pub(super) fn attributes_again(
         &mut self,
         entry: &Entry,
         path: &[u8],
         stamp: TargetStamp,
-    ) -> Result<(TargetStamp, bool), Error> {
+    ) -> Result<Option<(TargetStamp, bool)>, Error> {
         let opened = self.open(entry)?;
+        is_as_listed(entry, &opened)?;
         let attributes = self.attributes_of(entry, &opened);
+        drop(opened);
+        if attributes.is_cut {
+            return Ok(Some((stamp, true)));
+        }
         if !self.keeps_time(stamp, &attributes) {
-            return Ok((stamp, false));
+            let lacks = !self.has_all(path);
+            if lacks {
+                self.lacks(entry, "its time is not its source's");
+            }
+            return Ok(Some((stamp, lacks)));
         }
         let Some((applied, now)) = self.stager.set_again(path, stamp, &attributes)? else {
-            return Ok((stamp, false));
+            return Ok(None);
         };
         let shown = entry.display_path();
         self.context.outcomes.applied(self.number, &shown, &applied);
-        Ok((now, applied.lacks(&attributes)))
+        Ok(Some((now, applied.lacks(&attributes))))
+    }
+
+    /// Returns whether an earlier run recorded of a file that it lacks nothing.
+    fn has_all(&self, path: &[u8]) -> bool {
+        let log = self.context.log.as_ref();
+        let done = log
+            .and_then(|log| log.earlier())
+            .and_then(|earlier| earlier.done(path));
+        // Without a stamp of its source the record knows nothing but its bytes.
+        done.is_some_and(|done| !done.lacks && done.source_stamp != Stamp::default())
     }
 
     /// Acknowledges a file that has its name.
@@ -129,4 +178,19 @@ impl Lane<'_> {
         );
         self.context.outcomes.problem(self.number, &error);
     }
+}
+
+/// Returns an error if a file is not as it was when it was listed.
+fn is_as_listed(entry: &Entry, opened: &OpenedSource) -> Result<(), Error> {
+    if opened.stamp() == entry.stamp {
+        return Ok(());
+    }
+    let what = "it changed since it was listed; it is there, and its attributes were not set again";
+    let path = entry.display_path();
+    Err(Error::new(
+        ErrorKind::SourceChanged,
+        Side::Source,
+        path,
+        what,
+    ))
 }

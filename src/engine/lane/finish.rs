@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::Errno;
 
 use super::transfer::{End, Transfer};
@@ -117,11 +118,10 @@ impl Lane<'_> {
         }
         let size = entry.stamp.size;
         let waiting = self.vitals.lane.call();
-        let read = rustix::io::retry_on_intr(|| rustix::io::pread(file, &mut [0; 1], size));
+        let read = read_behind(file, size);
         drop(waiting);
         match read {
-            // (Where O_DIRECT takes whole blocks alone, a byte is too little to ask for.)
-            Ok(0) | Err(Errno::INVAL) => Ok(()),
+            Ok(0) => Ok(()),
             Ok(_) => {
                 let what =
                     format!("has more bytes than the {size} that its file system says it has");
@@ -133,11 +133,13 @@ impl Lane<'_> {
                     &what,
                 ))
             }
-            Err(errno) => Err(Error::source(
-                entry.display_path(),
-                "look for its end",
-                errno,
-            )),
+            Err(errno) => {
+                let what = match errno {
+                    Errno::AGAIN => "its end cannot be told: there it would have to be waited for",
+                    _ => "look for its end",
+                };
+                Err(Error::source(entry.display_path(), what, errno))
+            }
         }
     }
 
@@ -290,6 +292,17 @@ impl Lane<'_> {
             drop(links.failed(entry));
         }
     }
+}
+
+/// Reads a byte at `offset` of a file of which nothing is in flight, without waiting for one: files of
+/// events have no end. Returns how many there were.
+fn read_behind(file: BorrowedFd<'_>, offset: u64) -> Result<usize, Errno> {
+    let flags = fcntl_getfl(file)?;
+    // A byte is too little to ask for where O_DIRECT takes whole blocks alone.
+    fcntl_setfl(file, (flags - OFlags::DIRECT) | OFlags::NONBLOCK)?;
+    let read = rustix::io::retry_on_intr(|| rustix::io::pread(file, &mut [0; 1], offset));
+    fcntl_setfl(file, flags)?;
+    read
 }
 
 /// Returns what is said of a file that has fewer bytes than it should, and none behind `at`.
