@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
+use crate::buffer::{ALIGN, SLOT_LEN};
 use crate::engine::job::IoChoice;
 
 /// Fewest samples behind a figure: with fewer, a median is no median.
@@ -11,6 +12,11 @@ pub const REPETITIONS_MIN: usize = 3;
 
 /// Deepest queue a drive is measured with: that of the engine.
 pub const DEPTH_MAX: usize = 32;
+
+/// Largest request, and what every request is a multiple of, in bytes: those of a copy.
+pub const BLOCK_MAX: usize = SLOT_LEN;
+/// See [`BLOCK_MAX`].
+pub const BLOCK_STEP: usize = ALIGN;
 
 /// One bench.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,8 +33,8 @@ pub struct BenchJob {
     pub seconds: f64,
     /// Samples behind each figure; at least [`REPETITIONS_MIN`].
     pub repetitions: usize,
-    /// Bytes of a request; looked for when `None`. A multiple of 4096, at most
-    /// [`SLOT_LEN`](crate::buffer::SLOT_LEN).
+    /// Bytes of a request; looked for when `None`. A multiple of [`BLOCK_STEP`], at
+    /// most [`BLOCK_MAX`].
     pub block: Option<usize>,
     /// Requests at once; looked for when `None`. At most [`DEPTH_MAX`].
     pub depth: Option<usize>,

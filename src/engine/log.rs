@@ -448,15 +448,11 @@ pub(crate) fn recorded(stamp: TargetStamp) -> journal::TargetStamp {
 
 /// Returns what of a source's stamp outlives a remount: what is recorded, and compared later.
 pub(crate) fn lasting(stamp: FileStamp, tree: &Tree) -> journal::Stamp {
-    let stamp = journal::Stamp::from(stamp);
-    if tree.keeps_inodes {
-        return stamp;
+    let mut stamp = journal::Stamp::from(stamp);
+    if !tree.keeps_inodes {
+        (stamp.ino, stamp.ctime) = (0, (0, 0));
     }
-    journal::Stamp {
-        ino: 0,
-        ctime: (0, 0),
-        ..stamp
-    }
+    stamp
 }
 
 #[cfg(test)]

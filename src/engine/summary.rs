@@ -12,6 +12,7 @@ use super::report::{
 };
 use super::run::LaneEnd;
 use super::telemetry::{LaneCounters, LaneState, LaneView, Telemetry, Waited};
+use super::threads::WITHOUT_A_WORD;
 use super::verdict::{Whole, verdict};
 use crate::error::ErrorKind;
 use crate::exit::exit_for;
@@ -128,11 +129,10 @@ pub(crate) fn report(
     // A stop that came when nothing was left to do is none.
     let stopped = context.interrupted.load(Relaxed) || heading.cut_short;
     // A lane that ended, and nobody said why, is no success.
-    let has_ended = |lane: &LaneReport| matches!(lane.state.as_str(), "done" | "stopped");
-    let unsaid = (!lanes.iter().all(has_ended)).then_some(ErrorKind::Panic);
-    let kinds = outcomes.kinds();
-    let unsaid = unsaid.filter(|_| kinds.is_empty());
-    let exit = exit_for(stopped, heading.fatal, kinds.into_iter().chain(unsaid));
+    let is_silent = |end: &LaneEnd| end.error.as_deref() == Some(WITHOUT_A_WORD);
+    let silent = ends.iter().any(is_silent).then_some(ErrorKind::Panic);
+    let kinds = outcomes.kinds().into_iter().chain(silent);
+    let exit = exit_for(stopped, heading.fatal, kinds);
     let mut report = Report {
         schema: SCHEMA,
         command: heading.command.to_owned(),

@@ -110,7 +110,7 @@ impl Starter {
             outlets,
         };
         let nothing = LaneEnd {
-            error: Some("its thread ended without a word".to_owned()),
+            error: Some(WITHOUT_A_WORD.to_owned()),
             ..LaneEnd::default()
         };
         let says = Says::new(&self.ending, Ended::Lane(place, nothing));
@@ -120,6 +120,9 @@ impl Starter {
         Ok(charge)
     }
 }
+
+/// Why a lane has ended whose thread a panic took past everything that tells of one.
+pub(super) const WITHOUT_A_WORD: &str = "its thread ended without a word";
 
 /// Says when it goes how a thread ended, whatever ended it: the run waits for that.
 struct Says {

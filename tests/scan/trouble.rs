@@ -68,7 +68,7 @@ fn a_directory_swapped_for_a_link_never_leads_out() {
 
 #[test]
 fn what_may_not_be_read_is_reported_and_the_rest_goes_on() {
-    const NAME: &str = "what_may_not_be_read_is_reported_and_the_rest_goes_on";
+    const NAME: &str = "trouble::what_may_not_be_read_is_reported_and_the_rest_goes_on";
     const PLACE: &str = "INHAUL_TEST_UNREADABLE";
     if let Some(place) = std::env::var_os(PLACE) {
         let place = Path::new(&place);

@@ -3,8 +3,7 @@
 use std::path::PathBuf;
 
 use crate::bench::BenchJob;
-use crate::bench::job::{DEPTH_MAX, REPETITIONS_MIN};
-use crate::buffer::{ALIGN, SLOT_LEN};
+use crate::bench::job::{BLOCK_MAX, BLOCK_STEP, DEPTH_MAX, REPETITIONS_MIN};
 use crate::cli::args::ProgressArg;
 use crate::cli::args_shelf::{BenchArgs, FormArg};
 use crate::cli::escape::escape;
@@ -126,7 +125,7 @@ fn block(text: &str) -> Result<usize, Misuse> {
     };
     let bytes = parse_size(text).map_err(|SizeError(why)| misuse(why))?;
     let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
-    if bytes == 0 || bytes > SLOT_LEN || !bytes.is_multiple_of(ALIGN) {
+    if bytes == 0 || bytes > BLOCK_MAX || !bytes.is_multiple_of(BLOCK_STEP) {
         let why = "requests are multiples of 4KiB and at most 1MiB, as those of a copy";
         return Err(misuse(why.to_owned()));
     }
