@@ -131,8 +131,12 @@ proptest! {
 }
 
 /// The layout of the documentation, put together here from scratch.
-#[test]
-fn a_journal_made_by_hand_from_the_layout_is_read() {
+/// A journal of this version, whose only file has these flags.
+#[expect(
+    clippy::unwrap_used,
+    reason = "a helper of tests: what cannot go on has failed"
+)]
+fn by_hand(version: u8, flags: u8) -> Vec<u8> {
     fn frame(bytes: &mut Vec<u8>, tag: &mut [u8; 16], kind: u8, seq: u64, payload: &[u8]) {
         let start = bytes.len();
         bytes.extend(u32::try_from(payload.len()).unwrap().to_le_bytes());
@@ -147,7 +151,8 @@ fn a_journal_made_by_hand_from_the_layout_is_read() {
         let len = u32::try_from(bytes.len()).unwrap();
         [&len.to_le_bytes(), bytes].concat()
     }
-    let mut bytes = b"inhaulj\n\x03\0\0\0\x01\0\0\0sixteen bytes!!!".to_vec();
+    let mut bytes = b"inhaulj\n\0\0\0\0\x01\0\0\0sixteen bytes!!!".to_vec();
+    bytes[8] = version;
     let mut tag = *blake3::hash(&bytes).as_bytes().first_chunk().unwrap();
     let job = [
         short(b"20260101-000000-abcd"),
@@ -168,7 +173,7 @@ fn a_journal_made_by_hand_from_the_layout_is_read() {
         54_u64.to_le_bytes().to_vec(),
         4000_u64.to_le_bytes().to_vec(),
         [&(-5_i64).to_le_bytes()[..], &7_u32.to_le_bytes()].concat(),
-        vec![0],
+        vec![flags],
     ];
     frame(&mut bytes, &mut tag, 4, 1, &file.concat());
     frame(&mut bytes, &mut tag, 8, 2, &[1, 0]);
@@ -186,7 +191,12 @@ fn a_journal_made_by_hand_from_the_layout_is_read() {
         frame(&mut bytes, &mut tag, 10, seq, &read_back.concat());
     }
     frame(&mut bytes, &mut tag, 8, 6, &[1, 0]);
+    bytes
+}
 
+#[test]
+fn a_journal_made_by_hand_from_the_layout_is_read() {
+    let bytes = by_hand(4, 2);
     let folder = Folder::new();
     folder.set_bytes(&bytes);
     let loaded = folder.read().unwrap();
@@ -219,6 +229,19 @@ fn a_journal_made_by_hand_from_the_layout_is_read() {
         frames.collect()
     };
     assert_eq!(payloads(&written), payloads(&bytes));
+}
+
+#[test]
+fn a_journal_of_the_version_before_lacks_nothing_and_others_are_refused() {
+    let folder = Folder::new();
+    folder.set_bytes(&by_hand(3, 0));
+    let loaded = folder.read().unwrap();
+    let done = loaded.done_before(b"a/b").unwrap();
+    assert_eq!((done.digest, done.lacks), ([4; 32], false));
+    for version in [2, 5] {
+        folder.set_bytes(&by_hand(version, 0));
+        assert!(folder.read().is_err(), "version {version}");
+    }
 }
 
 #[test]
