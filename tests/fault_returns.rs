@@ -18,8 +18,8 @@ use serde_json::Value;
 use support::judge::{b3sum_agrees, same_bytes};
 use support::lab::Lab;
 use support::mounts::{Fs, Mounted, quietly};
-use support::program::{Ran, Running, inhaul, job, report, so_far};
-use support::{can_mount, tree, wait_for};
+use support::program::{Ran, Running, inhaul, job, report, run, so_far};
+use support::{can_mount, tool, tree, wait_for};
 
 const LARGE: u64 = 24_000_000;
 /// What is on the drive that is pulled.
@@ -336,6 +336,34 @@ fn what_failed_before_and_is_given_in_the_end_is_no_problem() {
     drop(ran);
     // Nothing is left to do, and that is so.
     assert!(!target.join(".inhaul/current").exists());
+}
+
+#[test]
+fn what_changed_while_its_drive_was_away_is_told_of_and_listed_as_it_is() {
+    if !can_mount("what_changed_while_its_drive_was_away_is_told_of_and_listed_as_it_is") {
+        return;
+    }
+    let mut bench = Bench::new();
+    let running = bench.start(&[]);
+    let disk = bench.lab.join("pulled/fuse/disk");
+    let change = "set_inode_field /d/a-large mtime 20200101000000";
+    tool("debugfs", &["-w", "-R", change, disk.to_str().unwrap()]);
+    bench.pulled.mount();
+    let ran = running.finish().expect(4);
+    let report = report(&bench.target());
+    assert_eq!(report["problem_count"], 1, "{}", ran.out());
+    assert_eq!(report["problems"][0]["kind"], "source-changed");
+    let lane = &report["lanes"][0];
+    assert_eq!(lane["totals"]["files"], FILES as u64, "none twice: {lane}");
+    assert_eq!(lane["safe_to_release"], false, "{lane}");
+    b3sum_agrees(&bench.target(), FILES + 2);
+    // The next run has nothing else to do.
+    let (pulled, stays) = (bench.pulled.join("d"), bench.stays.join("e"));
+    let target = bench.target();
+    run(&[&"copy", &pulled, &stays, &target])
+        .expect(0)
+        .says("changed since an earlier run copied it");
+    b3sum_agrees(&target, FILES + 2);
 }
 
 #[test]

@@ -73,12 +73,13 @@ impl Kept {
     pub(super) fn push(&mut self, noted: Noted) -> Gone {
         let round = self.round(noted.lane);
         let (lane, about) = (noted.lane, noted.about.clone());
-        let path = noted.problem.path.clone();
+        let of = |noted: &Noted| (noted.problem.path.clone(), noted.problem.path_hex.clone());
+        let path = of(&noted);
         // Of folders it is their paths that tell which is meant.
         let is_same = |other: &Noted| {
-            other.about == about && (about != About::Asked(None) || other.problem.path == path)
+            other.about == about && (about != About::Asked(None) || of(other) == path)
         };
-        let before = match lane.filter(|_| round > 0) {
+        let before = match lane.filter(|_| round > 0 && about != About::Lasting) {
             Some(lane) => self.remove(lane, is_same),
             None => Gone::default(),
         };
@@ -160,11 +161,6 @@ impl Kept {
             *all = all.saturating_sub(count);
         }
         self.kinds.retain(|_, count| *count > 0);
-    }
-
-    /// Returns whether any lane began anew.
-    pub(super) fn has_begun_again(&self) -> bool {
-        !self.rounds.is_empty()
     }
 
     /// Returns the kinds of all.

@@ -249,11 +249,6 @@ impl Outcomes {
         skipped.begins_again(lane);
     }
 
-    /// Returns whether a drive was put back and gone on with.
-    pub(crate) fn any_began_again(&self) -> bool {
-        self.problems().has_begun_again()
-    }
-
     /// Returns whether the drive of a lane did not give something since it was put back last.
     pub(crate) fn gave_not_all(&self, lane: usize) -> bool {
         self.problems().gave_not_all(lane)

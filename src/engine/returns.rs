@@ -35,7 +35,7 @@ use super::run::{LaneEnd, LaneSetup, Lost, RunSettings, run};
 use super::second_read::SourceAgain;
 use super::setup::{ScanJob, scan_lane};
 use super::summary::LaneFacts;
-use super::telemetry::{Health, LaneState, Telemetry};
+use super::telemetry::Telemetry;
 use super::watch::{News, Revive, Revived};
 use crate::error::{Error, ErrorKind};
 use crate::plan::LanePlan;
@@ -128,13 +128,6 @@ impl Revive for Returns<'_> {
     fn ended(&mut self, lane: usize, end: &mut LaneEnd) {
         if end.lost.is_none() && self.gave_nothing(lane) {
             // A second mount of what is dead, say: too few of its errors came to tell by them alone.
-            if let Some(counters) = self.context.outcomes.lane(lane) {
-                // No folder of it counts as finished.
-                counters.vitals().set_gone();
-                counters.set_state(LaneState::Failed);
-            }
-            let what = "what is mounted gives nothing: it is not the drive, or dead as before";
-            self.context.drive_is(lane, Health::Gone, what);
             let path = self.context.drive_path(lane);
             end.lost = Some(Lost::now(unattempted(ErrorKind::SourceLost, path, 0)));
         }

@@ -7,7 +7,6 @@ use std::sync::atomic::Ordering::Relaxed;
 use super::context::Context;
 use super::ledger::Listing;
 use super::log::Log;
-use super::proof::recorded;
 use super::report::Report;
 use super::standing::{Copied, at};
 use super::summary::Heading;
@@ -81,17 +80,8 @@ pub(super) fn seal(heading: &mut Heading, sealing: Sealing<'_>, ledger: Listing)
 }
 
 /// Adds the files that earlier runs of this job copied and that are still there as they were.
-///
-/// Where a drive was put back, the journal says it of this run as well: a file may have changed while
-/// it was away and been copied twice, and the journal's last word on it is the right one.
 fn add_journalled(sealing: Sealing<'_>, mut ledger: Listing) -> Result<Listing, Error> {
-    let again = if sealing.context.outcomes.any_began_again() {
-        ledger.sorter.clear();
-        Some(recorded(sealing.target, sealing.log)?)
-    } else {
-        None
-    };
-    let Some(earlier) = again.as_ref().or_else(|| sealing.log.earlier()) else {
+    let Some(earlier) = sealing.log.earlier() else {
         return Ok(ledger);
     };
     let mut stager = sealing.target.stager("earlier")?;

@@ -24,12 +24,6 @@ pub(super) struct Batch {
 }
 
 impl Batch {
-    /// Forgets all records.
-    pub(super) fn clear(&mut self) {
-        self.bytes.clear();
-        self.slots.clear();
-    }
-
     /// Returns an empty batch that holds about `memory` bytes.
     ///
     /// An eighth goes to slots: a slot is 16 bytes, a record with a path of 80 is 112.

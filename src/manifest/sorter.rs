@@ -57,12 +57,6 @@ impl Sorter {
         }
     }
 
-    /// Forgets all records.
-    pub fn clear(&mut self) {
-        self.batch.clear();
-        self.runs = None;
-    }
-
     /// Adds a record.
     ///
     /// # Errors

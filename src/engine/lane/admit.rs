@@ -65,6 +65,16 @@ impl Lane<'_> {
                 self.keep(entry, path, copied);
                 Ok(None)
             }
+            // Its record and its line in the manifest stay true of what is in the target.
+            Standing::Changed if self.has_counted(&path) => {
+                let what = "it changed while its drive was away: what it was before is copied; run \
+                            again for what it is now";
+                let kind = ErrorKind::SourceChanged;
+                let error = Error::new(kind, Side::Source, entry.display_path(), what);
+                let outcomes = &self.context.outcomes;
+                outcomes.problem_of_file(self.number, entry, &error);
+                Ok(None)
+            }
             Standing::Changed => {
                 self.counters.files_changed.fetch_add(1, Relaxed);
                 let shown = entry.display_path();
