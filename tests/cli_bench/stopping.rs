@@ -108,7 +108,6 @@ fn a_stop_within_a_figure_leaves_none_of_few_samples() {
     let device = Device::new(&scratch, "one", 8, &[]);
     let reading = format!("{} (1 of 1): reading, ", device.name());
     let ran = stopped_while(&reading, &[&"--seconds", &"4", &device.0]).expect(75);
-    let ran = ran.says("stopping: what was measured by now is printed");
     let document = document(&ran);
     assert_eq!(document["complete"], false);
     let subject = &document["subjects"][0];
