@@ -20,7 +20,7 @@ use crate::topology::{Drive, Shelf, Topology};
 /// Caches in drives and controllers hold no more than this, as far as we know.
 pub(crate) const CACHES_MAX: u64 = 1 << 30;
 
-/// How often it is tried to drop a file from the page cache, and how long is waited in between: what
+/// How often it is tried to drop files from the page cache, and how long is waited in between: what
 /// somebody has in hand at that moment stays, and can go a moment later.
 const DROPS_MAX: u32 = 8;
 const DROP_WAIT: std::time::Duration = std::time::Duration::from_millis(20);
@@ -254,21 +254,24 @@ impl Opened {
     /// known.
     pub(crate) fn drop_cached(&self) -> bool {
         let dropped = |(probe, len): &(OwnedFd, u64)| {
+            for advice in [Advice::DontNeed, Advice::Random] {
+                let _checked_below = rustix::fs::fadvise(probe, 0, NonZeroU64::new(*len), advice);
+            }
             let last = len.saturating_sub(1);
-            (0..DROPS_MAX).any(|before| {
-                if before > 0 {
-                    std::thread::sleep(DROP_WAIT);
-                }
-                for advice in [Advice::DontNeed, Advice::Random] {
-                    let _checked_below =
-                        rustix::fs::fadvise(probe, 0, NonZeroU64::new(*len), advice);
-                }
-                [0, last / 2, last].iter().all(|at| is_absent(probe, *at))
-            })
+            [0, last / 2, last].iter().all(|at| is_absent(probe, *at))
         };
-        // All of them, even after one that stays.
-        let all: Vec<bool> = self.probes.iter().map(dropped).collect();
-        !all.contains(&false)
+        // All of them, even after one that stays; and all that stay wait together.
+        let mut left: Vec<_> = self.probes.iter().collect();
+        for before in 0..DROPS_MAX {
+            if before > 0 {
+                std::thread::sleep(DROP_WAIT);
+            }
+            left.retain(|probe| !dropped(probe));
+            if left.is_empty() {
+                return true;
+            }
+        }
+        false
     }
 
     /// Returns the path for messages.

@@ -136,8 +136,7 @@ impl Kept {
     fn remove(&mut self, lane: usize, goes: impl Fn(&Noted) -> bool) -> Gone {
         let now = self.round(Some(lane));
         let mut gone = Gone::default();
-        let mut kinds = Vec::new();
-        let lines = &mut self.gone;
+        let (lines, kinds) = (&mut self.gone, &mut self.kinds);
         self.first.retain(|(round, noted)| {
             if noted.lane != Some(lane) || *round >= now || !goes(noted) {
                 return true;
@@ -146,21 +145,14 @@ impl Kept {
             gone.bytes += noted.bytes;
             gone.maps.extend(map_of(noted));
             lines.push(noted.line);
-            kinds.push(noted.kind);
+            if let Some(count) = kinds.get_mut(&noted.kind) {
+                *count = count.saturating_sub(1);
+            }
             false
         });
-        for kind in kinds {
-            self.forget(kind, 1);
-        }
-        gone
-    }
-
-    fn forget(&mut self, kind: ErrorKind, count: u64) {
-        self.count = self.count.saturating_sub(count);
-        if let Some(all) = self.kinds.get_mut(&kind) {
-            *all = all.saturating_sub(count);
-        }
+        self.count = self.count.saturating_sub(gone.count);
         self.kinds.retain(|_, count| *count > 0);
+        gone
     }
 
     /// Returns the kinds of all.
