@@ -132,7 +132,8 @@ pub struct Drive {
     pub serial: Option<String>,
     /// World wide name: `naa.5000...`, `eui.0025...`, or udev's `0x5000...`.
     pub wwn: Option<String>,
-    /// Whether the kernel says it spins. Virtual disks and USB bridges often say so wrongly.
+    /// Whether the kernel says it spins; `None` of a virtio disk, of which it does not know. Other
+    /// virtual disks and USB bridges often say so wrongly.
     pub rotational: Option<bool>,
     /// How it is attached.
     pub transport: Transport,
@@ -172,7 +173,10 @@ impl Drive {
             model: attribute(disk, model_attribute).filter(|text| !text.is_empty()),
             serial: serial(disk).or_else(|| udev.property("ID_SERIAL_SHORT")),
             wwn: wwn(disk).or_else(|| udev.property("ID_WWN")),
-            rotational: number("queue/rotational").map(|flag| flag != 0),
+            // Virtio's driver says so of every disk (drivers/block/virtio_blk.c): it does not know.
+            rotational: number("queue/rotational")
+                .map(|flag| flag != 0)
+                .filter(|&spins| !(spins && transport == Transport::Virtio)),
             transport,
             size: attribute(disk, "size")
                 .and_then(|text| text.parse::<u64>().ok())

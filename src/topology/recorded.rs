@@ -267,9 +267,11 @@ fn virtio_and_usb_disks_tell_what_they_can() {
         "devices/pci0000:00/0000:00:14.0/usb2/2-1/2-1:1.0/host6/target6:0:0/6:0:0:0/block/sdd";
     machine
         .block(virtio, "254:0")
+        .attr(virtio, "queue/rotational", "1\n")
         .attr(virtio, "serial", "disk-7");
     machine
         .block(usb, "8:48")
+        .attr(usb, "queue/rotational", "1\n")
         .attr(usb, "device/model", "Elements 25A2   \n")
         .attr(usb, "device/wwid", "t10.WD      Elements 25A2   WX11\n");
     let udev = tempfile::tempdir().unwrap();
@@ -286,6 +288,8 @@ fn virtio_and_usb_disks_tell_what_they_can() {
         .flat_map(|mount| topology.locate_mount(mount).drives)
         .collect();
     assert_eq!(drives[0].transport, Transport::Virtio);
+    assert_eq!(drives[0].rotational, None);
+    assert_eq!(drives[1].rotational, Some(true));
     assert_eq!(drives[0].serial.as_deref(), Some("disk-7"));
     assert_eq!(drives[0].wwn, None);
     assert_eq!(drives[1].transport, Transport::Usb);
