@@ -13,7 +13,7 @@ mod open;
 mod source;
 mod walk;
 
-pub use cache::DirCache;
+pub use cache::{DirCache, dirs_affordable};
 pub use open::{check_name, check_path, open, open_dir, open_root, read_dir_fd};
 pub use source::{OpenedSource, exists, open_source, stamp, stamp_of};
 pub use walk::open_by_walking;

@@ -93,8 +93,17 @@ pub(super) struct ScanJob {
     pub(super) registered_writes: bool,
 }
 
+/// The window of a drive that is not known to spin: about 4,000 files. There sorting more gains
+/// nothing, and nothing is read before the first window is full: with 41,000 files of one disk in one
+/// window, a quarter of the run was over by then (2 cores, Linux 6.18).
+const SMALL_WINDOW: usize = 1 << 20;
+
 /// Returns a lane that scans and reads the sources of one drive.
 pub(super) fn scan_lane(lane: usize, plan: LanePlan, job: ScanJob) -> LaneSetup {
+    let window_bytes = match plan.rotational {
+        Some(true) => job.window_bytes,
+        _ => job.window_bytes.min(SMALL_WINDOW),
+    };
     // A drive that is known not to spin gains nothing from asking where each file lies.
     let order = if plan.rotational == Some(false) {
         Order::Inode
@@ -111,7 +120,7 @@ pub(super) fn scan_lane(lane: usize, plan: LanePlan, job: ScanJob) -> LaneSetup 
                 filter: &job.filter,
                 files_from: job.files_from.as_deref(),
                 order,
-                window_bytes: job.window_bytes,
+                window_bytes,
             };
             feed.scan(&plan.trees, &options);
         }),

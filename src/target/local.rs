@@ -15,13 +15,15 @@ use super::publish::{Parts, Publisher, split};
 use super::reserve::{RESERVE, Reserve};
 use super::stage::LocalStager;
 use super::{FsType, Sealed, Stager, Target, TargetStamp, fs_type};
-use crate::beneath::{self, DirCache};
+use crate::beneath::{self, DirCache, dirs_affordable};
 use crate::error::{Error, ErrorKind, Side};
 use crate::scan::{Attributes, as_path};
 use crate::seam;
 
 /// Directory descriptors each thread keeps open.
 const DIRS_KEPT: usize = 64;
+/// Targets of one run whose publishers share what descriptors there are.
+const PUBLISHERS: usize = 8;
 
 /// How a local target is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,21 +97,21 @@ impl LocalTarget {
         let place = Place::new(&label, &root)
             .map_err(|errno| Error::target(&label, "look at the target", errno))?;
         let place = Arc::new(place);
-        let dirs = || DirCache::new(Arc::clone(&root), DIRS_KEPT);
+        let dirs = |kept| DirCache::new(Arc::clone(&root), kept);
         let links = home.stage_for("links")?;
         let folding = Folding::probe(fs, root.as_fd(), home.stage().as_fd());
         let publisher = Publisher::new(Parts {
             label: label.clone(),
             sync,
             witness,
-            dirs: dirs(),
+            dirs: dirs(dirs_affordable(PUBLISHERS)),
             root: Arc::clone(&root),
             links: links.dir,
             links_taken: links.taken,
             sync_each: !fs.syncs_whole(),
             place: Arc::clone(&place),
         });
-        let dirs = Mutex::new(dirs());
+        let dirs = Mutex::new(dirs(DIRS_KEPT));
         Ok(Self {
             label,
             root,

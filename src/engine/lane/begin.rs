@@ -10,8 +10,8 @@ use rustix::io::{Errno, ReadWriteFlags};
 
 use super::durable::Reopened;
 use super::transfer::{Plan, Transfer};
-use super::{DIRS_KEPT, Lane, Purpose, SmallRead};
-use crate::beneath::{self, DirCache, OpenedSource};
+use super::{Lane, Purpose, SmallRead};
+use crate::beneath::{self, DirCache, OpenedSource, dirs_affordable};
 use crate::buffer::{Lease, SLOT_LEN};
 use crate::digest::Hash;
 use crate::engine::commit;
@@ -127,7 +127,8 @@ impl Lane<'_> {
             std::collections::hash_map::Entry::Vacant(new) => {
                 let root = rustix::io::fcntl_dupfd_cloexec(&tree.root, 0)
                     .map_err(|errno| Error::source(entry.display_path(), "open", errno))?;
-                new.insert(DirCache::new(Arc::new(root), DIRS_KEPT))
+                let lanes = self.context.outcomes.telemetry().lanes.len();
+                new.insert(DirCache::new(Arc::new(root), dirs_affordable(lanes)))
             }
         };
         let dir = dirs

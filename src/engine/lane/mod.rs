@@ -57,8 +57,6 @@ const TICK: Duration = Duration::from_millis(200);
 /// Steps `fill` takes before it looks at completions and at the stop flag again: blocks of holes
 /// take 150 us each to hash, so this is a hundredth of a second.
 const STEPS_MAX: usize = 64;
-/// Directory descriptors of the source a lane keeps open.
-const DIRS_KEPT: usize = 32;
 
 /// What a request of ours was for.
 #[derive(Debug)]
