@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use support::folding::Folding;
 use support::judge::walk;
-use support::program::{Ran, contents, listed, report, run};
+use support::program::{Ran, Running, contents, inhaul, listed, report, run};
 use support::{Scratch, need_root, tree};
 
 /// Names in pairs that fold to one.
@@ -213,7 +213,8 @@ fn names_that_are_listed_otherwise_than_they_were_given_are_known_again() {
     }
     // Somebody else's folder is not taken for one of ours.
     std::fs::remove_file(refused).unwrap();
-    std::fs::create_dir(target.join("other")).unwrap();
+    std::fs::create_dir_all(target.join("other/within")).unwrap();
+    tree::text(&target.join("other/within/theirs"), "theirs");
     std::fs::create_dir(source.join("other.")).unwrap();
     tree::text(&source.join("other./late"), "late");
     let ran = run(&args);
@@ -227,4 +228,102 @@ fn names_that_are_listed_otherwise_than_they_were_given_are_known_again() {
         assert_eq!(std::fs::read(target.join(name)).unwrap(), name.as_bytes());
     }
     left.expect(0);
+}
+
+#[test]
+fn folders_that_were_made_and_never_acknowledged_are_gone_on_with() {
+    let test = "folders_that_were_made_and_never_acknowledged_are_gone_on_with";
+    if !need_root(test) {
+        return;
+    }
+    let scratch = Scratch::new();
+    let folding = Folding::odd(&scratch.join("folding"));
+    let source = scratch.dir("source");
+    let names = ["Dot./Space /a.jpg", "caf\u{e9}/caf\u{e9}"];
+    for name in names {
+        let path = source.join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        tree::text(&path, name);
+    }
+    std::fs::create_dir(source.join("Empty.")).unwrap();
+    // After the second folder was made, after all of them, when names are about to be given, and when
+    // they were.
+    let points = [
+        "dir-made:2",
+        "lanes-ended:1",
+        "naming-appended:1",
+        "named-all:1",
+    ];
+    for (number, point) in points.into_iter().enumerate() {
+        let target = folding.join(format!("target {number}"));
+        let args: [&dyn AsRef<std::ffi::OsStr>; 3] = [&"copy", &contents(&source), &target];
+        let mut command = inhaul(&args);
+        command.env("INHAUL_TEST_KILL", point);
+        Running::start(command).finish().expect(137);
+        assert!(target.read_dir().unwrap().count() > 1, "{point}");
+        let ran = run(&args).expect(0);
+        for name in names {
+            let there = std::fs::read(target.join(name)).unwrap();
+            assert_eq!(there, name.as_bytes(), "{point}: {}", ran.err());
+        }
+        assert!(target.join("Empty.").is_dir(), "{point}");
+    }
+}
+
+#[test]
+fn of_two_names_that_are_listed_as_one_none_replaces_the_other() {
+    let test = "of_two_names_that_are_listed_as_one_none_replaces_the_other";
+    if !need_root(test) {
+        return;
+    }
+    let scratch = Scratch::new();
+    let folding = Folding::odd(&scratch.join("folding"));
+    // The first is listed as the second, which is to come when the first is there already.
+    let pairs = [["name.", "name"], ["caf\u{e9}", "cafe\u{301}"]];
+    for existing in ["skip", "overwrite"] {
+        for (number, names) in pairs.into_iter().enumerate() {
+            for is_folder in [false, true] {
+                let case = format!("{existing} {number} {is_folder}");
+                let source = scratch.dir(format!("source {case}"));
+                let [first, second] = names.map(|name| {
+                    let path = source.join(name);
+                    if !is_folder {
+                        return path;
+                    }
+                    path.join("a.jpg")
+                });
+                let target = folding.join(&case);
+                std::fs::create_dir(&target).unwrap();
+                let args: [&dyn AsRef<std::ffi::OsStr>; 5] = [
+                    &"copy",
+                    &"--existing",
+                    &existing,
+                    &contents(&source),
+                    &target,
+                ];
+                std::fs::create_dir_all(first.parent().unwrap()).unwrap();
+                tree::text(&first, "first");
+                // For want of one of these the job stays open.
+                for name in ["Other", "other"] {
+                    tree::text(&source.join(name), name);
+                }
+                run(&args).expect(3);
+                std::fs::create_dir_all(second.parent().unwrap()).unwrap();
+                tree::text(&second, "second");
+                let ran = run(&args).expect(3);
+                let told = listed(&report(&target), "problems");
+                let is_told = |name: &str| {
+                    let path = format!("target-exists {}/{name}", source.display());
+                    told.contains(&path)
+                };
+                assert_eq!(told.len(), 2, "{case}: {told:?} {}", ran.err());
+                let [first_is_told, second_is_told] = names.map(is_told);
+                assert!(first_is_told != second_is_told, "{case}: {told:?}");
+                // What is said to be there is.
+                let said = if first_is_told { "second" } else { "first" };
+                let there = std::fs::read(target.join(second.strip_prefix(&source).unwrap()));
+                assert_eq!(there.unwrap(), said.as_bytes(), "{case}");
+            }
+        }
+    }
 }

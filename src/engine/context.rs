@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use super::elsewhere::Around;
 use super::examine::Examiner;
 use super::findings::Evidence;
-use super::folders::Folders;
+use super::folders::{Claims, Folders};
 use super::job::Existing;
 use super::limit::Limiter;
 use super::links::LinkTable;
@@ -56,6 +56,8 @@ pub(crate) struct Context {
     pub(crate) log: Option<Arc<Log>>,
     /// Folders that are known to be ours; looked for once a name is listed otherwise than it was given.
     pub(crate) folders: OnceLock<Folders>,
+    /// Which names of this run are where, as far as the target lists them otherwise.
+    pub(crate) claims: Arc<Claims>,
     /// Looks closer at what is not as recorded, and may mend it.
     pub(crate) examiner: Option<Examiner>,
     /// Blocks of a large file after which it is synced, and what is durable of it recorded.
@@ -99,6 +101,7 @@ impl Context {
             full: Arc::clone(&self.full),
             log: Some(log),
             folders: OnceLock::new(),
+            claims: Arc::clone(&self.claims),
             examiner: None,
             sync_blocks: self.sync_blocks,
             expected: None,

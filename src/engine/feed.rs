@@ -179,7 +179,7 @@ impl Visitor for Feed<'_> {
         if self.context.around.leaves_out(&target_path) {
             return Ok(Enter::Skip);
         }
-        if self.context.make_dir(&target_path)? {
+        if self.context.make_dir(dir)? {
             dir.set_fresh();
         }
         if !dir.is_root() || dir.tree().root_attributes {

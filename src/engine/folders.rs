@@ -1,18 +1,24 @@
-//! Folders that earlier runs of a job have put something into.
+//! Whose a name is in a target that lists it otherwise than it was given.
 //!
-//! Some targets list a name otherwise than it was given: without dots and spaces at its end (FAT), in
-//! other pieces (HFS+). There a folder of ours looks like another one that took its place; what the
-//! journal has below it says that it is ours.
+//! A folder of ours that is listed otherwise looks like another one that took its place; what the
+//! journal has below it says that it is ours. And two names of one copy may be listed as one.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
+use std::sync::{Mutex, PoisonError};
 
 use super::context::Context;
+use super::job::Existing;
 use crate::error::{Error, ErrorKind};
 use crate::journal::Loaded;
-use crate::target::split;
+use crate::scan::{Dir, Entry, as_path, join};
+use crate::target::{clash, split};
 
-/// Their paths below TARGET, by a hash with a key of this run.
+/// What has the place of a name if it is of this run.
+const ANOTHER: &[u8] = b"another name of this copy";
+
+/// Folders that earlier runs of a job have put something into, or were about to: their paths below
+/// TARGET, by a hash with a key of this run.
 #[derive(Debug, Default)]
 pub(crate) struct Folders {
     key: RandomState,
@@ -20,23 +26,28 @@ pub(crate) struct Folders {
 }
 
 impl Folders {
-    fn of(loaded: &Loaded) -> Self {
+    /// Returns the folders that a journal has something below; tells `note` of each, and of all that
+    /// is in them.
+    fn of(loaded: &Loaded, note: &dyn Fn(&[u8], IsFolder)) -> Self {
         let mut folders = Self::default();
-        for done in loaded.iter_done() {
-            folders.add(done.target_path);
-        }
-        for other in loaded.iter_other() {
-            folders.add(other.target_path);
+        let done = loaded.iter_done().map(|done| done.target_path);
+        let other = loaded.iter_other().map(|other| other.target_path);
+        let namings = loaded.unacknowledged().map(|naming| naming.target_path);
+        for path in done.chain(other).chain(namings) {
+            folders.add(path, note);
+            note(path, IsFolder(false));
         }
         folders
     }
 
     /// Adds all folders that something is in.
-    fn add(&mut self, path: &[u8]) {
+    fn add(&mut self, path: &[u8], note: &dyn Fn(&[u8], IsFolder)) {
         let slashes = path.iter().enumerate().filter(|(_, byte)| **byte == b'/');
         for (slash, _) in slashes {
             let folder = path.get(..slash).unwrap_or_default();
-            self.known.insert(self.key.hash_one(folder));
+            if self.known.insert(self.key.hash_one(folder)) {
+                note(folder, IsFolder(true));
+            }
         }
     }
 
@@ -45,73 +56,164 @@ impl Folders {
     }
 }
 
-impl Context {
-    /// Makes a folder in the target; returns whether it is new. One that is there under another name
-    /// is taken for this one only if the journal has something below it by this name: of two names
-    /// that the target takes for one, only the first ever gets there; one in other letter case is not
-    /// taken for it, since by now another folder of the source may have put it there.
-    ///
-    /// # Errors
-    /// As [`make_dir`](crate::target::Target::make_dir).
-    pub(crate) fn make_dir(&self, path: &[u8]) -> Result<bool, Error> {
-        let made = self.target.make_dir(path);
-        let Err(error) = &made else {
-            return made;
-        };
-        // Something that is no folder comes with the kernel's answer.
-        let may_be_ours = error.kind() == ErrorKind::TargetExists && error.errno().is_none();
-        let earlier = self.log.as_ref().and_then(|log| log.earlier());
-        let Some(earlier) = earlier.filter(|_| may_be_ours) else {
-            return made;
-        };
-        if !self.folders.get_or_init(|| Folders::of(earlier)).has(path) {
-            return made;
-        }
-        match self.target.namesake(path)? {
-            Some(listed) if is_our_spelling(&listed, path) => Ok(false),
-            _ => made,
-        }
+/// Whether a path is that of a folder.
+#[derive(Debug, Clone, Copy)]
+struct IsFolder(bool);
+
+/// Which names of this copy are where in a target that lists some otherwise than they were given: two
+/// that it lists as one are never both put there, whichever came first.
+///
+/// Holds, by hashes as above, all folders of this run, and what is listed otherwise: folders, and files
+/// where what is there may be replaced or left alone.
+#[derive(Debug, Default)]
+pub(crate) struct Claims {
+    key: RandomState,
+    known: Mutex<HashMap<u64, u64>>,
+}
+
+impl Claims {
+    /// Notes that `path` is listed under the name `listed`; returns whether no other path is.
+    fn take(&self, path: &[u8], listed: &[u8]) -> bool {
+        let (parent, _) = split(path);
+        let place = join(parent.to_vec(), listed);
+        let (place, path) = (self.key.hash_one(place), self.key.hash_one(path));
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        *known.entry(place).or_insert(path) == path
+    }
+
+    /// Returns whether another path was noted that is listed as `path`.
+    fn is_taken(&self, path: &[u8]) -> bool {
+        let path = self.key.hash_one(path);
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(&path).is_some_and(|by| *by != path)
     }
 }
 
-/// Returns whether what a target lists in the place of a path that is ours can only be that: without
-/// dots and spaces at its end, or in other pieces. In other letter case it may be of another file of
-/// the same source by now.
-pub(crate) fn is_our_spelling(listed: &[u8], path: &[u8]) -> bool {
-    let (_, name) = split(path);
-    let is_dropped = |byte: &&u8| matches!(**byte, b'.' | b' ');
-    let dropped = name.iter().rev().take_while(is_dropped).count();
-    let kept = name.get(..name.len() - dropped).unwrap_or_default();
-    let lower = |name: &[u8]| String::from_utf8_lossy(name).to_lowercase();
-    listed == kept || lower(listed) != lower(kept)
+impl Context {
+    /// Makes a folder in the target; returns whether it is new. One that is there, and listed as its
+    /// name is, is taken for it if the journal has something below it by this name. One that another
+    /// folder of this copy was put into never is.
+    ///
+    /// # Errors
+    /// As [`make_dir`](crate::target::Target::make_dir).
+    pub(crate) fn make_dir(&self, dir: &Dir) -> Result<bool, Error> {
+        let path = dir.target_path();
+        let is_new = match self.target.make_dir(&path) {
+            // Something that is no folder comes with the kernel's answer.
+            Err(error)
+                if error.kind() == ErrorKind::TargetExists
+                    && error.errno().is_none()
+                    && self.earlier_folders().is_some_and(|it| it.has(&path))
+                    && self.is_only_spelled(&path)? =>
+            {
+                false
+            }
+            made => made?,
+        };
+        let Some(listed) = self.target.spelling(&path)? else {
+            return Ok(is_new);
+        };
+        if !is_new {
+            self.earlier_folders();
+        }
+        if self.claims.take(&path, &listed) {
+            return Ok(is_new);
+        }
+        let shown = dir.tree().label.join(as_path(&dir.source_path()));
+        Err(clash(shown, ANOTHER))
+    }
+
+    /// Returns the folders that earlier runs have put something into. Where names are listed otherwise,
+    /// what they have put there is noted first.
+    fn earlier_folders(&self) -> Option<&Folders> {
+        let earlier = self.log.as_ref()?.earlier()?;
+        let note = |path: &[u8], IsFolder(is_folder)| {
+            if is_folder || self.existing != Existing::Refuse {
+                // One that cannot be asked for is told of when it is met.
+                let _noted = self.note(path);
+            }
+        };
+        Some(self.folders.get_or_init(|| Folders::of(earlier, &note)))
+    }
+
+    fn note(&self, path: &[u8]) -> Result<(), Error> {
+        if let Some(listed) = self.target.spelling(path)?
+            && listed != split(path).1
+        {
+            // Whoever comes second finds that the name is another's.
+            let _is_first = self.claims.take(path, &listed);
+        }
+        Ok(())
+    }
+
+    /// Returns whether what stands in the place of a name is another one only in how it is listed.
+    ///
+    /// # Errors
+    /// When it cannot be looked up.
+    pub(crate) fn is_only_spelled(&self, path: &[u8]) -> Result<bool, Error> {
+        let listed = self.target.spelling(path)?;
+        Ok(listed.is_some() && self.target.namesake(path)? == listed)
+    }
+
+    /// Notes how the name of a file is listed, if that is otherwise than it was given, and what is
+    /// there may be replaced or left alone.
+    ///
+    /// # Errors
+    /// When there can be no such name.
+    pub(crate) fn note_spelling(&self, path: &[u8]) -> Result<(), Error> {
+        match self.existing {
+            Existing::Refuse => Ok(()),
+            Existing::Skip | Existing::Overwrite => self.note(path),
+        }
+    }
+
+    /// Refuses a name that something has in the target if that is another file of this copy.
+    ///
+    /// # Errors
+    /// `TargetExists`; what keeps it from being found out.
+    pub(crate) fn check_spelling(&self, entry: &Entry, path: &[u8]) -> Result<(), Error> {
+        if self.existing == Existing::Refuse || self.target.spelling(path)?.is_none() {
+            return Ok(());
+        }
+        self.earlier_folders();
+        if self.claims.is_taken(path) {
+            return Err(clash(entry.display_path(), ANOTHER));
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::cell::RefCell;
 
     #[test]
-    fn only_what_no_other_name_of_a_source_is_listed_as_is_ours() {
-        for (listed, path, is_ours) in [
-            (&b"name"[..], &b"a/name."[..], true),
-            (b"name", b"name ..", true),
-            (b"cafe\xcc\x81", b"caf\xc3\xa9", true),
-            (b"another name", b"name", true),
-            (b"name", b"NAME", false),
-            (b"Name", b"a/b/name", false),
-            (b"name", b"NAME.", false),
-            (b"caf\xc3\xa9", b"CAF\xc3\x89", false),
-        ] {
-            let shown = (listed.escape_ascii(), path.escape_ascii());
-            assert_eq!(is_our_spelling(listed, path), is_ours, "{shown:?}");
-        }
+    fn of_two_names_that_are_listed_as_one_the_first_has_the_place() {
+        let claims = Claims::default();
+        assert!(claims.take(b"a/name.", b"name"));
+        assert!(claims.take(b"a/name.", b"name"), "it is met again");
+        assert!(claims.is_taken(b"a/name"));
+        assert!(!claims.take(b"a/name", b"name"));
+        assert!(!claims.take(b"a/name ", b"name"));
+        // In another folder, and the other way round.
+        assert!(!claims.is_taken(b"b/name"));
+        assert!(claims.take(b"name", b"name") && !claims.is_taken(b"name"));
+        assert!(!claims.take(b"name.", b"name"));
     }
 
     #[test]
     fn all_folders_above_a_file_are_known_and_nothing_else() {
         let mut folders = Folders::default();
-        folders.add(b"a./b /c");
-        folders.add(b"top");
+        let told = RefCell::new(Vec::new());
+        let note = |path: &[u8], IsFolder(is_folder)| {
+            assert!(is_folder);
+            told.borrow_mut().push(path.to_vec());
+        };
+        for path in [&b"a./b /c"[..], b"a./b /d", b"top"] {
+            folders.add(path, &note);
+        }
+        assert_eq!(*told.borrow(), [&b"a."[..], b"a./b "]);
         for (path, is_known) in [
             (&b"a."[..], true),
             (b"a./b ", true),

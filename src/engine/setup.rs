@@ -75,6 +75,7 @@ pub(super) fn reading_context(
         evidence: None,
         examiner: None,
         folders: OnceLock::default(),
+        claims: Arc::default(),
         expected: None,
         may_try_again: false,
         salvage: false,

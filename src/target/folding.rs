@@ -5,15 +5,20 @@
 //! for in the list of its directory: only what stands there byte by byte is in its own place, and may
 //! be replaced or added to.
 //!
-//! **Boundary.** Looks; the one thing it makes and takes away again is an empty folder in our stage.
+//! Some of these list a name otherwise than it was given: without dots and spaces at its end (FAT), in
+//! other pieces (HFS+). How is asked by an empty file of that name in our stage.
+//!
+//! **Boundary.** Looks; all it makes, and takes away again, is empty and in our stage.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use rustix::fs::{AtFlags, Dir, IFlags, Mode, OFlags, ioctl_getflags, openat, statat};
+use rustix::fs::{AtFlags, Dir, FileType, IFlags, Mode, OFlags, ioctl_getflags, openat, statat};
 use rustix::io::Errno;
 
 use super::home::HOME;
 use super::{FsType, fs_type};
+use crate::beneath;
 
 /// `FS_CASEFOLD_FL` of linux/fs.h: the names in this directory fold. ext4, f2fs and tmpfs have it
 /// for single directories.
@@ -87,19 +92,106 @@ impl Folding {
             Err(Errno::NOENT) => return Ok(None),
             Err(errno) => return Err(errno),
         };
-        let mut other = None;
+        let listed = listed(dir.as_fd(), name, place)?;
+        let other = listed.unwrap_or_else(|| b"another name".to_vec());
+        Ok((other != name).then_some(other))
+    }
+}
+
+/// Returns what a directory lists in the place of `name`, which leads to inode `place`.
+fn listed(dir: BorrowedFd<'_>, name: &[u8], place: u64) -> Result<Option<Vec<u8>>, Errno> {
+    let mut other = None;
+    for entry in Dir::read_from(dir)? {
+        let entry = entry?;
+        let listed = entry.file_name().to_bytes();
+        if listed == name {
+            return Ok(Some(name.to_vec()));
+        }
+        if entry.ino() == place || listed.eq_ignore_ascii_case(name) {
+            other = Some(listed.to_vec());
+        }
+    }
+    Ok(other)
+}
+
+/// A target that lists some names otherwise than they were given.
+#[derive(Debug)]
+pub(super) struct Spelling {
+    /// A folder of ours that nothing else is put into. Of two names that are one there, only one is
+    /// asked for at a time.
+    stage: Mutex<Arc<OwnedFd>>,
+}
+
+impl Spelling {
+    /// Finds out whether a target is one; `stage` is a folder of ours that nothing else is put into.
+    pub(super) fn probe(stage: Arc<OwnedFd>) -> Option<Self> {
+        let spelling = Self {
+            stage: Mutex::new(stage),
+        };
+        let odd = [COMPOSED, b"."].concat();
+        let is_as_given = spelling.of(&odd).is_ok_and(|listed| listed == odd);
+        (!is_as_given).then_some(spelling)
+    }
+
+    /// Returns how a name is listed, whichever folder it is in. Costs four calls. Where there is no
+    /// room for an empty file that is not found out: nothing can be put there either.
+    ///
+    /// # Errors
+    /// When there can be no such name.
+    pub(super) fn of(&self, name: &[u8]) -> Result<Vec<u8>, Errno> {
+        let stage = self.stage.lock().unwrap_or_else(PoisonError::into_inner);
+        let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = match openat(&*stage, name, flags, Mode::RUSR | Mode::WUSR) {
+            Ok(file) => file,
+            Err(Errno::NOSPC | Errno::DQUOT) => return Ok(name.to_vec()),
+            Err(errno) => return Err(errno),
+        };
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let found = rustix::fs::fstat(&file).and_then(|stat| {
+            let dir = openat(&*stage, c".", flags, Mode::empty())?;
+            listed(dir.as_fd(), name, stat.st_ino)
+        });
+        // One that stays is in nobody's way.
+        let _best_effort = rustix::fs::unlinkat(&*stage, name, AtFlags::empty());
+        Ok(found?.unwrap_or_else(|| name.to_vec()))
+    }
+}
+
+/// Most folders that are looked into for a file.
+const LOOKED_INTO: usize = 1024;
+
+/// Returns whether nothing but folders is below a folder of a target; no, too, when there are very
+/// many.
+///
+/// # Errors
+/// When one of them cannot be read.
+pub(super) fn has_no_files(root: BorrowedFd<'_>, path: &[u8]) -> Result<bool, Errno> {
+    let mut left = vec![path.to_vec()];
+    let mut looked = 0;
+    while let Some(folder) = left.pop() {
+        looked += 1;
+        let dir = beneath::read_dir_fd(root, &folder)?;
         for entry in Dir::read_from(&dir)? {
             let entry = entry?;
-            let listed = entry.file_name().to_bytes();
-            if listed == name {
-                return Ok(None);
+            let name = entry.file_name().to_bytes();
+            if name == b"." || name == b".." {
+                continue;
             }
-            if entry.ino() == place || listed.eq_ignore_ascii_case(name) {
-                other = Some(listed.to_vec());
+            let is_dir = match entry.file_type() {
+                FileType::Directory => true,
+                FileType::Unknown => {
+                    let stat = statat(&dir, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW)?;
+                    FileType::from_raw_mode(stat.st_mode) == FileType::Directory
+                }
+                _ => false,
+            };
+            if !is_dir || looked + left.len() >= LOOKED_INTO {
+                return Ok(false);
             }
+            left.push([&folder, &b"/"[..], name].concat());
         }
-        Ok(Some(other.unwrap_or_else(|| b"another name".to_vec())))
     }
+    Ok(true)
 }
 
 /// Returns whether a name that was found in a directory may be the spelling of another: unless that

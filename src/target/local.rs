@@ -8,7 +8,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use super::attributes::{self, Applied, Policy};
-use super::folding::Folding;
+use super::folding::{Folding, Spelling, has_no_files};
 use super::home::Home;
 use super::place::Place;
 use super::publish::{Parts, Publisher, split};
@@ -47,6 +47,8 @@ pub struct LocalTarget {
     dirs: Mutex<DirCache>,
     fs: FsType,
     folding: Folding,
+    /// Set where names are listed otherwise than they were given.
+    spelling: Option<Spelling>,
     identity: (u64, u64),
     settings: Settings,
     place: Arc<Place>,
@@ -100,6 +102,10 @@ impl LocalTarget {
         let dirs = |kept| DirCache::new(Arc::clone(&root), kept);
         let links = home.stage_for("links")?;
         let folding = Folding::probe(fs, root.as_fd(), home.stage().as_fd());
+        let spelling = match folding {
+            Folding::Always => Spelling::probe(home.stage_for("spelling")?.dir),
+            Folding::Marked | Folding::Never => None,
+        };
         let publisher = Publisher::new(Parts {
             label: label.clone(),
             sync,
@@ -120,6 +126,7 @@ impl LocalTarget {
             dirs,
             fs,
             folding,
+            spelling,
             identity,
             settings,
             place,
@@ -198,6 +205,14 @@ impl LocalTarget {
             .map_err(|errno| self.error(path, "open the parent folder", errno))
     }
 
+    /// Returns whether a folder that is listed as `other` is only spelled otherwise than `path`, and has
+    /// no file in it: a run that was cut short may have made it, and whoever did loses nothing.
+    fn is_spelled(&self, path: &[u8], other: &[u8]) -> Result<bool, Error> {
+        Ok(self.spelling(path)?.as_deref() == Some(other)
+            && has_no_files(self.root.as_fd(), path)
+                .map_err(|errno| self.error(path, "look into the folder", errno))?)
+    }
+
     /// Says whose name it is that was taken, where the target does not tell two names apart.
     fn told_by_name(&self, sealed: &Sealed, error: Error) -> Error {
         if error.kind() != ErrorKind::TargetExists {
@@ -224,6 +239,7 @@ impl Target for LocalTarget {
             Err(Errno::EXIST) => match beneath::open_dir(parent.as_fd(), name) {
                 Ok(_) => match self.namesake(path)? {
                     None => Ok(false),
+                    Some(other) if self.is_spelled(path, &other)? => Ok(false),
                     Some(other) => Err(clash(self.label.join(as_path(path)), &other)),
                 },
                 Err(errno) => {
@@ -246,6 +262,16 @@ impl Target for LocalTarget {
         let (parent, name) = self.parent(path)?;
         let found = self.folding.namesake(parent.as_fd(), name);
         found.map_err(|errno| self.error(path, "look how its name is spelled", errno))
+    }
+
+    fn spelling(&self, path: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+        // TARGET itself has no name in it.
+        let Some(spelling) = self.spelling.as_ref().filter(|_| !path.is_empty()) else {
+            return Ok(None);
+        };
+        let listed = spelling.of(split(path).1);
+        let listed = listed.map_err(|errno| self.error(path, "look how it is spelled", errno))?;
+        Ok(Some(listed))
     }
 
     fn stager(&self, name: &str) -> Result<Box<dyn Stager>, Error> {

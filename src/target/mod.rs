@@ -249,7 +249,9 @@ impl Sealed {
 /// 6. No call follows a symlink below the target or leaves its file system.
 /// 7. What is taken back or withdrawn is only ever what has the stamp it was published with.
 pub trait Target: Debug + Send + Sync {
-    /// Makes a directory at `path` below TARGET; its parent is there. Returns whether it is new.
+    /// Makes a directory at `path` below TARGET; its parent is there. Returns whether it is new. One
+    /// that is there, is listed as this name is ([`spelling`](Self::spelling)) and has no file in it
+    /// is taken for it.
     ///
     /// # Errors
     /// `TargetExists` when something else has the name, or a folder that the target takes for it.
@@ -261,6 +263,13 @@ pub trait Target: Debug + Send + Sync {
     /// # Errors
     /// When it cannot be looked up.
     fn namesake(&self, path: &[u8]) -> Result<Option<Vec<u8>>, Error>;
+
+    /// Returns how the name of `path` is listed, whether or not anything has it; `None` where all names
+    /// are listed as they were given.
+    ///
+    /// # Errors
+    /// When there can be no such name.
+    fn spelling(&self, path: &[u8]) -> Result<Option<Vec<u8>>, Error>;
 
     /// Opens a way in for one thread.
     ///

@@ -15,6 +15,10 @@ impl Target for NullTarget {
         Ok(None)
     }
 
+    fn spelling(&self, _path: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+        Ok(None)
+    }
+
     fn look_again(&self) -> Result<(), Error> {
         Ok(())
     }

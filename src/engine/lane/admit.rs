@@ -9,7 +9,6 @@ use super::Lane;
 use crate::digest::Hash;
 use crate::engine::commit::What;
 use crate::engine::elsewhere::{Elsewhere, There};
-use crate::engine::folders::is_our_spelling;
 use crate::engine::job::Existing;
 use crate::engine::links::First;
 use crate::engine::standing::{Copied, Standing};
@@ -32,6 +31,7 @@ impl Lane<'_> {
             return Ok(Some(false));
         }
         let path = entry.target_path();
+        self.context.note_spelling(&path)?;
         let vacancy = self.stager.vacancy(&path)?;
         let log = self.context.log.as_ref();
         let mut standing = log.map_or(Standing::New, |log| log.standing(entry, &path, vacancy));
@@ -41,8 +41,8 @@ impl Lane<'_> {
             earlier.done(&path).is_some() || earlier.done_before(&path).is_some()
         });
         if matches!(standing, Standing::Unrecorded(_))
-            && let Some(listed) = self.namesake(&path)?
-            && !(is_done && is_our_spelling(&listed, &path))
+            && self.namesake(&path)?.is_some()
+            && !(is_done && self.context.is_only_spelled(&path)?)
         {
             standing = Standing::New;
         }
@@ -196,6 +196,9 @@ impl Lane<'_> {
             && let Some(other) = self.namesake(&path)?
         {
             return Err(clash(entry.display_path(), &other));
+        }
+        if vacancy != Vacancy::Free {
+            self.context.check_spelling(entry, &path)?;
         }
         match (vacancy, self.context.existing) {
             (Vacancy::Free, _) => Ok(Some(false)),

@@ -161,6 +161,7 @@ fn pass(
         log: Some(Arc::clone(&log)),
         examiner: None,
         folders: OnceLock::new(),
+        claims: Arc::default(),
         sync_blocks: setup.sync_blocks,
         expected: None,
         evidence: None,

@@ -217,6 +217,10 @@ impl Target for SimTarget {
         Ok(None)
     }
 
+    fn spelling(&self, _path: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+        Ok(None)
+    }
+
     fn look_again(&self) -> Result<(), Error> {
         Ok(())
     }

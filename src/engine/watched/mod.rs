@@ -52,6 +52,11 @@ impl Target for WatchedTarget {
         self.target.namesake(path)
     }
 
+    fn spelling(&self, path: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+        let _asking = self.vigil.ask();
+        self.target.spelling(path)
+    }
+
     fn look_again(&self) -> Result<(), Error> {
         let _asking = self.vigil.ask();
         self.target.look_again()

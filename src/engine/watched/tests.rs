@@ -29,6 +29,11 @@ impl Target for Ear {
         NullTarget.namesake(path)
     }
 
+    fn spelling(&self, path: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+        self.hears("spelling");
+        NullTarget.spelling(path)
+    }
+
     fn look_again(&self) -> Result<(), Error> {
         self.hears("look_again");
         NullTarget.look_again()
@@ -202,6 +207,7 @@ fn ask_all(watched: &WatchedTarget, stager: &mut dyn Stager) {
     let (stamp, attributes) = (TargetStamp::default(), Attributes::default());
     watched.make_dir(b"d").unwrap();
     watched.namesake(b"n").unwrap();
+    watched.spelling(b"n").unwrap();
     watched.look_again().unwrap();
     watched.withdraw(b"w", stamp).unwrap();
     watched.settle(&[]).unwrap();
@@ -236,6 +242,7 @@ fn every_call_is_noted_while_it_lasts() {
         "stager",
         "make_dir",
         "namesake",
+        "spelling",
         "look_again",
         "withdraw",
         "settle",
