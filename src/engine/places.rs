@@ -5,6 +5,8 @@ use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use rustix::fs::AtFlags;
+use rustix::io::Errno;
 use serde::Serialize;
 
 use super::elsewhere::Elsewhere;
@@ -69,20 +71,17 @@ pub(super) fn write(
     let mut counts = Vec::new();
     for (number, (label, job)) in all.into_iter().enumerate() {
         let mut files = 0;
-        // One that was killed has none yet; what it has is in its journal, and listed when it ends.
-        if let Ok(records) = manifest::load(job) {
-            for record in records {
-                let record = record?;
-                let (path, path_hex) = shown(&record.path);
-                let place = Place {
-                    target: number,
-                    path: &path,
-                    path_hex: path_hex.as_deref(),
-                    blake3: record.digest.to_hex().to_string(),
-                };
-                line(&mut out, &place)?;
-                files += 1;
-            }
+        for record in records(job)?.into_iter().flatten() {
+            let record = record?;
+            let (path, path_hex) = shown(&record.path);
+            let place = Place {
+                target: number,
+                path: &path,
+                path_hex: path_hex.as_deref(),
+                blake3: record.digest.to_hex().to_string(),
+            };
+            line(&mut out, &place)?;
+            files += 1;
         }
         counts.push(TargetReport {
             target: full(label),
@@ -93,6 +92,15 @@ pub(super) fn write(
     Ok(counts)
 }
 
+/// Returns the records of a job's manifest; `None` when it has none yet: one that was killed. What that
+/// has is in its journal, and listed when it ends.
+fn records(job: BorrowedFd<'_>) -> Result<Option<manifest::Load>, Error> {
+    match rustix::fs::statat(job, manifest::B3SUM_FILE, AtFlags::SYMLINK_NOFOLLOW) {
+        Err(Errno::NOENT) => Ok(None),
+        _ => manifest::load(job).map(Some),
+    }
+}
+
 fn line(out: &mut RecordWriter, value: &impl Serialize) -> Result<(), Error> {
     let mut text = serde_json::to_vec(value).map_err(|source| {
         let what = "write down where files are";
@@ -100,4 +108,20 @@ fn line(out: &mut RecordWriter, value: &impl Serialize) -> Result<(), Error> {
     })?;
     text.push(b'\n');
     out.write(&text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsFd;
+
+    #[test]
+    fn a_manifest_that_is_there_and_cannot_be_read_is_no_empty_one() {
+        let top = tempfile::tempdir().unwrap();
+        let job = std::fs::File::open(top.path()).unwrap();
+        assert!(records(job.as_fd()).unwrap().is_none());
+        std::fs::create_dir(top.path().join("manifest.b3")).unwrap();
+        let error = records(job.as_fd()).err().unwrap();
+        assert_eq!(error.kind(), ErrorKind::RecordCorrupt);
+    }
 }
