@@ -96,13 +96,17 @@ impl Around {
         entry: &Entry,
         path: &[u8],
     ) -> Result<(There, Option<&Elsewhere>), Error> {
+        let mut answer = (There::Nothing, None);
         for other in &self.elsewhere {
             match other.look(entry, path)? {
                 There::Nothing => {}
-                there => return Ok((there, Some(other))),
+                // Wherever it is, what has its name on another one is not it.
+                There::Whole => return Ok((There::Whole, Some(other))),
+                there if answer.1.is_none() => answer = (there, Some(other)),
+                There::Taken(_) | There::Older => {}
             }
         }
-        Ok((There::Nothing, None))
+        Ok(answer)
     }
 
     /// Lets the other targets go: nothing is asked of them any more.

@@ -4,6 +4,8 @@ use std::os::fd::AsFd;
 
 use rustix::io::Errno;
 
+use crate::seam;
+
 /// A file system type, from the magic number of statfs(2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FsType {
@@ -59,7 +61,7 @@ pub fn fs_type(fd: impl AsFd) -> Result<FsType, Errno> {
 /// FAT and exFAT have no inodes: the kernel numbers them as it meets them, and a change time is
 /// whatever the modification time was. Source: `fat_build_inode`, `exfat_build_inode` (iunique).
 pub fn keeps_inodes(name: &str) -> bool {
-    !matches!(name, "vfat" | "msdos" | "exfat")
+    !matches!(name, "vfat" | "msdos" | "exfat") && seam::setting("NO_INODES").is_none()
 }
 
 /// Returns whether files are as long as a file system of this type says, as mountinfo names it.

@@ -12,6 +12,7 @@ mod drive;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod conflicts;
 mod going_on;
 mod overflow;
 mod pair;

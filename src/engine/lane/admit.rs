@@ -67,10 +67,7 @@ impl Lane<'_> {
             }
             // Its record and its line in the manifest stay true of what is in the target.
             Standing::Changed if self.has_counted(&path) => {
-                let what = "it changed while its drive was away: what it was before is copied; run \
-                            again for what it is now";
-                let kind = ErrorKind::SourceChanged;
-                let error = Error::new(kind, Side::Source, entry.display_path(), what);
+                let error = changed_while_away(entry);
                 let outcomes = &self.context.outcomes;
                 outcomes.problem_of_file(self.number, entry, &error);
                 Ok(None)
@@ -111,7 +108,10 @@ impl Lane<'_> {
             }
             Standing::Unknown => Ok((!finishes).then_some(true)),
             Standing::Unrecorded(stamp) if finishes => {
-                self.keep_if_same(entry, &path, stamp)?;
+                // Where it was never acknowledged, the run into the next target tells of it.
+                if !self.keep_if_same(entry, &path, stamp)? && is_done {
+                    return Err(not_copied(entry));
+                }
                 Ok(None)
             }
             Standing::Unrecorded(stamp) => self.admit_unrecorded(entry, path, vacancy, stamp),
@@ -125,7 +125,7 @@ impl Lane<'_> {
     }
 
     /// Returns whether an entry is, or will be, on another target of the copy.
-    fn is_elsewhere(&self, entry: &Entry, path: &[u8]) -> Result<bool, Error> {
+    fn is_elsewhere(&mut self, entry: &Entry, path: &[u8]) -> Result<bool, Error> {
         if entry.recorded.is_some() {
             return Ok(false);
         }
@@ -143,6 +143,8 @@ impl Lane<'_> {
                 self.counters.others_kept.fetch_add(1, Relaxed);
                 true
             }
+            // What has its name there is not it.
+            (There::Taken(_), _) if self.is_whole_here(entry, path)? => false,
             (There::Taken(_), _) if self.context.around.finishes.is_some() => true,
             (There::Taken(true), _) if self.context.existing == Existing::Skip => {
                 self.counters.files_skipped.fetch_add(1, Relaxed);
@@ -154,7 +156,11 @@ impl Lane<'_> {
             }
             (There::Taken(_), other) => {
                 let label = other.map_or(Path::new(""), Elsewhere::label);
-                let what = format!("its name is taken on {}", label.display());
+                let what = format!(
+                    "its name is taken on {} by something that is not known to be the same; it is on \
+                     no target as it is now: remove or rename that there, and run again",
+                    label.display()
+                );
                 let path = entry.display_path();
                 let error = Error::new(ErrorKind::TargetExists, Side::Target, path, &what);
                 self.context.entry_failed(self.number, entry, &error);
@@ -165,7 +171,8 @@ impl Lane<'_> {
                     && self.context.around.finishes.is_none()
                 {
                     let what = format!(
-                        "an older state of it is on {}, which has no room for the new one",
+                        "an older state of it is on {}, which has no room for the new one: remove or \
+                         rename that there, and run again",
                         other.label().display()
                     );
                     let path = entry.display_path();
@@ -175,6 +182,17 @@ impl Lane<'_> {
                 true
             }
         })
+    }
+
+    /// Returns whether an earlier run has put all of an entry here.
+    fn is_whole_here(&mut self, entry: &Entry, path: &[u8]) -> Result<bool, Error> {
+        let there = self.stager.vacancy(path)?;
+        let log = self.context.log.as_ref();
+        let standing = log.map(|log| log.standing(entry, path, there));
+        Ok(matches!(
+            standing,
+            Some(Standing::Done(_) | Standing::Other(..))
+        ))
     }
 
     /// Decides for a name that no earlier run of this job is known to have given.
@@ -340,4 +358,20 @@ impl Lane<'_> {
             links.keep(self.number, entry, first);
         }
     }
+}
+
+/// Returns that something else is in the place of what was copied.
+fn not_copied(entry: &Entry) -> Error {
+    let what = "what has its name in the target is not what was copied: remove or rename that there, and \
+                run again";
+    let path = entry.display_path();
+    Error::new(ErrorKind::TargetExists, Side::Target, path, what)
+}
+
+/// Returns that a file changed after it was copied by this run.
+fn changed_while_away(entry: &Entry) -> Error {
+    let what = "it changed while its drive was away: what it was before is copied; run again for what it \
+                is now";
+    let path = entry.display_path();
+    Error::new(ErrorKind::SourceChanged, Side::Source, path, what)
 }
