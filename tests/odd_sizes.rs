@@ -11,7 +11,7 @@ use std::path::Path;
 
 use support::judge::{b3sum_agrees, walk};
 use support::program::{contents, listed, report, run};
-use support::told::{Told, ToldFs};
+use support::told::Told;
 use support::{Scratch, need_root, tree};
 
 const MIB: u64 = 1 << 20;
@@ -48,7 +48,7 @@ fn what_is_longer_or_shorter_than_it_is_said_to_be_is_told_of() {
     let scratch = Scratch::new();
     let lies = LIES.iter().map(|&(said, has)| told(said, has));
     let truths = TRUTHS.iter().map(|&size| told(size, size));
-    let source = ToldFs::new(&scratch.join("source"), lies.chain(truths).collect());
+    let source = Told::mount(&scratch.join("source"), lies.chain(truths).collect());
     for io in ["uring", "blocking"] {
         let target = scratch.join(io);
         let from = contents(source.path());
@@ -93,7 +93,7 @@ fn a_file_without_an_end_is_told_of_and_not_waited_for() {
         Told::endless(&format!("endless {size}"), bytes)
     });
     let files = files.into_iter().chain([told(100, 100)]).collect();
-    let source = ToldFs::new(&scratch.join("source"), files);
+    let source = Told::mount(&scratch.join("source"), files);
     for io in ["uring", "blocking"] {
         let target = scratch.join(io);
         let from = contents(source.path());

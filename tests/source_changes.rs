@@ -12,20 +12,14 @@
 mod support;
 
 use std::collections::BTreeSet;
-use std::ffi::OsStr;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, UNIX_EPOCH};
 
-use fuser::{
-    BackgroundSession, Config, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags,
-    Generation, INodeNo, LockOwner, MountOption, OpenFlags, ReplyAttr, ReplyData, ReplyDirectory,
-    ReplyEntry, ReplyOpen, Request,
-};
+use fuser::{Errno, FileAttr, FileType, OpenFlags};
+use support::flat::{Flat, FlatFs, attributes};
 use support::judge::{b3sum_agrees, walk};
-use support::mounts::unmount;
 use support::program::{contents, listed, report, run};
-use support::sentinel::Sentinel;
 use support::{Scratch, need_root, tree};
 
 /// Ways to change, and one not to.
@@ -77,88 +71,44 @@ impl File {
         let modified = touched && !matches!(self.way, "disguised" | "replaced" | "vanished");
         let is_gone = changed && matches!(self.way, "replaced" | "vanished") && !is_second;
         FileAttr {
-            ino: INodeNo(number),
-            size,
-            blocks: size.div_ceil(512),
             atime: at(0),
             mtime: at(u64::from(modified)),
             ctime: at(u64::from(touched)),
             crtime: at(0),
-            kind: FileType::RegularFile,
-            perm: 0o644,
             nlink: u32::from(!is_gone),
-            uid: 0,
-            gid: 0,
-            rdev: 0,
-            blksize: 4096,
-            flags: 0,
+            ..attributes(number, FileType::RegularFile, size)
         }
     }
-}
-
-fn directory() -> FileAttr {
-    let mut attributes = File {
-        name: String::new(),
-        way: "not",
-        size: 0,
-        at: 0,
-        generation: 0,
-    }
-    .attributes(1);
-    attributes.kind = FileType::Directory;
-    attributes.perm = 0o755;
-    attributes.nlink = 2;
-    attributes
 }
 
 fn index(number: u64) -> usize {
     usize::try_from(number % SECOND).unwrap() - 2
 }
 
-impl Filesystem for Meddler {
-    fn lookup(&self, _: &Request, _: INodeNo, name: &OsStr, reply: ReplyEntry) {
+impl Flat for Meddler {
+    fn names(&self) -> Vec<String> {
         let files = self.0.lock().unwrap();
-        let found = files.iter().position(|file| name == file.name.as_str());
-        let Some((found, file)) = found.map(|found| (found as u64, &files[found])) else {
-            return reply.error(Errno::ENOENT);
-        };
-        let number = match file.way {
-            "vanished" if file.generation > 0 => return reply.error(Errno::ENOENT),
-            "replaced" if file.generation > 0 => SECOND + found + 2,
-            _ => found + 2,
-        };
-        reply.entry(&Duration::ZERO, &file.attributes(number), Generation(0));
+        files.iter().map(|file| file.name.clone()).collect()
     }
 
-    fn getattr(&self, _: &Request, number: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
-        if number.0 == 1 {
-            return reply.attr(&Duration::ZERO, &directory());
+    fn number(&self, index: usize) -> Option<u64> {
+        let file = &self.0.lock().unwrap()[index];
+        let listed = index as u64 + 2;
+        match file.way {
+            "vanished" if file.generation > 0 => None,
+            "replaced" if file.generation > 0 => Some(SECOND + listed),
+            _ => Some(listed),
         }
-        let files = self.0.lock().unwrap();
-        reply.attr(
-            &Duration::ZERO,
-            &files[index(number.0)].attributes(number.0),
-        );
     }
 
-    fn open(&self, _: &Request, _: INodeNo, _: OpenFlags, reply: ReplyOpen) {
-        reply.opened(FileHandle(0), FopenFlags::FOPEN_DIRECT_IO);
+    fn attributes(&self, number: u64) -> FileAttr {
+        self.0.lock().unwrap()[index(number)].attributes(number)
     }
 
-    fn read(
-        &self,
-        _: &Request,
-        number: INodeNo,
-        _: FileHandle,
-        offset: u64,
-        size: u32,
-        _: OpenFlags,
-        _: Option<LockOwner>,
-        reply: ReplyData,
-    ) {
+    fn read(&self, number: u64, offset: u64, size: usize, _: OpenFlags) -> Result<Vec<u8>, Errno> {
         let mut files = self.0.lock().unwrap();
-        let file = &mut files[index(number.0)];
-        let end = (offset + u64::from(size)).min(file.size);
+        let file = &mut files[index(number)];
+        let end = (offset + size as u64).min(file.size);
         let seed = |generation: u64| 1 + generation * 100;
         let half = usize::try_from(end.saturating_sub(offset) / 2).unwrap();
         let len = usize::try_from(end.saturating_sub(offset)).unwrap();
@@ -175,36 +125,14 @@ impl Filesystem for Meddler {
             let left = (file.size - 5_000).saturating_sub(offset);
             bytes.truncate(usize::try_from(left).unwrap());
         }
-        drop(files);
-        reply.data(&bytes);
-    }
-
-    fn readdir(
-        &self,
-        _: &Request,
-        _: INodeNo,
-        _: FileHandle,
-        offset: u64,
-        mut reply: ReplyDirectory,
-    ) {
-        let files = self.0.lock().unwrap();
-        let from = usize::try_from(offset).unwrap();
-        for (number, file) in files.iter().enumerate().skip(from) {
-            let (number, next) = (number as u64 + 2, number as u64 + 1);
-            if reply.add(INodeNo(number), next, FileType::RegularFile, &file.name) {
-                break;
-            }
-        }
-        reply.ok();
+        Ok(bytes)
     }
 }
 
-/// The source, mounted; gone when dropped.
+/// The source, mounted.
 struct Source {
     files: Arc<Mutex<Vec<File>>>,
-    session: Option<BackgroundSession>,
-    point: std::path::PathBuf,
-    _sentinel: Sentinel,
+    mounted: FlatFs,
 }
 
 impl Source {
@@ -225,16 +153,8 @@ impl Source {
             }
         }
         let files = Arc::new(Mutex::new(files));
-        let mut config = Config::default();
-        config.mount_options = vec![MountOption::FSName("inhaul-test-meddler".to_owned())];
-        let sentinel = Sentinel::new("umount -f \"$1\"; umount -l \"$1\"", &[point]);
-        let session = fuser::spawn_mount(Meddler(Arc::clone(&files)), point, &config).unwrap();
-        Self {
-            files,
-            session: Some(session),
-            point: point.to_owned(),
-            _sentinel: sentinel,
-        }
+        let mounted = FlatFs::new(point, "meddler", Meddler(Arc::clone(&files)));
+        Self { files, mounted }
     }
 
     /// Returns the names of the files that were changed.
@@ -242,13 +162,6 @@ impl Source {
         let files = self.files.lock().unwrap();
         let changed = files.iter().filter(|file| file.generation > 0);
         changed.map(|file| file.name.clone()).collect()
-    }
-}
-
-impl Drop for Source {
-    fn drop(&mut self) {
-        unmount(&self.point);
-        drop(self.session.take());
     }
 }
 
@@ -262,7 +175,7 @@ fn every_change_is_told_of() {
         let scratch = Scratch::new();
         let source = Source::new(&scratch.dir("source"));
         let target = scratch.join("target");
-        let from = contents(&source.point);
+        let from = contents(source.mounted.path());
         run(&[&"copy", &"--io", &io, &"--memory=64M", &from, &target]).expect(4);
 
         let changed = source.changed();
@@ -272,7 +185,7 @@ fn every_change_is_told_of() {
         let told: BTreeSet<String> = listed(&report(&target), "problems").into_iter().collect();
         let expected = changed
             .iter()
-            .map(|name| format!("source-changed {}/{name}", source.point.display()));
+            .map(|name| format!("source-changed {}/{name}", source.mounted.path().display()));
         let copies = walk(&target);
         let expected: BTreeSet<String> = expected.collect();
         let unlike: Vec<_> = told.symmetric_difference(&expected).collect();
