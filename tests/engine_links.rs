@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use inhaul::engine::job::{EngineSettings, Existing, IoChoice};
+use inhaul::engine::job::{CopyJob, Existing, IoChoice};
 use ports::copying::{BACKENDS, Copying, contents, copy, copy_all, job};
 use ports::looking::{files, left_for_later, same, staged, tree};
 use ports::{painted, scratch};
@@ -199,24 +199,23 @@ fn a_folder_in_the_place_of_a_name_is_reported_and_kept() {
     }
 }
 
-/// Slow enough that something can happen while the first name is copied.
-fn slow(job: &mut inhaul::engine::job::CopyJob, io: IoChoice) {
-    job.engine = EngineSettings {
-        io,
-        bwlimit: Some(8 << 20),
-        ..job.engine.clone()
-    };
+/// Begins a copy of such a folder, so slow that something can happen while the first name is copied.
+/// Returns source, target, job and run.
+fn slowly(dir: &Path, io: IoChoice) -> (PathBuf, PathBuf, CopyJob, Copying) {
+    let (source, target) = (dir.join("source"), dir.join("target"));
+    linked(&source, 6 << 20);
+    let mut job = job(&[contents(&source)], &target);
+    job.engine.io = io;
+    job.engine.bwlimit = Some(8 << 20);
+    let copying = Copying::start(&job);
+    (source, target, job, copying)
 }
 
 #[test]
 fn when_the_first_name_fails_every_name_is_reported() {
     for io in BACKENDS {
         let dir = scratch();
-        let (source, target) = (dir.path().join("source"), dir.path().join("target"));
-        linked(&source, 6 << 20);
-        let mut job = job(&[contents(&source)], &target);
-        slow(&mut job, io);
-        let copying = Copying::start(&job);
+        let (source, target, _, copying) = slowly(dir.path(), io);
         copying
             .watch
             .wait_until(|watch| watch.bytes_read() >= 1 << 20);
@@ -239,11 +238,7 @@ fn when_the_first_name_fails_every_name_is_reported() {
 #[test]
 fn a_name_that_somebody_else_takes_meanwhile_is_reported() {
     let dir = scratch();
-    let (source, target) = (dir.path().join("source"), dir.path().join("target"));
-    linked(&source, 6 << 20);
-    let mut job = job(&[contents(&source)], &target);
-    slow(&mut job, IoChoice::Auto);
-    let copying = Copying::start(&job);
+    let (source, target, _, copying) = slowly(dir.path(), IoChoice::Auto);
     copying
         .watch
         .wait_until(|watch| watch.has_scanned() && watch.bytes_read() >= 1 << 20);
@@ -265,11 +260,7 @@ fn a_name_that_somebody_else_takes_meanwhile_is_reported() {
 #[test]
 fn a_stop_between_names_leaves_whole_names_and_can_go_on() {
     let dir = scratch();
-    let (source, target) = (dir.path().join("source"), dir.path().join("target"));
-    linked(&source, 6 << 20);
-    let mut job = job(&[contents(&source)], &target);
-    slow(&mut job, IoChoice::Auto);
-    let copying = Copying::start(&job);
+    let (source, target, mut job, copying) = slowly(dir.path(), IoChoice::Auto);
     copying
         .watch
         .wait_until(|watch| watch.bytes_read() >= 2 << 20);

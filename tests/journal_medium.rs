@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use inhaul::error::ErrorKind;
-use inhaul::journal::{Follower, Medium, Position, Record, Tail, create_with, open_with};
+use inhaul::journal::{Follower, Medium, Position, Record, Tail, Writer, create_with, open_with};
 use journal_support::{
     Folder, Owned, append_all, assert_holds, assert_latched, bounds, done, head, naming,
 };
@@ -70,6 +70,13 @@ fn told() -> (Arc<Mutex<Orders>>, impl FnMut(File) -> Box<dyn Medium>) {
     (orders, wrap)
 }
 
+/// Begins a journal on one.
+fn begun(folder: &Folder) -> (Arc<Mutex<Orders>>, Writer) {
+    let (orders, mut wrap) = told();
+    let writer = create_with(folder.fd(), Path::new("JOB"), &head(), &mut wrap).unwrap();
+    (orders, writer)
+}
+
 fn calls(orders: &Mutex<Orders>) -> (u32, u32) {
     let orders = orders.lock().unwrap();
     (orders.appends, orders.syncs)
@@ -120,9 +127,7 @@ fn a_flush_torn_at_any_byte_is_final() {
     let frames = bounds(&folder.bytes());
     for torn in before..folder.bytes().len() {
         let folder = Folder::new();
-        let (orders, mut wrap) = told();
-        let label = Path::new("JOB");
-        let mut writer = create_with(folder.fd(), label, &head(), &mut wrap).unwrap();
+        let (orders, mut writer) = begun(&folder);
         append_all(&mut writer, &[done("a", 1)]);
         let position = writer.position();
         assert_eq!(position.len, before as u64);
@@ -152,9 +157,7 @@ fn a_flush_torn_at_any_byte_is_final() {
 #[test]
 fn a_flush_that_was_not_synced_is_not_committed() {
     let folder = Folder::new();
-    let (orders, mut wrap) = told();
-    let label = Path::new("JOB");
-    let mut writer = create_with(folder.fd(), label, &head(), &mut wrap).unwrap();
+    let (orders, mut writer) = begun(&folder);
     append_all(&mut writer, &[done("a", 1)]);
     let position = writer.position();
     let now = Instant::now();
@@ -175,7 +178,7 @@ fn a_flush_that_was_not_synced_is_not_committed() {
         segment: 1,
         len: bounds(&folder.bytes())[1] as u64,
     };
-    let mut follower = Follower::new(folder.fd(), label, from).unwrap();
+    let mut follower = Follower::new(folder.fd(), Path::new("JOB"), from).unwrap();
     let mut seen = 0;
     let mut count = |record: Record<'_>| {
         assert_eq!(record, done("a", 1).get());
@@ -190,9 +193,7 @@ fn a_flush_that_was_not_synced_is_not_committed() {
 #[test]
 fn an_append_that_cannot_write_is_final_too() {
     let folder = Folder::new();
-    let (orders, mut wrap) = told();
-    let label = Path::new("JOB");
-    let mut writer = create_with(folder.fd(), label, &head(), &mut wrap).unwrap();
+    let (orders, mut writer) = begun(&folder);
     orders.lock().unwrap().room = 1000;
     let now = Instant::now();
     let mut large = naming("", 1);

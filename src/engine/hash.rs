@@ -12,7 +12,7 @@ use super::report::Report;
 use super::roll_call::roll_call;
 use super::run::{RunSettings, run};
 use super::session::Session;
-use super::setup::{ScanJob, choose, raise_descriptor_limit, reading_context, recall, scan_lane};
+use super::setup::{ScanJob, choose, raise_descriptor_limit, reading_context, recall, scan_lanes};
 use super::summary::{Heading, LaneFacts, report};
 use super::telemetry::Telemetry;
 use crate::error::Error;
@@ -47,19 +47,8 @@ pub fn hash(job: &HashJob, session: &Session) -> Result<Report, Error> {
         registered_writes: false,
     };
     let forecast = Forecast::start(&scan, &lanes, &telemetry);
-    let setups = (0..)
-        .zip(lanes)
-        .map(|(lane, plan)| scan_lane(lane, plan, scan.clone()))
-        .collect();
-    let settings = RunSettings {
-        chosen,
-        choice: job.engine.io,
-        slots_per_lane: budget.slots_per_lane,
-        stall: job.engine.stall,
-        may_return: false,
-        may_be_read_again: false,
-        round: 0,
-    };
+    let setups = scan_lanes(lanes, &scan);
+    let settings = RunSettings::new(chosen, &job.engine, budget.slots_per_lane);
     let mut ledger = Telling {
         observer: Arc::clone(&session.observer),
     };

@@ -27,7 +27,7 @@ use super::run::{RunSettings, cannot, run};
 use super::sealing::{Sealing, seal, write_report};
 use super::second_read::{SourceAgain, second_read};
 use super::session::Session;
-use super::setup::{ScanJob, choose, mounts, reading_context, recall, scan_lane};
+use super::setup::{ScanJob, choose, mounts, reading_context, recall, scan_lanes};
 use super::spill::{self, Round};
 use super::summary::{Heading, LaneFacts, report};
 use super::telemetry::Telemetry;
@@ -191,18 +191,11 @@ pub(super) fn pass(
         context.keep_sources(SourceAgain::all(&lanes, &|tree| log.number_of(tree))?);
     }
     let forecast = Forecast::start(&scan, &lanes, &telemetry);
-    let setups = (0..)
-        .zip(lanes)
-        .map(|(lane, plan)| scan_lane(lane, plan, scan.clone()))
-        .collect();
+    let setups = scan_lanes(lanes, &scan);
     let settings = RunSettings {
-        chosen,
-        choice: job.engine.io,
-        slots_per_lane: budget.slots_per_lane,
-        stall: job.engine.stall,
         may_return: true,
         may_be_read_again: reads_back,
-        round: 0,
+        ..RunSettings::new(chosen, &job.engine, budget.slots_per_lane)
     };
     let read_back = if reads_back {
         Some(Arc::new(ReadBack::new(

@@ -14,7 +14,7 @@ use super::commit::{BATCH_FILES, Commit, Committer};
 use super::context::Context;
 use super::feed::Feed;
 use super::finisher::{Drives, finish_dirs};
-use super::job::IoChoice;
+use super::job::{EngineSettings, IoChoice};
 use super::ledger::Ledger;
 use super::telemetry::{LaneState, Telemetry};
 use super::threads::{Starter, named, report_panic};
@@ -58,6 +58,21 @@ pub(crate) struct RunSettings {
     pub(crate) may_be_read_again: bool,
     /// How often drives came back before: what is left behind of a lane shares no stage with it.
     pub(crate) round: u32,
+}
+
+impl RunSettings {
+    /// Returns those of a run whose drives do not come back, and are read once.
+    pub(crate) fn new(chosen: Chosen, engine: &EngineSettings, slots_per_lane: usize) -> Self {
+        Self {
+            chosen,
+            choice: engine.io,
+            slots_per_lane,
+            stall: engine.stall,
+            may_return: false,
+            may_be_read_again: false,
+            round: 0,
+        }
+    }
 }
 
 /// What a lane can tell afterwards.

@@ -94,6 +94,14 @@ pub(super) struct ScanJob {
     pub(super) registered_writes: bool,
 }
 
+/// Returns the setups of lanes that scan, in this order.
+pub(super) fn scan_lanes(plans: Vec<LanePlan>, job: &ScanJob) -> Vec<LaneSetup> {
+    let lanes = (0..).zip(plans);
+    lanes
+        .map(|(lane, plan)| scan_lane(lane, plan, job.clone()))
+        .collect()
+}
+
 /// The window of a drive that is not known to spin: about 4,000 files. There sorting more gains
 /// nothing, and nothing is read before the first window is full: with 41,000 files of one disk in one
 /// window, a quarter of the run was over by then (2 cores, Linux 6.18).

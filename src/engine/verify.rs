@@ -107,15 +107,7 @@ pub fn verify(job: &VerifyJob, session: &Session) -> Result<Report, Error> {
         reads_by_ring: true,
         filler: Box::new(move |feed: &mut Feed<'_>| feed_records(feed, tree, &records_dir)),
     };
-    let settings = RunSettings {
-        chosen,
-        choice: job.engine.io,
-        slots_per_lane: budget.slots_per_lane,
-        stall: job.engine.stall,
-        may_return: false,
-        may_be_read_again: false,
-        round: 0,
-    };
+    let settings = RunSettings::new(chosen, &job.engine, budget.slots_per_lane);
     session.observer.started(&telemetry);
     let ran = run(
         &context,

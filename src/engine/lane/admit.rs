@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use rustix::io::Errno;
 
 use super::Lane;
+use super::begin::source_changed;
 use crate::digest::Hash;
 use crate::engine::commit::What;
 use crate::engine::elsewhere::{Elsewhere, There};
@@ -16,6 +17,10 @@ use crate::error::{Error, ErrorKind, Side};
 use crate::scan::{Entry, Kind};
 use crate::seam;
 use crate::target::{TargetStamp, Vacancy, clash};
+
+/// What is said of a file that changed after this run copied it.
+const CHANGED_MEANWHILE: &str = "it changed while its drive was away: what it was before is copied; \
+                                 run again for what it is now";
 
 impl Lane<'_> {
     /// Decides by what earlier runs recorded, and by what is at its name in the target:
@@ -67,7 +72,7 @@ impl Lane<'_> {
             }
             // Its record and its line in the manifest stay true of what is in the target.
             Standing::Changed if self.has_counted(&path) => {
-                let error = changed_while_away(entry);
+                let error = source_changed(entry, CHANGED_MEANWHILE);
                 let outcomes = &self.context.outcomes;
                 outcomes.problem_of_file(self.number, entry, &error);
                 Ok(None)
@@ -366,12 +371,4 @@ fn not_copied(entry: &Entry) -> Error {
                 run again";
     let path = entry.display_path();
     Error::new(ErrorKind::TargetExists, Side::Target, path, what)
-}
-
-/// Returns that a file changed after it was copied by this run.
-fn changed_while_away(entry: &Entry) -> Error {
-    let what = "it changed while its drive was away: what it was before is copied; run again for what it \
-                is now";
-    let path = entry.display_path();
-    Error::new(ErrorKind::SourceChanged, Side::Source, path, what)
 }

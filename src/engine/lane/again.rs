@@ -1,7 +1,7 @@
 //! Attributes again: of files that are done, but for what could not be read or set of those.
 
 use super::Lane;
-use crate::beneath::OpenedSource;
+use super::begin::source_changed;
 use crate::engine::commit::{Commit, Item, What};
 use crate::engine::standing::Copied;
 use crate::error::{Error, ErrorKind, Reach, Side};
@@ -47,10 +47,7 @@ impl Lane<'_> {
         path: &[u8],
         copied: Copied,
     ) -> Result<Option<(TargetStamp, bool)>, Error> {
-        let opened = self.open(entry)?;
-        is_as_listed(entry, &opened)?;
-        let attributes = self.attributes_of(entry, &opened);
-        drop(opened);
+        let attributes = self.attributes_now(entry)?;
         if attributes.is_cut {
             // That was told of. What is there may be right: an ACL that only could not be read now
             // would go, and the file be open to its group.
@@ -96,6 +93,17 @@ impl Lane<'_> {
         Ok(())
     }
 
+    /// Returns the attributes of a file that is as it was when it was listed.
+    fn attributes_now(&mut self, entry: &Entry) -> Result<Attributes, Error> {
+        let opened = self.open(entry)?;
+        if opened.stamp() != entry.stamp {
+            let what = "it changed since it was listed; it is there, and its attributes were not set \
+                        again";
+            return Err(source_changed(entry, what));
+        }
+        Ok(self.attributes_of(entry, &opened))
+    }
+
     /// Sets the attributes of a file again that was just found to have the bytes of its source, if
     /// that leaves it recognisable. Returns its stamp then, and whether it lacks any; `None` when it
     /// is not what was read any more.
@@ -105,10 +113,7 @@ impl Lane<'_> {
         path: &[u8],
         stamp: TargetStamp,
     ) -> Result<Option<(TargetStamp, bool)>, Error> {
-        let opened = self.open(entry)?;
-        is_as_listed(entry, &opened)?;
-        let attributes = self.attributes_of(entry, &opened);
-        drop(opened);
+        let attributes = self.attributes_now(entry)?;
         if attributes.is_cut {
             return Ok(Some((stamp, true)));
         }
@@ -178,19 +183,4 @@ impl Lane<'_> {
         );
         self.context.outcomes.problem(self.number, &error);
     }
-}
-
-/// Returns an error if a file is not as it was when it was listed.
-fn is_as_listed(entry: &Entry, opened: &OpenedSource) -> Result<(), Error> {
-    if opened.stamp() == entry.stamp {
-        return Ok(());
-    }
-    let what = "it changed since it was listed; it is there, and its attributes were not set again";
-    let path = entry.display_path();
-    Err(Error::new(
-        ErrorKind::SourceChanged,
-        Side::Source,
-        path,
-        what,
-    ))
 }

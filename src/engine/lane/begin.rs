@@ -429,13 +429,13 @@ fn is_the_same(entry: &Entry, now: FileStamp) -> Result<(), Error> {
         return Ok(());
     }
     let what = "another file took its name since it was listed";
+    Err(source_changed(entry, what))
+}
+
+/// Returns that a source file is not what it was.
+pub(super) fn source_changed(entry: &Entry, what: &str) -> Error {
     let path = entry.display_path();
-    Err(Error::new(
-        ErrorKind::SourceChanged,
-        Side::Source,
-        path,
-        what,
-    ))
+    Error::new(ErrorKind::SourceChanged, Side::Source, path, what)
 }
 
 fn open_error(entry: &Entry, errno: Errno) -> Error {
