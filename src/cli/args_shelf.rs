@@ -64,9 +64,10 @@ pub struct BenchArgs {
     #[arg(long, value_name = "DIRECTORY", value_hint = ValueHint::DirPath)]
     pub target: Option<PathBuf>,
 
-    /// Largest scratch file; there must be room for it, and 64 MB more
-    #[arg(long, value_name = "SIZE", default_value = "1GiB")]
-    pub scratch: String,
+    /// Largest scratch file of --write or --target, by default 1GiB; there must be room for it, and
+    /// 64 MB more
+    #[arg(long, value_name = "SIZE")]
+    pub scratch: Option<String>,
 
     /// Size of requests, instead of the one that is found; a multiple of 4096, at most 1MiB
     #[arg(long, value_name = "SIZE")]

@@ -56,6 +56,23 @@ fn a_queue_that_no_copy_has_is_refused() {
 }
 
 #[test]
+fn a_size_of_what_is_not_written_is_refused() {
+    let scratch = Scratch::new();
+    // Also one that looks like a directory to write to.
+    for value in ["64MiB", scratch.path().to_str().unwrap()] {
+        bench(&[&"/dev/null", &"--scratch", &value])
+            .expect(2)
+            .says(&format!("--scratch {value}"))
+            .says("there is neither --write nor --target")
+            .says("add --write");
+    }
+    assert_eq!(std::fs::read_dir(scratch.path()).unwrap().count(), 0);
+    bench(&[&"/dev/null", &"--write", &"--scratch", &"1MiB"])
+        .expect(2)
+        .says("less than 16MiB");
+}
+
+#[test]
 fn an_empty_directory_can_be_written_to() {
     let test = "an_empty_directory_can_be_written_to";
     if !can_mount(test) {

@@ -13,8 +13,9 @@ use crate::cli::units::{SizeError, parse_size};
 /// Shortest and longest sample: below, the clock and the start weigh too much.
 const SECONDS: std::ops::RangeInclusive<f64> = 0.1..=3600.0;
 
-/// Least `--scratch`.
+/// Least `--scratch`, and what it is unless it is given.
 const SCRATCH_MIN: u64 = 16 << 20;
+const SCRATCH_USUAL: u64 = 1 << 30;
 
 /// What a bench is to do and to show.
 #[derive(Debug, Clone, PartialEq)]
@@ -79,6 +80,7 @@ pub fn resolve(args: BenchArgs, world: &Surroundings<'_>) -> Result<BenchCommand
             next: "leave --output-format out, or give json".to_owned(),
         });
     }
+    let writes = args.write || args.target.is_some();
     Ok(BenchCommand {
         compare,
         html: args.html,
@@ -87,7 +89,7 @@ pub fn resolve(args: BenchArgs, world: &Surroundings<'_>) -> Result<BenchCommand
             paths: args.paths,
             target: args.target,
             write: args.write,
-            scratch_bytes: scratch(&args.scratch)?,
+            scratch_bytes: scratch(args.scratch.as_deref(), writes)?,
             seconds: seconds(&args.seconds)?,
             repetitions: args.repetitions,
             block: args.block.as_deref().map(block).transpose()?,
@@ -102,8 +104,22 @@ pub fn resolve(args: BenchArgs, world: &Surroundings<'_>) -> Result<BenchCommand
     })
 }
 
-fn scratch(text: &str) -> Result<u64, Misuse> {
+fn scratch(text: Option<&str>, writes: bool) -> Result<u64, Misuse> {
+    let Some(text) = text else {
+        return Ok(SCRATCH_USUAL);
+    };
     let what = format!("--scratch {}", escape(text.as_bytes()));
+    if !writes {
+        return Err(Misuse {
+            what,
+            why: "it is the size of what is written, and nothing is: there is neither --write nor \
+                  --target"
+                .to_owned(),
+            next: "add --write to measure writing to the directories that are named, or --target \
+                   DIRECTORY for a copy into one; else leave it out"
+                .to_owned(),
+        });
+    }
     let next = "leave it out for 1GiB, or give more, such as 4GiB".to_owned();
     match parse_size(text) {
         Ok(bytes) if bytes >= SCRATCH_MIN => Ok(bytes),
