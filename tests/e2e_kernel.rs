@@ -307,6 +307,90 @@ fn what_one_name_of_a_file_lacks_its_other_names_lack() {
     }
 }
 
+/// Returns a source in which files, a symlink and a FIFO have several names, in several folders.
+fn source_with_links(scratch: &Scratch) -> PathBuf {
+    let source = source(scratch);
+    std::os::unix::fs::symlink("large", source.join("link")).unwrap();
+    support::tool("mkfifo", &[source.join("pipe")]);
+    for dir in ["after", "small"] {
+        std::fs::create_dir_all(source.join(dir)).unwrap();
+        for name in ["large", "link", "pipe"] {
+            std::fs::hard_link(source.join(name), source.join(dir).join(name)).unwrap();
+        }
+    }
+    std::fs::hard_link(source.join("large"), source.join("another")).unwrap();
+    tree::age(&source, 1_000_000_000);
+    source
+}
+
+#[test]
+fn times_of_what_has_several_names_are_set_by_the_next_run() {
+    let test = "times_of_what_has_several_names_are_set_by_the_next_run";
+    if !ready(test) || !support::need_root(test) {
+        return;
+    }
+    for first in ["utimensat:error=EPERM", "fchownat,utimensat:error=EPERM"] {
+        let scratch = Scratch::new();
+        let source = source_with_links(&scratch);
+        let target = scratch.join("target");
+        let args: [&dyn AsRef<std::ffi::OsStr>; 4] = [&"copy", &"--special", &source, &target];
+        let ran = run_failing(first, &scratch, &args).expect(3);
+        ran.says("copied, but without its times");
+        // It is no better now, and told of again.
+        let ran = run_failing(first, &scratch, &args).expect(3);
+        ran.says("copied, but without its times");
+        check_kept(&target, 44);
+        b3sum_agrees(&target, 44);
+        let ran = run(&args).expect(0);
+        assert!(!ran.err().contains("without"), "{}", ran.err());
+        check_kept(&target, 44);
+        rsync_agrees(&source, &target.join("source"));
+        b3sum_agrees(&target, 44);
+        // It is all there, and another job that looks finds nothing to say.
+        assert!(!target.join(".inhaul/current").exists(), "{first}");
+        run(&[&"verify", &target]).expect(0);
+        let ran = run(&[&args[0], &"--existing=skip", &args[1], &args[2], &args[3]]).expect(0);
+        assert!(!ran.err().contains("problem"), "{}", ran.err());
+        rsync_agrees(&source, &target.join("source"));
+    }
+}
+
+#[test]
+fn a_stop_between_two_names_of_a_file_leaves_both_ours() {
+    let test = "a_stop_between_two_names_of_a_file_leaves_both_ours";
+    if !ready(test) || !support::need_root(test) {
+        return;
+    }
+    // In batches of one: each name of a file is acknowledged by itself.
+    for point in [
+        "journal-synced",
+        "naming-appended",
+        "named-all",
+        "done-appended",
+    ] {
+        for count in [1, 2, 3] {
+            let scratch = Scratch::new();
+            let source = scratch.dir("source");
+            tree::paint(&source.join("first"), 1, 100_000);
+            for name in ["another", "third"] {
+                std::fs::hard_link(source.join("first"), source.join(name)).unwrap();
+            }
+            tree::age(&source, 1_000_000_000);
+            let target = scratch.join("target");
+            let args: [&dyn AsRef<std::ffi::OsStr>; 3] = [&"copy", &source, &target];
+            run_failing("utimensat:error=EPERM", &scratch, &args).expect(3);
+            let mut command = inhaul(&args);
+            command.env("INHAUL_TEST_BATCH_FILES", "1");
+            command.env("INHAUL_TEST_KILL", format!("{point}:{count}"));
+            Running::start(command).finish().expect(137);
+            run(&args).expect(0);
+            rsync_agrees(&source, &target.join("source"));
+            b3sum_agrees(&target, 3);
+            assert!(!target.join(".inhaul/current").exists(), "{point}:{count}");
+        }
+    }
+}
+
 #[test]
 fn an_acl_that_cannot_be_read_opens_nothing_to_a_group() {
     let test = "an_acl_that_cannot_be_read_opens_nothing_to_a_group";

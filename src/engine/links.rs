@@ -170,6 +170,17 @@ impl LinkTable {
         }
     }
 
+    /// Returns the first name of an inode with several, if that is there, be it of an earlier run.
+    pub(crate) fn there(&self, entry: &Entry) -> Option<First> {
+        let (key, times) = (inode(entry), times(entry));
+        if let Some(known) = self.lock().get(&key)
+            && let State::There(first) = &known.state
+        {
+            return (known.times == times).then(|| first.clone());
+        }
+        self.recalled(&key, times)
+    }
+
     fn recalled(&self, key: &Inode, times: Times) -> Option<First> {
         let recalled = self.recalled.lock().unwrap_or_else(PoisonError::into_inner);
         let mut states = recalled.get(key)?.iter();

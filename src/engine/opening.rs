@@ -450,7 +450,9 @@ pub(super) fn recall_links(
         };
         recall(done.source, &done.source_stamp, first)?;
     }
-    for other in earlier.iter_other().filter(|other| other.linked) {
+    // One that lacks attributes is made anew, and its other names are linked to that.
+    let others = earlier.iter_other();
+    for other in others.filter(|other| other.linked && !other.lacks) {
         let first = First {
             path: other.target_path.to_vec(),
             digest: None,

@@ -51,11 +51,21 @@ impl Lane<'_> {
         {
             standing = Standing::New;
         }
+        let finishes = self.context.around.finishes.is_some();
+        if standing == Standing::New
+            && let Some(copied) = self.renewed(entry, &path, vacancy)
+        {
+            if copied.lacks && !finishes {
+                self.set_again(entry, path, copied)?;
+            } else {
+                self.renew(entry, &path, copied);
+            }
+            return Ok(None);
+        }
         let is_known = matches!(
             standing,
             Standing::Done(_) | Standing::Other(..) | Standing::Unknown
         ) || matches!(standing, Standing::Unrecorded(_)) && entry.kind == Kind::File;
-        let finishes = self.context.around.finishes.is_some();
         if finishes && !is_known {
             // Nothing is copied any more; what came since is for the next run.
             return Ok(None);
@@ -88,15 +98,8 @@ impl Lane<'_> {
                 Ok(Some(true))
             }
             // It has no bytes to be read again.
-            Standing::Other(_, true)
-                if !finishes && entry.nlink == 1 && !self.has_counted(&path) =>
-            {
-                Ok(Some(true))
-            }
+            Standing::Other(_, true) if !finishes && !self.has_counted(&path) => Ok(Some(true)),
             Standing::Other(stamp, lacks) => {
-                if lacks && !finishes && !self.has_counted(&path) {
-                    self.lacks(entry, "they could not be set, and it has several names");
-                }
                 if !self.has_counted(&path) {
                     self.counters.others_kept.fetch_add(1, Relaxed);
                 }

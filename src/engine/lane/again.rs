@@ -3,11 +3,12 @@
 use super::Lane;
 use super::begin::source_changed;
 use crate::engine::commit::{Commit, Item, What};
+use crate::engine::log::lasting;
 use crate::engine::standing::Copied;
 use crate::error::{Error, ErrorKind, Reach, Side};
 use crate::journal::{Loaded, Stamp};
 use crate::scan::{Attributes, Entry};
-use crate::target::{Sealed, TargetStamp, keeps_inodes};
+use crate::target::{Sealed, TargetStamp, Vacancy, keeps_inodes};
 
 impl Lane<'_> {
     /// Sets the attributes of a file once more that an earlier run copied without some of them. What
@@ -33,10 +34,47 @@ impl Lane<'_> {
             self.keep(entry, path, copied);
             return Ok(());
         };
-        let digest = copied.digest;
-        self.know(entry, path.clone(), Some(digest), (stamp, lacks));
-        self.commit_kept(entry, &path, What::Kept(digest), stamp, lacks);
+        let copied = Copied {
+            stamp,
+            lacks,
+            ..copied
+        };
+        self.renew(entry, &path, copied);
         Ok(())
+    }
+
+    /// Acknowledges a file that an earlier run copied as it is now.
+    pub(super) fn renew(&self, entry: &Entry, path: &[u8], copied: Copied) {
+        let Copied {
+            digest,
+            stamp,
+            lacks,
+        } = copied;
+        self.know(entry, path.to_owned(), Some(digest), (stamp, lacks));
+        self.commit_kept(entry, path, What::Kept(digest), stamp, lacks);
+    }
+
+    /// Returns what is at a further name of a file, if that is done but for the time it had when it was
+    /// recorded: it got another since, by another name of it.
+    pub(super) fn renewed(&self, entry: &Entry, path: &[u8], now: Vacancy) -> Option<Copied> {
+        let links = self.context.links.as_ref().filter(|_| entry.nlink > 1)?;
+        let log = self.context.log.as_ref()?;
+        let done = log.earlier()?.done(path)?;
+        let first = links.there(entry)?;
+        let stamp = first.stamp.filter(|stamp| now == Vacancy::File(*stamp))?;
+        let tree = entry.dir.tree();
+        let is_of_it =
+            done.source == log.number_of(tree) && done.source_stamp == lasting(entry.stamp, tree);
+        let is_it = is_of_it
+            && first
+                .digest
+                .is_some_and(|digest| *digest.as_bytes() == done.digest)
+            && (done.target_stamp.ino, done.target_stamp.size) == (stamp.ino, stamp.size);
+        is_it.then_some(Copied {
+            stamp,
+            lacks: first.lacks,
+            ..Copied::of(&done)
+        })
     }
 
     /// Returns what a file is recognised by now, and whether it lacks attributes; `None` if nothing of
@@ -58,12 +96,8 @@ impl Lane<'_> {
             let earlier = self.context.log.as_ref().and_then(|log| log.earlier());
             let done = earlier.and_then(|earlier| earlier.done(path));
             if let (Some(log), Some(done)) = (&self.context.log, done) {
-                if done.linked {
-                    // Its other names are recognised by the time that it has.
-                    self.lacks(entry, "its times could not be set; it has several names");
-                    return Ok(None);
-                }
-                // After a stop it must be ours with either time.
+                // After a stop it must be ours with either time. (Its other names follow, each in its
+                // turn, or in the next run: see `renewed`.)
                 log.doubted(&[done])?;
             }
         }
