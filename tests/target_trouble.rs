@@ -12,13 +12,17 @@ mod support;
 
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use drive::Drive;
+use rustix::process::Signal;
+use support::cgroup::Group;
+use support::extents::place;
 use support::judge::{b3sum_agrees, files, rsync_agrees, walk};
 use support::lab::Lab;
 use support::mounts::{Fs, Mounted, quietly, unmount};
 use support::program::{Ran, Running, inhaul, run};
-use support::{Scratch, can_mount, tool, tree, wait_for};
+use support::{Scratch, can_mount, need_tools, tool, tree, wait_for};
 
 const FILES: usize = 40;
 
@@ -182,7 +186,7 @@ fn another_disk_has_the_place_of_a_target_between_two_runs() {
     wait_for("a file", || {
         (count(&point.join("source/even")) > 0).then_some(())
     });
-    running.signal(rustix::process::Signal::INT);
+    running.signal(Signal::INT);
     running.finish().expect(75);
     drop(target);
     // Not mounted: the folder below the mount point is not the target.
@@ -234,6 +238,125 @@ fn a_target_that_dies() {
         drive.remount();
         check_goes_on(&source, drive.path());
     }
+}
+
+/// Two drives and a copy from one to the other that was killed in the middle.
+struct Halfway {
+    // In this order they go.
+    source: Drive,
+    target: Drive,
+    _lab: Lab,
+}
+
+impl Halfway {
+    const FILES: usize = 300;
+
+    fn new() -> Self {
+        let lab = Lab::new();
+        let [mut source, mut target] =
+            ["source", "target"].map(|name| Drive::new(&lab.dir(name), Fs::Ext4, 96));
+        tree::many_small(&source.join("small"), 1, Self::FILES);
+        let mut command = inhaul(&[&"copy", &source.path(), &target.path()]);
+        command.env("INHAUL_TEST_BATCH_FILES", "100");
+        command.env("INHAUL_TEST_KILL", "acknowledged:2");
+        Running::start(command).finish().expect(137);
+        source.remount();
+        target.remount();
+        Self {
+            source,
+            target,
+            _lab: lab,
+        }
+    }
+
+    /// Goes on, and does something to the target when the journal is loaded and before it is asked for
+    /// anything: then its pages are not in memory any more. (What is there under each name is.)
+    fn go_on(&self, test: &str, harm: impl FnOnce(&Drive)) -> Option<Ran> {
+        let group = Group::memory(test, 1 << 30)?;
+        let copies = walk(self.target.path());
+        assert!(files(&copies) >= 100, "{}", files(&copies));
+        let command = inhaul(&[&"copy", &self.source.path(), &self.target.path()]);
+        // Until the source is listed nothing is looked up.
+        self.source.set_delay(Duration::from_millis(50));
+        let running = Running::start(group.command(&command));
+        let tasks = format!("/proc/{}/task", running.pid().as_raw_nonzero());
+        wait_for("its lane", || {
+            let mut tasks = std::fs::read_dir(&tasks).into_iter().flatten().flatten();
+            let is_lane = |task: std::fs::DirEntry| {
+                let name = std::fs::read_to_string(task.path().join("comm"));
+                name.is_ok_and(|name| name.starts_with("lane-"))
+            };
+            tasks.any(is_lane).then_some(())
+        });
+        running.signal(Signal::STOP);
+        let failed = self.target.counts().failed;
+        harm(&self.target);
+        group.reclaim();
+        self.source.heal();
+        running.signal(Signal::CONT);
+        let ran = running.finish();
+        assert!(self.target.counts().failed > failed, "nothing was asked");
+        self.target.heal();
+        Some(ran)
+    }
+
+    /// Fails unless the same command finishes it.
+    fn check_goes_on(mut self) {
+        self.target.remount();
+        run(&[&"copy", &self.source.path(), &self.target.path()]).expect(0);
+        let copy = self.target.join(self.source.path().file_name().unwrap());
+        rsync_agrees(self.source.path(), &copy);
+        b3sum_agrees(self.target.path(), Self::FILES);
+    }
+}
+
+#[test]
+fn a_target_that_dies_with_its_journal_in_use_ends_no_process() {
+    let test = "a_target_that_dies_with_its_journal_in_use_ends_no_process";
+    if !can_mount(test) {
+        return;
+    }
+    let halfway = Halfway::new();
+    // A signal would be 128 and its number.
+    if let Some(ran) = halfway.go_on(test, Drive::die) {
+        check_lost(ran);
+        halfway.check_goes_on();
+    }
+}
+
+#[test]
+fn a_journal_that_cannot_be_read_any_more_is_told_of_and_no_file() {
+    let test = "a_journal_that_cannot_be_read_any_more_is_told_of_and_no_file";
+    if !can_mount(test) || !need_tools(test, &["filefrag"]) {
+        return;
+    }
+    let halfway = Halfway::new();
+    let home = halfway.target.join(".inhaul");
+    let job = std::fs::read_link(home.join("current")).unwrap();
+    let journal = home.join(job).join("journal");
+    // All but the last page, which is still written to.
+    let pages = std::fs::metadata(&journal).unwrap().len() / 4096;
+    let places: Vec<u64> = (0..pages)
+        .map(|page| place(&journal, page * 4096))
+        .collect();
+    let harm = |target: &Drive| {
+        for place in places {
+            target.fail_reads(place..place + 4096);
+        }
+    };
+    let Some(ran) = halfway.go_on(test, harm) else {
+        return;
+    };
+    let ran = check_lost(ran)
+        .says("part of it cannot be read any more, so it is not known what earlier runs copied")
+        .says("then run again");
+    let text = ran.out() + &ran.err();
+    for wrong in ["target-exists", "is taken", "changed since"] {
+        assert!(!text.contains(wrong), "{text}");
+    }
+    // One line for the journal, one for the drive that has the rest.
+    assert_eq!(ran.err().matches("problem: ").count(), 2, "{text}");
+    halfway.check_goes_on();
 }
 
 #[test]

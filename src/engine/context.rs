@@ -193,7 +193,7 @@ impl Context {
         true
     }
 
-    /// Notes that the journal cannot be written: nothing is acknowledged any more.
+    /// Notes that the journal cannot be written, or read: nothing is acknowledged any more.
     pub(crate) fn journal_lost(&self, error: &Error) {
         if !self.is_of_target(error) && self.lost.set(ErrorKind::RecordWrite).is_ok() {
             self.outcomes.problem_of_run(error);

@@ -38,23 +38,21 @@ pub(super) fn seal(heading: &mut Heading, sealing: Sealing<'_>, ledger: Listing)
     let Sealing {
         context, target, ..
     } = sealing;
-    if context.lost.get() == Some(&ErrorKind::TargetLost) {
-        // Whatever is written now may go where nobody finds it.
-        heading.fatal = Some(ErrorKind::TargetLost);
-        let _known = target.close(true);
+    if is_lost(heading, sealing) {
         return;
     }
-    if journal::has_lost_pages() {
-        let what = "part of the journal cannot be read any more: the manifest may lack files; run \
-                    again";
-        let path = target.home().job_label();
-        let error = Error::new(ErrorKind::RecordWrite, Side::Record, path, what);
-        context.outcomes.problem_of_run(&error);
-        heading.fatal = Some(ErrorKind::RecordWrite);
-    }
     seam::point("manifest-writing");
-    let listed = add_journalled(sealing, ledger)
-        .and_then(|ledger| add_earlier(context, ledger, target))
+    let listed =
+        add_journalled(sealing, ledger).and_then(|ledger| add_earlier(context, ledger, target));
+    if let Err(error) = journal::check_pages() {
+        // The manifest lacks files, too.
+        context.journal_lost(&error);
+        heading.fatal = Some(ErrorKind::RecordWrite);
+        if is_lost(heading, sealing) {
+            return;
+        }
+    }
+    let listed = listed
         .and_then(|sorter| manifest::write_sorted(sorter, target.home().job(), sealing.withdrawn));
     seam::point("manifest-written");
     match listed {
@@ -77,6 +75,17 @@ pub(super) fn seal(heading: &mut Heading, sealing: Sealing<'_>, ledger: Listing)
         context.outcomes.problem_of_run(&error);
         heading.fatal = Some(error.kind());
     }
+}
+
+/// Ends a run whose target is not what it was, if it is one; returns whether it is.
+fn is_lost(heading: &mut Heading, sealing: Sealing<'_>) -> bool {
+    let is_lost = sealing.context.lost.get() == Some(&ErrorKind::TargetLost);
+    if is_lost {
+        // Whatever is written now may go where nobody finds it.
+        heading.fatal = Some(ErrorKind::TargetLost);
+        let _known = sealing.target.close(true);
+    }
+    is_lost
 }
 
 /// Adds the files that earlier runs of this job copied and that are still there as they were.

@@ -187,21 +187,6 @@ mod tests {
     }
 
     #[test]
-    fn a_page_that_goes_later_is_zeros() {
-        let file = tempfile::tempfile().unwrap();
-        let bytes = vec![7; 3 * PAGE_LEN];
-        std::os::unix::fs::FileExt::write_all_at(&file, &bytes, 0).unwrap();
-        let map = ReadMap::new(file.as_fd(), 0, bytes.len()).unwrap();
-        assert_eq!(map.bytes(), bytes);
-        file.set_len(PAGE_LEN as u64).unwrap();
-        let (here, gone) = map.bytes().split_at(PAGE_LEN);
-        assert!(here.iter().all(|&byte| byte == 7));
-        // Whoever reads there without a guard is killed.
-        assert!(gone.iter().all(|&byte| std::hint::black_box(byte) == 0));
-        assert!(super::super::has_lost_pages());
-    }
-
-    #[test]
     fn scratch_is_zero_and_keeps_what_is_stored() {
         let dir = tempfile::tempdir().unwrap();
         let handle = File::open(dir.path()).unwrap();

@@ -92,10 +92,22 @@ pub use record::{
 };
 pub use writer::{Position, Writer, create, create_with};
 
-/// Returns whether a page of a journal, or of its index, went away after it was loaded, in this
-/// process: its medium failed, and what it said is not known any more.
-pub fn has_lost_pages() -> bool {
-    guard::has_lost()
+use crate::error::{Error, ErrorKind, Side};
+
+/// Looks whether all that was loaded of journals, in this process, could be read whenever it was asked
+/// for. Nothing may be decided by what was not found when it could not.
+///
+/// # Errors
+/// `RecordWrite` when a page of a journal, or of its index, went away: its medium failed.
+pub fn check_pages() -> Result<(), Error> {
+    if !guard::has_lost() {
+        return Ok(());
+    }
+    let what = "part of it cannot be read any more, so it is not known what earlier runs copied; \
+                nothing new is begun, and what is copied and recorded stays so; look for errors of \
+                the target's drive with 'dmesg', then run again";
+    let kind = ErrorKind::RecordWrite;
+    Err(Error::new(kind, Side::Record, JOURNAL_FILE, what))
 }
 
 /// Name of the first segment in a job's folder.

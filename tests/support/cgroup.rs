@@ -58,6 +58,11 @@ impl Group {
         std::fs::write(self.0.join(file), value).unwrap();
     }
 
+    /// Takes from the group all memory that can be had again: its page cache, mapped files too.
+    pub(crate) fn reclaim(&self) {
+        self.set("memory.force_empty", "0");
+    }
+
     /// Returns a number the group keeps.
     pub(crate) fn number(&self, file: &str) -> u64 {
         std::fs::read_to_string(self.0.join(file))

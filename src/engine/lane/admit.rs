@@ -14,6 +14,7 @@ use crate::engine::job::Existing;
 use crate::engine::links::First;
 use crate::engine::standing::{Copied, Standing};
 use crate::error::{Error, ErrorKind, Side};
+use crate::journal;
 use crate::scan::{Entry, Kind};
 use crate::seam;
 use crate::target::{TargetStamp, Vacancy, clash};
@@ -38,23 +39,14 @@ impl Lane<'_> {
         let path = entry.target_path();
         self.context.note_spelling(&path)?;
         let vacancy = self.stager.vacancy(&path)?;
-        let log = self.context.log.as_ref();
-        let mut standing = log.map_or(Standing::New, |log| log.standing(entry, &path, vacancy));
-        // What is done under a name that is listed otherwise may be under that.
-        let earlier = log.and_then(|log| log.earlier());
-        let is_done = earlier.is_some_and(|earlier| {
-            earlier.done(&path).is_some() || earlier.done_before(&path).is_some()
-        });
-        if matches!(standing, Standing::Unrecorded(_))
-            && self.namesake(&path)?.is_some()
-            && !(is_done && self.context.is_only_spelled(&path)?)
-        {
-            standing = Standing::New;
-        }
+        let standing = self.standing(entry, &path, vacancy)?;
+        let renewed = match standing {
+            Standing::New => self.renewed(entry, &path, vacancy),
+            _ => None,
+        };
+        journal::check_pages()?;
         let finishes = self.context.around.finishes.is_some();
-        if standing == Standing::New
-            && let Some(copied) = self.renewed(entry, &path, vacancy)
-        {
+        if let Some(copied) = renewed {
             if copied.lacks && !finishes {
                 self.set_again(entry, path, copied)?;
             } else {
@@ -117,13 +109,35 @@ impl Lane<'_> {
             Standing::Unknown => Ok((!finishes).then_some(true)),
             Standing::Unrecorded(stamp) if finishes => {
                 // Where it was never acknowledged, the run into the next target tells of it.
-                if !self.keep_if_same(entry, &path, stamp)? && is_done {
+                if !self.keep_if_same(entry, &path, stamp)? && self.is_done(&path) {
                     return Err(not_copied(entry));
                 }
                 Ok(None)
             }
             Standing::Unrecorded(stamp) => self.admit_unrecorded(entry, path, vacancy, stamp),
         }
+    }
+
+    /// Returns what earlier runs left of an entry, given what is under its name now.
+    fn standing(&self, entry: &Entry, path: &[u8], vacancy: Vacancy) -> Result<Standing, Error> {
+        let log = self.context.log.as_ref();
+        let standing = log.map_or(Standing::New, |log| log.standing(entry, path, vacancy));
+        // What is done under a name that is listed otherwise may be under that.
+        if matches!(standing, Standing::Unrecorded(_))
+            && self.namesake(path)?.is_some()
+            && !(self.is_done(path) && self.context.is_only_spelled(path)?)
+        {
+            return Ok(Standing::New);
+        }
+        Ok(standing)
+    }
+
+    /// Returns whether an earlier run, of this copy or of one before, recorded a path as done.
+    fn is_done(&self, path: &[u8]) -> bool {
+        let earlier = self.context.log.as_ref().and_then(|log| log.earlier());
+        earlier.is_some_and(|earlier| {
+            earlier.done(path).is_some() || earlier.done_before(path).is_some()
+        })
     }
 
     /// Returns the name that stands in the place of a path where something is, if it is another one:
@@ -137,7 +151,9 @@ impl Lane<'_> {
         if entry.recorded.is_some() {
             return Ok(false);
         }
-        Ok(match self.context.around.look(entry, path)? {
+        let looked = self.context.around.look(entry, path)?;
+        journal::check_pages()?;
+        Ok(match looked {
             (There::Nothing, _) => false,
             (There::Whole, _)
                 if entry.kind == Kind::File && self.context.around.is_first_met(entry) =>

@@ -41,6 +41,7 @@ use crate::buffer::{Credits, Lease};
 use crate::error::{Error, ErrorKind, Side};
 use crate::io::resume::{Step, Transfer as Progress};
 use crate::io::{Backend, Completion, Full, Op, Request, Wait, Wake};
+use crate::journal;
 use crate::scan::{Attributes, Entry, FileStamp};
 use crate::target::Stager;
 use aside::Aside;
@@ -463,6 +464,11 @@ impl<'r> Lane<'r> {
 
     /// Reports an entry that was not begun: other names of its inode are none the worse for it.
     fn report_name(&mut self, entry: &Entry, error: &Error) {
+        if let Err(error) = journal::check_pages() {
+            self.context.journal_lost(&error);
+            self.unattempted += 1;
+            return;
+        }
         if self.is_of_drive(error) {
             self.unattempted += 1;
             return;
