@@ -11,15 +11,18 @@ mod support;
 
 use std::ffi::OsStr;
 use std::path::PathBuf;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
-use drive::Drive;
+use drive::{Drive, Fate};
 use rustix::process::Signal;
 use serde_json::Value;
 use support::judge::{b3sum_agrees, same_bytes};
 use support::lab::Lab;
 use support::mounts::Fs;
-use support::program::{Running, inhaul, report, so_far};
+use support::program::{Ran, Running, inhaul, report, so_far};
 use support::{can_mount, tree, wait_for};
 
 const LARGE: u64 = 24_000_000;
@@ -51,6 +54,10 @@ impl Bench {
     }
 
     fn start(&self, io: &str) -> Running {
+        Running::start(self.command(io))
+    }
+
+    fn command(&self, io: &str) -> Command {
         let sources = ["s1", "s2"].map(|name| self.lab.join(name));
         let args: [&dyn AsRef<OsStr>; 8] = [
             &"copy",
@@ -62,7 +69,29 @@ impl Bench {
             &sources[1],
             &self.target(),
         ];
-        Running::start(inhaul(&args))
+        inhaul(&args)
+    }
+
+    /// Starts a copy during which the target hangs with the first write behind a named point, for as long
+    /// as what comes second lives.
+    fn start_and_hang(&self, point: &'static str) -> (Running, Hanging) {
+        self.target.set_delay(Duration::ZERO);
+        let trace = self.lab.join("trace");
+        let mut command = self.command("auto");
+        command.env("INHAUL_TEST_TRACE", &trace);
+        let hangs = Arc::new(AtomicBool::new(true));
+        let hanging = Hanging(Arc::clone(&hangs));
+        self.target.judge_writes(move |_| {
+            let is_past = || {
+                let passed = std::fs::read_to_string(&trace).unwrap_or_default();
+                passed.lines().any(|line| line == point)
+            };
+            while hangs.load(Relaxed) && is_past() {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            Fate::Stored
+        });
+        (Running::start(command), hanging)
     }
 
     /// Waits until the target has been written for a while.
@@ -82,6 +111,15 @@ impl Bench {
     }
 }
 
+/// Ends a hang when it goes.
+struct Hanging(Arc<AtomicBool>);
+
+impl Drop for Hanging {
+    fn drop(&mut self) {
+        self.0.store(false, Relaxed);
+    }
+}
+
 fn waits(io: &str) {
     let bench = Bench::new();
     let running = bench.start(io);
@@ -92,7 +130,12 @@ fn waits(io: &str) {
     // Longer than any source drive may be silent.
     std::thread::sleep(Duration::from_secs(8));
     drop(healing);
-    let ran = running.finish().expect(0);
+    check_told(&running.finish().expect(0), &bench);
+}
+
+/// Fails unless a run told of its target, that it hangs and that it answers again, and of nothing else.
+#[track_caller]
+fn check_told(ran: &Ran, bench: &Bench) {
     let events = ran.events();
     let told: Vec<&Value> = events.iter().filter(|it| it["type"] == "health").collect();
     assert!(told.iter().all(|it| it["drive"] == "target"), "{told:?}");
@@ -116,17 +159,8 @@ fn a_target_that_hangs_is_waited_for_and_no_source_is_blamed() {
     });
 }
 
-#[test]
-fn a_stop_while_the_target_hangs_loses_nothing() {
-    if !can_mount("a_stop_while_the_target_hangs_loses_nothing") {
-        return;
-    }
-    let bench = Bench::new();
-    let running = bench.start("auto");
-    bench.wait_until_written();
-    bench.target.hang();
-    let healing = bench.target.healing();
-    running.until("\"drive\":\"target\"");
+/// Stops a run whose target hangs, and waits until all has ended but what the kernel holds.
+fn stop_twice(running: &Running) {
     running.signal(Signal::INT);
     let stderr = running.stderr_file();
     wait_for("the answer to a signal", || {
@@ -147,6 +181,43 @@ fn a_stop_while_the_target_hangs_loses_nothing() {
         let mut tasks = tasks.into_iter().flatten().flatten();
         tasks.all(is_held).then_some(())
     });
+}
+
+/// What is done when all is copied, up to the very end.
+#[test]
+fn a_target_that_hangs_while_a_run_ends_is_told_of_and_waited_for() {
+    let test = "a_target_that_hangs_while_a_run_ends_is_told_of_and_waited_for";
+    if !can_mount(test) {
+        return;
+    }
+    for point in [
+        "lanes-ended",
+        "manifest-writing",
+        "manifest-written",
+        "end-recorded",
+        "report-written",
+        "latest-set",
+    ] {
+        let bench = Bench::new();
+        let (running, hanging) = bench.start_and_hang(point);
+        running.until("\"drive\":\"target\"");
+        drop(hanging);
+        check_told(&running.finish().expect(0), &bench);
+    }
+}
+
+#[test]
+fn a_stop_while_the_target_hangs_loses_nothing() {
+    if !can_mount("a_stop_while_the_target_hangs_loses_nothing") {
+        return;
+    }
+    let bench = Bench::new();
+    let running = bench.start("auto");
+    bench.wait_until_written();
+    bench.target.hang();
+    let healing = bench.target.healing();
+    running.until("\"drive\":\"target\"");
+    stop_twice(&running);
     drop(healing);
     running.finish().expect(130);
     bench.target.heal();

@@ -261,7 +261,7 @@ pub(super) fn pass(
     seam::point("lanes-ended");
     if context.tries_again() {
         session.observer.ended();
-        return give_up(&target, &log).map(|()| Ended::Again);
+        return give_up(&context, &log).map(|()| Ended::Again);
     }
     // A drive that is lost is asked nothing any more.
     let is_here = |lane: usize| {
@@ -270,7 +270,10 @@ pub(super) fn pass(
     };
     let mut again = context.take_sources();
     again.retain(|source| is_here(source.lane));
-    if let Err(error) = target.release()
+    let asking = log.vigil().ask();
+    let released = target.release();
+    drop(asking);
+    if let Err(error) = released
         && !(context.is_full() && error.is_for_room())
     {
         context.outcomes.problem_of_run(&error);
@@ -322,7 +325,8 @@ pub(super) fn pass(
     seal(&mut heading, sealing, ledger);
     let is_full = context.is_full();
     if !round.is_alone() && !context.around.elsewhere.is_empty() {
-        match places::write(&target, &job.target, &context.around.elsewhere) {
+        let asking = log.vigil().ask();
+        match places::write(&target, &job.target, &context.around.elsewhere, &asking) {
             Ok(targets) => heading.targets = targets,
             Err(error) => context.outcomes.problem_of_run(&error),
         }
@@ -343,7 +347,7 @@ pub(super) fn pass(
         }
         // A target that takes nothing any more loses its records last: say what it is.
         Err(error) => {
-            target.look_again()?;
+            context.target.look_again()?;
             return Err(error);
         }
         Ok(()) => {}
@@ -460,8 +464,8 @@ fn open(
 
 /// Ends a pass that a failed sync ended. The journal is on the same file system: whether it is
 /// whole shows only when it is synced by itself.
-fn give_up(target: &LocalTarget, log: &super::log::Log) -> Result<(), Error> {
+fn give_up(context: &Context, log: &super::log::Log) -> Result<(), Error> {
     // The witness hears of the failure that there was: that is known, and no news.
-    drop(target.close(true));
+    drop(context.target.close(true));
     log.end(false, Exit::Failure.code())
 }

@@ -12,6 +12,7 @@ use serde::Serialize;
 use super::elsewhere::Elsewhere;
 use super::outcomes::shown;
 use super::report::{SCHEMA, TargetReport};
+use super::vigil::Asking;
 use crate::error::{Error, ErrorKind, Side};
 use crate::manifest;
 use crate::target::{LocalTarget, RecordWriter};
@@ -40,7 +41,7 @@ struct Place<'a> {
 }
 
 /// Writes down where everything is, by the manifests of all targets; returns how many files each
-/// has, this one first.
+/// has, this one first. Each that is through counts as an answer to `asking`.
 ///
 /// # Durability
 /// Durable under its name when this returns.
@@ -51,6 +52,7 @@ pub(super) fn write(
     target: &LocalTarget,
     label: &Path,
     elsewhere: &[Elsewhere],
+    asking: &Asking,
 ) -> Result<Vec<TargetReport>, Error> {
     let home = target.home();
     let others = elsewhere.iter().map(|other| (other.label(), other.job()));
@@ -73,6 +75,7 @@ pub(super) fn write(
         let mut files = 0;
         for record in records(job)?.into_iter().flatten() {
             let record = record?;
+            asking.renew();
             let (path, path_hex) = shown(&record.path);
             let place = Place {
                 target: number,

@@ -159,6 +159,7 @@ impl Judge<'_> {
             }
             list.write(&line(&done, known))?;
         }
+        let _asking = self.log.vigil().ask();
         list.publish()?;
         Ok(proof)
     }

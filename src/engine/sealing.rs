@@ -10,12 +10,13 @@ use super::log::Log;
 use super::report::Report;
 use super::standing::{Copied, at};
 use super::summary::Heading;
+use super::vigil::Asking;
 use crate::error::{Error, ErrorKind, Side};
 use crate::exit::Exit;
 use crate::journal;
 use crate::manifest::{self, PROBLEMS_FILE, Record, Sorter};
 use crate::seam;
-use crate::target::{LocalTarget, Target, Vacancy};
+use crate::target::{LocalTarget, Vacancy};
 
 /// Name of the report in the folder of a job.
 pub(super) const REPORT_FILE: &str = "report.json";
@@ -41,9 +42,11 @@ pub(super) fn seal(heading: &mut Heading, sealing: Sealing<'_>, ledger: Listing)
     if is_lost(heading, sealing) {
         return;
     }
+    // All of it is asked of the target: each record that is through counts as an answer.
+    let asking = sealing.log.vigil().ask();
     seam::point("manifest-writing");
-    let listed =
-        add_journalled(sealing, ledger).and_then(|ledger| add_earlier(context, ledger, target));
+    let listed = add_journalled(sealing, ledger, &asking)
+        .and_then(|ledger| add_earlier(sealing, ledger, &asking));
     if let Err(error) = journal::check_pages() {
         // The manifest lacks files, too.
         context.journal_lost(&error);
@@ -52,8 +55,12 @@ pub(super) fn seal(heading: &mut Heading, sealing: Sealing<'_>, ledger: Listing)
             return;
         }
     }
-    let listed = listed
-        .and_then(|sorter| manifest::write_sorted(sorter, target.home().job(), sealing.withdrawn));
+    let mut belongs = |record: &Record| {
+        asking.renew();
+        !sealing.withdrawn.contains(&record.path)
+    };
+    let listed =
+        listed.and_then(|sorter| manifest::write_sorted(sorter, target.home().job(), &mut belongs));
     seam::point("manifest-written");
     match listed {
         Ok(counts) => {
@@ -69,7 +76,8 @@ pub(super) fn seal(heading: &mut Heading, sealing: Sealing<'_>, ledger: Listing)
     let keep = context.halted() || !context.outcomes.kinds().is_empty() || !sealing.whole_job;
     // Of what a full medium could not take, nothing was acknowledged, and that it was full is known.
     let known = |error: &Error| context.is_full() && error.is_for_room();
-    if let Err(error) = target.close(keep)
+    asking.renew();
+    if let Err(error) = context.target.close(keep)
         && !known(&error)
     {
         context.outcomes.problem_of_run(&error);
@@ -83,18 +91,23 @@ fn is_lost(heading: &mut Heading, sealing: Sealing<'_>) -> bool {
     if is_lost {
         // Whatever is written now may go where nobody finds it.
         heading.fatal = Some(ErrorKind::TargetLost);
-        let _known = sealing.target.close(true);
+        let _known = sealing.context.target.close(true);
     }
     is_lost
 }
 
 /// Adds the files that earlier runs of this job copied and that are still there as they were.
-fn add_journalled(sealing: Sealing<'_>, mut ledger: Listing) -> Result<Listing, Error> {
+fn add_journalled(
+    sealing: Sealing<'_>,
+    mut ledger: Listing,
+    asking: &Asking,
+) -> Result<Listing, Error> {
     let Some(earlier) = sealing.log.earlier() else {
         return Ok(ledger);
     };
-    let mut stager = sealing.target.stager("earlier")?;
+    let mut stager = sealing.context.target.stager("earlier")?;
     for done in earlier.iter_done() {
+        asking.renew();
         let copied = Copied::of(&done);
         let there = at(&mut *stager, done.target_path)?;
         if !matches!(there, Vacancy::File(stamp) if stamp == copied.stamp) {
@@ -118,15 +131,16 @@ fn unlisted(source: std::io::Error) -> Error {
 /// Adds the files of the newest manifest that are still there, if this run met files that were
 /// there already, and the names it linked to them: it goes on with what an earlier run began, and
 /// its manifest is to cover both. What this run copied itself comes first and counts.
-fn add_earlier(context: &Context, ledger: Listing, target: &LocalTarget) -> Result<Sorter, Error> {
+fn add_earlier(sealing: Sealing<'_>, ledger: Listing, asking: &Asking) -> Result<Sorter, Error> {
+    let context = sealing.context;
     let Listing { mut sorter, owed } = ledger;
     if !context.outcomes.met_existing() && !context.interrupted.load(Relaxed) {
         return Ok(sorter);
     }
-    let Some(job) = target.home().newest_job() else {
+    let Some(job) = sealing.target.home().newest_job() else {
         return Ok(sorter);
     };
-    let mut stager = target.stager("earlier")?;
+    let mut stager = context.target.stager("earlier")?;
     let unreadable = |error: &Error| {
         let line = format!(
             "the manifest of the run before cannot be read ({error}); \
@@ -142,6 +156,7 @@ fn add_earlier(context: &Context, ledger: Listing, target: &LocalTarget) -> Resu
         }
     };
     for record in records {
+        asking.renew();
         let record = match record {
             Ok(record) => record,
             Err(error) => {
@@ -198,16 +213,20 @@ pub(super) fn write_report(sealing: Sealing<'_>, report: &Report) -> Result<(), 
         log.end(is_complete, report.exit_code)?;
         seam::point("end-recorded");
     }
+    let asking = log.vigil().ask();
     if let Err(error) = context.outcomes.finish_spool() {
         context
             .session
             .observer
             .note(&format!("{PROBLEMS_FILE} is incomplete: {error}"));
     }
+    asking.renew();
     target.home().write_record(REPORT_FILE, &json_of(report)?)?;
     seam::point("report-written");
+    asking.renew();
     target.home().set_latest()?;
     seam::point("latest-set");
+    asking.renew();
     if is_complete {
         target.home().finish()?;
         seam::point("current-removed");

@@ -175,6 +175,14 @@ pub(crate) struct Asking {
     number: u64,
 }
 
+impl Asking {
+    /// Notes that there was an answer: what is asked from now on is counted anew.
+    pub(crate) fn renew(&self) {
+        let mut asked = self.vigil.0.lock().unwrap_or_else(PoisonError::into_inner);
+        asked.open.insert(self.number, Instant::now());
+    }
+}
+
 impl Drop for Asking {
     fn drop(&mut self) {
         let mut asked = self.vigil.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -214,6 +222,9 @@ mod tests {
         let new = vigil.ask();
         assert!(vigil.silence() >= Duration::from_secs(5));
         vigil.forgive();
+        assert!(vigil.silence() < Duration::from_secs(5));
+        vigil.0.lock().unwrap().open.insert(old.number, long_ago);
+        old.renew();
         assert!(vigil.silence() < Duration::from_secs(5));
         vigil.0.lock().unwrap().open.insert(old.number, long_ago);
         drop(old);

@@ -1,8 +1,6 @@
 //! Records to a manifest that is there whole or not at all.
 
-use std::collections::HashSet;
 use std::fs::File;
-use std::hash::BuildHasher;
 use std::io::{self, BufWriter, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -126,23 +124,24 @@ impl ManifestWriter {
 }
 
 /// Writes the manifest of the job directory `dir` from everything in `sorter`, and publishes it, in
-/// place of an earlier run's. Paths in `except` are left out; of several records with one path the first that was pushed counts.
+/// place of an earlier run's. It gets the records for which `belongs`, asked on the way, says yes; of
+/// several with one path the first that was pushed counts.
 ///
 /// # Durability
 /// That of [`ManifestWriter::publish`].
 ///
 /// # Errors
 /// [`ErrorKind::RecordWrite`].
-pub fn write_sorted<S: BuildHasher>(
+pub fn write_sorted(
     sorter: Sorter,
     dir: BorrowedFd<'_>,
-    except: &HashSet<Vec<u8>, S>,
+    belongs: &mut dyn FnMut(&Record) -> bool,
 ) -> Result<Counts, Error> {
     let write = || {
         let mut writer = ManifestWriter::replace(dir)?;
         let mut last: Option<Vec<u8>> = None;
         sorter.finish(&mut |record| {
-            if last.as_ref() == Some(&record.path) || except.contains(&record.path) {
+            if last.as_ref() == Some(&record.path) || !belongs(record) {
                 return Ok(());
             }
             last = Some(record.path.clone());
@@ -234,7 +233,7 @@ mod tests {
         for path in [&b"b"[..], b"a\nb", b"\xff", b"-"] {
             sorter.push(&record(path)).unwrap();
         }
-        let counts = write_sorted(sorter, handle.as_fd(), &HashSet::new()).unwrap();
+        let counts = write_sorted(sorter, handle.as_fd(), &mut |_| true).unwrap();
         let expected = Counts {
             records: 4,
             outside_b3sum: 2,

@@ -156,11 +156,10 @@ impl Stager for WatchedStager {
         put: &mut dyn FnMut(&[u8]),
     ) -> Result<bool, Error> {
         // It may take as long as a whole file does: each piece is an answer.
-        let vigil = Arc::clone(&self.vigil);
-        let mut asking = vigil.ask();
+        let asking = self.vigil.ask();
         self.stager.read_published(path, stamp, &mut |bytes| {
             put(bytes);
-            asking = vigil.ask();
+            asking.renew();
         })
     }
 
