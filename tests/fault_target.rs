@@ -207,6 +207,22 @@ fn a_target_that_hangs_while_a_run_ends_is_told_of_and_waited_for() {
 }
 
 #[test]
+fn a_stop_while_the_target_hangs_at_the_end_loses_nothing() {
+    let test = "a_stop_while_the_target_hangs_at_the_end_loses_nothing";
+    if !can_mount(test) {
+        return;
+    }
+    let bench = Bench::new();
+    let (running, hanging) = bench.start_and_hang("manifest-written");
+    running.until("\"drive\":\"target\"");
+    stop_twice(&running);
+    drop(hanging);
+    running.finish().expect(130);
+    bench.start("auto").finish().expect(0);
+    bench.check();
+}
+
+#[test]
 fn a_stop_while_the_target_hangs_loses_nothing() {
     if !can_mount("a_stop_while_the_target_hangs_loses_nothing") {
         return;

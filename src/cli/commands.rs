@@ -27,7 +27,7 @@ pub fn run_copy(job: &CopyJob, dry_run: bool, display: &Display) -> Exit {
     if dry_run {
         give_up_rights(display, Work::Read(job.engine.io));
         let session = session(display, "copy", Some(&job.target));
-        return match engine::dry_run(job, &session) {
+        return match signals::apart(|| engine::dry_run(job, &session)) {
             Ok(plan) => {
                 display.dry_run(&plan);
                 plan.exit()
@@ -108,7 +108,7 @@ fn copy(job: &CopyJob, command: &'static str, display: &Display) -> Exit {
         stop,
         observer: Arc::new(console),
     };
-    let exit = match engine::copy(job, &session) {
+    let exit = match signals::apart(|| engine::copy(job, &session)) {
         Ok(report) => finished(display, &report),
         Err(error) => failed(display, &error, command, Some(&job.target), true),
     };
@@ -119,7 +119,8 @@ fn copy(job: &CopyJob, command: &'static str, display: &Display) -> Exit {
 /// Prints digests.
 pub fn run_hash(job: &HashJob, display: &Display) -> Exit {
     give_up_rights(display, Work::Read(job.engine.io));
-    let exit = match engine::hash(job, &session(display, "hash", None)) {
+    let session = session(display, "hash", None);
+    let exit = match signals::apart(|| engine::hash(job, &session)) {
         Ok(report) => finished(display, &report),
         Err(error) => failed(display, &error, "hash", None, false),
     };
@@ -135,7 +136,8 @@ pub fn run_verify(job: &VerifyJob, display: &Display) -> Exit {
         Work::Mend
     };
     give_up_rights(display, work(job.engine.io));
-    match engine::verify(job, &session(display, "verify", Some(&job.target))) {
+    let session = session(display, "verify", Some(&job.target));
+    match signals::apart(|| engine::verify(job, &session)) {
         Ok(report) => finished(display, &report),
         Err(error) => failed(display, &error, "verify", Some(&job.target), false),
     }

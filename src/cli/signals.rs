@@ -1,5 +1,6 @@
 //! Being asked to stop: the first time in order, the second time at once.
 
+use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::thread;
@@ -14,6 +15,9 @@ use crate::exit::Exit;
 /// What is said at the first signal when files are copied, hashed or verified.
 pub const STOPPING: &str = "stopping: what is in flight is finished and made durable first; \
                             a second signal stops at once";
+
+/// What a first thread has of stack, in bytes; others have 2 MiB.
+const STACK_LEN: usize = 8 << 20;
 
 /// Lets the process outlive a write beyond its limit of file size (`ulimit -f`): the call gives an
 /// error, which is reported like any other.
@@ -61,6 +65,20 @@ pub fn watch(
             }
         })?;
     Ok(())
+}
+
+/// Does work on a thread of its own while the first thread waits for it, and for signals: the kernel
+/// hands those of a process to its first thread, also when a drive holds that in a call which no signal
+/// ends, and then nobody would hear of them. (Source: `complete_signal` of linux/kernel/signal.c.)
+pub fn apart<T: Send>(work: impl Fn() -> T + Sync) -> T {
+    thread::scope(|scope| {
+        let worker = thread::Builder::new().name("work".to_owned());
+        match worker.stack_size(STACK_LEN).spawn_scoped(scope, &work) {
+            Ok(worker) => worker.join().unwrap_or_else(|panic| resume_unwind(panic)),
+            // Then it is done here, where only a drive that hangs makes a difference.
+            Err(_) => work(),
+        }
+    })
 }
 
 /// Returns whether SIGHUP is ignored now, from the `SigIgn` mask of proc_pid_status(5).

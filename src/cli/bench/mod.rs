@@ -62,7 +62,7 @@ pub fn run(command: &BenchCommand) -> Exit {
         stop: stop_on_signals(&screen),
         watcher: Arc::new(live::Live::new(Arc::clone(&screen), command.progress)),
     };
-    let mut report = match bench::bench(&command.job, &session) {
+    let mut report = match signals::apart(|| bench::bench(&command.job, &session)) {
         Ok(report) => report,
         Err(error) => return refused(&screen, &error),
     };
