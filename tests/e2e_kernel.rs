@@ -203,6 +203,58 @@ fn renames_and_opens_that_fail_are_reported_each() {
     }
 }
 
+#[test]
+fn a_symlink_that_cannot_be_opened_for_its_attributes_gets_them_in_the_next_run() {
+    let test = "a_symlink_that_cannot_be_opened_for_its_attributes_gets_them_in_the_next_run";
+    if !ready(test) || !support::need_root(test) {
+        return;
+    }
+    for kind in ["symlink", "FIFO"] {
+        for error in ["EMFILE", "ENFILE", "ENOMEM"] {
+            let scratch = Scratch::new();
+            let source = scratch.dir("source");
+            match kind {
+                "FIFO" => drop(support::tool("mkfifo", &[source.join("it")])),
+                _ => std::os::unix::fs::symlink("nowhere", source.join("it")).unwrap(),
+            }
+            give_away(&source, &["it"]);
+            let target = scratch.join("target");
+            let args: [&dyn AsRef<std::ffi::OsStr>; 4] = [&"copy", &"--special", &source, &target];
+            // What is staged first has the number 1 for a name.
+            let notes = scratch.join("strace");
+            let inject = format!("inject=openat2:error={error}");
+            let strace = [
+                "strace",
+                "-f",
+                "-qq",
+                "-o",
+                notes.to_str().unwrap(),
+                "-P",
+                "1",
+                "-e",
+                "trace=openat2",
+                "-e",
+                &inject,
+            ];
+            let ran = Running::start(under(&strace, &inhaul(&args))).finish();
+            let notes = std::fs::read_to_string(&notes).unwrap();
+            assert!(notes.contains("INJECTED"), "{kind} {error}: {notes}");
+            let ran = ran.expect(3);
+            let text = ran.out() + &ran.err();
+            // It has its name, and is told to lack its attributes; or is not copied, as a file that
+            // cannot be opened. That root has no right to set them is never the reason.
+            let has_name = error == "ENOMEM";
+            let copied = text.contains("copied, but without its attributes");
+            assert_eq!(copied, has_name, "{kind} {error}: {text}");
+            let there = std::fs::symlink_metadata(target.join("source/it"));
+            assert_eq!(there.is_ok(), has_name, "{kind} {error}: {text}");
+            assert!(!text.contains("that takes root"), "{kind} {error}: {text}");
+            run(&args).expect(0);
+            rsync_agrees(&source, &target.join("source"));
+        }
+    }
+}
+
 /// Fails unless the report says that all files were there, and of how many it tells something.
 fn check_kept(target: &std::path::Path, files: u64) {
     let report = report(target);

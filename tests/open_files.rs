@@ -59,17 +59,16 @@ fn check_told(ran: &Ran, what: &str) {
     let told = text.contains("ulimit -n") || text.contains("NOFILE");
     assert!(told, "{what}: {}: {text}", ran.code);
     assert!(!text.contains("panicked"), "{what}: {text}");
+    // Nothing is copied as if it had no attributes because it cannot be opened at the moment.
+    assert!(!text.contains("copied, but without"), "{what}: {text}");
 }
 
 /// Fails unless the same command, with more files, copies the rest after a run that had too few.
 #[track_caller]
-fn check_goes_on(ran: &Ran, source: &Path, target: &Path) {
+fn check_goes_on(source: &Path, target: &Path) {
     run(&[&"copy", &source, &target]).expect(0);
     assert_eq!(check(source, &target.join("source")), FILES);
-    // What has only lost its time was copied, and told of.
-    if !(ran.out() + &ran.err()).contains("lost some metadata") {
-        rsync_agrees(source, &target.join("source"));
-    }
+    rsync_agrees(source, &target.join("source"));
 }
 
 /// Returns limits from what the program can just be loaded with to more than it takes.
@@ -104,7 +103,7 @@ fn with_few_files_from_the_beginning_nothing_is_wrong_and_it_is_told() {
             }
             check_told(&ran, &what);
             assert!(there < FILES, "{what}: {}", ran.err());
-            check_goes_on(&ran, &source, &target);
+            check_goes_on(&source, &target);
         }
     }
     // Some had enough, and some had not.
@@ -148,7 +147,7 @@ fn with_few_files_from_some_moment_on_nothing_is_wrong_and_it_is_told() {
                 let report = report(&target);
                 assert_eq!(report["lanes"][0]["safe_to_release"], false, "{what}");
             }
-            check_goes_on(&ran, &source, &target);
+            check_goes_on(&source, &target);
         }
     }
 }

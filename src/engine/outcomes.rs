@@ -312,7 +312,7 @@ impl Outcomes {
     }
 
     fn lacks(&self, lane: usize, path: &Path, applied: &Applied, about: &About) {
-        if !applied.owner_kept {
+        if applied.may_not_chown() {
             self.owners_not_kept.fetch_add(1, Relaxed);
         }
         self.cleared.fetch_add(u64::from(applied.cleared), Relaxed);

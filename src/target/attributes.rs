@@ -101,6 +101,20 @@ impl Applied {
         (errno == Errno::DQUOT || is_full()).then_some(errno)
     }
 
+    /// Returns whether the owner is another one for want of the right to give files away alone, which is
+    /// no loss.
+    pub(crate) fn may_not_chown(&self) -> bool {
+        let is_told = |loss: &Loss| matches!(loss.what.as_str(), "owner" | "attributes");
+        !self.owner_kept && !self.losses.iter().any(is_told)
+    }
+
+    /// Returns why nothing could be set at all, if that was for want of a descriptor: others are closed
+    /// soon, or the next run has more.
+    pub(super) fn lacks_descriptor(&self) -> Option<Errno> {
+        let mut errnos = self.losses.iter().map(|loss| loss.errno);
+        errnos.find(|errno| matches!(*errno, Errno::MFILE | Errno::NFILE))
+    }
+
     fn note(&mut self, what: &str, result: Result<(), Errno>) {
         if let Err(errno) = result {
             let what = what.to_owned();

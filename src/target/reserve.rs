@@ -1,16 +1,20 @@
-//! Room set aside for records: a target that fills up must still take the manifest of what it has.
+//! Room set aside: for a file before its first byte, and for records, for a target that fills up must
+//! still take the manifest of what it has.
 //!
-//! Numbered files in a staging folder of their own, so that what a killed run leaves of them is
-//! swept with everything else that was staged: the first has the space, the others an inode each.
+//! That for records is numbered files in a staging folder of their own, so that what a killed run
+//! leaves of them is swept with everything else that was staged: the first has the space, the others
+//! an inode each.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 use rustix::fs::{AtFlags, FallocateFlags, Mode, OFlags};
 use rustix::io::Errno;
 
+use super::Outline;
 use super::home::StageDir;
+use super::stage::DIRECT_ALIGN;
 
 /// Inodes that the records of a run take at its end: manifest, its second list, report, problems,
 /// evidence, `latest`, the sorter's file, a map, each before it replaces what was there.
@@ -73,4 +77,25 @@ impl Reserve {
         }
         rustix::fs::fsync(self.dir.as_fd())
     }
+}
+
+/// Sets the space of a file aside, or gives one with holes its length.
+pub(super) fn of_file(file: BorrowedFd<'_>, outline: Outline, direct: bool) -> Result<(), Errno> {
+    let padded = if direct {
+        outline.size.next_multiple_of(DIRECT_ALIGN as u64)
+    } else {
+        outline.size
+    };
+    if outline.sparse {
+        return rustix::fs::ftruncate(file, padded);
+    }
+    if direct && padded > 0 {
+        // Inside i_size and allocated: the one case in which ext4 writes asynchronously. The
+        // tail is padded, so even the last write stays inside; `seal` cuts it off.
+        return match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, padded) {
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
+            answer => answer,
+        };
+    }
+    Ok(())
 }

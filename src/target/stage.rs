@@ -12,14 +12,14 @@ use rustix::io::Errno;
 use super::attributes::{self, Applied, Policy};
 use super::publish::split;
 use super::{
-    Form, Geometry, Outline, Sealed, StageId, Staged, Stager, TargetStamp, Vacancy, again,
+    Form, Geometry, Outline, Sealed, StageId, Staged, Stager, TargetStamp, Vacancy, again, reserve,
 };
 use crate::beneath::{self, DirCache};
 use crate::error::Error;
 use crate::scan::{Attributes, Kind, as_path};
 
 /// Alignment used for O_DIRECT: covers drives with 512-byte and 4,096-byte logical blocks.
-const DIRECT_ALIGN: usize = crate::buffer::ALIGN;
+pub(super) const DIRECT_ALIGN: usize = crate::buffer::ALIGN;
 
 /// How much of a published file is read at a time, in bytes.
 const READ_LEN: usize = 256 << 10;
@@ -82,26 +82,6 @@ impl LocalStager {
             Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
             answer => answer,
         }
-    }
-
-    fn reserve(file: BorrowedFd<'_>, outline: Outline, direct: bool) -> Result<(), Errno> {
-        let padded = if direct {
-            outline.size.next_multiple_of(DIRECT_ALIGN as u64)
-        } else {
-            outline.size
-        };
-        if outline.sparse {
-            return rustix::fs::ftruncate(file, padded);
-        }
-        if direct && padded > 0 {
-            // Inside i_size and allocated: the one case in which ext4 writes asynchronously. The
-            // tail is padded, so even the last write stays inside; `seal` cuts it off.
-            return match rustix::fs::fallocate(file, FallocateFlags::empty(), 0, padded) {
-                Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
-                answer => answer,
-            };
-        }
-        Ok(())
     }
 
     /// Returns a staged file with its space set aside; `id` is what is there or was just made.
@@ -169,6 +149,24 @@ impl LocalStager {
         remove_from(&self.stage, number);
     }
 
+    /// Seals something without bytes, unless it could not be held to be given its attributes: a file that
+    /// could not be opened gets no name either.
+    fn seal_named(
+        &self,
+        number: u64,
+        path: Vec<u8>,
+        replace: bool,
+        attributes: &Attributes,
+        applied: Applied,
+    ) -> Result<(Sealed, Applied), Error> {
+        if let Some(errno) = applied.lacks_descriptor() {
+            self.remove(number);
+            return Err(self.error(&path, "open it to set its attributes", errno));
+        }
+        let sealed = Self::sealed(Arc::clone(&self.stage), number, path, replace);
+        Ok((sealed.lacking(&applied, attributes), applied))
+    }
+
     fn sealed(dir: Arc<OwnedFd>, number: u64, target_path: Vec<u8>, replace: bool) -> Sealed {
         // What cannot be looked at now is not recognised later, and copied again.
         let flags = AtFlags::SYMLINK_NOFOLLOW;
@@ -211,7 +209,7 @@ impl Stager for LocalStager {
         let reserved = if outline.small {
             self.set_apart(file.as_fd(), outline)
         } else {
-            Self::reserve(file.as_fd(), outline, direct)
+            reserve::of_file(file.as_fd(), outline, direct)
         };
         let ino = reserved
             .and_then(|()| rustix::fs::fstat(&file))
@@ -252,7 +250,7 @@ impl Stager for LocalStager {
         };
         // What lies behind was written, but nobody knows whether it is there.
         rustix::fs::ftruncate(&file, keep)
-            .and_then(|()| Self::reserve(file.as_fd(), outline, direct))
+            .and_then(|()| reserve::of_file(file.as_fd(), outline, direct))
             .map_err(|errno| self.error(path, "set its space aside again", errno))?;
         Ok(Some(Self::staged(file, direct, outline, id.clone(), dir)))
     }
@@ -435,8 +433,7 @@ impl Stager for LocalStager {
             attributes,
             &self.policy,
         );
-        let sealed = Self::sealed(Arc::clone(&self.stage), number, path, replace);
-        Ok((sealed.lacking(&applied, attributes), applied))
+        self.seal_named(number, path, replace, attributes, applied)
     }
 
     fn special(
@@ -466,8 +463,7 @@ impl Stager for LocalStager {
             attributes,
             &self.policy,
         );
-        let sealed = Self::sealed(Arc::clone(&self.stage), number, path, replace);
-        Ok((sealed.lacking(&applied, attributes), applied))
+        self.seal_named(number, path, replace, attributes, applied)
     }
 
     fn discard(&mut self, staged: Staged) {
