@@ -15,11 +15,12 @@ use std::time::Duration;
 
 use drive::Drive;
 use serde_json::Value;
+use support::extents::place;
 use support::judge::{b3sum_agrees, same_bytes};
 use support::lab::Lab;
-use support::mounts::{Fs, Mounted, quietly};
+use support::mounts::{Fs, Mounted, quietly, unmount};
 use support::program::{Ran, Running, inhaul, job, report, run, so_far};
-use support::{can_mount, tool, tree, wait_for};
+use support::{can_mount, need_tools, tool, tree, wait_for};
 
 const LARGE: u64 = 24_000_000;
 /// What is on the drive that is pulled.
@@ -51,6 +52,50 @@ fn is_gone(running: &Running, times: usize) {
     });
 }
 
+/// Waits until this was told of.
+fn until_told(running: &Running, text: &str) {
+    let told = [running.stdout_file(), running.stderr_file()];
+    wait_for(text, || {
+        let so_far = told
+            .iter()
+            .map(|file| String::from_utf8_lossy(&so_far(file)).into_owned());
+        so_far.into_iter().any(|it| it.contains(text)).then_some(())
+    });
+}
+
+/// A folder that is mounted at another place as well.
+struct Bound(PathBuf);
+
+impl Bound {
+    fn new(folder: &Path, point: &Path) -> Self {
+        assert!(quietly("mount", &[Path::new("--bind"), folder, point]));
+        Self(point.to_owned())
+    }
+}
+
+impl Drop for Bound {
+    fn drop(&mut self) {
+        unmount(&self.0);
+    }
+}
+
+/// The journal of a copy, out of the way of whoever would read it.
+struct Aside(PathBuf);
+
+impl Aside {
+    fn put(target: &Path) -> Self {
+        let home = target.join(".inhaul");
+        let job = home.join(std::fs::read_link(home.join("current")).unwrap());
+        let journal = job.join("journal");
+        std::fs::rename(&journal, job.join("aside")).unwrap();
+        Self(journal)
+    }
+
+    fn put_back(self) {
+        std::fs::rename(self.0.with_file_name("aside"), self.0).unwrap();
+    }
+}
+
 impl Bench {
     fn new() -> Self {
         let lab = Lab::new();
@@ -73,6 +118,10 @@ impl Bench {
     }
 
     fn target(&self) -> PathBuf {
+        let drive = self.lab.join("under/mounted");
+        if drive.exists() {
+            return drive.join("target");
+        }
         self.lab.join("target")
     }
 
@@ -127,6 +176,16 @@ impl Bench {
             let is_held = open.any(|path| path.starts_with(self.pulled.path()));
             (!is_held).then_some(())
         });
+    }
+
+    /// Lets the drive hang until the run has nothing else to do, and heals it then. (What the kernel
+    /// was asked for stays open, so its mount goes away later.)
+    fn hang(&mut self, running: &Running) {
+        self.pulled.hang();
+        let healing = self.pulled.healing();
+        until_told(running, "the other drives are through");
+        drop(healing);
+        self.pulled.unmount();
     }
 
     /// Checks that all is copied, and that this is what is said.
@@ -469,4 +528,193 @@ fn with_further_targets_it_is_gone_on_with_in_each() {
         let is_well = |lane: &Value| lane["safe_to_release"] == true;
         assert!(report["lanes"].as_array().unwrap().iter().all(is_well));
     }
+}
+
+#[test]
+fn what_cannot_be_gone_on_with_is_the_problem_of_its_drive_alone() {
+    if !can_mount("what_cannot_be_gone_on_with_is_the_problem_of_its_drive_alone") {
+        return;
+    }
+    for hangs in [false, true] {
+        let mut bench = Bench::new();
+        let options = ["--grace=12s", "--stall-timeout=1s"];
+        let running = if hangs {
+            bench.start_with(&options, Bench::hang)
+        } else {
+            bench.start(&options)
+        };
+        let _aside = Aside::put(&bench.target());
+        bench.pulled.mount();
+        let ran = running.finish().expect(3);
+        let report = report(&bench.target());
+        assert_eq!(report["problem_count"], 1, "{}", ran.out());
+        let problem = &report["problems"][0];
+        let kind = if hangs {
+            "source-stalled"
+        } else {
+            "source-lost"
+        };
+        assert_eq!(problem["kind"], kind);
+        let reason = problem["reason"].as_str().unwrap();
+        assert!(reason.contains("could not be gone on with"), "{reason}");
+        let safe = [0, 1].map(|lane| report["lanes"][lane]["safe_to_release"] == true);
+        assert_eq!(safe, [false, true], "{report}");
+    }
+}
+
+#[test]
+fn what_cannot_be_gone_on_with_yet_is_tried_again() {
+    if !can_mount("what_cannot_be_gone_on_with_yet_is_tried_again") {
+        return;
+    }
+    let mut bench = Bench::new();
+    let running = bench.start(&[]);
+    let aside = Aside::put(&bench.target());
+    bench.pulled.mount();
+    until_told(&running, "cannot be gone on with yet");
+    aside.put_back();
+    bench.check(&running.finish());
+}
+
+#[test]
+fn a_drive_that_hung_and_is_put_back_is_gone_on_with() {
+    if !can_mount("a_drive_that_hung_and_is_put_back_is_gone_on_with") {
+        return;
+    }
+    let mut bench = Bench::new();
+    let running = bench.start_with(&["--stall-timeout=1s"], Bench::hang);
+    bench.pulled.mount();
+    bench.check(&running.finish());
+}
+
+#[test]
+fn a_mount_that_hangs_keeps_no_other_drive_from_being_found() {
+    if !can_mount("a_mount_that_hangs_keeps_no_other_drive_from_being_found") {
+        return;
+    }
+    let mut bench = Bench::new();
+    let hung = Drive::new(&bench.lab.join("hung"), Fs::Ext4, 40);
+    let running = bench.start(&["--grace=600s"]);
+    // Whoever looks for the drive where it was is held until the other one is healed.
+    let bound = Bound::new(&bench.lab.join("hung/fuse"), bench.pulled.path());
+    hung.hang();
+    let healing = hung.healing();
+    std::thread::sleep(Duration::from_secs(1));
+    bench.pulled.mount_at(&bench.lab.join("elsewhere"));
+    let last = bench.target().join("d/z-large");
+    wait_for("the rest of it", || last.exists().then_some(()));
+    drop(healing);
+    bench.check(&running.finish());
+    drop(bound);
+}
+
+#[test]
+fn what_fails_at_its_first_folder_is_not_the_drive_put_back() {
+    if !can_mount("what_fails_at_its_first_folder_is_not_the_drive_put_back") {
+        return;
+    }
+    let mut bench = Bench::new();
+    let running = bench.start(&["--grace=60s"]);
+    running.signal(rustix::process::Signal::STOP);
+    bench.pulled.mount();
+    // Its root and the source are known to the kernel by then, and what is in them is not.
+    std::fs::metadata(bench.pulled.join("d")).unwrap();
+    bench.pulled.die();
+    running.signal(rustix::process::Signal::CONT);
+    until_told(&running, "it is back at");
+    is_gone(&running, 2);
+    bench.is_let_go(&running);
+    wait_for("the dead mount to go", || {
+        quietly("umount", &[bench.pulled.path()]).then_some(())
+    });
+    bench.pulled.unmount();
+    bench.pulled.heal();
+    bench.pulled.mount();
+    bench.check(&running.finish());
+}
+
+#[test]
+fn a_drive_that_lacks_bad_spots_alone_is_not_waited_for_when_it_is_back() {
+    let test = "a_drive_that_lacks_bad_spots_alone_is_not_waited_for_when_it_is_back";
+    if !can_mount(test) || !need_tools(test, &["filefrag"]) {
+        return;
+    }
+    let mut bench = Bench::new();
+    let bad = bench.pulled.join("d/bad");
+    tree::paint(&bad, 7, 64 << 10);
+    bench.pulled.remount();
+    let from = place(&bad, 0);
+    let spoil = |bench: &Bench| bench.pulled.fail_reads(from..from + (64 << 10));
+    spoil(&bench);
+    bench.pulled.set_delay(Duration::from_millis(20));
+    let running = bench.start_with(&["--grace=6s"], |bench, running| {
+        // It is looked at closer when everything else is copied.
+        let there = ["z-large", "z-linked", "small/004/000299"];
+        wait_for("the rest of it", || {
+            let there = there
+                .iter()
+                .all(|it| bench.target().join("d").join(it).exists());
+            there.then_some(())
+        });
+        bench.pull(running);
+    });
+    spoil(&bench);
+    bench.pulled.mount();
+    let ran = running.finish().expect(3);
+    let report = report(&bench.target());
+    assert_eq!(report["problem_count"], 1, "{}", ran.out());
+    assert_eq!(report["problems"][0]["kind"], "source-read");
+    assert_eq!(report["problems"][0]["unreadable"]["bytes"], 64 << 10);
+    let lane = &report["lanes"][0];
+    assert_eq!(lane["health"], "suspect", "{lane}");
+    assert_eq!(lane["state"], "done", "{lane}");
+    assert_eq!(report["lanes"][1]["safe_to_release"], true);
+}
+
+#[test]
+fn nothing_is_gone_on_with_before_what_was_read_is_acknowledged() {
+    if !can_mount("nothing_is_gone_on_with_before_what_was_read_is_acknowledged") {
+        return;
+    }
+    let mut bench = Bench::new();
+    let under = Drive::new(&bench.lab.join("under"), Fs::Ext4, 128);
+    let (pulled, stays) = (bench.pulled.join("d"), bench.stays.join("e"));
+    let target = bench.target();
+    let options: [&dyn AsRef<OsStr>; 3] = [&"copy", &"--json", &"--stall-timeout=0"];
+    let places: [&dyn AsRef<OsStr>; 3] = [&pulled, &stays, &target];
+    let running = Running::start(inhaul(&[options, places].concat()));
+    // What is whole waits there for its batch to close.
+    let staged = || -> usize {
+        let jobs = std::fs::read_dir(target.join(".inhaul")).into_iter();
+        let stages = jobs.flatten().flatten().map(|job| job.path().join("stage"));
+        let writers =
+            stages.flat_map(|stage| (0..4).map(move |n| stage.join(format!("writer-{n}"))));
+        writers
+            .flat_map(std::fs::read_dir)
+            .map(Iterator::count)
+            .sum()
+    };
+    wait_for("files", || (staged() >= 20).then_some(()));
+    bench.pulled.die();
+    is_gone(&running, 1);
+    under.hang();
+    let healing = under.healing();
+    let are_on_their_way = staged() > 0;
+    // (It is held until all of it is acknowledged, so its mount goes away later.)
+    bench.pulled.unmount();
+    bench.pulled.heal();
+    bench.pulled.mount();
+    let tasks = format!("/proc/{}/task", running.pid().as_raw_nonzero());
+    for _ in 0..40 {
+        std::thread::sleep(Duration::from_millis(50));
+        let mut tasks = std::fs::read_dir(&tasks).unwrap().flatten();
+        let name = |task: std::fs::DirEntry| std::fs::read_to_string(task.path().join("comm"));
+        let is_read = tasks.any(|task| name(task).is_ok_and(|name| name.trim() == "ready"));
+        assert!(
+            !(is_read && are_on_their_way),
+            "its journal is read too early"
+        );
+    }
+    drop(healing);
+    bench.check(&running.finish());
 }

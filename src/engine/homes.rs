@@ -1,9 +1,12 @@
 //! Where the sources of a run were, and where they are when their drives are back.
 
+use std::collections::HashMap;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
-use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, Sender, bounded};
 
@@ -15,6 +18,10 @@ use crate::topology::{Topology, mount_number};
 
 /// How often the mount table is looked at.
 const LOOK: Duration = Duration::from_millis(500);
+/// How long it may ask at one place before another thread looks elsewhere.
+const ASKS_MAX: Duration = Duration::from_secs(1);
+/// Most threads that ask: all but one of them are held by a mount.
+const ASKING_MAX: usize = 16;
 /// Directories that may wait for the finisher.
 const FINISHED_QUEUE: usize = 1024;
 
@@ -29,23 +36,73 @@ struct Home {
     tree: Weak<Tree>,
 }
 
-/// The sources of all lanes.
+/// The sources of all lanes, and who looks for them.
 #[derive(Debug)]
-pub(super) struct Homes(Vec<Vec<Home>>);
+pub(super) struct Homes {
+    lanes: Vec<Vec<Home>>,
+    asking: Asking,
+    /// How many threads were begun.
+    begun: u64,
+}
 
 /// A lane whose drive is back.
 #[derive(Debug)]
 pub(super) struct Back {
     pub(super) lane: usize,
     pub(super) plan: LanePlan,
+    /// Where its directories report.
+    pub(super) finished: Receiver<Finished>,
 }
 
-/// What one look at the mount table found.
+/// Where threads that look for drives ask at the moment: by the number of each, and since when. A mount
+/// that hangs may hold one for ever; then another looks on, everywhere but there.
+#[derive(Debug, Clone, Default)]
+struct Asking(Arc<Mutex<HashMap<u64, (PathBuf, Instant)>>>);
+
+impl Asking {
+    fn all(&self) -> MutexGuard<'_, HashMap<u64, (PathBuf, Instant)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes where a thread asks from now on, unless another one does; returns whether it may.
+    fn may_ask(&self, number: u64, place: &Path) -> bool {
+        let mut all = self.all();
+        all.remove(&number);
+        let is_free = all.values().all(|(at, _)| at != place);
+        if is_free {
+            all.insert(number, (place.to_owned(), Instant::now()));
+        }
+        is_free
+    }
+
+    /// Notes that a thread has its answers.
+    fn ends(&self, number: u64) {
+        self.all().remove(&number);
+    }
+
+    fn is_held(&self, number: u64) -> bool {
+        let all = self.all();
+        let at = all.get(&number);
+        at.is_some_and(|(_, since)| since.elapsed() >= ASKS_MAX)
+    }
+}
+
+/// A search for drives that are back.
 #[derive(Debug)]
-pub(super) struct Looked {
-    pub(super) backs: Vec<Back>,
-    /// Where their directories report.
-    pub(super) finished: Receiver<Finished>,
+pub(super) struct Search {
+    wanted: Vec<(usize, Vec<Home>, LaneFacts)>,
+    found: Sender<Vec<Back>>,
+    looks: Receiver<Vec<Back>>,
+    /// The number of the thread that looks; 0 when there is none. What one before it still finds counts,
+    /// and is its last word.
+    newest: Arc<AtomicU64>,
+}
+
+impl Search {
+    /// Returns whether these are the lanes that it is for.
+    pub(super) fn is_for(&self, lanes: &[usize]) -> bool {
+        self.wanted.iter().map(|(lane, ..)| lane).eq(lanes)
+    }
 }
 
 impl Homes {
@@ -69,12 +126,16 @@ impl Homes {
             // One that could not be known again keeps its whole lane.
             homes.collect::<Option<Vec<Home>>>().unwrap_or_default()
         });
-        Self(homes.collect())
+        Self {
+            lanes: homes.collect(),
+            asking: Asking::default(),
+            begun: 0,
+        }
     }
 
     /// Returns the sources of a lane if all of them could be known again.
     fn known(&self, lane: usize) -> Option<&Vec<Home>> {
-        let homes = self.0.get(lane).filter(|homes| !homes.is_empty())?;
+        let homes = self.lanes.get(lane).filter(|homes| !homes.is_empty())?;
         let is_unique = |home: &Home| {
             let identity = &home.recorded.identity;
             identity.fs_uuid.is_some() || identity.serial.is_some()
@@ -90,73 +151,106 @@ impl Homes {
     /// Returns whether nothing that was found on the drive of a lane is on its way any more: it is
     /// acknowledged, or reported.
     pub(super) fn are_left(&self, lane: usize) -> bool {
-        let homes = self.0.get(lane);
+        let homes = self.lanes.get(lane);
         homes.is_some_and(|homes| homes.iter().all(|home| home.tree.strong_count() == 0))
     }
 
     /// Notes that a lane goes on with these trees: should its drive be lost once more, it is not back
     /// where they are, either.
     pub(super) fn go_on_at(&mut self, lane: usize, trees: &[Arc<Tree>]) {
-        let homes = self.0.get_mut(lane).into_iter().flatten();
+        let homes = self.lanes.get_mut(lane).into_iter().flatten();
         for (home, tree) in homes.zip(trees) {
             home.left.extend(mount_number(tree.root.as_fd()));
             home.tree = Arc::downgrade(tree);
         }
     }
 
-    /// Looks for the drives of these lanes on a thread of its own, which ends with whoever takes what
-    /// it finds: a mount that hangs may hold it for ever. `facts` are those of all lanes.
-    pub(super) fn look(&self, lanes: &[usize], facts: &[LaneFacts]) -> Option<Receiver<Looked>> {
+    /// Begins to look for the drives of these lanes. `facts` are those of all lanes.
+    pub(super) fn search(&self, lanes: &[usize], facts: &[LaneFacts]) -> Search {
         let wanted = lanes.iter().filter_map(|&lane| {
             let homes = self.known(lane)?.clone();
             Some((lane, homes, facts.get(lane)?.clone()))
         });
-        let wanted: Vec<(usize, Vec<Home>, LaneFacts)> = wanted.collect();
         let (found, looks) = bounded(0);
+        Search {
+            wanted: wanted.collect(),
+            found,
+            looks,
+            newest: Arc::default(),
+        }
+    }
+
+    /// Returns which drives were found at the last look since this was asked; nothing when there was
+    /// none. A thread that is held by a mount is left behind, and another one looks elsewhere.
+    pub(super) fn found(&mut self, search: &mut Search) -> Option<Vec<Back>> {
+        if let Ok(backs) = search.looks.try_recv() {
+            return Some(backs);
+        }
+        let newest = search.newest.load(Relaxed);
+        let goes_on = newest > 0 && !self.asking.is_held(newest);
+        if goes_on || self.asking.all().len() >= ASKING_MAX {
+            return None;
+        }
+        self.begun += 1;
+        let (number, asking) = (self.begun, self.asking.clone());
+        let (wanted, found) = (search.wanted.clone(), search.found.clone());
+        let newest = Arc::clone(&search.newest);
+        newest.store(number, Relaxed);
         let thread = std::thread::Builder::new().name("returns".to_owned());
         let started = thread.spawn(move || {
             loop {
-                let (sender, finished) = bounded(FINISHED_QUEUE);
-                let topology = Topology::live();
-                let all = topology.iter().flat_map(|topology| {
-                    let all = wanted.iter();
-                    all.filter_map(|(lane, homes, facts)| {
-                        let plan = plan_of(topology, homes, facts, &sender)?;
-                        Some(Back { lane: *lane, plan })
-                    })
-                });
-                let backs = all.collect();
-                drop(sender);
-                if found.send(Looked { backs, finished }).is_err() {
+                let backs = look(&wanted, &|place| asking.may_ask(number, place));
+                asking.ends(number);
+                if found.send(backs).is_err() || newest.load(Relaxed) != number {
                     return;
                 }
                 std::thread::sleep(LOOK);
             }
         });
-        started.is_ok().then_some(looks)
+        if started.is_err() {
+            search.newest.store(0, Relaxed);
+        }
+        None
     }
 }
 
-/// Returns what the lane of these sources goes on with, if all of them are back.
-fn plan_of(
+/// Looks once for the drives of these lanes.
+fn look(wanted: &[(usize, Vec<Home>, LaneFacts)], may_ask: &dyn Fn(&Path) -> bool) -> Vec<Back> {
+    let topology = Topology::live();
+    let backs = topology.iter().flat_map(|topology| {
+        let all = wanted.iter();
+        all.filter_map(|(lane, homes, facts)| back(topology, *lane, homes, facts, may_ask))
+    });
+    backs.collect()
+}
+
+/// Returns what a lane goes on with, if all of its sources are back.
+fn back(
     topology: &Topology,
+    lane: usize,
     homes: &[Home],
     facts: &LaneFacts,
-    finished: &Sender<Finished>,
-) -> Option<LanePlan> {
+    may_ask: &dyn Fn(&Path) -> bool,
+) -> Option<Back> {
+    let (sender, finished) = bounded(FINISHED_QUEUE);
     let (mut trees, mut fs) = (Vec::new(), Vec::new());
     for home in homes {
-        let source = find_returned(topology, &home.recorded, &home.left)?;
-        let tree = plan::tree(source, home.index, home.root_attributes, topology, finished);
+        let source = find_returned(topology, &home.recorded, &home.left, may_ask)?;
+        let tree = plan::tree(source, home.index, home.root_attributes, topology, &sender);
         let (tree, kind, location) = tree.ok()?;
         trees.push(Arc::new(tree));
         fs.push((kind, location));
     }
-    Some(LanePlan {
+    let plan = LanePlan {
         name: facts.name.clone(),
         location: facts.location.clone(),
         rotational: facts.rotational,
         trees,
         fs,
+    };
+    Some(Back {
+        lane,
+        plan,
+        finished,
     })
 }

@@ -6,24 +6,25 @@
 //!    ended, at once, and then until `--grace` has passed since the drive was lost. A source is back
 //!    when the same file system, by its UUID or its drive's serial number, and the same folder in it,
 //!    is in another mount than those it was read from: what is still mounted there is what was lost.
-//!    Another disk at the same path is never taken.
-//! 3. Its lane runs once more, as that of a run that goes on with a job: the journal says what is
-//!    done, and large files are gone on with inside. That must be all that was copied of it, so
-//!    nothing of the lane before may be on its way any more.
+//!    Another disk at the same path is never taken. A mount that hangs keeps no other from being
+//!    looked at (`homes`).
+//! 3. Its lane runs once more, as that of a run that goes on with a job: the journal, which is read
+//!    on a thread of its own, says what is done, and large files are gone on with inside. That must be
+//!    all that was copied of it, so nothing of the lane before may be on its way any more. A lane
+//!    whose threads its drive still holds is gone on with when the others are through, one at a time.
 //!
 //! What is mounted a second time and gives nothing was not the drive: that is waited for as before,
-//! no longer, and no shorter.
+//! no longer, and no shorter. A drive that cannot be gone on with stays lost, and is tried again; why
+//! is told at once, and in the one line on what it left undone. It is the problem of no other.
 
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crossbeam::channel::{Receiver, RecvTimeoutError};
-
 use super::context::Context;
-use super::homes::{Back, Homes, Looked};
+use super::homes::{Back, Homes, Search};
 use super::job::CopyJob;
 use super::lane::unattempted;
 use super::ledger::Ledger;
@@ -31,19 +32,21 @@ use super::links::LinkTable;
 use super::log::Log;
 use super::opening::recall_links;
 use super::proof::recorded;
-use super::run::{LaneEnd, LaneSetup, Lost, RunSettings, run};
+use super::run::{LaneEnd, Lost, RunSettings, cannot, run};
 use super::second_read::SourceAgain;
 use super::setup::{ScanJob, scan_lane};
 use super::summary::LaneFacts;
-use super::telemetry::Telemetry;
+use super::telemetry::{Health, LaneState, Telemetry};
 use super::watch::{News, Revive, Revived};
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, Side};
 use crate::plan::LanePlan;
-use crate::scan::Tree;
 use crate::target::LocalTarget;
 
 /// Most times that a drive is gone on with: one that comes and goes for ever gives too little.
 const TIMES_MAX: u32 = 16;
+/// How long one that gave nothing is let be, the first time; twice as long each time after that, up to
+/// a part of `--grace`, so that the tries last for most of it.
+const PAUSE: Duration = Duration::from_millis(100);
 /// How late a stop is noticed.
 const TICK: Duration = Duration::from_millis(100);
 /// How long one look may take, where its time is over already: a mount that hangs may hold it.
@@ -54,17 +57,29 @@ const LOOK_MAX: Duration = Duration::from_secs(2);
 struct Known {
     /// Since when it is waited for.
     since: Instant,
-    /// How many bytes it had given when it was gone on with last.
-    given: Option<u64>,
     /// How often it was gone on with.
     times: u32,
+    /// Before that it is not looked for.
+    not_before: Instant,
+    /// Why it could not be gone on with, when it was back last.
+    failed: Option<String>,
 }
 
-/// A search for drives that are back.
+/// A drive that is back, and whose lane is being made ready.
 #[derive(Debug)]
-struct Search {
-    lanes: Vec<usize>,
-    looks: Receiver<Looked>,
+struct Readying {
+    lane: usize,
+    links: Option<Arc<LinkTable>>,
+    thread: JoinHandle<Result<Ready, Error>>,
+}
+
+/// What a lane goes on with.
+#[derive(Debug)]
+struct Ready {
+    back: Back,
+    log: Arc<Log>,
+    /// Its sources, where they are to be read again.
+    again: Vec<SourceAgain>,
 }
 
 /// A run that has nothing to do but wait.
@@ -106,6 +121,7 @@ pub(super) struct State {
     homes: Homes,
     lost: HashMap<usize, Known>,
     search: Option<Search>,
+    readying: Option<Readying>,
     idle: Option<Idle>,
     /// How often any were gone on with.
     round: u32,
@@ -118,6 +134,7 @@ impl State {
             homes,
             lost: HashMap::new(),
             search: None,
+            readying: None,
             idle: None,
             round: 0,
         }
@@ -126,60 +143,123 @@ impl State {
 
 impl Revive for Returns<'_> {
     fn ended(&mut self, lane: usize, end: &mut LaneEnd) {
-        if end.lost.is_none() && self.gave_nothing(lane) {
+        let has_given = self.has_given(lane);
+        let was_lost = self.state.lost.contains_key(&lane);
+        if end.lost.is_none() && was_lost && !has_given && self.context.outcomes.gave_not_all(lane)
+        {
             // A second mount of what is dead, say: too few of its errors came to tell by them alone.
             let path = self.context.drive_path(lane);
             end.lost = Some(Lost::now(unattempted(ErrorKind::SourceLost, path, 0)));
         }
-        if let Some(lost) = &end.lost {
-            let moved = self.moved(lane);
-            let known = self.state.lost.entry(lane).or_insert(Known {
-                since: lost.at,
-                given: None,
-                times: 0,
-            });
-            if known.given != Some(moved) {
-                known.since = lost.at;
+        let Some(lost) = &end.lost else {
+            if end.error.is_none() && !self.context.halted() {
+                self.context.outcomes.went_through(lane);
             }
-        } else if end.error.is_none() && !self.context.halted() {
-            self.context.outcomes.went_through(lane);
+            return;
+        };
+        let known = self.state.lost.entry(lane).or_insert(Known {
+            since: lost.at,
+            times: 0,
+            not_before: lost.at,
+            failed: None,
+        });
+        known.failed = None;
+        if has_given {
+            known.since = lost.at;
+        } else {
+            self.let_be(lane);
         }
     }
 
-    fn look(&mut self, lost: &[usize], are_others_read: bool) -> Result<News, Error> {
+    fn look(&mut self, lost: &[usize], are_others_read: bool) -> News {
+        self.look_for(lost, are_others_read, false)
+    }
+
+    fn failed(&mut self, lane: usize, error: &Error) {
+        let line = format!("a drive that is back cannot be gone on with yet: {error}");
+        self.context.session.observer.note(&line);
+        if let Some(counters) = self.context.outcomes.lane(lane) {
+            // What was begun of it counts for nothing, nor does a directory.
+            counters.vitals().set_gone();
+            counters.set_state(LaneState::Failed);
+        }
+        if self.context.health_of(lane) == Health::Suspect {
+            self.context.drive_is(lane, Health::Gone, &line);
+        }
+        if let Some(known) = self.state.lost.get_mut(&lane) {
+            known.failed = Some(error.to_string());
+        }
+        self.let_be(lane);
+    }
+}
+
+impl Returns<'_> {
+    /// Waits for drives that were lost and whose threads they hold, and goes on with those that come
+    /// back. Of all that are still lost it is reported what that left undone.
+    pub(super) fn bring_back(&mut self, ends: &mut [LaneEnd], ledger: &mut dyn Ledger) {
+        self.state.search = None;
+        self.state.idle = None;
+        while !self.context.halted() {
+            let lost = (0..).zip(&*ends).filter(|(_, end)| end.lost.is_some());
+            let lost: Vec<usize> = lost.map(|(lane, _)| lane).collect();
+            match self.look_for(&lost, false, true) {
+                News::Over => break,
+                News::Wait => std::thread::sleep(TICK),
+                News::Back(revived) => {
+                    let lane = revived.setup.lane;
+                    match (self.go_on(revived, ledger), ends.get_mut(lane)) {
+                        (Ok(Some(end)), Some(place)) => *place = end,
+                        (Err(error), _) => self.failed(lane, &error),
+                        (Ok(_), _) => {}
+                    }
+                }
+            }
+        }
+        if let Some(readying) = self.state.readying.take() {
+            // Nobody but us may have the target when this run is over.
+            drop(readying.thread.join());
+        }
+        for (lane, end) in (0..).zip(&*ends) {
+            let Some(lost) = &end.lost else { continue };
+            let known = self.state.lost.get(&lane);
+            match known.and_then(|known| known.failed.as_ref()) {
+                Some(why) => {
+                    let what = format!(
+                        "{}; it was back, and could not be gone on with: {why}",
+                        lost.error.reason()
+                    );
+                    let (kind, path) = (lost.error.kind(), lost.error.path());
+                    let error = Error::new(kind, lost.error.side(), path, &what);
+                    self.context.outcomes.problem(lane, &error);
+                }
+                None => self.context.outcomes.problem(lane, &lost.error),
+            }
+        }
+    }
+
+    /// Says whether one of these drives is back. `is_apart`: whether its lane would run when all others
+    /// are through, whatever its drive still holds of it.
+    fn look_for(&mut self, lost: &[usize], are_others_read: bool, is_apart: bool) -> News {
+        if let Some(readying) = self.state.readying.take() {
+            if readying.thread.is_finished() {
+                return self.begin_again(readying).map_or(News::Wait, News::Back);
+            }
+            self.state.readying = Some(readying);
+            return News::Wait;
+        }
         let lost = lost.iter().copied();
         let lost: Vec<usize> = lost.filter(|&lane| self.may_come(lane)).collect();
         if lost.is_empty() {
             self.state.search = None;
-            return Ok(News::Over);
+            return News::Over;
         }
-        if let Some(looked) = self.search(&lost) {
-            let Looked { backs, finished } = looked;
-            // Another is found again at the next look.
+        if let Some(backs) = self.search(&lost, is_apart) {
+            // Another is found again when this one has begun.
             if let Some(back) = backs.into_iter().next() {
                 self.state.search = None;
                 self.state.idle = None;
-                let (lane, links) = (back.lane, self.context.links.clone());
-                let (context, mut setups) = match self.begin_again(vec![back], links) {
-                    Ok(begun) => begun,
-                    Err(error) => {
-                        // It is as lost as before, and that is reported in the end; the others go on.
-                        self.context.let_sources_go(lane);
-                        let line =
-                            format!("a drive that is back cannot be gone on with yet: {error}");
-                        self.context.session.observer.note(&line);
-                        return Ok(News::Wait);
-                    }
-                };
-                let round = self.state.round;
-                return Ok(setups.pop().map_or(News::Wait, |setup| {
-                    News::Back(Revived {
-                        context,
-                        setup,
-                        finished,
-                        round,
-                    })
-                }));
+                self.make_ready(back, is_apart);
+                return News::Wait;
             }
             if let Some(idle) = &mut self.state.idle {
                 idle.has_looked = true;
@@ -187,7 +267,7 @@ impl Revive for Returns<'_> {
         }
         if are_others_read {
             self.state.idle = None;
-            return Ok(News::Wait);
+            return News::Wait;
         }
         let idle = self.state.idle.get_or_insert_with(Idle::default);
         let (has_looked, begun) = (idle.has_looked, idle.begun);
@@ -197,65 +277,40 @@ impl Revive for Returns<'_> {
             self.say_waiting(&lost, rest);
         }
         let is_over = rest.is_zero() && (has_looked || begun.elapsed() >= LOOK_MAX);
-        Ok(if is_over { News::Over } else { News::Wait })
+        if is_over { News::Over } else { News::Wait }
     }
-}
 
-impl Returns<'_> {
-    /// Waits for drives that were lost and whose threads they hold, and goes on with those that come
-    /// back. Of all that are still lost it is reported what that left undone.
-    pub(super) fn bring_back(&mut self, ends: &mut [LaneEnd], ledger: &mut dyn Ledger) {
-        self.state.search = None;
-        while !self.context.halted() {
-            let lost = (0..).zip(&*ends).filter(|(_, end)| end.lost.is_some());
-            let lost = lost.map(|(lane, _)| lane);
-            let lost: Vec<usize> = lost.filter(|&lane| self.may_come(lane)).collect();
-            if lost.is_empty() {
-                break;
-            }
-            let Some(looked) = self.wait(&lost) else {
-                break;
-            };
-            if let Err(error) = self.go_on(looked, ends, ledger) {
-                self.context.outcomes.problem_of_run(&error);
-                break;
-            }
-        }
-        for (lane, end) in (0..).zip(&*ends) {
-            if let Some(lost) = &end.lost {
-                self.context.outcomes.problem(lane, &lost.error);
-            }
-        }
+    /// Returns what `--grace` is.
+    fn grace(&self) -> Duration {
+        self.job.engine.grace.unwrap_or_default()
     }
 
     /// Returns how long the last of these drives is still waited for.
     fn rest(&self, lost: &[usize]) -> Duration {
-        let grace = self.job.engine.grace.unwrap_or_default();
         let known = lost.iter().filter_map(|lane| self.state.lost.get(lane));
-        let last = known.map(|known| known.since + grace).max();
+        let last = known.map(|known| known.since + self.grace()).max();
         last.map_or(Duration::ZERO, |last| {
             last.saturating_duration_since(Instant::now())
         })
     }
 
-    /// Returns what was found of these drives since it was asked for; nothing as long as anything of
-    /// all of them is on its way.
-    fn search(&mut self, lost: &[usize]) -> Option<Looked> {
-        let lanes = lost.iter().copied();
-        let lanes = lanes.filter(|&lane| self.state.homes.are_left(lane));
-        let lanes: Vec<usize> = lanes.collect();
+    /// Returns what was found of these drives at the last look; nothing as long as anything of all of
+    /// them is on its way, unless they are gone on with apart.
+    fn search(&mut self, lost: &[usize], is_apart: bool) -> Option<Vec<Back>> {
         let state = &mut self.state;
+        let now = Instant::now();
+        let is_due = |lane: &usize| state.lost.get(lane).is_some_and(|it| it.not_before <= now);
+        let lanes = lost.iter().copied().filter(is_due);
+        let lanes = lanes.filter(|&lane| is_apart || state.homes.are_left(lane));
+        let lanes: Vec<usize> = lanes.collect();
         if lanes.is_empty() {
             state.search = None;
             return None;
         }
-        let is_it = |search: &Search| search.lanes == lanes;
-        if !state.search.as_ref().is_some_and(is_it) {
-            let looks = state.homes.look(&lanes, self.facts);
-            state.search = looks.map(|looks| Search { lanes, looks });
+        if !state.search.as_ref().is_some_and(|it| it.is_for(&lanes)) {
+            state.search = Some(state.homes.search(&lanes, self.facts));
         }
-        // (Should its thread have ended, it is begun anew when drives are lost or found.)
-        state.search.as_ref()?.looks.try_recv().ok()
+        state.homes.found(state.search.as_mut()?)
     }
 
     /// Returns whether a lost drive is looked for.
@@ -266,43 +321,18 @@ impl Returns<'_> {
             && self.state.homes.are_known(lane)
     }
 
-    /// Returns whether a drive that was gone on with has given nothing since, and not all there was.
-    fn gave_nothing(&self, lane: usize) -> bool {
-        let known = self.state.lost.get(&lane);
-        known.is_some_and(|known| known.given == Some(self.moved(lane)))
-            && self.context.outcomes.gave_not_all(lane)
-    }
-
-    /// Returns how many bytes a drive has given.
-    fn moved(&self, lane: usize) -> u64 {
+    /// Returns whether the drive of a lane gave any bytes since its lane began last.
+    fn has_given(&self, lane: usize) -> bool {
         let counters = self.context.outcomes.lane(lane);
-        counters.map_or(0, |counters| counters.bytes_read.load(Relaxed))
+        counters.is_some_and(|counters| counters.vitals().has_given())
     }
 
-    /// Waits until a drive is back, and returns all that are by then; none when the time of each is
-    /// over, or the run is to stop.
-    fn wait(&self, lost: &[usize]) -> Option<Looked> {
-        let looks = self.state.homes.look(lost, self.facts)?;
-        let begun = Instant::now();
-        let mut has_looked = false;
-        while !self.context.halted() {
-            let rest = self.rest(lost);
-            match looks.recv_timeout(TICK) {
-                Ok(looked) if !looked.backs.is_empty() => return Some(looked),
-                Ok(_) => {
-                    if !has_looked && rest > TICK {
-                        self.say_waiting(lost, rest);
-                    }
-                    has_looked = true;
-                }
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => break,
-            }
-            if rest.is_zero() && (has_looked || begun.elapsed() >= LOOK_MAX) {
-                break;
-            }
+    /// Does not look for a drive for a while that was gone on with, and gave nothing.
+    fn let_be(&mut self, lane: usize) {
+        let grace = self.grace();
+        if let Some(known) = self.state.lost.get_mut(&lane) {
+            known.not_before = Instant::now() + pause(known.times, grace);
         }
-        None
     }
 
     fn say_waiting(&self, lost: &[usize], rest: Duration) {
@@ -318,84 +348,143 @@ impl Returns<'_> {
         ));
     }
 
-    /// Runs the lanes of drives that are back, when all others have ended.
+    /// Begins to read what the journal has of a drive that is back.
+    fn make_ready(&mut self, back: Back, is_apart: bool) {
+        let lane = back.lane;
+        if let Some(known) = self.state.lost.get_mut(&lane) {
+            // Counted before anything can fail: what fails is not tried for ever.
+            known.times += 1;
+        }
+        // A thread that was left behind may yet say something of links: to nobody.
+        let links = match &self.context.links {
+            Some(_) if is_apart => Some(Arc::default()),
+            links => links.clone(),
+        };
+        let (context, recalled) = (Arc::clone(&self.context), links.clone());
+        let (target, log) = (Arc::clone(self.target), Arc::clone(self.log));
+        let may_be_read_again = self.settings.may_be_read_again;
+        let read = move || {
+            let log = Arc::new(log.again(recorded(&target, &log)?));
+            let plan = &back.plan;
+            if let Some(links) = &recalled {
+                links.forget(&numbers(plan));
+                recall_links(&log, &plan.trees, &*context.target, links)?;
+            }
+            let mut again = Vec::new();
+            if may_be_read_again {
+                again = SourceAgain::of_lane(lane, plan, &|tree| log.number_of(tree))?;
+            }
+            Ok(Ready { back, log, again })
+        };
+        let thread = std::thread::Builder::new().name("ready".to_owned());
+        match thread.spawn(read) {
+            Ok(thread) => {
+                self.state.readying = Some(Readying {
+                    lane,
+                    links,
+                    thread,
+                });
+            }
+            Err(source) => self.failed(lane, &cannot("start a thread", source)),
+        }
+    }
+
+    /// Returns what a lane begins anew with, if what the journal has of it could be read.
+    fn begin_again(&mut self, readying: Readying) -> Option<Revived> {
+        let Readying {
+            lane,
+            links,
+            thread,
+        } = readying;
+        let read = thread.join().unwrap_or_else(|_| {
+            let what = "reading what the journal has of it hit a bug in inhaul";
+            let path = self.context.drive_path(lane);
+            Err(Error::new(ErrorKind::Panic, Side::Record, path, what))
+        });
+        let Ready { back, log, again } = match read {
+            Ok(ready) => ready,
+            Err(error) => {
+                self.failed(lane, &error);
+                return None;
+            }
+        };
+        let Back { plan, finished, .. } = back;
+        self.state.round += 1;
+        self.context.around.forget(&numbers(&plan));
+        self.context.keep_sources(again);
+        self.state.homes.go_on_at(lane, &plan.trees);
+        self.context.outcomes.begins_again(lane);
+        self.context.drive_is_back(lane, label_of(&plan));
+        Some(Revived {
+            context: Arc::new(self.context.again(log, links)),
+            setup: scan_lane(lane, plan, self.scan.clone()),
+            finished,
+            round: self.state.round,
+        })
+    }
+
+    /// Runs the lane of a drive that is back, when all others have ended.
     fn go_on(
         &mut self,
-        looked: Looked,
-        ends: &mut [LaneEnd],
+        revived: Revived,
         ledger: &mut dyn Ledger,
-    ) -> Result<(), Error> {
-        let Looked { backs, finished } = looked;
-        let lanes: Vec<usize> = backs.iter().map(|back| back.lane).collect();
-        // A thread that was left behind may yet say something of links: to nobody.
-        let links = self.context.links.is_some().then(Arc::default);
-        let (context, setups) = self.begin_again(backs, links)?;
+    ) -> Result<Option<LaneEnd>, Error> {
+        let Revived {
+            context,
+            setup,
+            finished,
+            round,
+        } = revived;
         self.context = Arc::clone(&context);
-        let telemetry = Arc::new(self.telemetry.of(&lanes));
+        let telemetry = Arc::new(self.telemetry.of(&[setup.lane]));
         let settings = RunSettings {
-            round: self.state.round,
+            round,
             ..self.settings
         };
         let revive: Option<&mut dyn Revive> = Some(self);
-        let ran = run(
-            &context, &telemetry, setups, settings, ledger, finished, revive,
+        let ends = run(
+            &context,
+            &telemetry,
+            vec![setup],
+            settings,
+            ledger,
+            finished,
+            revive,
         );
-        for (lane, end) in lanes.into_iter().zip(ran?) {
-            if let Some(place) = ends.get_mut(lane) {
-                *place = end;
-            }
-        }
-        Ok(())
+        Ok(ends?.pop())
     }
+}
 
-    /// Makes ready what lanes whose drives are back begin anew with.
-    fn begin_again(
-        &mut self,
-        backs: Vec<Back>,
-        links: Option<Arc<LinkTable>>,
-    ) -> Result<(Arc<Context>, Vec<LaneSetup>), Error> {
-        self.state.round += 1;
-        for back in &backs {
-            // Counted before anything can fail: what fails is not tried for ever.
-            let given = self.moved(back.lane);
-            if let Some(known) = self.state.lost.get_mut(&back.lane) {
-                known.times += 1;
-                known.given = Some(given);
-            }
-        }
-        let log = Arc::new(self.log.again(recorded(self.target, self.log)?));
-        let trees: Vec<Arc<Tree>> = backs
-            .iter()
-            .flat_map(|back| &back.plan.trees)
-            .cloned()
-            .collect();
-        let sources: Vec<usize> = trees.iter().map(|tree| tree.index).collect();
-        self.context.around.forget(&sources);
-        if let Some(links) = &links {
-            links.forget(&sources);
-            recall_links(&log, &trees, &*self.context.target, links)?;
-        }
-        // As long as one lives, its directories are not finished.
-        drop(trees);
-        for Back { lane, plan } in &backs {
-            if self.settings.may_be_read_again {
-                let again = SourceAgain::of_lane(*lane, plan, &|tree| log.number_of(tree))?;
-                self.context.keep_sources(again);
-            }
-        }
-        let mut setups = Vec::new();
-        for Back { lane, plan } in backs {
-            self.state.homes.go_on_at(lane, &plan.trees);
-            self.context.outcomes.begins_again(lane);
-            self.context.drive_is_back(lane, label_of(&plan));
-            setups.push(scan_lane(lane, plan, self.scan.clone()));
-        }
-        Ok((Arc::new(self.context.again(log, links)), setups))
-    }
+/// Returns how long a drive is let be that was gone on with so often, and gave nothing.
+fn pause(times: u32, grace: Duration) -> Duration {
+    let doubled = PAUSE.saturating_mul(2_u32.saturating_pow(times.saturating_sub(1)));
+    doubled.min(grace / TIMES_MAX)
+}
+
+/// Returns the numbers of the SOURCEs of a lane.
+fn numbers(plan: &LanePlan) -> Vec<usize> {
+    plan.trees.iter().map(|tree| tree.index).collect()
 }
 
 /// Returns where a lane's first source is now.
 fn label_of(plan: &LanePlan) -> &Path {
     let first = plan.trees.first();
     first.map_or(Path::new(""), |tree| tree.label.as_path())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tries_last_for_most_of_the_time_that_a_drive_is_waited_for() {
+        let minute = Duration::from_secs(60);
+        let ms = Duration::from_millis;
+        let pauses: Vec<Duration> = (1..=TIMES_MAX).map(|times| pause(times, minute)).collect();
+        assert_eq!(pauses[..3], [ms(100), ms(200), ms(400)]);
+        assert_eq!(pauses[15], ms(3750));
+        assert_eq!(pauses.iter().sum::<Duration>(), ms(43_800));
+        assert_eq!(pause(7, Duration::ZERO), Duration::ZERO);
+        assert_eq!(pause(u32::MAX, minute), ms(3750));
+    }
 }

@@ -188,6 +188,29 @@ impl Vitals {
         });
     }
 
+    /// Returns whether it gave any bytes.
+    pub(crate) fn has_given(&self) -> bool {
+        self.successes.load(Relaxed) > 0
+    }
+
+    /// Notes a file that an earlier run read, from its beginning on: a place to ask as well.
+    pub(crate) fn was_read(&self, file: OwnedFd) {
+        let mut spots = self.spots.lock().unwrap_or_else(PoisonError::into_inner);
+        spots.push(Spot {
+            file: Arc::new(file),
+            offset: 0,
+        });
+    }
+
+    /// Asks a drive that gave nothing but errors whether it gives what was read before: if so, it is
+    /// there, and what it could not give are bad spots.
+    pub(crate) fn ask(&self) {
+        let has_failed = self.failures.load(Relaxed) > 0 && !self.has_given();
+        if has_failed && self.held().iter().any(Spot::is_readable) {
+            self.successes.fetch_add(1, Relaxed);
+        }
+    }
+
     /// Notes that the drive answered with this error. When that could mean anything, places that it
     /// could read before are read again; the first failures in a row and then ever fewer of them
     /// are looked into.
@@ -294,6 +317,19 @@ mod tests {
         }
         assert_eq!(vitals.failed(Errno::IO), Says::Gone);
         assert_eq!(Vitals::default().failed(Errno::NODEV), Says::Gone);
+    }
+
+    #[test]
+    fn a_drive_that_gives_what_was_read_before_is_there() {
+        for can_be_read in [true, false] {
+            let vitals = Vitals::default();
+            vitals.was_read(Arc::into_inner(file(can_be_read)).unwrap());
+            vitals.ask();
+            assert!(!vitals.has_given(), "nothing failed, so it is not asked");
+            vitals.failed(Errno::IO);
+            vitals.ask();
+            assert_eq!(vitals.has_given(), can_be_read);
+        }
     }
 
     #[test]

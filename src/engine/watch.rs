@@ -86,10 +86,10 @@ pub(super) trait Revive {
 
     /// Says whether the drive of one of these lanes, which were lost, is back. Does not wait for any;
     /// `are_others_read` tells whether the run goes on anyway.
-    ///
-    /// # Errors
-    /// What keeps one from being gone on with.
-    fn look(&mut self, lost: &[usize], are_others_read: bool) -> Result<News, Error>;
+    fn look(&mut self, lost: &[usize], are_others_read: bool) -> News;
+
+    /// Notes that a lane whose drive is back could not begin anew: it is as lost as before.
+    fn failed(&mut self, lane: usize, error: &Error);
 }
 
 /// What there is of drives that were lost.
@@ -257,13 +257,9 @@ impl Watch<'_> {
         });
         let lost: Vec<usize> = lost.map(|(_, charge)| charge.lane).collect();
         let revived = match again.revive.look(&lost, are_others_read) {
-            Ok(News::Back(revived)) => revived,
-            Ok(News::Wait) => return true,
-            Ok(News::Over) => return false,
-            Err(error) => {
-                self.context.outcomes.problem_of_run(&error);
-                return true;
-            }
+            News::Back(revived) => revived,
+            News::Wait => return true,
+            News::Over => return false,
         };
         let number = revived.setup.lane;
         let mut all = lanes.iter_mut().zip(&mut self.charges).enumerate();
@@ -277,12 +273,7 @@ impl Watch<'_> {
                 *charge = fresh;
                 *lane = Watched::default();
             }
-            Err(error) => {
-                // What was begun of it counts for nothing, nor does a directory.
-                charge.view.counters.vitals().set_gone();
-                charge.view.counters.set_state(LaneState::Failed);
-                self.context.outcomes.problem(number, &error);
-            }
+            Err(error) => again.revive.failed(number, &error),
         }
         true
     }

@@ -55,11 +55,13 @@ pub fn find_source(topology: &Topology, recorded: &journal::Source) -> Option<Pa
 
 /// Returns a source that went away, opened, if it is mounted again: the same for sure, where it was or
 /// on any other mount, as [`find_source`] has it. `left` are the [`mount_number`]s of the mounts that it
-/// was lost on; in those it is not back.
+/// was lost on; in those it is not back. `may_ask` is told of each place before it is asked at (the
+/// recorded path, a mount point), and may leave it out.
 pub fn find_returned(
     topology: &Topology,
     recorded: &journal::Source,
     left: &[u64],
+    may_ask: &dyn Fn(&Path) -> bool,
 ) -> Option<Source> {
     let label = as_path(&recorded.label);
     let wanted = Wanted {
@@ -72,14 +74,14 @@ pub fn find_returned(
         Shape::File(_) => parent(&label),
         Shape::Folder | Shape::Contents => label.clone(),
     };
-    let is_here = wanted.likeness(&folder) == Some(Likeness::Same);
+    let is_here = may_ask(&folder) && wanted.likeness(&folder) == Some(Likeness::Same);
     let path = if is_here && wanted.path_in(&folder).is_some() {
         label
     } else {
         let tails = tails(&folder);
         let mounts = topology.mounts().iter();
         mounts
-            .filter(|mount| mount.fs == recorded.identity.fs_type)
+            .filter(|mount| mount.fs == recorded.identity.fs_type && may_ask(&mount.point))
             .find_map(|mount| wanted.below(&mount.point, &tails))?
     };
     let mut source = open_sources(&[path], NamedLink::Itself).ok()?.pop()?;

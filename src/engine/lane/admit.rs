@@ -333,6 +333,7 @@ impl Lane<'_> {
             let bytes = entry.stamp.size;
             self.counters.bytes_kept.fetch_add(bytes, Relaxed);
         }
+        self.remember(entry);
         let known = (copied.stamp, copied.lacks);
         self.know(entry, path, Some(copied.digest), known);
     }

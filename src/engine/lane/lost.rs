@@ -8,11 +8,12 @@ use std::sync::Arc;
 use rustix::io::Errno;
 
 use super::{Lane, Pending, Purpose};
+use crate::buffer::ALIGN;
 use crate::engine::telemetry::Health;
 use crate::engine::vigil::Asking;
 use crate::engine::vitals::Says;
 use crate::error::{Error, ErrorKind, Reach, Side, is_bad_medium};
-use crate::scan::Entry;
+use crate::scan::{Entry, Kind};
 
 /// How a lane left its drive.
 #[derive(Debug)]
@@ -79,6 +80,19 @@ impl Lane<'_> {
                 self.lost = true;
                 self.context.drive_is(self.number, Health::Gone, what);
             }
+        }
+    }
+
+    /// Remembers a file that an earlier run read: where a drive gives nothing of what is left, it says
+    /// whether it is there. Its bytes must be on the medium, and not among the metadata.
+    pub(super) fn remember(&mut self, entry: &Entry) {
+        let has_bytes = entry.stamp.size >= ALIGN as u64 && entry.allocated >= entry.stamp.size;
+        if entry.kind != Kind::File || !has_bytes || self.vitals.can_ask() {
+            return;
+        }
+        // Another one does as well.
+        if let Ok(opened) = self.open(entry) {
+            self.vitals.was_read(opened.file);
         }
     }
 
@@ -189,6 +203,10 @@ impl Lane<'_> {
 
     /// Ends the lane.
     pub(super) fn leave_drive(self) -> Left {
+        if !self.lost {
+            let _waiting = self.vitals.lane.call();
+            self.vitals.ask();
+        }
         self.vitals.forget();
         let left = Left {
             is_lost: self.lost,

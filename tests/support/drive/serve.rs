@@ -210,6 +210,8 @@ impl Filesystem for Served {
         if name == "disk" {
             reply.entry(&FRESH, &self.attributes(DISK), Generation(0));
         } else {
+            // Whoever looks for what is not there waits for a drive that hangs.
+            self.request(|_| Some(()));
             reply.error(Errno::ENOENT);
         }
     }
