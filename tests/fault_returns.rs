@@ -718,3 +718,32 @@ fn nothing_is_gone_on_with_before_what_was_read_is_acknowledged() {
     drop(healing);
     bench.check(&running.finish());
 }
+
+#[test]
+fn what_changed_since_an_earlier_run_counts_once() {
+    if !can_mount("what_changed_since_an_earlier_run_counts_once") {
+        return;
+    }
+    let mut bench = Bench::new();
+    // In the way of a file, so that the first run has something left to do.
+    std::fs::create_dir_all(bench.target().join("d/small/000/000000")).unwrap();
+    let (pulled, stays) = (bench.pulled.join("d"), bench.stays.join("e"));
+    let target = bench.target();
+    let copy: [&dyn AsRef<OsStr>; 4] = [&"copy", &pulled, &stays, &target];
+    run(&copy).expect(3);
+    tree::paint(&pulled.join("a-large"), 20, LARGE);
+    bench.pulled.remount();
+    bench.pulled.set_delay(Duration::from_millis(20));
+    let before = bench.pulled.counts().reads;
+    let running = Running::start(inhaul(&[&"copy", &"--json", &pulled, &stays, &target]));
+    wait_for("reads", || {
+        (bench.pulled.counts().reads >= before + 24).then_some(())
+    });
+    bench.pull(&running);
+    bench.pulled.mount();
+    let ran = running.finish().expect(3);
+    let totals = &report(&target)["lanes"][0]["totals"];
+    assert_eq!(totals["changed"], 1, "{}", ran.out());
+    assert_eq!(totals["files"], 1, "{totals}");
+    same_bytes(&pulled.join("a-large"), &target.join("d/a-large"));
+}

@@ -13,6 +13,7 @@ use super::context::Context;
 use super::ledger::Ledger;
 use super::links::First;
 use super::log::Part;
+use super::standing::has_changed;
 use crate::digest::{BlockValue, Hash};
 use crate::error::Error;
 use crate::scan::{Entry, Kind};
@@ -228,11 +229,30 @@ impl<'r> Committer<'r> {
         log.acknowledge(bytes, synced.then_some(flushed))
     }
 
+    /// Returns whether what was copied takes the place of what an earlier run copied of it. (When it is
+    /// begun is too early to count that: its drive may go, and come back.)
+    fn has_changed(&self, item: &Item, sealed: &Sealed) -> bool {
+        let is_copied = !matches!(item.what, What::Kept(_) | What::Partial(_));
+        let log = self
+            .context
+            .log
+            .as_ref()
+            .filter(|_| is_copied && sealed.replace);
+        let known = log.and_then(|log| Some((log, log.earlier()?)));
+        known.is_some_and(|(log, earlier)| {
+            let source = log.number_of(item.entry.dir.tree());
+            has_changed(earlier, source, &item.entry, &sealed.target_path)
+        })
+    }
+
     fn acknowledge(&self, item: &Item, sealed: &Sealed, links: &mut Vec<Commit>) {
         // A second read counts for nothing but what it finds wrong.
         let counts = self.context.expected.is_none();
         if let Some(counters) = self.context.outcomes.lane(item.lane).filter(|_| counts) {
             self.context.outcomes.copied(item.lane, &item.entry);
+            if self.has_changed(item, sealed) {
+                counters.files_changed.fetch_add(1, Relaxed);
+            }
             match item.what {
                 What::File(_) => {
                     counters.files_done.fetch_add(1, Relaxed);

@@ -31,10 +31,10 @@ pub(crate) struct Outcomes {
     maps: Option<Arc<Maps>>,
     problems: Mutex<Kept>,
     skipped: Mutex<LeftOut>,
-    /// Set-id bits and capabilities that policy cleared.
-    pub(crate) cleared: AtomicU64,
+    /// Set-id bits and capabilities of files that policy cleared.
+    cleared: AtomicU64,
     /// Files whose owner could not be kept.
-    pub(crate) owners_not_kept: AtomicU64,
+    owners_not_kept: AtomicU64,
     /// Files that were not read with O_DIRECT.
     pub(crate) buffered_reads: AtomicU64,
 }
@@ -303,19 +303,41 @@ impl Outcomes {
 
     /// Notes what of the metadata could not be set. The bytes are there all the same.
     pub(crate) fn applied(&self, lane: usize, path: &Path, applied: &Applied) {
+        if applied.may_not_chown() {
+            self.owners_not_kept.fetch_add(1, Relaxed);
+        }
+        self.cleared.fetch_add(u64::from(applied.cleared), Relaxed);
         self.lacks(lane, path, applied, &About::Lasting);
     }
 
     /// The same of a folder: its attributes are set anew when its drive is lost and put back.
     pub(crate) fn applied_to_folder(&self, lane: usize, path: &Path, applied: &Applied) {
+        if let Some(counters) = self.lane(lane) {
+            let owner = u64::from(applied.may_not_chown());
+            counters.folder_owners.fetch_add(owner, Relaxed);
+            let cleared = u64::from(applied.cleared);
+            counters.folder_privileges.fetch_add(cleared, Relaxed);
+        }
         self.lacks(lane, path, applied, &About::Asked(None));
     }
 
+    /// Returns of how many files and folders the owner could not be kept.
+    pub(crate) fn owners_not_kept(&self) -> u64 {
+        self.owners_not_kept.load(Relaxed) + self.of_folders(|lane| &lane.folder_owners)
+    }
+
+    /// Returns how many set-id bits and capabilities policy cleared.
+    pub(crate) fn cleared(&self) -> u64 {
+        self.cleared.load(Relaxed) + self.of_folders(|lane| &lane.folder_privileges)
+    }
+
+    fn of_folders(&self, counter: impl Fn(&LaneCounters) -> &AtomicU64) -> u64 {
+        let lanes = self.telemetry.lanes.iter();
+        let counts = lanes.map(|lane| counter(&lane.counters).load(Relaxed));
+        counts.sum()
+    }
+
     fn lacks(&self, lane: usize, path: &Path, applied: &Applied, about: &About) {
-        if applied.may_not_chown() {
-            self.owners_not_kept.fetch_add(1, Relaxed);
-        }
-        self.cleared.fetch_add(u64::from(applied.cleared), Relaxed);
         for loss in &applied.losses {
             let error = Error::new(
                 ErrorKind::Metadata,
@@ -380,6 +402,34 @@ mod tests {
     use super::*;
     use crate::engine::session::Silent;
     use crate::manifest::PROBLEMS_FILE;
+
+    #[test]
+    fn a_folder_whose_drive_was_put_back_counts_once() {
+        let session = Session {
+            stop: Arc::new(AtomicBool::new(false)),
+            observer: Arc::new(Silent),
+        };
+        let lane = LaneView {
+            name: "sdb".to_owned(),
+            sources: Vec::new(),
+            counters: LaneCounters::default(),
+        };
+        let telemetry = Arc::new(Telemetry::new(vec![lane]));
+        let outcomes = Outcomes::new(session, Arc::clone(&telemetry), None);
+        let applied = Applied {
+            owner_kept: false,
+            cleared: 2,
+            ..Applied::default()
+        };
+        outcomes.applied(0, Path::new("file"), &applied);
+        outcomes.applied_to_folder(0, Path::new("folder"), &applied);
+        assert_eq!((outcomes.owners_not_kept(), outcomes.cleared()), (2, 4));
+        // Its files are not asked for again; its folders are.
+        telemetry.lanes[0].counters.renew();
+        assert_eq!((outcomes.owners_not_kept(), outcomes.cleared()), (1, 2));
+        outcomes.applied_to_folder(0, Path::new("folder"), &applied);
+        assert_eq!((outcomes.owners_not_kept(), outcomes.cleared()), (2, 4));
+    }
 
     #[test]
     fn who_was_left_behind_by_a_run_tells_and_writes_nothing() {

@@ -131,6 +131,20 @@ pub(crate) fn standing(
     Standing::New
 }
 
+/// Returns whether `earlier` has another state of an entry of `source` as copied to `path`.
+pub(crate) fn has_changed(earlier: &Loaded, source: u32, entry: &Entry, path: &[u8]) -> bool {
+    let done = earlier.done(path).or_else(|| earlier.done_before(path));
+    let known = done.map(|done| (done.source, done.source_stamp));
+    let known = known.or_else(|| {
+        let other = earlier.other(path).or_else(|| earlier.other_before(path));
+        other.map(|other| (other.source, other.source_stamp))
+    });
+    let now = lasting(entry.stamp, entry.dir.tree());
+    known.is_some_and(|(of, stamp)| {
+        of == source && stamp != journal::Stamp::default() && stamp != now
+    })
+}
+
 fn by_done(done: &Done<'_>, source: u32, entry: &Entry, stamp: TargetStamp) -> Standing {
     if found(done.target_stamp) != stamp && !seam::bug("target-stamp-ignored") {
         return Standing::New;

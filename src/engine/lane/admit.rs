@@ -80,7 +80,6 @@ impl Lane<'_> {
                 Ok(None)
             }
             Standing::Changed => {
-                self.counters.files_changed.fetch_add(1, Relaxed);
                 let shown = entry.display_path();
                 let line = format!(
                     "{}: changed since an earlier run copied it; copied again",
