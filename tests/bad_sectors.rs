@@ -190,7 +190,11 @@ fn what_cannot_be_read_is_named_to_the_byte_and_the_rest_is_saved() {
         same_bytes(&bad, &anew.join("a-bad"));
         same_bytes(&bad, &anew.join("e-linked"));
         same_bytes(&drive.join("b-small"), &anew.join("b-small"));
+        // What was saved of it stays, and is told of.
         holds(&anew.join("b-small.partial"), 2, SMALL, &BAD_SMALL);
+        let told = listed(&report(&anew), "skipped");
+        let is_told = told.iter().any(|it| it == "partial b-small.partial");
+        assert!(is_told, "{told:?}");
     }
 }
 

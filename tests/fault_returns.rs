@@ -87,12 +87,12 @@ impl Aside {
         let home = target.join(".inhaul");
         let job = home.join(std::fs::read_link(home.join("current")).unwrap());
         let journal = job.join("journal");
-        std::fs::rename(&journal, job.join("aside")).unwrap();
+        rustix::fs::rename(&journal, job.join("aside")).unwrap();
         Self(journal)
     }
 
     fn put_back(self) {
-        std::fs::rename(self.0.with_file_name("aside"), self.0).unwrap();
+        rustix::fs::rename(self.0.with_file_name("aside"), self.0).unwrap();
     }
 }
 
@@ -746,4 +746,46 @@ fn what_changed_since_an_earlier_run_counts_once() {
     assert_eq!(totals["changed"], 1, "{}", ran.out());
     assert_eq!(totals["files"], 1, "{totals}");
     same_bytes(&pulled.join("a-large"), &target.join("d/a-large"));
+}
+
+#[test]
+fn what_was_saved_of_a_file_that_is_given_whole_later_is_told_of() {
+    let test = "what_was_saved_of_a_file_that_is_given_whole_later_is_told_of";
+    if !can_mount(test) || !need_tools(test, &["filefrag"]) {
+        return;
+    }
+    let mut bench = Bench::new();
+    let bad = ["d/bad-one", "d/bad-two"].map(|name| bench.pulled.join(name));
+    for path in &bad {
+        tree::paint(path, 7, 64 << 10);
+    }
+    bench.pulled.remount();
+    for path in &bad {
+        let from = place(path, 0);
+        bench.pulled.fail_reads(from..from + 4096);
+    }
+    bench.pulled.set_delay(Duration::from_millis(20));
+    let mut saved = Vec::new();
+    let running = bench.start_with(&["--salvage"], |bench, running| {
+        // One of them is saved; the other one is still looked at.
+        saved = wait_for("one of them", || {
+            let names = ["d/bad-one.partial", "d/bad-two.partial"];
+            let there = names
+                .into_iter()
+                .filter(|it| bench.target().join(it).exists());
+            Some(there.collect::<Vec<_>>()).filter(|there| !there.is_empty())
+        });
+        bench.pull(running);
+    });
+    bench.pulled.mount();
+    let ran = running.finish().expect(0);
+    let report = report(&bench.target());
+    assert_eq!(report["problem_count"], 0, "{}", ran.out());
+    let told = report["skipped"].as_array().unwrap();
+    let told: Vec<&str> = told.iter().map(|it| it["path"].as_str().unwrap()).collect();
+    assert_eq!(told, saved);
+    assert_eq!(report["skipped"][0]["kind"], "partial");
+    for (path, name) in bad.iter().zip(["d/bad-one", "d/bad-two"]) {
+        same_bytes(path, &bench.target().join(name));
+    }
 }

@@ -4,6 +4,7 @@
 //! data. A batch closes after [`BATCH_FILES`], [`BATCH_BYTES`] or [`BATCH_TIME`], whichever comes
 //! first, and while it is made durable the next one gathers in the queue.
 
+use std::path::PathBuf;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
@@ -16,7 +17,8 @@ use super::log::Part;
 use super::standing::has_changed;
 use crate::digest::{BlockValue, Hash};
 use crate::error::Error;
-use crate::scan::{Entry, Kind};
+use crate::journal::Stamp;
+use crate::scan::{Entry, Kind, as_path};
 use crate::seam;
 use crate::target::{Sealed, StageId};
 
@@ -26,6 +28,9 @@ pub(crate) const BATCH_FILES: usize = 1024;
 const BATCH_BYTES: u64 = 1 << 30;
 /// Longest a whole file waits for its batch to close.
 const BATCH_TIME: Duration = Duration::from_secs(1);
+
+/// What a name ends with that is given to what could be read of a file.
+pub(crate) const PARTIAL: &[u8] = b".partial";
 
 /// What a commit is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -245,11 +250,30 @@ impl<'r> Committer<'r> {
         })
     }
 
+    /// Returns what an earlier run of the job saved of a file, below TARGET: what this one did not.
+    fn saved(&self, entry: &Entry) -> Option<PathBuf> {
+        let log = self.context.log.as_ref()?;
+        let mut path = entry.target_path();
+        path.extend_from_slice(PARTIAL);
+        let done = log.earlier()?.done(&path)?;
+        let is_saved =
+            done.source == log.number_of(entry.dir.tree()) && done.source_stamp == Stamp::default();
+        is_saved.then(|| as_path(&path))
+    }
+
     fn acknowledge(&self, item: &Item, sealed: &Sealed, links: &mut Vec<Commit>) {
         // A second read counts for nothing but what it finds wrong.
         let counts = self.context.expected.is_none();
         if let Some(counters) = self.context.outcomes.lane(item.lane).filter(|_| counts) {
-            self.context.outcomes.copied(item.lane, &item.entry);
+            let outcomes = &self.context.outcomes;
+            match item.what {
+                What::File(_) => {
+                    outcomes.copied_whole(item.lane, &item.entry, self.saved(&item.entry));
+                }
+                // It says nothing of the file itself.
+                What::Partial(_) => {}
+                _ => outcomes.copied(item.lane, &item.entry),
+            }
             if self.has_changed(item, sealed) {
                 counters.files_changed.fetch_add(1, Relaxed);
             }

@@ -200,9 +200,7 @@ impl<'r> Writer<'r> {
                 ));
             }
         };
-        self.context
-            .outcomes
-            .applied(lane, &entry.display_path(), &applied);
+        self.context.outcomes.applied(lane, entry, &applied);
         Ok((what, bytes, sealed))
     }
 }

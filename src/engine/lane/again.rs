@@ -106,8 +106,7 @@ impl Lane<'_> {
             self.lacks(entry, "it was changed in the target since it was looked at");
             return Ok(None);
         };
-        let shown = entry.display_path();
-        self.context.outcomes.applied(self.number, &shown, &applied);
+        self.context.outcomes.applied(self.number, entry, &applied);
         let lacks = applied.lacks(&attributes);
         Ok((!lacks || !keeps_time).then_some((stamp, lacks)))
     }
@@ -121,7 +120,7 @@ impl Lane<'_> {
             || self.context.is_of_target(&error);
         match error.kind() {
             _ if is_of_more => return Err(error),
-            ErrorKind::SourceChanged => self.context.outcomes.problem(self.number, &error),
+            ErrorKind::SourceChanged => self.tell_of(entry, &error),
             _ => self.lacks(entry, &error.reason()),
         }
         Ok(())
@@ -161,8 +160,7 @@ impl Lane<'_> {
         let Some((applied, now)) = self.stager.set_again(path, stamp, &attributes)? else {
             return Ok(None);
         };
-        let shown = entry.display_path();
-        self.context.outcomes.applied(self.number, &shown, &applied);
+        self.context.outcomes.applied(self.number, entry, &applied);
         Ok(Some((now, applied.lacks(&attributes))))
     }
 
@@ -215,6 +213,11 @@ impl Lane<'_> {
             entry.display_path(),
             &what,
         );
-        self.context.outcomes.problem(self.number, &error);
+        self.tell_of(entry, &error);
+    }
+
+    fn tell_of(&self, entry: &Entry, error: &Error) {
+        let outcomes = &self.context.outcomes;
+        outcomes.not_set_again(self.number, entry, error);
     }
 }

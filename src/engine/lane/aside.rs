@@ -18,7 +18,7 @@ use super::{Lane, Purpose, SmallRead};
 use crate::beneath::{self, OpenedSource};
 use crate::buffer::{ALIGN, Lease};
 use crate::digest::{BLOCK_LEN, Hash};
-use crate::engine::commit::{Commit, Item, What};
+use crate::engine::commit::{Commit, Item, PARTIAL, What};
 use crate::engine::report::Unreadable;
 use crate::engine::standing::Standing;
 use crate::error::{Error, ErrorKind, Side, is_bad_medium};
@@ -31,8 +31,6 @@ use crate::target::Vacancy;
 const OPEN_MAX: usize = 16;
 /// Files that are put aside at most: with so many, those are dealt with before others go on.
 const ASIDE_MAX: usize = 1024;
-/// What a name ends with that is given to what could be read of a file.
-const PARTIAL: &[u8] = b".partial";
 
 /// The files that are put aside.
 #[derive(Debug, Default)]
@@ -424,8 +422,7 @@ impl Lane<'_> {
             .stager
             .seal(staged, size, path.clone(), replace, &attributes);
         let (sealed, applied) = sealed?;
-        let shown = entry.display_path();
-        self.context.outcomes.applied(self.number, &shown, &applied);
+        self.context.outcomes.applied(self.number, &entry, &applied);
         let item = Item {
             lane: self.number,
             entry: partial,

@@ -268,9 +268,7 @@ impl Lane<'_> {
             .seal(staged, size, entry.target_path(), replace, &attributes)
         {
             Ok((sealed, applied)) => {
-                self.context
-                    .outcomes
-                    .applied(self.number, &entry.display_path(), &applied);
+                self.context.outcomes.applied(self.number, &entry, &applied);
                 seam::point("sealed");
                 let item = Item {
                     lane: self.number,

@@ -1,11 +1,11 @@
 //! What did not go as asked: counted, told at once, kept for the report in bounded memory.
 
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::kept::{About, Gone, Kept, LeftOut, Noted};
+use super::kept::{About, Gone, Kept, LeftOut, Noted, PARTIAL};
 use super::report::{Problem, Unreadable};
 use super::session::Session;
 use super::telemetry::{LaneCounters, LaneView, Telemetry};
@@ -278,6 +278,17 @@ impl Outcomes {
         self.took_back(lane, &gone);
     }
 
+    /// Notes that a file of a lane is copied whole; `saved` is what an earlier run saved of it, if any.
+    pub(crate) fn copied_whole(&self, lane: usize, entry: &Entry, saved: Option<PathBuf>) {
+        let gone = self.problems().copied(lane, || entry.target_path());
+        self.took_back(lane, &gone);
+        for path in gone.partials.into_iter().chain(saved) {
+            let why = "it is copied whole by now; what was saved of it before is left as it is, and can \
+                       be removed";
+            self.skipped(lane, &path, PARTIAL, why);
+        }
+    }
+
     /// Notes something left out on purpose.
     pub(crate) fn skipped(&self, lane: usize, path: &Path, kind: &str, why: &str) {
         if self.is_over.load(Relaxed) {
@@ -302,12 +313,19 @@ impl Outcomes {
     }
 
     /// Notes what of the metadata could not be set. The bytes are there all the same.
-    pub(crate) fn applied(&self, lane: usize, path: &Path, applied: &Applied) {
+    pub(crate) fn applied(&self, lane: usize, entry: &Entry, applied: &Applied) {
         if applied.may_not_chown() {
             self.owners_not_kept.fetch_add(1, Relaxed);
         }
         self.cleared.fetch_add(u64::from(applied.cleared), Relaxed);
-        self.lacks(lane, path, applied, &About::Lasting);
+        let about = About::File(entry.target_path());
+        self.lacks(lane, &entry.display_path(), applied, &about);
+    }
+
+    /// Notes that the attributes of a file that is there were not set again.
+    pub(crate) fn not_set_again(&self, lane: usize, entry: &Entry, error: &Error) {
+        let about = About::File(entry.target_path());
+        self.record(Some(lane), error, error.path(), 0, about);
     }
 
     /// The same of a folder: its attributes are set anew when its drive is lost and put back.
@@ -395,59 +413,4 @@ impl Outcomes {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::fs::File;
-    use std::sync::atomic::AtomicBool;
-
-    use super::*;
-    use crate::engine::session::Silent;
-    use crate::manifest::PROBLEMS_FILE;
-
-    #[test]
-    fn a_folder_whose_drive_was_put_back_counts_once() {
-        let session = Session {
-            stop: Arc::new(AtomicBool::new(false)),
-            observer: Arc::new(Silent),
-        };
-        let lane = LaneView {
-            name: "sdb".to_owned(),
-            sources: Vec::new(),
-            counters: LaneCounters::default(),
-        };
-        let telemetry = Arc::new(Telemetry::new(vec![lane]));
-        let outcomes = Outcomes::new(session, Arc::clone(&telemetry), None);
-        let applied = Applied {
-            owner_kept: false,
-            cleared: 2,
-            ..Applied::default()
-        };
-        outcomes.applied(0, Path::new("file"), &applied);
-        outcomes.applied_to_folder(0, Path::new("folder"), &applied);
-        assert_eq!((outcomes.owners_not_kept(), outcomes.cleared()), (2, 4));
-        // Its files are not asked for again; its folders are.
-        telemetry.lanes[0].counters.renew();
-        assert_eq!((outcomes.owners_not_kept(), outcomes.cleared()), (1, 2));
-        outcomes.applied_to_folder(0, Path::new("folder"), &applied);
-        assert_eq!((outcomes.owners_not_kept(), outcomes.cleared()), (2, 4));
-    }
-
-    #[test]
-    fn who_was_left_behind_by_a_run_tells_and_writes_nothing() {
-        let dir = tempfile::tempdir().unwrap();
-        let session = Session {
-            stop: Arc::new(AtomicBool::new(false)),
-            observer: Arc::new(Silent),
-        };
-        let spool = Spool::new(File::open(dir.path()).unwrap().into(), PROBLEMS_FILE);
-        let telemetry = Arc::new(Telemetry::new(Vec::new()));
-        let outcomes = Outcomes::new(session, telemetry, Some(spool));
-        let error = Error::new(ErrorKind::SourceRead, Side::Source, "late", "read");
-        outcomes.close();
-        outcomes.problem(0, &error);
-        outcomes.problem_of_run(&error);
-        outcomes.skipped(0, Path::new("late"), "special", "why");
-        assert_eq!(outcomes.all_problems(), (Vec::new(), 0));
-        assert_eq!(outcomes.left_out(), (Vec::new(), 0));
-        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
-    }
-}
+mod tests;
