@@ -173,10 +173,11 @@ impl Drive {
             model: attribute(disk, model_attribute).filter(|text| !text.is_empty()),
             serial: serial(disk).or_else(|| udev.property("ID_SERIAL_SHORT")),
             wwn: wwn(disk).or_else(|| udev.property("ID_WWN")),
-            // Virtio's driver says so of every disk (drivers/block/virtio_blk.c): it does not know.
+            // Virtio's driver says so of every disk (drivers/block/virtio_blk.c): it does not know. A
+            // SCSI disk behind virtio was asked.
             rotational: number("queue/rotational")
                 .map(|flag| flag != 0)
-                .filter(|&spins| !(spins && transport == Transport::Virtio)),
+                .filter(|&spins| !(spins && name.starts_with("vd"))),
             transport,
             size: attribute(disk, "size")
                 .and_then(|text| text.parse::<u64>().ok())

@@ -411,12 +411,14 @@ fn virtio_drives_stand_alone_and_a_dead_one_says_so() {
         );
         machine
             .block(&disk, &format!("8:{}", (number - 1) * 16))
+            .attr(&disk, "queue/rotational", "1\n")
             .attr(&disk, "device/state", format!("{state}\n"))
             .attr(&disk, "device/iotmo_cnt", format!("{:#x}\n", number - 1));
     }
     let found = shelf(&machine, "");
     assert!(found.links.is_empty());
     assert_eq!(drive(&found, "sda").drive.transport, Transport::Virtio);
+    assert_eq!(drive(&found, "sda").drive.rotational, Some(true));
     assert!(drive(&found, "sda").health.concerns.is_empty());
     assert_eq!(
         drive(&found, "sdb").health.concerns,
