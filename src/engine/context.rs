@@ -197,6 +197,10 @@ impl Context {
     pub(crate) fn journal_lost(&self, error: &Error) {
         if !self.is_of_target(error) && self.lost.set(ErrorKind::RecordWrite).is_ok() {
             self.outcomes.problem_of_run(error);
+            // A record can be the first that finds no room: what to do then is the same.
+            if error.is_for_room() {
+                self.target_full(error);
+            }
         }
     }
 
