@@ -107,12 +107,17 @@ pub(super) fn scan_lanes(plans: Vec<LanePlan>, job: &ScanJob) -> Vec<LaneSetup> 
 /// window, a quarter of the run was over by then (2 cores, Linux 6.18).
 const SMALL_WINDOW: usize = 1 << 20;
 
+/// Returns how many bytes of entries of a drive are sorted at once, of what memory has for it.
+fn window_of(rotational: Option<bool>, most: usize) -> usize {
+    match rotational {
+        Some(true) => most,
+        Some(false) | None => most.min(SMALL_WINDOW),
+    }
+}
+
 /// Returns a lane that scans and reads the sources of one drive.
 pub(super) fn scan_lane(lane: usize, plan: LanePlan, job: ScanJob) -> LaneSetup {
-    let window_bytes = match plan.rotational {
-        Some(true) => job.window_bytes,
-        _ => job.window_bytes.min(SMALL_WINDOW),
-    };
+    let window_bytes = window_of(plan.rotational, job.window_bytes);
     // A drive that is known not to spin gains nothing from asking where each file lies.
     let order = if plan.rotational == Some(false) {
         Order::Inode
@@ -208,6 +213,14 @@ mod tests {
     use crate::engine::report::{HealthChange, LaneReport, Problem};
     use crate::engine::session::Observer;
     use crate::topology::{Drive, Topology, Transport};
+
+    #[test]
+    fn what_is_not_known_to_spin_is_sorted_by_small_windows() {
+        assert_eq!(window_of(Some(true), 15 << 20), 15 << 20);
+        assert_eq!(window_of(Some(false), 15 << 20), 1 << 20);
+        assert_eq!(window_of(None, 15 << 20), 1 << 20);
+        assert_eq!(window_of(None, 4096), 4096);
+    }
 
     /// Knows one drive, and writes down which it was asked about.
     #[derive(Debug, Default)]

@@ -122,15 +122,16 @@ impl Lane<'_> {
             Some(slash) => (path.get(..slash).unwrap_or_default(), path.get(slash + 1..)),
             None => (&[][..], Some(path.as_slice())),
         };
-        let dirs = match self.dirs.entry(tree.index) {
-            std::collections::hash_map::Entry::Occupied(known) => known.into_mut(),
-            std::collections::hash_map::Entry::Vacant(new) => {
+        let dirs = match self.dirs.take() {
+            Some((index, dirs)) if index == tree.index => dirs,
+            _ => {
                 let root = rustix::io::fcntl_dupfd_cloexec(&tree.root, 0)
                     .map_err(|errno| Error::source(entry.display_path(), "open", errno))?;
                 let lanes = self.context.outcomes.telemetry().lanes.len();
-                new.insert(DirCache::new(Arc::new(root), dirs_affordable(lanes)))
+                DirCache::new(Arc::new(root), dirs_affordable(lanes))
             }
         };
+        let (_, dirs) = self.dirs.insert((tree.index, dirs));
         let dir = dirs
             .get(parent)
             .map_err(|errno| Error::source(entry.display_path(), "open its folder", errno))?;

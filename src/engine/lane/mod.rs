@@ -121,7 +121,7 @@ pub(crate) struct Lane<'r> {
     /// Entries taken from the feeder and not begun, in reading order.
     queue: VecDeque<Entry>,
     feeder_done: bool,
-    dirs: HashMap<usize, DirCache>,
+    dirs: Option<(usize, DirCache)>,
     /// What is left of the slot that small files are packed into.
     pack: Option<Lease>,
     /// The large file whose blocks are being issued.
@@ -209,7 +209,7 @@ impl<'r> Lane<'r> {
             credits: parts.credits,
             queue: VecDeque::new(),
             feeder_done: false,
-            dirs: HashMap::new(),
+            dirs: None,
             pack: None,
             current: None,
             aside: Aside::default(),
