@@ -139,6 +139,12 @@ impl Lane<'_> {
         })
     }
 
+    /// Returns whether an earlier run recorded a path as done, or was about to give it its name.
+    fn is_recorded(&self, path: &[u8]) -> bool {
+        let earlier = self.context.log.as_ref().and_then(|log| log.earlier());
+        self.is_done(path) || earlier.is_some_and(|earlier| earlier.naming(path).is_some())
+    }
+
     /// Returns the name that stands in the place of a path where something is, if it is another one:
     /// that may be another file of this very source.
     fn namesake(&self, path: &[u8]) -> Result<Option<Vec<u8>>, Error> {
@@ -167,7 +173,7 @@ impl Lane<'_> {
                 true
             }
             // What has its name there is not it.
-            (There::Taken(_), _) if self.is_whole_here(entry, path)? => false,
+            (There::Taken(_), _) if self.is_of_ours_here(entry, path)? => false,
             (There::Taken(_), _) if self.context.around.finishes.is_some() => true,
             (There::Taken(true), _) if self.context.existing == Existing::Skip => {
                 self.counters.files_skipped.fetch_add(1, Relaxed);
@@ -207,15 +213,15 @@ impl Lane<'_> {
         })
     }
 
-    /// Returns whether an earlier run has put all of an entry here.
-    fn is_whole_here(&mut self, entry: &Entry, path: &[u8]) -> Result<bool, Error> {
+    /// Returns whether an earlier run has put all of an entry here, as far as is known: where its bytes
+    /// have to say so, they are asked when it is admitted.
+    fn is_of_ours_here(&mut self, entry: &Entry, path: &[u8]) -> Result<bool, Error> {
         let there = self.stager.vacancy(path)?;
-        let log = self.context.log.as_ref();
-        let standing = log.map(|log| log.standing(entry, path, there));
-        Ok(matches!(
-            standing,
-            Some(Standing::Done(_) | Standing::Other(..))
-        ))
+        Ok(match self.standing(entry, path, there)? {
+            Standing::Done(_) | Standing::Other(..) | Standing::Unknown => true,
+            Standing::Unrecorded(_) => self.is_recorded(path),
+            Standing::New | Standing::Changed => false,
+        })
     }
 
     /// Decides for a name that no earlier run of this job is known to have given.
