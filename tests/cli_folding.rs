@@ -9,6 +9,7 @@
 mod support;
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use support::folding::Folding;
@@ -326,4 +327,42 @@ fn of_two_names_that_are_listed_as_one_none_replaces_the_other() {
             }
         }
     }
+}
+
+#[test]
+fn what_got_a_name_that_is_listed_otherwise_is_known_by_its_bytes_on_fat() {
+    let test = "what_got_a_name_that_is_listed_otherwise_is_known_by_its_bytes_on_fat";
+    if !need_root(test) {
+        return;
+    }
+    let scratch = Scratch::new();
+    let folding = Folding::odd(&scratch.join("folding"));
+    let source = scratch.dir("source");
+    let names = ["name.", "caf\u{e9}", "plain"];
+    for name in names {
+        tree::text(&source.join(name), name);
+    }
+    let target = folding.join("target");
+    let args: [&dyn AsRef<std::ffi::OsStr>; 3] = [&"copy", &contents(&source), &target];
+    let copy = |kill: Option<&str>| {
+        let mut command = inhaul(&args);
+        command.env("INHAUL_TEST_NO_INODES", "1");
+        command.envs(kill.map(|point| ("INHAUL_TEST_KILL", point)));
+        Running::start(command).finish()
+    };
+    copy(Some("named-all:1")).expect(137);
+    // As after a remount: nothing but the number is another.
+    let renumbered = names.map(|name| {
+        let path = target.join(name);
+        let modified = path.metadata().unwrap().modified().unwrap();
+        std::fs::remove_file(&path).unwrap();
+        tree::text(&path, name);
+        let file = std::fs::File::options().write(true).open(&path).unwrap();
+        file.set_modified(modified).unwrap();
+        path.metadata().unwrap().ino()
+    });
+    copy(None).expect(0);
+    let now = names.map(|name| target.join(name).metadata().unwrap().ino());
+    assert_eq!(now, renumbered, "none was copied again");
+    assert_eq!(report(&target)["manifest_records"], 3);
 }

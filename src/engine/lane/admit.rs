@@ -124,7 +124,7 @@ impl Lane<'_> {
         // What is done under a name that is listed otherwise may be under that.
         if matches!(standing, Standing::Unrecorded(_))
             && self.namesake(path)?.is_some()
-            && !(self.is_done(path) && self.context.is_only_spelled(path)?)
+            && !(self.is_recorded(path) && self.context.is_only_spelled(path)?)
         {
             return Ok(Standing::New);
         }
