@@ -366,3 +366,74 @@ fn what_got_a_name_that_is_listed_otherwise_is_known_by_its_bytes_on_fat() {
     assert_eq!(now, renumbered, "none was copied again");
     assert_eq!(report(&target)["manifest_records"], 3);
 }
+
+#[test]
+fn a_folder_that_is_not_there_any_more_keeps_no_other_from_its_place() {
+    let test = "a_folder_that_is_not_there_any_more_keeps_no_other_from_its_place";
+    if !need_root(test) {
+        return;
+    }
+    let scratch = Scratch::new();
+    let folding = Folding::odd(&scratch.join("folding"));
+    let source = scratch.dir("source");
+    std::fs::create_dir_all(source.join("Outer/Trip.")).unwrap();
+    tree::text(&source.join("Outer/Trip./a.jpg"), "a");
+    // For want of one of these the job stays open.
+    for name in ["File", "file"] {
+        tree::text(&source.join("Outer").join(name), name);
+    }
+    let target = folding.join("target");
+    let args: [&dyn AsRef<std::ffi::OsStr>; 3] = [&"copy", &contents(&source), &target];
+    run(&args).expect(3);
+    for top in [&source, &target] {
+        std::fs::remove_dir_all(top.join("Outer/Trip.")).unwrap();
+    }
+    std::fs::create_dir(source.join("Outer/Trip")).unwrap();
+    tree::text(&source.join("Outer/Trip/a.jpg"), "a");
+    for _again in 0..2 {
+        run(&args).expect(3);
+        let told = listed(&report(&target), "problems");
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(told[0].to_lowercase().ends_with("outer/file"), "{told:?}");
+        let there = std::fs::read(target.join("Outer/Trip/a.jpg")).unwrap();
+        assert_eq!(there, b"a");
+    }
+}
+
+#[test]
+fn a_name_that_is_refused_keeps_no_other_from_its_place() {
+    let test = "a_name_that_is_refused_keeps_no_other_from_its_place";
+    if !need_root(test) {
+        return;
+    }
+    let scratch = Scratch::new();
+    let folding = Folding::odd(&scratch.join("folding"));
+    let target = folding.join("target");
+    std::fs::create_dir(&target).unwrap();
+    let source = scratch.dir("source");
+    // Whichever of two is met first.
+    for (number, names) in [[".", ""], ["", "."]].into_iter().enumerate() {
+        tree::text(&target.join(format!("name{number}")), "theirs");
+        for end in names {
+            tree::text(&source.join(format!("name{number}{end}")), end);
+        }
+    }
+    let args: [&dyn AsRef<std::ffi::OsStr>; 5] = [
+        &"copy",
+        &"--existing",
+        &"overwrite",
+        &contents(&source),
+        &target,
+    ];
+    run(&args).expect(3);
+    let mut told = listed(&report(&target), "problems");
+    told.sort();
+    let refused = ["name0.", "name1."].map(|name| {
+        let path = source.join(name);
+        format!("target-exists {}", path.display())
+    });
+    assert_eq!(told, refused);
+    for name in ["name0", "name1"] {
+        assert_eq!(std::fs::read(target.join(name)).unwrap(), b"");
+    }
+}

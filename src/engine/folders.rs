@@ -60,6 +60,25 @@ impl Folders {
 #[derive(Debug, Clone, Copy)]
 struct IsFolder(bool);
 
+/// How whoever takes a place has come to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum How {
+    /// The journal has it there; whether it still is there, and in the source, is not known.
+    Recorded,
+    /// It was met in the source.
+    Met,
+    /// It was met, and is there by this name: it has just been made, or is recorded as well.
+    Found,
+}
+
+/// Who has a place.
+#[derive(Debug)]
+struct Holder {
+    path: u64,
+    /// Whether this run met it.
+    is_met: bool,
+}
+
 /// Which names of this copy are where in a target that lists some otherwise than they were given: two
 /// that it lists as one are never both put there, whichever came first.
 ///
@@ -68,24 +87,31 @@ struct IsFolder(bool);
 #[derive(Debug, Default)]
 pub(crate) struct Claims {
     key: RandomState,
-    known: Mutex<HashMap<u64, u64>>,
+    known: Mutex<HashMap<u64, Holder>>,
 }
 
 impl Claims {
     /// Notes that `path` is listed under the name `listed`; returns whether no other path is.
-    fn take(&self, path: &[u8], listed: &[u8]) -> bool {
+    fn take(&self, path: &[u8], listed: &[u8], how: How) -> bool {
         let (parent, _) = split(path);
         let place = join(parent.to_vec(), listed);
         let (place, path) = (self.key.hash_one(place), self.key.hash_one(path));
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        *known.entry(place).or_insert(path) == path
+        let is_met = false;
+        let holder = known.entry(place).or_insert(Holder { path, is_met });
+        if how == How::Found && !holder.is_met {
+            holder.path = path;
+        }
+        let has_it = holder.path == path;
+        holder.is_met |= has_it && how != How::Recorded;
+        has_it
     }
 
     /// Returns whether another path was noted that is listed as `path`.
     fn is_taken(&self, path: &[u8]) -> bool {
         let path = self.key.hash_one(path);
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.get(&path).is_some_and(|by| *by != path)
+        known.get(&path).is_some_and(|holder| holder.path != path)
     }
 }
 
@@ -113,10 +139,9 @@ impl Context {
         let Some(listed) = self.target.spelling(&path)? else {
             return Ok(is_new);
         };
-        if !is_new {
-            self.earlier_folders();
-        }
-        if self.claims.take(&path, &listed) {
+        let is_there = is_new || self.earlier_folders().is_some_and(|it| it.has(&path));
+        let how = if is_there { How::Found } else { How::Met };
+        if self.claims.take(&path, &listed, how) {
             return Ok(is_new);
         }
         let shown = dir.tree().label.join(as_path(&dir.source_path()));
@@ -130,18 +155,18 @@ impl Context {
         let note = |path: &[u8], IsFolder(is_folder)| {
             if is_folder || self.existing != Existing::Refuse {
                 // One that cannot be asked for is told of when it is met.
-                let _noted = self.note(path);
+                let _noted = self.note(path, How::Recorded);
             }
         };
         Some(self.folders.get_or_init(|| Folders::of(earlier, &note)))
     }
 
-    fn note(&self, path: &[u8]) -> Result<(), Error> {
+    fn note(&self, path: &[u8], how: How) -> Result<(), Error> {
         if let Some(listed) = self.target.spelling(path)?
             && listed != split(path).1
         {
             // Whoever comes second finds that the name is another's.
-            let _is_first = self.claims.take(path, &listed);
+            let _is_first = self.claims.take(path, &listed, how);
         }
         Ok(())
     }
@@ -163,7 +188,7 @@ impl Context {
     pub(crate) fn note_spelling(&self, path: &[u8]) -> Result<(), Error> {
         match self.existing {
             Existing::Refuse => Ok(()),
-            Existing::Skip | Existing::Overwrite => self.note(path),
+            Existing::Skip | Existing::Overwrite => self.note(path, How::Met),
         }
     }
 
@@ -191,15 +216,30 @@ mod tests {
     #[test]
     fn of_two_names_that_are_listed_as_one_the_first_has_the_place() {
         let claims = Claims::default();
-        assert!(claims.take(b"a/name.", b"name"));
-        assert!(claims.take(b"a/name.", b"name"), "it is met again");
+        let take = |path, how| claims.take(path, b"name", how);
+        assert!(take(b"a/name.", How::Met));
+        assert!(take(b"a/name.", How::Met), "it is met again");
         assert!(claims.is_taken(b"a/name"));
-        assert!(!claims.take(b"a/name", b"name"));
-        assert!(!claims.take(b"a/name ", b"name"));
+        assert!(!take(b"a/name", How::Met));
+        assert!(!take(b"a/name ", How::Recorded));
+        // Another lane has come to it since it was made.
+        assert!(!take(b"a/name", How::Found));
         // In another folder, and the other way round.
         assert!(!claims.is_taken(b"b/name"));
-        assert!(claims.take(b"name", b"name") && !claims.is_taken(b"name"));
-        assert!(!claims.take(b"name.", b"name"));
+        assert!(take(b"name", How::Found) && !claims.is_taken(b"name"));
+        assert!(!take(b"name.", How::Found));
+    }
+
+    #[test]
+    fn what_was_recorded_makes_way_for_what_is_found_in_its_place() {
+        let claims = Claims::default();
+        let take = |path, how| claims.take(path, b"name", how);
+        assert!(take(b"name.", How::Recorded));
+        assert!(!take(b"name", How::Met), "it may be there");
+        assert!(take(b"name", How::Found));
+        assert!(!take(b"name.", How::Recorded));
+        assert!(!take(b"name.", How::Met) && !take(b"name.", How::Found));
+        assert!(!claims.is_taken(b"name"));
     }
 
     #[test]

@@ -37,9 +37,11 @@ impl Lane<'_> {
             return Ok(Some(false));
         }
         let path = entry.target_path();
-        self.context.note_spelling(&path)?;
         let vacancy = self.stager.vacancy(&path)?;
         let standing = self.standing(entry, &path, vacancy)?;
+        if standing != Standing::New {
+            self.context.note_spelling(&path)?;
+        }
         let renewed = match standing {
             Standing::New => self.renewed(entry, &path, vacancy),
             _ => None,
@@ -248,7 +250,11 @@ impl Lane<'_> {
             self.context.check_spelling(entry, &path)?;
         }
         match (vacancy, self.context.existing) {
-            (Vacancy::Free, _) => Ok(Some(false)),
+            (Vacancy::Free, _) => {
+                // Before it gets the name: who finds it there is to know whose it is.
+                self.context.note_spelling(&path)?;
+                Ok(Some(false))
+            }
             (Vacancy::Dir, _) => Err(taken("a folder in the target has its name")),
             (_, Existing::Refuse) if seam::bug("replaces-unasked") => Ok(Some(true)),
             (_, Existing::Refuse) => Err(taken(
