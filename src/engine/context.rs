@@ -55,7 +55,8 @@ pub(crate) struct Context {
     /// The journal; `None` when nothing is written.
     pub(crate) log: Option<Arc<Log>>,
     /// Folders that are known to be ours; looked for once a name is listed otherwise than it was given.
-    pub(crate) folders: OnceLock<Folders>,
+    /// `None` in it: the run was to stop before.
+    pub(crate) folders: OnceLock<Option<Folders>>,
     /// Which names of this run are where, as far as the target lists them otherwise.
     pub(crate) claims: Arc<Claims>,
     /// Looks closer at what is not as recorded, and may mend it.
@@ -121,6 +122,11 @@ impl Context {
     /// Returns whether what was begun should end as soon as it can, too.
     pub(crate) fn is_ending(&self) -> bool {
         self.session.stopped() || self.lost.get().is_some()
+    }
+
+    /// Returns whether an error says no more than that something was left because the run is to stop.
+    pub(crate) fn is_of_stop(&self, error: &Error) -> bool {
+        error.kind() == ErrorKind::Stopped && self.halted()
     }
 
     /// Returns whether the target is full: what has its space set aside is still finished.

@@ -235,8 +235,8 @@ impl Visitor for Feed<'_> {
             self.context.target_full(&error);
             return;
         }
-        // Of a drive that is gone its lane tells, once.
-        if vitals.is_lost() {
+        // Of a drive that is gone its lane tells, once; of a stop, the run.
+        if vitals.is_lost() || self.context.is_of_stop(&error) {
             return;
         }
         self.context.outcomes.problem_of_folder(self.lane, &error);

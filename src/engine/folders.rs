@@ -5,11 +5,12 @@
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
+use std::ops::ControlFlow;
 use std::sync::{Mutex, PoisonError};
 
 use super::context::Context;
 use super::job::Existing;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, Side};
 use crate::journal::Loaded;
 use crate::scan::{Dir, Entry, as_path, join};
 use crate::target::{clash, split};
@@ -27,28 +28,31 @@ pub(crate) struct Folders {
 
 impl Folders {
     /// Returns the folders that a journal has something below; tells `note` of each, and of all that
-    /// is in them.
-    fn of(loaded: &Loaded, note: &dyn Fn(&[u8], IsFolder)) -> Self {
+    /// is in them. `None` when `note` breaks off.
+    fn of(loaded: &Loaded, note: Note<'_>) -> Option<Self> {
         let mut folders = Self::default();
         let done = loaded.iter_done().map(|done| done.target_path);
         let other = loaded.iter_other().map(|other| other.target_path);
         let namings = loaded.unacknowledged().map(|naming| naming.target_path);
         for path in done.chain(other).chain(namings) {
-            folders.add(path, note);
-            note(path, IsFolder(false));
+            let told = folders.add(path, note);
+            if told.is_break() || note(path, IsFolder(false)).is_break() {
+                return None;
+            }
         }
-        folders
+        Some(folders)
     }
 
     /// Adds all folders that something is in.
-    fn add(&mut self, path: &[u8], note: &dyn Fn(&[u8], IsFolder)) {
+    fn add(&mut self, path: &[u8], note: Note<'_>) -> ControlFlow<()> {
         let slashes = path.iter().enumerate().filter(|(_, byte)| **byte == b'/');
         for (slash, _) in slashes {
             let folder = path.get(..slash).unwrap_or_default();
             if self.known.insert(self.key.hash_one(folder)) {
-                note(folder, IsFolder(true));
+                note(folder, IsFolder(true))?;
             }
         }
+        ControlFlow::Continue(())
     }
 
     fn has(&self, path: &[u8]) -> bool {
@@ -59,6 +63,9 @@ impl Folders {
 /// Whether a path is that of a folder.
 #[derive(Debug, Clone, Copy)]
 struct IsFolder(bool);
+
+/// Is told of what is recorded.
+type Note<'a> = &'a dyn Fn(&[u8], IsFolder) -> ControlFlow<()>;
 
 /// How whoever takes a place has come to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,7 +128,7 @@ impl Context {
     /// folder of this copy was put into never is.
     ///
     /// # Errors
-    /// As [`make_dir`](crate::target::Target::make_dir).
+    /// As [`make_dir`](crate::target::Target::make_dir); `Stopped`.
     pub(crate) fn make_dir(&self, dir: &Dir) -> Result<bool, Error> {
         let path = dir.target_path();
         let is_new = match self.target.make_dir(&path) {
@@ -129,7 +136,7 @@ impl Context {
             Err(error)
                 if error.kind() == ErrorKind::TargetExists
                     && error.errno().is_none()
-                    && self.earlier_folders().is_some_and(|it| it.has(&path))
+                    && self.earlier_folders()?.is_some_and(|it| it.has(&path))
                     && self.is_only_spelled(&path)? =>
             {
                 false
@@ -139,7 +146,7 @@ impl Context {
         let Some(listed) = self.target.spelling(&path)? else {
             return Ok(is_new);
         };
-        let is_there = is_new || self.earlier_folders().is_some_and(|it| it.has(&path));
+        let is_there = is_new || self.earlier_folders()?.is_some_and(|it| it.has(&path));
         let how = if is_there { How::Found } else { How::Met };
         if self.claims.take(&path, &listed, how) {
             return Ok(is_new);
@@ -149,16 +156,30 @@ impl Context {
     }
 
     /// Returns the folders that earlier runs have put something into. Where names are listed otherwise,
-    /// what they have put there is noted first.
-    fn earlier_folders(&self) -> Option<&Folders> {
-        let earlier = self.log.as_ref()?.earlier()?;
+    /// what they have put there is noted first, which takes some calls for each; all lanes wait for it.
+    ///
+    /// # Errors
+    /// `Stopped` when the run is to stop before all of it is noted: then it is not known whose a name is.
+    fn earlier_folders(&self) -> Result<Option<&Folders>, Error> {
+        let Some(earlier) = self.log.as_ref().and_then(|log| log.earlier()) else {
+            return Ok(None);
+        };
         let note = |path: &[u8], IsFolder(is_folder)| {
+            if self.halted() {
+                return ControlFlow::Break(());
+            }
             if is_folder || self.existing != Existing::Refuse {
                 // One that cannot be asked for is told of when it is met.
                 let _noted = self.note(path, How::Recorded);
             }
+            ControlFlow::Continue(())
         };
-        Some(self.folders.get_or_init(|| Folders::of(earlier, &note)))
+        let folders = self.folders.get_or_init(|| Folders::of(earlier, &note));
+        let stopped = || {
+            let what = "the run was to stop before it was known whose its names are";
+            Error::new(ErrorKind::Stopped, Side::Target, "target", what)
+        };
+        folders.as_ref().map(Some).ok_or_else(stopped)
     }
 
     fn note(&self, path: &[u8], how: How) -> Result<(), Error> {
@@ -195,12 +216,12 @@ impl Context {
     /// Refuses a name that something has in the target if that is another file of this copy.
     ///
     /// # Errors
-    /// `TargetExists`; what keeps it from being found out.
+    /// `TargetExists`; `Stopped`; what keeps it from being found out.
     pub(crate) fn check_spelling(&self, entry: &Entry, path: &[u8]) -> Result<(), Error> {
         if self.existing == Existing::Refuse || self.target.spelling(path)?.is_none() {
             return Ok(());
         }
-        self.earlier_folders();
+        self.earlier_folders()?;
         if self.claims.is_taken(path) {
             return Err(clash(entry.display_path(), ANOTHER));
         }
@@ -212,6 +233,18 @@ impl Context {
 mod tests {
     use super::*;
     use std::cell::RefCell;
+    use std::os::fd::AsFd;
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicBool;
+    use std::time::Instant;
+
+    use crate::engine::Silent;
+    use crate::engine::job::EngineSettings;
+    use crate::engine::log::Log;
+    use crate::engine::session::Session;
+    use crate::engine::setup::reading_context;
+    use crate::engine::telemetry::Telemetry;
+    use crate::journal::{self, JobHead, Naming, Record};
 
     #[test]
     fn of_two_names_that_are_listed_as_one_the_first_has_the_place() {
@@ -243,15 +276,56 @@ mod tests {
     }
 
     #[test]
+    fn who_is_to_stop_does_not_note_all_of_a_journal_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = std::fs::File::open(dir.path()).unwrap();
+        let head = JobHead {
+            job: "job".to_owned(),
+            options: [0; 32],
+            target: journal::Identity::default(),
+        };
+        let mut writer = journal::create(folder.as_fd(), dir.path(), &head).unwrap();
+        let naming = Naming {
+            source: 0,
+            target_path: b"folder/file",
+            target_stamp: journal::TargetStamp::default(),
+        };
+        writer
+            .append(&Record::Naming(naming), Instant::now())
+            .unwrap();
+        writer.commit().unwrap();
+        drop(writer);
+        for stops in [false, true] {
+            let session = Session {
+                stop: Arc::new(AtomicBool::new(stops)),
+                observer: Arc::new(Silent),
+            };
+            let telemetry = Arc::new(Telemetry::new(Vec::new()));
+            let settings = EngineSettings::default();
+            let (loaded, writer) = journal::open(folder.as_fd(), dir.path()).unwrap();
+            let log = Log::new(writer, Some(loaded), vec![0], true);
+            let context = reading_context(&session, &telemetry, &settings).unwrap();
+            let context = context.again(Arc::new(log), None);
+            for _again in 0..2 {
+                match context.earlier_folders() {
+                    Ok(folders) => assert!(!stops && folders.unwrap().has(b"folder")),
+                    Err(error) => assert!(stops && context.is_of_stop(&error), "{error}"),
+                }
+            }
+        }
+    }
+
+    #[test]
     fn all_folders_above_a_file_are_known_and_nothing_else() {
         let mut folders = Folders::default();
         let told = RefCell::new(Vec::new());
         let note = |path: &[u8], IsFolder(is_folder)| {
             assert!(is_folder);
             told.borrow_mut().push(path.to_vec());
+            ControlFlow::Continue(())
         };
         for path in [&b"a./b /c"[..], b"a./b /d", b"top"] {
-            folders.add(path, &note);
+            assert!(folders.add(path, &note).is_continue());
         }
         assert_eq!(*told.borrow(), [&b"a."[..], b"a./b "]);
         for (path, is_known) in [

@@ -473,6 +473,11 @@ impl<'r> Lane<'r> {
             self.unattempted += 1;
             return;
         }
+        if self.context.is_of_stop(error) {
+            self.unattempted += 1;
+            self.context.interrupted.store(true, Relaxed);
+            return;
+        }
         self.context.entry_failed(self.number, entry, error);
     }
 }
