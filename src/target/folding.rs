@@ -114,6 +114,9 @@ fn listed(dir: BorrowedFd<'_>, name: &[u8], place: u64) -> Result<Option<Vec<u8>
     Ok(other)
 }
 
+/// What the name of the folder begins with that empty files are made in, to see how they are listed.
+pub(super) const SPELLING: &str = "spelling";
+
 /// A target that lists some names otherwise than they were given.
 #[derive(Debug)]
 pub(super) struct Spelling {
@@ -151,7 +154,7 @@ impl Spelling {
             let dir = openat(&*stage, c".", flags, Mode::empty())?;
             listed(dir.as_fd(), name, stat.st_ino)
         });
-        // One that stays is in nobody's way.
+        // One that stays is swept as what was staged is.
         let _best_effort = rustix::fs::unlinkat(&*stage, name, AtFlags::empty());
         Ok(found?.unwrap_or_else(|| name.to_vec()))
     }

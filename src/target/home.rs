@@ -302,7 +302,8 @@ impl Home {
     /// Removes what earlier runs of this job left staged, but for what `keep` answers yes to: it is
     /// given the name of a thread's folder and the number of a file in it.
     ///
-    /// To be called before anything is staged. Only numbered files two levels down are touched.
+    /// To be called before anything is staged. Only files two levels down are touched: numbered ones, and
+    /// empty ones that names were asked by.
     ///
     /// # Errors
     /// `RecordWrite` when the stage cannot be listed or something cannot be removed.

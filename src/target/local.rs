@@ -8,7 +8,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use super::attributes::{self, Applied, Policy};
-use super::folding::{Folding, Spelling, has_no_files};
+use super::folding::{Folding, SPELLING, Spelling, has_no_files};
 use super::home::Home;
 use super::place::Place;
 use super::publish::{Parts, Publisher, split};
@@ -103,7 +103,7 @@ impl LocalTarget {
         let links = home.stage_for("links")?;
         let folding = Folding::probe(fs, root.as_fd(), home.stage().as_fd());
         let spelling = match folding {
-            Folding::Always => Spelling::probe(home.stage_for("spelling")?.dir),
+            Folding::Always => Spelling::probe(home.stage_for(SPELLING)?.dir),
             Folding::Marked | Folding::Never => None,
         };
         let publisher = Publisher::new(Parts {

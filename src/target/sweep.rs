@@ -1,10 +1,12 @@
-//! Removing what was staged: numbered files two levels down, and nothing else.
+//! Removing what was staged: numbered files two levels down, empty ones that names were asked by, and
+//! nothing else.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
+use super::folding::SPELLING;
 use super::home::{HOME, STAGE, open_dir};
 use super::jobs::is_unfinished;
 use super::reserve::RESERVE;
@@ -47,7 +49,7 @@ pub(super) fn sweep_reserve(stage: BorrowedFd<'_>) -> Result<(), Errno> {
     Ok(())
 }
 
-/// Empties and removes `stage/*/NUMBER` of one job: numbers only, two levels, nothing else.
+/// Empties and removes the stage of one job: what [`each_staged`] gives, and nothing else.
 pub(super) fn clear_stage(job: BorrowedFd<'_>) -> Result<(), Errno> {
     let stage = open_dir(job, STAGE)?;
     each_staged(stage.as_fd(), &mut |_, dir, name| {
@@ -70,7 +72,8 @@ pub(super) fn prune_stage(job: BorrowedFd<'_>) -> Result<(), Errno> {
 /// Is given the name of a thread's folder, the folder, and the name of a file in it.
 pub(super) type VisitStaged<'a> = dyn FnMut(&str, BorrowedFd<'_>, &[u8]) -> Result<(), Errno> + 'a;
 
-/// Gives each numbered file of a stage to `visit`, with the name of the thread and its folder.
+/// Gives each file of ours in a stage to `visit`, with the name of the thread and its folder: those that
+/// are numbered, and those that a kill left where it is asked how names are listed.
 pub(super) fn each_staged(stage: BorrowedFd<'_>, visit: &mut VisitStaged<'_>) -> Result<(), Errno> {
     for (thread, kind) in list(stage)? {
         let (FileType::Directory, Ok(thread)) = (kind, std::str::from_utf8(&thread)) else {
@@ -78,12 +81,21 @@ pub(super) fn each_staged(stage: BorrowedFd<'_>, visit: &mut VisitStaged<'_>) ->
         };
         let dir = open_dir(stage, thread)?;
         for (name, kind) in list(dir.as_fd())? {
-            if kind != FileType::Directory && name.iter().all(u8::is_ascii_digit) {
+            let is_numbered = name.iter().all(u8::is_ascii_digit);
+            let is_ours = is_numbered || thread.starts_with(SPELLING) && is_empty(&dir, &name);
+            if kind != FileType::Directory && is_ours {
                 visit(thread, dir.as_fd(), &name)?;
             }
         }
     }
     Ok(())
+}
+
+/// Returns whether a name is that of a regular file with nothing in it.
+fn is_empty(dir: &OwnedFd, name: &[u8]) -> bool {
+    rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW).is_ok_and(|stat| {
+        FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile && stat.st_size == 0
+    })
 }
 
 /// Removes a directory unless something that is not ours is in it.

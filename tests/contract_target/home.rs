@@ -285,3 +285,37 @@ fn a_record_is_whole_and_durable_or_the_old_one() {
     let job = dir.join(".inhaul").join(home.job_name());
     assert!(std::fs::read(job.join("report.json")).unwrap() == new);
 }
+
+#[test]
+fn what_is_left_of_asking_how_a_name_is_listed_is_swept() {
+    let dir = scratch();
+    let target = open(dir.path());
+    let stage = target.home().job_label().join("stage");
+    let left = stage.join("spelling.0123");
+    std::fs::create_dir(&left).unwrap();
+    for name in ["name", "8"] {
+        std::fs::write(left.join(name), b"").unwrap();
+    }
+    // What is not of ours stays: with something in it, not a file, or in another folder.
+    std::fs::write(left.join("text"), b"text").unwrap();
+    std::os::unix::fs::symlink("text", left.join("link")).unwrap();
+    std::fs::create_dir(left.join("folder")).unwrap();
+    std::fs::create_dir(stage.join("other")).unwrap();
+    std::fs::write(stage.join("other/name"), b"").unwrap();
+    target.home().sweep(&mut |_, _| false).unwrap();
+    let mut names: Vec<_> = std::fs::read_dir(&left)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    assert_eq!(names, ["folder", "link", "text"]);
+    assert!(stage.join("other/name").exists());
+    for name in ["text", "link"] {
+        std::fs::remove_file(left.join(name)).unwrap();
+    }
+    std::fs::remove_dir(left.join("folder")).unwrap();
+    std::fs::remove_dir_all(stage.join("other")).unwrap();
+    std::fs::write(left.join("name"), b"").unwrap();
+    target.close(false).unwrap();
+    assert!(!stage.exists());
+}
