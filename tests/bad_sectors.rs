@@ -10,6 +10,8 @@
 mod drive;
 mod support;
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -196,6 +198,63 @@ fn what_cannot_be_read_is_named_to_the_byte_and_the_rest_is_saved() {
         let is_told = told.iter().any(|it| it == "partial b-small.partial");
         assert!(is_told, "{told:?}");
     }
+}
+
+#[test]
+fn what_was_saved_of_a_file_that_is_whole_now_is_told_of_as_long_as_it_is_that() {
+    let test = "what_was_saved_of_a_file_that_is_whole_now_is_told_of_as_long_as_it_is_that";
+    if !can_mount(test) || !need_tools(test, &["filefrag"]) {
+        return;
+    }
+    let lab = Lab::new();
+    let mut drive = Drive::new(&lab.join("drive"), Fs::Ext4, 64);
+    let odd = OsStr::from_bytes(b"odd-\xff");
+    let names = ["edited", "real", "removed", "still-bad"].map(OsStr::new);
+    let names = [&names[..], &[odd]].concat();
+    for (seed, name) in (1..).zip(&names) {
+        tree::paint(&drive.path().join(name), seed, SMALL);
+    }
+    drive.remount();
+    let spoil = |name: &OsStr| {
+        let from = place(&drive.path().join(name), 0);
+        drive.fail_reads(from..from + 512);
+    };
+    for name in &names {
+        spoil(name);
+    }
+    let scratch = Scratch::new();
+    let target = scratch.dir("target");
+    let source = contents(drive.path());
+    run(&[&"copy", &"--salvage", &source, &target]).expect(3);
+    b3sum_agrees(&target, 5);
+    let mut edited = std::fs::read(target.join("edited.partial")).unwrap();
+    edited.push(1);
+    std::fs::write(target.join("edited.partial"), &edited).unwrap();
+    std::fs::remove_file(target.join("removed.partial")).unwrap();
+    // Now the source has a file that is called so.
+    tree::paint(&drive.join("real.partial"), 9, SMALL);
+    drive.heal();
+    spoil(OsStr::new("still-bad"));
+    // In the run that copies it, and in the one after, in which it is there.
+    for _ in 0..2 {
+        let ran = run(&[&"copy", &"--salvage", &source, &target]).expect(3);
+        let report = report(&target);
+        let told = listed(&report, "skipped");
+        assert_eq!(told, ["partial odd-\u{fffd}.partial"], "{}", ran.err());
+        let hex = "6f64642dff2e7061727469616c";
+        assert_eq!(report["skipped"][0]["path_hex"], hex);
+        assert_eq!(
+            std::fs::read(target.join("edited.partial")).unwrap(),
+            edited
+        );
+        same_bytes(&drive.join("real.partial"), &target.join("real.partial"));
+        // Four files, the one that is called so, and what is saved of the last one.
+        b3sum_agrees(&target, 6);
+    }
+    // Whoever takes it away takes nothing from the proof.
+    std::fs::remove_file(target.join(OsStr::from_bytes(b"odd-\xff.partial"))).unwrap();
+    run(&[&"verify", &target]).expect(0);
+    b3sum_agrees(&target, 6);
 }
 
 #[test]

@@ -4,7 +4,6 @@
 //! data. A batch closes after [`BATCH_FILES`], [`BATCH_BYTES`] or [`BATCH_TIME`], whichever comes
 //! first, and while it is made durable the next one gathers in the queue.
 
-use std::path::PathBuf;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
@@ -17,8 +16,7 @@ use super::log::Part;
 use super::standing::has_changed;
 use crate::digest::{BlockValue, Hash};
 use crate::error::Error;
-use crate::journal::Stamp;
-use crate::scan::{Entry, Kind, as_path};
+use crate::scan::{Entry, Kind};
 use crate::seam;
 use crate::target::{Sealed, StageId};
 
@@ -250,29 +248,13 @@ impl<'r> Committer<'r> {
         })
     }
 
-    /// Returns what an earlier run of the job saved of a file, below TARGET: what this one did not.
-    fn saved(&self, entry: &Entry) -> Option<PathBuf> {
-        let log = self.context.log.as_ref()?;
-        let mut path = entry.target_path();
-        path.extend_from_slice(PARTIAL);
-        let done = log.earlier()?.done(&path)?;
-        let is_saved =
-            done.source == log.number_of(entry.dir.tree()) && done.source_stamp == Stamp::default();
-        is_saved.then(|| as_path(&path))
-    }
-
     fn acknowledge(&self, item: &Item, sealed: &Sealed, links: &mut Vec<Commit>) {
         // A second read counts for nothing but what it finds wrong.
         let counts = self.context.expected.is_none();
         if let Some(counters) = self.context.outcomes.lane(item.lane).filter(|_| counts) {
-            let outcomes = &self.context.outcomes;
-            match item.what {
-                What::File(_) => {
-                    outcomes.copied_whole(item.lane, &item.entry, self.saved(&item.entry));
-                }
-                // It says nothing of the file itself.
-                What::Partial(_) => {}
-                _ => outcomes.copied(item.lane, &item.entry),
+            // What could be read of a file says nothing of the file itself.
+            if !matches!(item.what, What::Partial(_)) {
+                self.context.outcomes.copied(item.lane, &item.entry);
             }
             if self.has_changed(item, sealed) {
                 counters.files_changed.fetch_add(1, Relaxed);

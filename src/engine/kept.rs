@@ -7,7 +7,6 @@
 //! again is not known one by one.
 
 use std::collections::{HashMap, HashSet};
-use std::path::PathBuf;
 
 use super::report::{PROBLEMS_MAX, Problem};
 use crate::error::ErrorKind;
@@ -50,8 +49,6 @@ pub(super) struct Gone {
     pub(super) bytes: u64,
     /// Maps of what could not be read.
     pub(super) maps: Vec<String>,
-    /// What could be read of them, below TARGET.
-    pub(super) partials: Vec<PathBuf>,
 }
 
 #[derive(Debug, Default)]
@@ -150,7 +147,6 @@ impl Kept {
             gone.count += 1;
             gone.bytes += noted.bytes;
             gone.maps.extend(map_of(noted));
-            gone.partials.extend(partial_of(noted));
             lines.push(noted.line);
             if let Some(count) = kinds.get_mut(&noted.kind) {
                 *count = count.saturating_sub(1);
@@ -183,11 +179,6 @@ fn map_of(noted: &Noted) -> Option<String> {
     noted.problem.unreadable.as_ref()?.map.clone()
 }
 
-fn partial_of(noted: &Noted) -> Option<PathBuf> {
-    let kept_as = noted.problem.unreadable.as_ref()?.kept_as.as_ref()?;
-    Some(kept_as.into())
-}
-
 /// What was left out on purpose.
 #[derive(Debug, Default)]
 pub(super) struct LeftOut {
@@ -209,11 +200,11 @@ impl LeftOut {
     }
 
     /// Notes that a lane begins anew: it meets all of them again, but for names of files that are
-    /// copied: that they are cut off from others is known, and what was saved of them before.
+    /// copied, which are known to be cut off from others.
     pub(super) fn begins_again(&mut self, lane: usize) {
         self.has_begun_again = true;
         self.first
-            .retain(|(of, it)| *of != lane || it.kind == HARD_LINK || it.kind == PARTIAL);
+            .retain(|(of, it)| *of != lane || it.kind == HARD_LINK);
         let stay = self.first.iter().filter(|(of, _)| *of == lane);
         self.by_lane.insert(lane, stay.count() as u64);
     }

@@ -1,22 +1,26 @@
 //! The end of a copy: manifest, witness, journal, report, in this order.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::os::fd::AsFd;
 use std::sync::atomic::Ordering::Relaxed;
 
+use super::commit;
 use super::context::Context;
+use super::kept::PARTIAL;
 use super::ledger::Listing;
 use super::log::Log;
+use super::proof::recorded;
 use super::report::Report;
 use super::standing::{Copied, at};
 use super::summary::Heading;
 use super::vigil::Asking;
 use crate::error::{Error, ErrorKind, Side};
 use crate::exit::Exit;
-use crate::journal;
+use crate::journal::{self, Done, Record as Recorded, Stamp};
 use crate::manifest::{self, PROBLEMS_FILE, Record, Sorter};
+use crate::scan::as_path;
 use crate::seam;
-use crate::target::{LocalTarget, Vacancy};
+use crate::target::{LocalTarget, Stager, Vacancy};
 
 /// Name of the report in the folder of a job.
 pub(super) const REPORT_FILE: &str = "report.json";
@@ -42,6 +46,15 @@ pub(super) fn seal(heading: &mut Heading, sealing: Sealing<'_>, ledger: Listing)
     if is_lost(heading, sealing) {
         return;
     }
+    // Of what a full medium could not take, nothing was acknowledged, and that it was full is known.
+    let known = |error: &Error| context.is_full() && error.is_for_room();
+    let outlived = tell_outlived(sealing).unwrap_or_else(|error| {
+        if !known(&error) {
+            context.outcomes.problem_of_run(&error);
+            heading.fatal = Some(error.kind());
+        }
+        HashSet::new()
+    });
     // All of it is asked of the target: each record that is through counts as an answer.
     let asking = sealing.log.vigil().ask();
     seam::point("manifest-writing");
@@ -57,7 +70,7 @@ pub(super) fn seal(heading: &mut Heading, sealing: Sealing<'_>, ledger: Listing)
     }
     let mut belongs = |record: &Record| {
         asking.renew();
-        !sealing.withdrawn.contains(&record.path)
+        !sealing.withdrawn.contains(&record.path) && !outlived.contains(&record.path)
     };
     let listed =
         listed.and_then(|sorter| manifest::write_sorted(sorter, target.home().job(), &mut belongs));
@@ -74,8 +87,6 @@ pub(super) fn seal(heading: &mut Heading, sealing: Sealing<'_>, ledger: Listing)
     }
     // A later run goes on with what is staged, unless nothing is left to do.
     let keep = context.halted() || !context.outcomes.kinds().is_empty() || !sealing.whole_job;
-    // Of what a full medium could not take, nothing was acknowledged, and that it was full is known.
-    let known = |error: &Error| context.is_full() && error.is_for_room();
     asking.renew();
     if let Err(error) = context.target.close(keep)
         && !known(&error)
@@ -96,6 +107,71 @@ fn is_lost(heading: &mut Heading, sealing: Sealing<'_>) -> bool {
     is_lost
 }
 
+/// Tells of what was saved of files with bad spots that are copied whole by now, and returns it: it is
+/// left out of the manifest, so that whoever takes it away takes nothing from that.
+///
+/// The journal as it is by now decides, and what is there: what was copied there since, or changed by
+/// somebody, is not what was saved.
+fn tell_outlived(sealing: Sealing<'_>) -> Result<HashSet<Vec<u8>>, Error> {
+    let Sealing {
+        context,
+        target,
+        log,
+        ..
+    } = sealing;
+    let has_saved = |earlier: &journal::Loaded| earlier.iter_done().any(|done| is_saved(&done));
+    if log.has_failed() || !(context.salvage || log.earlier().is_some_and(has_saved)) {
+        return Ok(HashSet::new());
+    }
+    let loaded = recorded(target, log)?;
+    let asking = log.vigil().ask();
+    let mut stager = context.target.stager("earlier")?;
+    let (mut saved, mut of) = (HashMap::new(), HashMap::new());
+    for done in loaded.iter_done() {
+        asking.renew();
+        let name = done.target_path.strip_suffix(commit::PARTIAL);
+        if let Some(name) = name.filter(|_| is_saved(&done)) {
+            saved.insert(name, done);
+        } else if let Some(rest) = saved.get(done.target_path)
+            && rest.source == done.source
+            && is_there(&mut *stager, &done)?
+            && is_there(&mut *stager, rest)?
+        {
+            // Copied after that, so that it is no older state of the file.
+            of.insert(done.target_path, *rest);
+        }
+    }
+    let mut outlived = HashSet::new();
+    if of.is_empty() {
+        return Ok(outlived);
+    }
+    // A file of the source that has such a name is recorded in the same way when a stop came before it
+    // was acknowledged.
+    for record in loaded.records() {
+        asking.renew();
+        if let Recorded::Failed(failed) = record
+            && let Some(rest) = of.remove(failed.target_path)
+        {
+            let why = "its file is copied whole by now; what was saved of that before is as it was left, \
+                       and not in the manifest any more";
+            let path = as_path(rest.target_path);
+            context.outcomes.skipped(0, &path, PARTIAL, why);
+            outlived.insert(rest.target_path.to_vec());
+        }
+    }
+    Ok(outlived)
+}
+
+/// Returns whether this may be what was saved of a file: of which state of its source is not recorded.
+fn is_saved(done: &Done<'_>) -> bool {
+    done.source_stamp == Stamp::default() && done.target_path.ends_with(commit::PARTIAL)
+}
+
+fn is_there(stager: &mut dyn Stager, done: &Done<'_>) -> Result<bool, Error> {
+    let there = at(stager, done.target_path)?;
+    Ok(matches!(there, Vacancy::File(stamp) if stamp == Copied::of(done).stamp))
+}
+
 /// Adds the files that earlier runs of this job copied and that are still there as they were.
 fn add_journalled(
     sealing: Sealing<'_>,
@@ -108,11 +184,10 @@ fn add_journalled(
     let mut stager = sealing.context.target.stager("earlier")?;
     for done in earlier.iter_done() {
         asking.renew();
-        let copied = Copied::of(&done);
-        let there = at(&mut *stager, done.target_path)?;
-        if !matches!(there, Vacancy::File(stamp) if stamp == copied.stamp) {
+        if !is_there(&mut *stager, &done)? {
             continue;
         }
+        let copied = Copied::of(&done);
         let record = Record {
             path: done.target_path.to_vec(),
             digest: copied.digest,

@@ -25,7 +25,7 @@ pub(crate) fn place(file: &Path, offset: u64) -> u64 {
         "filefrag",
         &["-v".as_ref(), "-b4096".as_ref(), file.as_os_str()],
     );
-    let text = String::from_utf8(text).unwrap();
+    let text = String::from_utf8_lossy(&text).into_owned();
     let block = offset / 4096;
     for line in text.lines().filter(|line| line.contains("..")) {
         let fields: Vec<&str> = line.split(':').collect();

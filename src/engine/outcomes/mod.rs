@@ -1,11 +1,11 @@
 //! What did not go as asked: counted, told at once, kept for the report in bounded memory.
 
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::kept::{About, Gone, Kept, LeftOut, Noted, PARTIAL};
+use super::kept::{About, Gone, Kept, LeftOut, Noted};
 use super::report::{Problem, Unreadable};
 use super::session::Session;
 use super::telemetry::{LaneCounters, LaneView, Telemetry};
@@ -276,17 +276,6 @@ impl Outcomes {
     pub(crate) fn copied(&self, lane: usize, entry: &Entry) {
         let gone = self.problems().copied(lane, || entry.target_path());
         self.took_back(lane, &gone);
-    }
-
-    /// Notes that a file of a lane is copied whole; `saved` is what an earlier run saved of it, if any.
-    pub(crate) fn copied_whole(&self, lane: usize, entry: &Entry, saved: Option<PathBuf>) {
-        let gone = self.problems().copied(lane, || entry.target_path());
-        self.took_back(lane, &gone);
-        for path in gone.partials.into_iter().chain(saved) {
-            let why = "it is copied whole by now; what was saved of it before is left as it is, and can \
-                       be removed";
-            self.skipped(lane, &path, PARTIAL, why);
-        }
     }
 
     /// Notes something left out on purpose.
