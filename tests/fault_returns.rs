@@ -19,7 +19,7 @@ use support::extents::place;
 use support::judge::{b3sum_agrees, same_bytes};
 use support::lab::Lab;
 use support::mounts::{Fs, Mounted, quietly, unmount};
-use support::program::{Ran, Running, inhaul, job, report, run, so_far};
+use support::program::{Ran, Running, inhaul, job, report, run, so_far, under};
 use support::{can_mount, need_tools, tool, tree, wait_for};
 
 const LARGE: u64 = 24_000_000;
@@ -746,6 +746,52 @@ fn what_changed_since_an_earlier_run_counts_once() {
     assert_eq!(totals["changed"], 1, "{}", ran.out());
     assert_eq!(totals["files"], 1, "{totals}");
     same_bytes(&pulled.join("a-large"), &target.join("d/a-large"));
+}
+
+#[test]
+fn what_got_its_time_before_its_drive_was_pulled_counts_once() {
+    let test = "what_got_its_time_before_its_drive_was_pulled_counts_once";
+    if !can_mount(test) || !need_tools(test, &["strace"]) {
+        return;
+    }
+    let mut bench = Bench::new();
+    let (pulled, stays, target) = (
+        bench.pulled.join("d"),
+        bench.stays.join("e"),
+        bench.target(),
+    );
+    tree::age(&pulled, 1_000_000_000);
+    let copy: [&dyn AsRef<OsStr>; 5] = [&"copy", &"--json", &pulled, &stays, &target];
+    let strace = "strace -f --seccomp-bpf -qq -o /dev/null -e trace=utimensat \
+                  -e inject=utimensat:error=EPERM";
+    let strace: Vec<&str> = strace.split_whitespace().collect();
+    Running::start(under(&strace, &inhaul(&copy)))
+        .finish()
+        .expect(3);
+    // In the midst of this one it is pulled.
+    tree::paint(&pulled.join("zz-new"), 20, 14_000_000);
+    bench.pulled.remount();
+    bench.pulled.set_delay(Duration::from_millis(100));
+    let running = Running::start(inhaul(&copy));
+    let one = "d/small/000/000000";
+    let aged = std::fs::metadata(bench.pulled.join(one)).unwrap();
+    wait_for("times", || {
+        let there = std::fs::metadata(target.join(one)).unwrap();
+        (there.modified().unwrap() == aged.modified().unwrap()).then_some(())
+    });
+    let before = bench.pulled.counts().reads;
+    wait_for("reads", || {
+        (bench.pulled.counts().reads >= before + 4).then_some(())
+    });
+    bench.pull(&running);
+    bench.pulled.mount();
+    let ran = running.finish().expect(0);
+    let report = report(&target);
+    let lane = &report["lanes"][0];
+    let totals = &lane["totals"];
+    let files = [&totals["files"], &totals["kept"], &totals["others"]];
+    assert_eq!(files, [1, FILES as u64 + 1, 0], "{}", ran.out());
+    assert_eq!(lane["evidence"]["hashed"], FILES as u64 + 2, "{lane}");
 }
 
 #[test]

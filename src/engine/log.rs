@@ -19,7 +19,7 @@ use crate::digest::{BlockValue, Hash};
 use crate::error::Error;
 use crate::journal::{
     self, Blocks, Done, End, Failed, Grade, Loaded, Naming, Other, Position, Record, Stage,
-    Verified, Writer,
+    TargetStamp as Known, Verified, Writer,
 };
 use crate::scan::{Entry, FileStamp, Tree};
 use crate::seam;
@@ -99,14 +99,16 @@ impl Log {
         }
     }
 
-    /// Returns whether this run has copied, and counted, what is done at a path below TARGET.
-    pub(crate) fn has_counted(&self, path: &[u8]) -> bool {
+    /// Returns whether this run has copied, and counted, what is done at a path below TARGET: whether
+    /// `of` its stamp is not what it was.
+    pub(crate) fn has_counted<T: PartialEq>(&self, path: &[u8], of: fn(Known) -> T) -> bool {
         let Some(Before(before)) = &self.before else {
             return false;
         };
         let known = |loaded: &Loaded| {
             let done = loaded.done(path).map(|done| done.target_stamp);
-            done.or_else(|| loaded.other(path).map(|other| other.target_stamp))
+            let other = || loaded.other(path).map(|other| other.target_stamp);
+            done.or_else(other).map(of)
         };
         let now = self.earlier.as_deref().and_then(known);
         now.is_some() && now != before.as_deref().and_then(known)

@@ -334,12 +334,14 @@ impl Lane<'_> {
     /// Returns whether this run counted it before its drive went away.
     pub(super) fn has_counted(&self, path: &[u8]) -> bool {
         let log = self.context.log.as_ref();
-        log.is_some_and(|log| log.has_counted(path))
+        log.is_some_and(|log| log.has_counted(path, |stamp| stamp))
     }
 
     /// Counts a file that an earlier run copied, and remembers it for its further names.
     pub(super) fn keep(&mut self, entry: &Entry, path: Vec<u8>, copied: Copied) {
-        if !self.has_counted(&path) {
+        let log = self.context.log.as_ref();
+        // Where its time was set again, it is still what the earlier run copied.
+        if !log.is_some_and(|log| log.has_counted(&path, |stamp| stamp.ino)) {
             self.counters.files_kept.fetch_add(1, Relaxed);
             let bytes = entry.stamp.size;
             self.counters.bytes_kept.fetch_add(bytes, Relaxed);
