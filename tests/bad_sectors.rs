@@ -269,10 +269,13 @@ fn a_sector_that_gives_its_bytes_in_the_end_costs_nothing() {
         let from = place(&drive.join(name), at);
         // In one piece, in 64 KiB, in 4 KiB, and by itself.
         drive.weaken(from..from + 512, 4);
+        // It is begun twice, and lacks what it must not have once.
+        tree::set_mode(&drive.join(name), 0o4755);
     }
     let scratch = Scratch::new();
     let target = scratch.dir("target");
     run(&[&"copy", &contents(drive.path()), &target]).expect(0);
+    assert_eq!(report(&target)["privileges_cleared"], 2);
     for name in ["a-bad", "b-small", "c-good", "e-linked"] {
         same_bytes(&drive.join(name), &target.join(name));
     }

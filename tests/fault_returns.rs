@@ -732,6 +732,7 @@ fn what_changed_since_an_earlier_run_counts_once() {
     let copy: [&dyn AsRef<OsStr>; 4] = [&"copy", &pulled, &stays, &target];
     run(&copy).expect(3);
     tree::paint(&pulled.join("a-large"), 20, LARGE);
+    tree::set_mode(&pulled.join("a-large"), 0o4755);
     bench.pulled.remount();
     bench.pulled.set_delay(Duration::from_millis(20));
     let before = bench.pulled.counts().reads;
@@ -745,6 +746,7 @@ fn what_changed_since_an_earlier_run_counts_once() {
     let totals = &report(&target)["lanes"][0]["totals"];
     assert_eq!(totals["changed"], 1, "{}", ran.out());
     assert_eq!(totals["files"], 1, "{totals}");
+    assert_eq!(report(&target)["privileges_cleared"], 1);
     same_bytes(&pulled.join("a-large"), &target.join("d/a-large"));
 }
 

@@ -256,6 +256,7 @@ impl<'r> Committer<'r> {
             if !matches!(item.what, What::Partial(_)) {
                 self.context.outcomes.copied(item.lane, &item.entry);
             }
+            self.context.outcomes.forgone(sealed.forgone);
             if self.has_changed(item, sealed) {
                 counters.files_changed.fetch_add(1, Relaxed);
             }

@@ -186,14 +186,14 @@ impl Visitor for Feed<'_> {
             self.vitals.scan.begin();
             let read = attributes::read(fd, stat, &self.context.policy, true);
             self.vitals.scan.end();
-            if let Some(errno) = read.problem {
+            if let Some(errno) = read.unread {
                 let what = "copied, but its extended attributes could not be read";
                 let error = Error::new(ErrorKind::Metadata, Side::Source, shown(), what);
                 self.context
                     .outcomes
                     .problem_of_folder(self.lane, &error.because(errno));
             }
-            dir.promise(read.attributes);
+            dir.promise(read);
         }
         Ok(Enter::Descend)
     }

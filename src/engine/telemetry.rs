@@ -110,10 +110,11 @@ pub struct LaneCounters {
     pub bytes_kept: AtomicU64,
     /// Files among those copied that an earlier run had copied, and whose source changed since.
     pub files_changed: AtomicU64,
-    /// Folders whose owner could not be kept.
-    pub folder_owners: AtomicU64,
-    /// Set-id bits and capabilities of folders that policy cleared.
-    pub folder_privileges: AtomicU64,
+    /// Of what is asked of a drive anew when it is put back (folders, attributes that are tried again):
+    /// how many have another owner, as that could not be kept.
+    pub owners_anew: AtomicU64,
+    /// Of the same, set-id bits and capabilities that policy cleared.
+    pub cleared_anew: AtomicU64,
     /// Files that could not be read whole, and whose rest is durable as NAME.partial.
     pub files_salvaged: AtomicU64,
     /// Things not copied, each reported with its reason.
@@ -151,8 +152,8 @@ impl LaneCounters {
             &self.bytes_kept,
             &self.others_kept,
             &self.files_salvaged,
-            &self.folder_owners,
-            &self.folder_privileges,
+            &self.owners_anew,
+            &self.cleared_anew,
             &self.ended_ns,
         ];
         for counter in listed {

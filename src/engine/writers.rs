@@ -200,7 +200,9 @@ impl<'r> Writer<'r> {
                 ));
             }
         };
-        self.context.outcomes.applied(lane, entry, &applied);
+        self.context
+            .outcomes
+            .applied(lane, entry, attributes, &applied);
         Ok((what, bytes, sealed))
     }
 }

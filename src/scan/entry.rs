@@ -23,8 +23,10 @@ pub struct Attributes {
     pub mtime: (i64, u32),
     /// Extended attributes that policy lets through, POSIX ACLs among them: name and value.
     pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
-    /// Whether some of them could not be read.
-    pub is_cut: bool,
+    /// Set-id bits and file capabilities that policy has left out.
+    pub cleared: u32,
+    /// Why some extended attributes are missing, if any could not be read; the rest is right.
+    pub unread: Option<Errno>,
 }
 
 /// What tells two states of one file apart: the same stamp before and after means unchanged.

@@ -51,15 +51,13 @@ pub struct Policy {
     pub owner: bool,
 }
 
-/// What [`read`] found.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ReadOutcome {
-    /// What to carry over.
-    pub attributes: Attributes,
-    /// Set-id bits and file capabilities that policy cleared.
+/// What a copy does not have of its file's owner and privileges, which is no loss.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Forgone {
+    /// Whether its owner is another one for want of the right to give files away alone.
+    pub owner: bool,
+    /// Set-id bits and file capabilities that were left out.
     pub cleared: u32,
-    /// Why some extended attributes are missing from `attributes`; the rest is right.
-    pub problem: Option<Errno>,
 }
 
 /// Something that could not be set.
@@ -89,7 +87,7 @@ pub struct Applied {
 impl Applied {
     /// Returns whether anything of `attributes`, or what could not be read of them, is missing.
     pub(crate) fn lacks(&self, attributes: &Attributes) -> bool {
-        attributes.is_cut || !self.losses.is_empty()
+        attributes.unread.is_some() || !self.losses.is_empty()
     }
 
     /// Returns why something could not be set, if that was for want of room and would go well with
@@ -101,11 +99,13 @@ impl Applied {
         (errno == Errno::DQUOT || is_full()).then_some(errno)
     }
 
-    /// Returns whether the owner is another one for want of the right to give files away alone, which is
-    /// no loss.
-    pub(crate) fn may_not_chown(&self) -> bool {
+    /// Returns what is missing, and is no loss.
+    pub(crate) fn forgone(&self, attributes: &Attributes) -> Forgone {
         let is_told = |loss: &Loss| matches!(loss.what.as_str(), "owner" | "attributes");
-        !self.owner_kept && !self.losses.iter().any(is_told)
+        Forgone {
+            owner: !self.owner_kept && !self.losses.iter().any(is_told),
+            cleared: attributes.cleared + self.cleared,
+        }
     }
 
     /// Returns why nothing could be set at all, if that was for want of a descriptor: others are closed
@@ -139,7 +139,8 @@ pub fn from_stat(stat: &Statx) -> Attributes {
         atime: (stat.stx_atime.tv_sec, stat.stx_atime.tv_nsec),
         mtime: (stat.stx_mtime.tv_sec, stat.stx_mtime.tv_nsec),
         xattrs: Vec::new(),
-        is_cut: false,
+        cleared: 0,
+        unread: None,
     }
 }
 
@@ -153,15 +154,11 @@ pub fn from_stat(stat: &Statx) -> Attributes {
 /// nothing: its group bits may be the mask of that ACL.
 ///
 /// Also takes `O_PATH` descriptors (symlinks, special files), through /proc.
-pub fn read(fd: BorrowedFd<'_>, stat: &Statx, policy: &Policy, is_dir: bool) -> ReadOutcome {
-    let mut outcome = ReadOutcome {
-        attributes: from_stat(stat),
-        cleared: 0,
-        problem: None,
-    };
+pub fn read(fd: BorrowedFd<'_>, stat: &Statx, policy: &Policy, is_dir: bool) -> Attributes {
+    let mut outcome = from_stat(stat);
     if !is_dir && !policy.setid {
-        outcome.cleared += (outcome.attributes.mode & SET_ID).count_ones();
-        outcome.attributes.mode &= !SET_ID;
+        outcome.cleared += (outcome.mode & SET_ID).count_ones();
+        outcome.mode &= !SET_ID;
     }
     let inode = Inode::new(fd);
     let mut buffer = Vec::new();
@@ -170,9 +167,8 @@ pub fn read(fd: BorrowedFd<'_>, stat: &Statx, policy: &Policy, is_dir: bool) -> 
         // The file system has no extended attributes: nothing is missing.
         Err(Errno::OPNOTSUPP) => return outcome,
         Err(errno) => {
-            outcome.problem = Some(errno);
-            outcome.attributes.is_cut = true;
-            outcome.attributes.mode &= !GROUP_BITS;
+            outcome.unread = Some(errno);
+            outcome.mode &= !GROUP_BITS;
             return outcome;
         }
     };
@@ -184,14 +180,13 @@ pub fn read(fd: BorrowedFd<'_>, stat: &Statx, policy: &Policy, is_dir: bool) -> 
             outcome.cleared += 1;
         } else if carried(name) {
             match inode.get(name) {
-                Ok(value) => outcome.attributes.xattrs.push((name.to_vec(), value)),
+                Ok(value) => outcome.xattrs.push((name.to_vec(), value)),
                 // Removed since it was listed.
                 Err(Errno::NODATA) => {}
                 Err(errno) => {
-                    outcome.problem = outcome.problem.or(Some(errno));
-                    outcome.attributes.is_cut = true;
+                    outcome.unread = outcome.unread.or(Some(errno));
                     if name == ACL_ACCESS {
-                        outcome.attributes.mode &= !GROUP_BITS;
+                        outcome.mode &= !GROUP_BITS;
                     }
                 }
             }

@@ -31,7 +31,7 @@ use std::sync::Arc;
 use rustix::fs::{AtFlags, FileType};
 use rustix::io::Errno;
 
-pub use attributes::{Applied, Policy, ReadOutcome};
+pub use attributes::{Applied, Forgone, Policy};
 pub(crate) use folding::may_fold;
 pub use fs_type::{FsType, fs_type, keeps_inodes, trusts_sizes};
 pub use home::{HOME, Home, HomeLock, JobDir};
@@ -174,6 +174,8 @@ pub struct Sealed {
     pub stamp: Option<TargetStamp>,
     /// Whether some of its attributes could not be read or set: a later run tries again.
     pub lacks: bool,
+    /// What else of them it does not have.
+    pub(crate) forgone: Forgone,
 }
 
 /// Where a sealed thing is until it is published.
@@ -197,6 +199,7 @@ impl Sealed {
             replace: false,
             stamp,
             lacks: false,
+            forgone: Forgone::default(),
         }
     }
 
@@ -215,14 +218,18 @@ impl Sealed {
             replace,
             stamp,
             lacks: false,
+            forgone: Forgone::default(),
         }
     }
 
-    /// Returns the same, with whether it lacks some of these attributes.
+    /// Returns the same, with what it does not have of these attributes.
     #[must_use]
     pub(crate) fn lacking(self, applied: &Applied, attributes: &Attributes) -> Self {
-        let lacks = applied.lacks(attributes);
-        Self { lacks, ..self }
+        Self {
+            lacks: applied.lacks(attributes),
+            forgone: applied.forgone(attributes),
+            ..self
+        }
     }
 
     /// Returns the path below TARGET of the file that this is a further name for, if it is one.

@@ -1,7 +1,8 @@
 //! A target that forgets: for `hash` and `verify`, and as the ceiling of what a target could be.
 
 use super::{
-    Applied, Form, Geometry, Outline, Sealed, StageId, Staged, Stager, Target, TargetStamp, Vacancy,
+    Applied, Forgone, Form, Geometry, Outline, Sealed, StageId, Staged, Stager, Target,
+    TargetStamp, Vacancy,
 };
 use crate::error::Error;
 use crate::scan::{Attributes, Kind};
@@ -71,6 +72,7 @@ fn nothing(target_path: Vec<u8>, replace: bool) -> (Sealed, Applied) {
             replace,
             stamp: None,
             lacks: false,
+            forgone: Forgone::default(),
         },
         nothing_lost(),
     )

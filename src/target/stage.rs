@@ -9,7 +9,7 @@ use std::sync::Arc;
 use rustix::fs::{AtFlags, FallocateFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::attributes::{self, Applied, Policy};
+use super::attributes::{self, Applied, Forgone, Policy};
 use super::publish::split;
 use super::{
     Form, Geometry, Outline, Sealed, StageId, Staged, Stager, TargetStamp, Vacancy, again, reserve,
@@ -177,6 +177,7 @@ impl LocalStager {
             replace,
             stamp: stamp.map(|stat| TargetStamp::of(&stat)),
             lacks: false,
+            forgone: Forgone::default(),
         }
     }
 }
@@ -374,6 +375,7 @@ impl Stager for LocalStager {
                     replace,
                     stamp: None,
                     lacks: false,
+                    forgone: Forgone::default(),
                 },
                 Applied {
                     owner_kept: true,

@@ -33,8 +33,8 @@ pub(crate) fn acls_arrive_and_the_mode_leaves_them_alone(at: &Path) {
                 mask::r-x\nother::---\n\n";
     assert_eq!(getfacl(&source), want);
     let outcome = read_file(&source, PLAIN);
-    assert_eq!((outcome.attributes.mode, outcome.problem), (0o650, None));
-    let (target, applied) = apply_new(at, "target", &outcome.attributes, PLAIN);
+    assert_eq!((outcome.mode, outcome.unread), (0o650, None));
+    let (target, applied) = apply_new(at, "target", &outcome, PLAIN);
     assert_eq!(applied, clean());
     assert_eq!(getfacl(&target), want);
     assert_eq!(mode_of(&target), 0o650);
@@ -48,14 +48,14 @@ pub(crate) fn acls_arrive_and_the_mode_leaves_them_alone(at: &Path) {
     let outcome = read_dir(&source, PLAIN);
     let target = dir(at, "target dir", 0o700);
     let fd = open_directory(&target);
-    assert_eq!(apply(fd.as_fd(), &outcome.attributes, &PLAIN), clean());
+    assert_eq!(apply(fd.as_fd(), &outcome, &PLAIN), clean());
     assert_eq!(getfacl(&target), want);
     assert_eq!(mode_of(&target), 0o2770);
 }
 
 pub(crate) fn an_inherited_acl_does_not_stay(at: &Path) {
-    let wanted = read_file(&file(at, "source", 0o664), PLAIN).attributes;
-    let wanted_dir = read_dir(&dir(at, "source dir", 0o775), PLAIN).attributes;
+    let wanted = read_file(&file(at, "source", 0o664), PLAIN);
+    let wanted_dir = read_dir(&dir(at, "source dir", 0o775), PLAIN);
     let parent = dir(at, "parent", 0o755);
     setfacl(&parent, "d:u:1001:rwx");
 
@@ -88,7 +88,7 @@ fn an_acl_that_cannot_be_set_does_not_open_the_file_to_its_group() {
     let source = file(&with.path(), "source", 0o600);
     setfacl(&source, "u:1001:rwx,g::-,m::rwx");
     set_xattr(&source, "user.colour", b"blue");
-    let wanted = read_file(&source, PLAIN).attributes;
+    let wanted = read_file(&source, PLAIN);
     assert_eq!(wanted.mode, 0o670);
     let (target, applied) = apply_new(&without.path(), "target", &wanted, PLAIN);
     assert_eq!(mode_of(&target), 0o600);
@@ -100,5 +100,5 @@ fn an_acl_that_cannot_be_set_does_not_open_the_file_to_its_group() {
 
     // A source without extended attributes is no problem.
     let outcome = read_file(&target, PLAIN);
-    assert_eq!((outcome.attributes.xattrs, outcome.problem), (vec![], None));
+    assert_eq!((outcome.xattrs, outcome.unread), (vec![], None));
 }

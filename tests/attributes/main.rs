@@ -21,7 +21,7 @@ use std::process::Command;
 
 use inhaul::beneath::{open_root, open_source};
 use inhaul::scan::Attributes;
-use inhaul::target::attributes::{Applied, Loss, Policy, ReadOutcome, apply, read};
+use inhaul::target::attributes::{Applied, Loss, Policy, apply, read};
 use rustix::fs::{
     AtFlags, Mode, OFlags, Statx, StatxFlags, Timespec, Timestamps, XattrFlags, getxattr, open,
     setxattr, statx, utimensat,
@@ -116,7 +116,7 @@ fn dir(at: &Path, name: &str, mode: u32) -> PathBuf {
     path
 }
 
-fn read_file(path: &Path, policy: Policy) -> ReadOutcome {
+fn read_file(path: &Path, policy: Policy) -> Attributes {
     let parent = open_root(path.parent().unwrap()).unwrap();
     let name = path.file_name().unwrap().as_encoded_bytes();
     let source = open_source(parent.as_fd(), name, false).unwrap();
@@ -127,7 +127,7 @@ fn open_directory(path: &Path) -> OwnedFd {
     open(path, OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).unwrap()
 }
 
-fn read_dir(path: &Path, policy: Policy) -> ReadOutcome {
+fn read_dir(path: &Path, policy: Policy) -> Attributes {
     let fd = open_directory(path);
     read(fd.as_fd(), &stat(&fd), &policy, true)
 }
@@ -263,7 +263,7 @@ fn a_file_arrives_with_everything(at: &Path) {
     set_times(&source, (1_000_000_000, 1), (1_234_567_890, 123_456_789));
 
     let outcome = read_file(&source, PLAIN);
-    let mut got = outcome.attributes.clone();
+    let mut got = outcome.clone();
     got.xattrs.sort();
     let want = Attributes {
         mode: 0o640,
@@ -275,12 +275,13 @@ fn a_file_arrives_with_everything(at: &Path) {
             (b"user.colour".to_vec(), b"blue\0and more".to_vec()),
             (b"user.empty".to_vec(), vec![]),
         ],
-        is_cut: false,
+        cleared: 0,
+        unread: None,
     };
     assert_eq!(got, want);
-    assert_eq!((outcome.cleared, outcome.problem), (0, None));
+    assert_eq!((outcome.cleared, outcome.unread), (0, None));
 
-    let (target, applied) = apply_new(at, "target", &outcome.attributes, PLAIN);
+    let (target, applied) = apply_new(at, "target", &outcome, PLAIN);
     assert_eq!(applied, clean());
     assert_eq!(mode_of(&target), 0o640);
     assert_eq!(ids_of(&target), (1234, 5678));

@@ -70,7 +70,8 @@ fn as_an_ordinary_user(at: &Path) {
             (b"user.colour".to_vec(), b"blue".to_vec()),
             (b"security.capability".to_vec(), NET_RAW.to_vec()),
         ],
-        is_cut: false,
+        cleared: 0,
+        unread: None,
     };
     let (target, applied) = apply_new(at, "of root", &wanted, policy);
     let want = Applied {

@@ -19,8 +19,7 @@ pub(crate) fn every_mode_arrives(at: &Path) {
         let source = file(at, &format!("source {mode:o}"), mode);
         let outcome = read_file(&source, PLAIN);
         assert_eq!(outcome.cleared, 0);
-        let (target, applied) =
-            apply_new(at, &format!("target {mode:o}"), &outcome.attributes, PLAIN);
+        let (target, applied) = apply_new(at, &format!("target {mode:o}"), &outcome, PLAIN);
         assert_eq!(applied, clean());
         assert_eq!(mode_of(&target), mode);
     }
@@ -29,10 +28,10 @@ pub(crate) fn every_mode_arrives(at: &Path) {
         let source = dir(at, &format!("source dir {mode:o}"), mode);
         chown(&source, Some(1234), Some(5678)).unwrap();
         let outcome = read_dir(&source, PLAIN);
-        assert_eq!((outcome.attributes.mode, outcome.cleared), (mode, 0));
+        assert_eq!((outcome.mode, outcome.cleared), (mode, 0));
         let target = dir(at, &format!("target dir {mode:o}"), 0o700);
         let fd = open_directory(&target);
-        assert_eq!(apply(fd.as_fd(), &outcome.attributes, &PLAIN), clean());
+        assert_eq!(apply(fd.as_fd(), &outcome, &PLAIN), clean());
         assert_eq!((mode_of(&target), ids_of(&target)), (mode, (1234, 5678)));
     }
 }
@@ -43,16 +42,16 @@ pub(crate) fn set_id_bits_go_by_policy_and_outlive_the_chown(at: &Path) {
     fs::set_permissions(&source, Permissions::from_mode(0o6755)).unwrap();
 
     let outcome = read_file(&source, PLAIN);
-    assert_eq!((outcome.attributes.mode, outcome.cleared), (0o755, 2));
+    assert_eq!((outcome.mode, outcome.cleared), (0o755, 2));
 
     let outcome = read_file(&source, ALL);
-    assert_eq!((outcome.attributes.mode, outcome.cleared), (0o6755, 0));
-    let (kept, applied) = apply_new(at, "kept", &outcome.attributes, ALL);
+    assert_eq!((outcome.mode, outcome.cleared), (0o6755, 0));
+    let (kept, applied) = apply_new(at, "kept", &outcome, ALL);
     assert_eq!(applied, clean());
     assert_eq!((mode_of(&kept), ids_of(&kept)), (0o6755, (1234, 5678)));
 
     // Attributes read under a laxer policy do not slip through.
-    let (strict, applied) = apply_new(at, "strict", &outcome.attributes, PLAIN);
+    let (strict, applied) = apply_new(at, "strict", &outcome, PLAIN);
     assert_eq!((applied.cleared, mode_of(&strict)), (2, 0o755));
 }
 
@@ -62,19 +61,19 @@ pub(crate) fn capabilities_go_by_policy_and_outlive_the_chown(at: &Path) {
     set_xattr(&source, "security.capability", &NET_RAW);
 
     let outcome = read_file(&source, PLAIN);
-    assert_eq!((outcome.attributes.xattrs, outcome.cleared), (vec![], 1));
+    assert_eq!((outcome.xattrs, outcome.cleared), (vec![], 1));
 
     let outcome = read_file(&source, ALL);
     let held = vec![(b"security.capability".to_vec(), NET_RAW.to_vec())];
-    assert_eq!((&outcome.attributes.xattrs, outcome.cleared), (&held, 0));
-    let (kept, applied) = apply_new(at, "kept", &outcome.attributes, ALL);
+    assert_eq!((&outcome.xattrs, outcome.cleared), (&held, 0));
+    let (kept, applied) = apply_new(at, "kept", &outcome, ALL);
     assert_eq!(applied, clean());
     assert_eq!(xattr(&kept, "security.capability").unwrap(), NET_RAW);
     assert_eq!(ids_of(&kept), (1234, 5678));
     let shown = Command::new("getcap").arg(&kept).output().unwrap().stdout;
     assert!(shown.ends_with(b" cap_net_raw=ep\n"), "{shown:?}");
 
-    let (strict, applied) = apply_new(at, "strict", &outcome.attributes, PLAIN);
+    let (strict, applied) = apply_new(at, "strict", &outcome, PLAIN);
     assert_eq!(applied.cleared, 1);
     assert_eq!(xattr(&strict, "security.capability"), None);
 }

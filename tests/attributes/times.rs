@@ -20,7 +20,7 @@ pub(crate) fn times_keep_nanoseconds_and_signs(at: &Path) {
         let source = file(at, &format!("source {n}"), 0o600);
         set_times(&source, atime, mtime);
         assert_eq!(times_of(&source), [atime, mtime]);
-        let wanted = read_file(&source, PLAIN).attributes;
+        let wanted = read_file(&source, PLAIN);
         let (target, applied) = apply_new(at, &format!("target {n}"), &wanted, PLAIN);
         assert_eq!(applied, clean());
         assert_eq!(times_of(&target), [atime, mtime]);

@@ -18,10 +18,10 @@ pub(crate) fn names_that_belong_to_the_system_stay_behind(at: &Path) {
     set_xattr(&source, "user.kept", b"1");
     let outcome = read_file(&source, ALL);
     let kept = vec![(b"user.kept".to_vec(), b"1".to_vec())];
-    assert_eq!(outcome.attributes.xattrs, kept);
-    assert_eq!((outcome.cleared, outcome.problem), (0, None));
+    assert_eq!(outcome.xattrs, kept);
+    assert_eq!((outcome.cleared, outcome.unread), (0, None));
 
-    let mut forged = outcome.attributes;
+    let mut forged = outcome;
     let foreign = (b"trusted.overlay.opaque".to_vec(), b"y".to_vec());
     forged.xattrs.push(foreign);
     let (target, applied) = apply_new(at, "target", &forged, ALL);
@@ -40,11 +40,8 @@ pub(crate) fn long_lists_of_names_are_read_whole(at: &Path) {
         set_xattr(&source, name, &name.as_bytes()[5..6]);
     }
     let outcome = read_file(&source, PLAIN);
-    assert_eq!(
-        (outcome.attributes.xattrs.len(), outcome.problem),
-        (6, None)
-    );
-    let (target, applied) = apply_new(at, "target", &outcome.attributes, PLAIN);
+    assert_eq!((outcome.xattrs.len(), outcome.unread), (6, None));
+    let (target, applied) = apply_new(at, "target", &outcome, PLAIN);
     assert_eq!(applied, clean());
     for (name, value) in names.iter().zip(["0", "1", "2", "3", "4", "5"]) {
         assert_eq!(xattr(&target, name).unwrap(), value.as_bytes());
@@ -63,14 +60,14 @@ pub(crate) fn large_values(kind: &str, at: &Path) {
     set_xattr(&source, "user.large", &value);
     let outcome = read_file(&source, PLAIN);
     let held = vec![(b"user.large".to_vec(), value.clone())];
-    assert_eq!((&outcome.attributes.xattrs, outcome.problem), (&held, None));
-    let (target, applied) = apply_new(at, "target", &outcome.attributes, PLAIN);
+    assert_eq!((&outcome.xattrs, outcome.unread), (&held, None));
+    let (target, applied) = apply_new(at, "target", &outcome, PLAIN);
     assert_eq!(applied, clean());
     assert_eq!(xattr(&target, "user.large").unwrap(), value);
 
     // What does not fit is a loss; all the rest arrives.
     if matches!(kind, "ext4" | "btrfs") {
-        let mut wanted = outcome.attributes;
+        let mut wanted = outcome;
         wanted.mode = 0o640;
         wanted.mtime = (5, 6);
         wanted.xattrs = vec![
@@ -104,9 +101,8 @@ fn an_attribute_that_changes_size_meanwhile_is_read_as_one_or_the_other() {
         });
         let wrong = (0..5000).find_map(|_| {
             let outcome = read_file(&source, PLAIN);
-            let fine = outcome.problem.is_none()
+            let fine = outcome.unread.is_none()
                 && outcome
-                    .attributes
                     .xattrs
                     .iter()
                     .all(|(_, value)| values.contains(value));

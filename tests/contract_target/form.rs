@@ -118,7 +118,8 @@ pub(crate) fn attributes_are_the_sources(_: &Place, dir: &Path) {
             (b"user.colour".to_vec(), b"a\0b\xff".to_vec()),
             (b"system.posix_acl_access".to_vec(), acl.clone()),
         ],
-        is_cut: false,
+        cleared: 0,
+        unread: None,
     };
     let target = open(dir);
     let mut stager = stager(&target);

@@ -18,7 +18,8 @@ pub(crate) fn plain(mode: u32) -> Attributes {
         atime: (1_100_000_000, 1),
         mtime: (1_000_000_000, 123_456_789),
         xattrs: Vec::new(),
-        is_cut: false,
+        cleared: 0,
+        unread: None,
     }
 }
 

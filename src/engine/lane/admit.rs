@@ -17,7 +17,7 @@ use crate::error::{Error, ErrorKind, Side};
 use crate::journal;
 use crate::scan::{Entry, Kind};
 use crate::seam;
-use crate::target::{TargetStamp, Vacancy, clash};
+use crate::target::{Sealed, TargetStamp, Vacancy, clash};
 
 /// What is said of a file that changed after this run copied it.
 const CHANGED_MEANWHILE: &str = "it changed while its drive was away: what it was before is copied; \
@@ -52,7 +52,9 @@ impl Lane<'_> {
             if copied.lacks && !finishes {
                 self.set_again(entry, path, copied)?;
             } else {
-                self.renew(entry, &path, copied);
+                let mut sealed = Sealed::kept(path, Some(copied.stamp));
+                sealed.lacks = copied.lacks;
+                self.renew(entry, copied.digest, sealed);
             }
             return Ok(None);
         }
@@ -321,13 +323,15 @@ impl Lane<'_> {
             Err(error) => {
                 // It is what it is all the same.
                 self.not_set(entry, error)?;
-                Some((stamp, true))
+                let mut sealed = Sealed::kept(path.to_vec(), Some(stamp));
+                sealed.lacks = true;
+                Some(sealed)
             }
         };
-        let Some((stamp, lacks)) = again else {
+        let Some(sealed) = again else {
             return Ok(false);
         };
-        self.commit_kept(entry, path, What::File(here), stamp, lacks);
+        self.commit_kept(entry, What::File(here), sealed);
         Ok(true)
     }
 

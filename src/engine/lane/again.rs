@@ -2,6 +2,7 @@
 
 use super::Lane;
 use super::begin::source_changed;
+use crate::digest::Hash;
 use crate::engine::commit::{Commit, Item, What};
 use crate::engine::log::lasting;
 use crate::engine::standing::Copied;
@@ -29,29 +30,19 @@ impl Lane<'_> {
                 None
             }
         };
-        let Some((stamp, lacks)) = set else {
+        match set {
+            Some(sealed) => self.renew(entry, copied.digest, sealed),
             // The journal has it as it is; or in doubt, and then the next run looks at it.
-            self.keep(entry, path, copied);
-            return Ok(());
-        };
-        let copied = Copied {
-            stamp,
-            lacks,
-            ..copied
-        };
-        self.renew(entry, &path, copied);
+            None => self.keep(entry, path, copied),
+        }
         Ok(())
     }
 
     /// Acknowledges a file that an earlier run copied as it is now.
-    pub(super) fn renew(&self, entry: &Entry, path: &[u8], copied: Copied) {
-        let Copied {
-            digest,
-            stamp,
-            lacks,
-        } = copied;
-        self.know(entry, path.to_owned(), Some(digest), (stamp, lacks));
-        self.commit_kept(entry, path, What::Kept(digest), stamp, lacks);
+    pub(super) fn renew(&self, entry: &Entry, digest: Hash, sealed: Sealed) {
+        let known = (sealed.stamp.unwrap_or_default(), sealed.lacks);
+        self.know(entry, sealed.target_path.clone(), Some(digest), known);
+        self.commit_kept(entry, What::Kept(digest), sealed);
     }
 
     /// Returns what is at a further name of a file, if that is done but for the time it had when it was
@@ -77,18 +68,21 @@ impl Lane<'_> {
         })
     }
 
-    /// Returns what a file is recognised by now, and whether it lacks attributes; `None` if nothing of
-    /// that is news.
+    /// Returns a file as it is now, with what it is recognised by, and whether it lacks attributes;
+    /// `None` if nothing of that is news.
     fn try_again(
         &mut self,
         entry: &Entry,
         path: &[u8],
         copied: Copied,
-    ) -> Result<Option<(TargetStamp, bool)>, Error> {
+    ) -> Result<Option<Sealed>, Error> {
         let attributes = self.attributes_now(entry)?;
-        if attributes.is_cut {
-            // That was told of. What is there may be right: an ACL that only could not be read now
-            // would go, and the file be open to its group.
+        if attributes.unread.is_some() {
+            // What is there may be right: an ACL that only could not be read now would go, and the file
+            // be open to its group.
+            self.context
+                .outcomes
+                .unread(self.number, entry, &attributes);
             return Ok(None);
         }
         let keeps_time = self.keeps_time(copied.stamp, &attributes);
@@ -106,9 +100,15 @@ impl Lane<'_> {
             self.lacks(entry, "it was changed in the target since it was looked at");
             return Ok(None);
         };
-        self.context.outcomes.applied(self.number, entry, &applied);
-        let lacks = applied.lacks(&attributes);
-        Ok((!lacks || !keeps_time).then_some((stamp, lacks)))
+        let outcomes = &self.context.outcomes;
+        outcomes.applied(self.number, entry, &attributes, &applied);
+        let sealed = Sealed::kept(path.to_owned(), Some(stamp)).lacking(&applied, &attributes);
+        if sealed.lacks && keeps_time {
+            // It is tried again when its drive is put back.
+            outcomes.forgone_anew(self.number, sealed.forgone);
+            return Ok(None);
+        }
+        Ok(Some(sealed))
     }
 
     /// Tells why the attributes of a file that is there were not set, unless that is about more than
@@ -134,34 +134,41 @@ impl Lane<'_> {
                         again";
             return Err(source_changed(entry, what));
         }
-        Ok(self.attributes_of(entry, &opened))
+        Ok(self.attributes_of(&opened))
     }
 
     /// Sets the attributes of a file again that was just found to have the bytes of its source, if
-    /// that leaves it recognisable. Returns its stamp then, and whether it lacks any; `None` when it
-    /// is not what was read any more.
+    /// that leaves it recognisable. Returns it as it is then; `None` when it is not what was read any
+    /// more.
     pub(super) fn attributes_again(
         &mut self,
         entry: &Entry,
         path: &[u8],
         stamp: TargetStamp,
-    ) -> Result<Option<(TargetStamp, bool)>, Error> {
+    ) -> Result<Option<Sealed>, Error> {
         let attributes = self.attributes_now(entry)?;
-        if attributes.is_cut {
-            return Ok(Some((stamp, true)));
+        let mut sealed = Sealed::kept(path.to_vec(), Some(stamp));
+        if attributes.unread.is_some() {
+            self.context
+                .outcomes
+                .unread(self.number, entry, &attributes);
+            sealed.lacks = true;
+            return Ok(Some(sealed));
         }
         if !self.keeps_time(stamp, &attributes) {
-            let lacks = !self.has_all(path);
-            if lacks {
+            sealed.lacks = !self.has_all(path);
+            if sealed.lacks {
                 self.lacks(entry, "its time is not its source's");
             }
-            return Ok(Some((stamp, lacks)));
+            return Ok(Some(sealed));
         }
         let Some((applied, now)) = self.stager.set_again(path, stamp, &attributes)? else {
             return Ok(None);
         };
-        self.context.outcomes.applied(self.number, entry, &applied);
-        Ok(Some((now, applied.lacks(&attributes))))
+        let outcomes = &self.context.outcomes;
+        outcomes.applied(self.number, entry, &attributes, &applied);
+        sealed.stamp = Some(now);
+        Ok(Some(sealed.lacking(&applied, &attributes)))
     }
 
     /// Returns whether an earlier run recorded of a file that it lacks nothing.
@@ -175,16 +182,7 @@ impl Lane<'_> {
     }
 
     /// Acknowledges a file that has its name.
-    pub(super) fn commit_kept(
-        &self,
-        entry: &Entry,
-        path: &[u8],
-        what: What,
-        stamp: TargetStamp,
-        lacks: bool,
-    ) {
-        let mut sealed = Sealed::kept(path.to_vec(), Some(stamp));
-        sealed.lacks = lacks;
+    pub(super) fn commit_kept(&self, entry: &Entry, what: What, sealed: Sealed) {
         let item = Item {
             lane: self.number,
             entry: entry.clone(),

@@ -422,7 +422,8 @@ impl Lane<'_> {
             .stager
             .seal(staged, size, path.clone(), replace, &attributes);
         let (sealed, applied) = sealed?;
-        self.context.outcomes.applied(self.number, &entry, &applied);
+        let outcomes = &self.context.outcomes;
+        outcomes.applied(self.number, &entry, &attributes, &applied);
         let item = Item {
             lane: self.number,
             entry: partial,

@@ -219,7 +219,7 @@ impl Lane<'_> {
             // The room that was there is gone: never take that for an empty file.
             return self.put_back(entry);
         }
-        let attributes = self.attributes_of(&entry, &opened);
+        let attributes = self.attributes_of(&opened);
         let read = SmallRead {
             entry,
             attributes,
@@ -273,7 +273,7 @@ impl Lane<'_> {
             Err(error) => return self.report(&entry, &error),
         };
         seam::point("staged");
-        let attributes = self.attributes_of(&entry, &opened);
+        let attributes = self.attributes_of(&opened);
         let trusts_holes = entry.dir.tree().trusts_holes;
         let plan = Plan {
             entry,
@@ -295,22 +295,13 @@ impl Lane<'_> {
         self.current = Some(number);
     }
 
-    pub(super) fn attributes_of(&self, entry: &Entry, opened: &OpenedSource) -> Attributes {
+    pub(super) fn attributes_of(&self, opened: &OpenedSource) -> Attributes {
         if !self.context.copies {
             return Attributes::default();
         }
-        let waiting = self.vitals.lane.call();
-        let read = attributes::read(
-            opened.file.as_fd(),
-            &opened.stat,
-            &self.context.policy,
-            false,
-        );
-        drop(waiting);
-        self.context
-            .outcomes
-            .attributes_read(self.number, entry, &read);
-        read.attributes
+        let _waiting = self.vitals.lane.call();
+        let policy = &self.context.policy;
+        attributes::read(opened.file.as_fd(), &opened.stat, policy, false)
     }
 
     /// Hands what has no bytes of its own to the writers.

@@ -268,7 +268,8 @@ impl Lane<'_> {
             .seal(staged, size, entry.target_path(), replace, &attributes)
         {
             Ok((sealed, applied)) => {
-                self.context.outcomes.applied(self.number, &entry, &applied);
+                let outcomes = &self.context.outcomes;
+                outcomes.applied(self.number, &entry, &attributes, &applied);
                 seam::point("sealed");
                 let item = Item {
                     lane: self.number,

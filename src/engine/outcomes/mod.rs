@@ -11,8 +11,8 @@ use super::session::Session;
 use super::telemetry::{LaneCounters, LaneView, Telemetry};
 use crate::error::{Error, ErrorKind, Side};
 use crate::manifest::{Maps, Spool};
-use crate::scan::Entry;
-use crate::target::{Applied, ReadOutcome};
+use crate::scan::{Attributes, Entry};
+use crate::target::{Applied, Forgone};
 
 /// Collects everything that was not done, from all threads.
 #[derive(Debug)]
@@ -289,10 +289,9 @@ impl Outcomes {
         left_out.push(lane, skipped);
     }
 
-    /// Notes what reading the metadata of an entry brought up.
-    pub(crate) fn attributes_read(&self, lane: usize, entry: &Entry, read: &ReadOutcome) {
-        self.cleared.fetch_add(u64::from(read.cleared), Relaxed);
-        if let Some(errno) = read.problem {
+    /// Notes what of the metadata of a file that is there could not be read.
+    pub(crate) fn unread(&self, lane: usize, entry: &Entry, attributes: &Attributes) {
+        if let Some(errno) = attributes.unread {
             let what = "copied, but its extended attributes could not be read";
             let path = entry.display_path();
             let error = Error::new(ErrorKind::Metadata, Side::Source, &path, what).because(errno);
@@ -301,12 +300,15 @@ impl Outcomes {
         }
     }
 
-    /// Notes what of the metadata could not be set. The bytes are there all the same.
-    pub(crate) fn applied(&self, lane: usize, entry: &Entry, applied: &Applied) {
-        if applied.may_not_chown() {
-            self.owners_not_kept.fetch_add(1, Relaxed);
-        }
-        self.cleared.fetch_add(u64::from(applied.cleared), Relaxed);
+    /// Notes what of the metadata could not be read or set. The bytes are there all the same.
+    pub(crate) fn applied(
+        &self,
+        lane: usize,
+        entry: &Entry,
+        attributes: &Attributes,
+        applied: &Applied,
+    ) {
+        self.unread(lane, entry, attributes);
         let about = About::File(entry.target_path());
         self.lacks(lane, &entry.display_path(), applied, &about);
     }
@@ -319,26 +321,39 @@ impl Outcomes {
 
     /// The same of a folder: its attributes are set anew when its drive is lost and put back.
     pub(crate) fn applied_to_folder(&self, lane: usize, path: &Path, applied: &Applied) {
-        if let Some(counters) = self.lane(lane) {
-            let owner = u64::from(applied.may_not_chown());
-            counters.folder_owners.fetch_add(owner, Relaxed);
-            let cleared = u64::from(applied.cleared);
-            counters.folder_privileges.fetch_add(cleared, Relaxed);
-        }
+        self.forgone_anew(lane, applied.forgone(&Attributes::default()));
         self.lacks(lane, path, applied, &About::Asked(None));
+    }
+
+    /// Counts what a file does not have that is acknowledged: before that it may be begun again.
+    pub(crate) fn forgone(&self, forgone: Forgone) {
+        let owner = u64::from(forgone.owner);
+        self.owners_not_kept.fetch_add(owner, Relaxed);
+        self.cleared.fetch_add(forgone.cleared.into(), Relaxed);
+    }
+
+    /// The same of what is asked of its drive anew when that is lost and put back.
+    pub(crate) fn forgone_anew(&self, lane: usize, forgone: Forgone) {
+        if let Some(counters) = self.lane(lane) {
+            let owner = u64::from(forgone.owner);
+            counters.owners_anew.fetch_add(owner, Relaxed);
+            counters
+                .cleared_anew
+                .fetch_add(forgone.cleared.into(), Relaxed);
+        }
     }
 
     /// Returns of how many files and folders the owner could not be kept.
     pub(crate) fn owners_not_kept(&self) -> u64 {
-        self.owners_not_kept.load(Relaxed) + self.of_folders(|lane| &lane.folder_owners)
+        self.owners_not_kept.load(Relaxed) + self.anew(|lane| &lane.owners_anew)
     }
 
     /// Returns how many set-id bits and capabilities policy cleared.
     pub(crate) fn cleared(&self) -> u64 {
-        self.cleared.load(Relaxed) + self.of_folders(|lane| &lane.folder_privileges)
+        self.cleared.load(Relaxed) + self.anew(|lane| &lane.cleared_anew)
     }
 
-    fn of_folders(&self, counter: impl Fn(&LaneCounters) -> &AtomicU64) -> u64 {
+    fn anew(&self, counter: impl Fn(&LaneCounters) -> &AtomicU64) -> u64 {
         let lanes = self.telemetry.lanes.iter();
         let counts = lanes.map(|lane| counter(&lane.counters).load(Relaxed));
         counts.sum()

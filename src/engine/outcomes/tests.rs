@@ -7,6 +7,7 @@ use super::*;
 use crate::engine::session::Silent;
 use crate::manifest::PROBLEMS_FILE;
 use crate::scan::{Dir, FileStamp, Kind, Tree};
+use crate::target::Sealed;
 use crate::target::attributes::Loss;
 
 fn some_entry() -> Entry {
@@ -57,25 +58,38 @@ fn what_is_asked_again_of_a_drive_that_was_put_back_counts_once() {
             errno: rustix::io::Errno::PERM,
         }],
     };
+    let attributes = Attributes {
+        cleared: 1,
+        unread: Some(rustix::io::Errno::IO),
+        ..Attributes::default()
+    };
     let entry = some_entry();
-    outcomes.applied(0, &entry, &applied);
+    // Whole twice, as its name was not made durable the first time: it counts when it is acknowledged.
+    let sealed = Sealed::kept(Vec::new(), None).lacking(&applied, &attributes);
+    for is_acknowledged in [false, true] {
+        outcomes.begins_again(0);
+        outcomes.applied(0, &entry, &attributes, &applied);
+        if is_acknowledged {
+            outcomes.forgone(sealed.forgone);
+        }
+    }
     outcomes.applied_to_folder(0, Path::new("folder"), &applied);
-    assert_eq!((outcomes.owners_not_kept(), outcomes.cleared()), (2, 4));
+    assert_eq!((outcomes.owners_not_kept(), outcomes.cleared()), (2, 5));
     // Its files are not asked for again; its folders are.
     telemetry.lanes[0].counters.renew();
     outcomes.begins_again(0);
-    assert_eq!((outcomes.owners_not_kept(), outcomes.cleared()), (1, 2));
+    assert_eq!((outcomes.owners_not_kept(), outcomes.cleared()), (1, 3));
     outcomes.applied_to_folder(0, Path::new("folder"), &applied);
-    assert_eq!((outcomes.owners_not_kept(), outcomes.cleared()), (2, 4));
+    assert_eq!((outcomes.owners_not_kept(), outcomes.cleared()), (2, 5));
     // But those of a file that an earlier run copied are set again.
-    assert_eq!(outcomes.all_problems().1, 2);
-    outcomes.lacks(
-        0,
-        &entry.display_path(),
-        &applied,
-        &About::File(entry.target_path()),
-    );
-    assert_eq!(outcomes.all_problems().1, 2);
+    assert_eq!(outcomes.all_problems().1, 3);
+    outcomes.applied(0, &entry, &attributes, &applied);
+    outcomes.forgone_anew(0, sealed.forgone);
+    assert_eq!(outcomes.all_problems().1, 3);
+    assert_eq!((outcomes.owners_not_kept(), outcomes.cleared()), (3, 8));
+    telemetry.lanes[0].counters.renew();
+    outcomes.forgone_anew(0, sealed.forgone);
+    assert_eq!((outcomes.owners_not_kept(), outcomes.cleared()), (2, 6));
 }
 
 #[test]

@@ -14,8 +14,8 @@ use super::world::{Held, Odds, Shared, World};
 use crate::error::Error;
 use crate::scan::{Attributes, Kind};
 use crate::target::{
-    Applied, Form as SealedForm, Geometry, Outline, Sealed, StageId, Staged, Stager, TargetStamp,
-    Vacancy,
+    Applied, Forgone, Form as SealedForm, Geometry, Outline, Sealed, StageId, Staged, Stager,
+    TargetStamp, Vacancy,
 };
 
 /// What writes past the cache are multiples of.
@@ -94,6 +94,7 @@ impl SimStager {
             replace,
             stamp: Some(stamp_of(ino, world.disk.inode(ino))),
             lacks: false,
+            forgone: Forgone::default(),
         }
     }
 
