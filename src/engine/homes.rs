@@ -14,7 +14,7 @@ use super::summary::LaneFacts;
 use crate::journal::{self, Identity};
 use crate::plan::{self, LanePlan, find_returned};
 use crate::scan::{Finished, Tree};
-use crate::topology::{Topology, mount_number};
+use crate::topology::{Mount, Topology, mount_number};
 
 /// How often the mount table is looked at.
 const LOOK: Duration = Duration::from_millis(500);
@@ -54,23 +54,26 @@ pub(super) struct Back {
     pub(super) finished: Receiver<Finished>,
 }
 
+/// A path, and the number of the mount that it is in: when that is gone, it is another place.
+type Place = (PathBuf, Option<u64>);
+
 /// Where threads that look for drives ask at the moment: by the number of each, and since when. A mount
 /// that hangs may hold one for ever; then another looks on, everywhere but there.
 #[derive(Debug, Clone, Default)]
-struct Asking(Arc<Mutex<HashMap<u64, (PathBuf, Instant)>>>);
+struct Asking(Arc<Mutex<HashMap<u64, (Place, Instant)>>>);
 
 impl Asking {
-    fn all(&self) -> MutexGuard<'_, HashMap<u64, (PathBuf, Instant)>> {
+    fn all(&self) -> MutexGuard<'_, HashMap<u64, (Place, Instant)>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Notes where a thread asks from now on, unless another one does; returns whether it may.
-    fn may_ask(&self, number: u64, place: &Path) -> bool {
+    fn may_ask(&self, number: u64, place: Place) -> bool {
         let mut all = self.all();
         all.remove(&number);
-        let is_free = all.values().all(|(at, _)| at != place);
+        let is_free = all.values().all(|(at, _)| *at != place);
         if is_free {
-            all.insert(number, (place.to_owned(), Instant::now()));
+            all.insert(number, (place, Instant::now()));
         }
         is_free
     }
@@ -215,13 +218,23 @@ impl Homes {
 }
 
 /// Looks once for the drives of these lanes.
-fn look(wanted: &[(usize, Vec<Home>, LaneFacts)], may_ask: &dyn Fn(&Path) -> bool) -> Vec<Back> {
-    let topology = Topology::live();
-    let backs = topology.iter().flat_map(|topology| {
-        let all = wanted.iter();
-        all.filter_map(|(lane, homes, facts)| back(topology, *lane, homes, facts, may_ask))
-    });
+fn look(wanted: &[(usize, Vec<Home>, LaneFacts)], may_ask: &dyn Fn(Place) -> bool) -> Vec<Back> {
+    let Ok(topology) = Topology::live() else {
+        return Vec::new();
+    };
+    let may_ask = |path: &Path| may_ask((path.to_owned(), mount_of(topology.mounts(), path)));
+    let backs = wanted
+        .iter()
+        .filter_map(|(lane, homes, facts)| back(&topology, *lane, homes, facts, &may_ask));
     backs.collect()
+}
+
+/// Returns the number of the mount that a path is in, as the mount table has it: nothing is asked there.
+fn mount_of(mounts: &[Mount], path: &Path) -> Option<u64> {
+    let above = mounts.iter().filter(|mount| path.starts_with(&mount.point));
+    // Of those at one place the last one covers the others.
+    let deepest = above.max_by_key(|mount| mount.point.components().count());
+    deepest.map(|mount| mount.id)
 }
 
 /// Returns what a lane goes on with, if all of its sources are back.
@@ -253,4 +266,31 @@ fn back(
         plan,
         finished,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::topology::mountinfo;
+
+    #[test]
+    fn a_place_where_a_mount_hangs_is_asked_at_again_when_that_is_gone() {
+        let before = b"20 1 8:1 / / rw - ext4 /dev/a rw\n\
+                       30 20 8:2 / /mnt/card rw - ext4 /dev/b rw\n\
+                       31 20 0:9 / /mnt/card rw - fuse b rw\n";
+        let after = b"20 1 8:1 / / rw - ext4 /dev/a rw\n\
+                      32 20 8:2 / /mnt/card rw - ext4 /dev/b rw\n";
+        let card = Path::new("/mnt/card");
+        let [before, after] = [&before[..], &after[..]].map(|table| {
+            let mounts = mountinfo::parse(table);
+            assert_eq!(mount_of(&mounts, Path::new("/mnt/card-2")), Some(20));
+            assert_eq!(mount_of(&mounts, Path::new("relative")), None);
+            (card.to_owned(), mount_of(&mounts, card))
+        });
+        assert_eq!((before.1, after.1), (Some(31), Some(32)));
+        let asking = Asking::default();
+        assert!(asking.may_ask(1, before.clone()));
+        assert!(!asking.may_ask(2, before));
+        assert!(asking.may_ask(2, after));
+    }
 }
