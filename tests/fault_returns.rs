@@ -639,36 +639,46 @@ fn a_drive_that_lacks_bad_spots_alone_is_not_waited_for_when_it_is_back() {
     if !can_mount(test) || !need_tools(test, &["filefrag"]) {
         return;
     }
-    let mut bench = Bench::new();
-    let bad = bench.pulled.join("d/bad");
-    tree::paint(&bad, 7, 64 << 10);
-    bench.pulled.remount();
-    let from = place(&bad, 0);
-    let spoil = |bench: &Bench| bench.pulled.fail_reads(from..from + (64 << 10));
-    spoil(&bench);
-    bench.pulled.set_delay(Duration::from_millis(20));
-    let running = bench.start_with(&["--grace=6s"], |bench, running| {
-        // It is looked at closer when everything else is copied.
-        let there = ["z-large", "z-linked", "small/004/000299"];
-        wait_for("the rest of it", || {
-            let there = there
-                .iter()
-                .all(|it| bench.target().join("d").join(it).exists());
-            there.then_some(())
+    for is_large in [true, false] {
+        let mut bench = Bench::new();
+        let bad = bench.pulled.join("d/bad");
+        if !is_large {
+            std::fs::remove_dir_all(bench.pulled.join("d")).unwrap();
+            std::fs::create_dir(bench.pulled.join("d")).unwrap();
+            for (seed, name) in (1..).zip(["a-large", "z-large"]) {
+                tree::paint(&bench.pulled.join("d").join(name), seed, 3000);
+            }
+        }
+        tree::paint(&bad, 7, 64 << 10);
+        bench.pulled.remount();
+        let from = place(&bad, 0);
+        let spoil = |bench: &Bench| bench.pulled.fail_reads(from..from + (64 << 10));
+        spoil(&bench);
+        bench.pulled.set_delay(Duration::from_millis(20));
+        let running = bench.start_with(&["--grace=6s"], |bench, running| {
+            // It is looked at closer when everything else is copied.
+            let there = ["z-large", "z-linked", "small/004/000299"];
+            let there = if is_large { &there[..] } else { &there[..1] };
+            wait_for("the rest of it", || {
+                let there = there
+                    .iter()
+                    .all(|it| bench.target().join("d").join(it).exists());
+                there.then_some(())
+            });
+            bench.pull(running);
         });
-        bench.pull(running);
-    });
-    spoil(&bench);
-    bench.pulled.mount();
-    let ran = running.finish().expect(3);
-    let report = report(&bench.target());
-    assert_eq!(report["problem_count"], 1, "{}", ran.out());
-    assert_eq!(report["problems"][0]["kind"], "source-read");
-    assert_eq!(report["problems"][0]["unreadable"]["bytes"], 64 << 10);
-    let lane = &report["lanes"][0];
-    assert_eq!(lane["health"], "suspect", "{lane}");
-    assert_eq!(lane["state"], "done", "{lane}");
-    assert_eq!(report["lanes"][1]["safe_to_release"], true);
+        spoil(&bench);
+        bench.pulled.mount();
+        let ran = running.finish().expect(3);
+        let report = report(&bench.target());
+        assert_eq!(report["problem_count"], 1, "{}", ran.out());
+        assert_eq!(report["problems"][0]["kind"], "source-read");
+        assert_eq!(report["problems"][0]["unreadable"]["bytes"], 64 << 10);
+        let lane = &report["lanes"][0];
+        assert_eq!(lane["health"], "suspect", "{lane}");
+        assert_eq!(lane["state"], "done", "{lane}");
+        assert_eq!(report["lanes"][1]["safe_to_release"], true);
+    }
 }
 
 #[test]

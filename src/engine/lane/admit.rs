@@ -170,6 +170,7 @@ impl Lane<'_> {
                 self.counters.files_kept.fetch_add(1, Relaxed);
                 let bytes = entry.stamp.size;
                 self.counters.bytes_kept.fetch_add(bytes, Relaxed);
+                self.remember(entry);
                 true
             }
             (There::Whole, _) => {

@@ -86,7 +86,9 @@ impl Lane<'_> {
     /// Remembers a file that an earlier run read: where a drive gives nothing of what is left, it says
     /// whether it is there. Its bytes must be on the medium, and not among the metadata.
     pub(super) fn remember(&mut self, entry: &Entry) {
-        let has_bytes = entry.stamp.size >= ALIGN as u64 && entry.allocated >= entry.stamp.size;
+        // What an inode holds takes less than a block.
+        let takes = entry.stamp.size.max(ALIGN as u64);
+        let has_bytes = entry.stamp.size > 0 && entry.allocated >= takes;
         if entry.kind != Kind::File || !has_bytes || self.vitals.can_ask() {
             return;
         }
