@@ -215,6 +215,8 @@ impl Returns<'_> {
                 }
             }
         }
+        // Who looks ends with that look, and holds nothing of what it found.
+        self.state.search = None;
         if let Some(readying) = self.state.readying.take() {
             // Nobody but us may have the target when this run is over.
             drop(readying.thread.join());
