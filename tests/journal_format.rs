@@ -394,6 +394,21 @@ fn nothing_is_written_before_a_commit_and_everything_after_it() {
 }
 
 #[test]
+fn whoever_reads_is_told_of_each_record() {
+    let folder = Folder::new();
+    let mut writer = folder.create();
+    for record in [naming("x", 1), done("x", 1)] {
+        writer.append(&record.get(), Instant::now()).unwrap();
+    }
+    writer.commit().unwrap();
+    let heard = std::cell::Cell::new(0);
+    let count = || heard.set(heard.get() + 1);
+    let (fd, label) = (folder.fd(), std::path::Path::new("JOB"));
+    inhaul::journal::read_heard(fd, label, fd, &count).unwrap();
+    assert_eq!(heard.get(), 2);
+}
+
+#[test]
 fn a_flush_writes_and_leaves_the_rest_to_a_commit() {
     let folder = Folder::new();
     let mut writer = folder.create();

@@ -43,7 +43,7 @@ pub fn open_with(
 ) -> Result<(Loaded, Writer), Error> {
     let folder = Folder { dir, label };
     let mut load = Load::new(folder, dir, true, PathHasher::default())?;
-    let end = load.walk_all()?;
+    let end = load.walk_all(&|| ())?;
     let writer = if end.tail.is_damaged() {
         let number = load.files.len();
         let number = u32::try_from(number + 1).unwrap_or(u32::MAX);
@@ -79,9 +79,22 @@ pub fn open_with(
 /// # Errors
 /// As [`open`].
 pub fn read(dir: BorrowedFd<'_>, label: &Path, scratch: BorrowedFd<'_>) -> Result<Loaded, Error> {
+    read_heard(dir, label, scratch, &|| ())
+}
+
+/// As [`read`]; `heard` is called for each record that was read: until then the medium had not answered.
+///
+/// # Errors
+/// As [`open`].
+pub fn read_heard(
+    dir: BorrowedFd<'_>,
+    label: &Path,
+    scratch: BorrowedFd<'_>,
+    heard: &dyn Fn(),
+) -> Result<Loaded, Error> {
     let folder = Folder { dir, label };
     let mut load = Load::new(folder, scratch, false, PathHasher::default())?;
-    let end = load.walk_all()?;
+    let end = load.walk_all(heard)?;
     Ok(load.finish(&end))
 }
 
@@ -165,12 +178,12 @@ impl<'a> Load<'a> {
     }
 
     /// Reads the segments that count, one after the other, as far as they can be trusted.
-    fn walk_all(&mut self) -> Result<TrustEnd, Error> {
+    fn walk_all(&mut self, heard: &dyn Fn()) -> Result<TrustEnd, Error> {
         let last = self.lineage.last().copied().unwrap_or(1);
         let mut end = None;
         for position in 0..self.lineage.len() {
             let number = self.lineage.get(position).copied().unwrap_or(1);
-            let walked = self.walk(number)?;
+            let walked = self.walk(number, heard)?;
             self.trim(&walked)?;
             let next = self.lineage.get(position + 1).copied();
             let goes_on = match next {
@@ -217,7 +230,7 @@ impl<'a> Load<'a> {
     }
 
     /// Reads one segment, to the end or to where a later one of the lineage goes on from it.
-    fn walk(&mut self, number: u32) -> Result<TrustEnd, Error> {
+    fn walk(&mut self, number: u32, heard: &dyn Fn()) -> Result<TrustEnd, Error> {
         let folder = self.folder;
         let file = self.file(number)?;
         let len = folder.len(number, file)?;
@@ -248,6 +261,7 @@ impl<'a> Load<'a> {
                     .add(self.scratch, &self.segments, place, &record)
                     .map_err(|error| index_error(folder, error))?;
             }
+            heard();
             at += frame.len();
             tag = frame.tag();
             seq += 1;
@@ -366,7 +380,7 @@ mod tests {
         };
         let hasher = PathHasher::colliding();
         let mut load = Load::new(folder, handle.as_fd(), false, hasher).unwrap();
-        let end = load.walk_all().unwrap();
+        let end = load.walk_all(&|| ()).unwrap();
         load.finish(&end)
     }
 

@@ -83,7 +83,7 @@ mod writer;
 
 pub use follower::Follower;
 pub use identity::{Identity, Likeness};
-pub use load::{open, open_with, read};
+pub use load::{open, open_with, read, read_heard};
 pub use loaded::{BlocksView, Loaded, Slices, Tail};
 pub use medium::Medium;
 pub use record::{
