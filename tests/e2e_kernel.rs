@@ -324,6 +324,49 @@ fn a_stop_while_times_are_set_again_leaves_the_file_ours() {
     }
 }
 
+/// The name of a file that was being changed is in doubt: its bytes say what it is, if they are given.
+#[test]
+fn a_file_in_doubt_that_cannot_be_read_is_left_and_told_of() {
+    let test = "a_file_in_doubt_that_cannot_be_read_is_left_and_told_of";
+    if !ready(test) || !support::need_root(test) {
+        return;
+    }
+    let scratch = Scratch::new();
+    let source = scratch.dir("source");
+    tree::paint(&source.join("only"), 1, 100_000);
+    tree::age(&source, 1_000_000_000);
+    let target = scratch.join("target");
+    let args: [&dyn AsRef<std::ffi::OsStr>; 3] = [&"copy", &source, &target];
+    run_failing("utimensat:error=EPERM", &scratch, &args).expect(3);
+    let mut command = inhaul(&args);
+    command.env("INHAUL_TEST_KILL", "named-all:1");
+    Running::start(command).finish().expect(137);
+    // There are no others of its bytes any more.
+    let bytes = std::fs::read(source.join("only")).unwrap();
+    std::fs::remove_file(source.join("only")).unwrap();
+    let copy = target.join("source/only");
+    let strace = [
+        "strace",
+        "-f",
+        "-qq",
+        "-o",
+        "/dev/null",
+        "-P",
+        copy.to_str().unwrap(),
+        "-e",
+        "trace=read",
+        "-e",
+        "inject=read:error=EIO",
+    ];
+    let ran = Running::start(under(&strace, &inhaul(&args))).finish();
+    assert_eq!(std::fs::read(&copy).unwrap(), bytes, "{}", ran.err());
+    ran.expect(3)
+        .says("only: an earlier run copied it")
+        .says("it cannot be read; it is left as it is");
+    run(&args).expect(0);
+    b3sum_agrees(&target, 1);
+}
+
 /// Gives some of what [`source`] has to somebody else.
 fn give_away(source: &std::path::Path, names: &[&str]) {
     for name in names {

@@ -16,7 +16,7 @@ use super::log::Log;
 use super::pass::Pass;
 use super::recipe::{JOB_FILE, Recipe};
 use super::session::Session;
-use super::settle::settle;
+use super::settle::{Settled, settle};
 use super::spill::Round;
 use super::spots::Spots;
 use super::standing::{Copied, at, found};
@@ -279,7 +279,7 @@ impl Opening {
             .all(|index| self.numbers.contains(&index))
     }
 
-    /// Opens the target with the job in it, and its journal.
+    /// Opens the target with the job in it, and its journal; returns what is to be told of it, too.
     ///
     /// # Durability
     /// The journal, and what it belongs to, are durable when this returns.
@@ -293,7 +293,7 @@ impl Opening {
         settings: Settings,
         sources: &[RecordedSource],
         pass: Pass,
-    ) -> Result<(LocalTarget, Log), Error> {
+    ) -> Result<(LocalTarget, Log, Vec<Error>), Error> {
         let (mut lock, mut begun, name) = (self.lock, self.begun, self.name);
         let mut job_dir = None;
         let (mut loaded, mut writer) = (None, None);
@@ -316,11 +316,12 @@ impl Opening {
             Some(writer) => writer,
             None => begin(job, &target, self.options, &self.recipe)?,
         };
-        if let Some(earlier) = &loaded
-            && settle(earlier, &target, &mut writer, &|source| {
-                self.numbers.contains(&source)
-            })?
-        {
+        let is_here = |source| self.numbers.contains(&source);
+        let settled = match &loaded {
+            Some(earlier) => settle(earlier, &target, &mut writer, &is_here)?,
+            None => Settled::default(),
+        };
+        if settled.has_learnt {
             drop((loaded.take(), writer));
             let (again, goes_on) =
                 journal::open_with(home.job(), &home.job_label(), &mut Ahead::of)?;
@@ -358,7 +359,8 @@ impl Opening {
         seam::point("journal-created");
         let continues = pass == Pass::First;
         sweep(home, loaded.as_ref().filter(|_| continues))?;
-        Ok((target, Log::new(writer, loaded, self.numbers, continues)))
+        let log = Log::new(writer, loaded, self.numbers, continues);
+        Ok((target, log, settled.unread))
     }
 }
 

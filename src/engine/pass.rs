@@ -123,7 +123,7 @@ pub(super) fn pass(
     }
     let homes = Homes::of(&lanes, opening.identities());
     let opened = open(asked.typed, opening, place, settings, &lanes, pass);
-    let (target, log) = opened.map_err(|error| no_room(job, error))?;
+    let (target, log, unread) = opened.map_err(|error| no_room(job, error))?;
     if !round.finishes {
         target.set_aside(aside(needs.most, job, &target))?;
     }
@@ -212,6 +212,9 @@ pub(super) fn pass(
     session.observer.started(&telemetry);
     for error in asked.silent {
         context.outcomes.source_left_out(error);
+    }
+    for error in &unread {
+        context.outcomes.unverified(error);
     }
     let mut returns = Returns {
         job,
@@ -448,7 +451,7 @@ fn open(
     settings: Settings,
     lanes: &[LanePlan],
     pass: Pass,
-) -> Result<(LocalTarget, super::log::Log), Error> {
+) -> Result<(LocalTarget, super::log::Log, Vec<Error>), Error> {
     let mut sources: Vec<(usize, RecordedSource)> = Vec::new();
     for tree in lanes.iter().flat_map(|lane| &lane.trees) {
         let source = RecordedSource {

@@ -10,16 +10,25 @@ use std::time::Instant;
 
 use super::log::recorded;
 use super::standing::{at, found, staged};
-use crate::error::Error;
+use crate::error::{Error, ErrorKind, Side};
 use crate::journal::{Done, Loaded, Naming, Other, Record, Stamp, Writer};
+use crate::scan::as_path;
 use crate::seam;
 use crate::target::{self, Stager, Target, Vacancy};
 
 /// What a file that is being mended may be longer by, for an instant.
 const PAGE: u64 = crate::buffer::ALIGN as u64;
 
+/// What settling came to.
+#[derive(Debug, Default)]
+pub(super) struct Settled {
+    /// Whether the journal has learnt something: then it is to be loaded again.
+    pub(super) has_learnt: bool,
+    /// Files that were done, are in doubt and cannot be read: each is left as it is.
+    pub(super) unread: Vec<Error>,
+}
+
 /// Settles what an earlier run left in between; `here` says whether a source is one of this run's.
-/// Returns whether the journal has learnt something: then it is to be loaded again.
 ///
 /// # Durability
 /// What was found, and what was taken away, stays so after a power cut, when this returns.
@@ -31,15 +40,16 @@ pub(super) fn settle(
     target: &dyn Target,
     writer: &mut Writer,
     here: &dyn Fn(u32) -> bool,
-) -> Result<bool, Error> {
+) -> Result<Settled, Error> {
     let namings: Vec<Naming<'_>> = earlier.unacknowledged().collect();
     if namings.is_empty() {
-        return Ok(false);
+        return Ok(Settled::default());
     }
     let mut settling = Settling {
         earlier,
         target,
         stager: target.stager("settle")?,
+        unread: Vec::new(),
     };
     let mut learnt = Vec::new();
     for naming in &namings {
@@ -54,13 +64,17 @@ pub(super) fn settle(
     }
     writer.commit()?;
     seam::point("settled");
-    Ok(!learnt.is_empty())
+    Ok(Settled {
+        has_learnt: !learnt.is_empty(),
+        unread: settling.unread,
+    })
 }
 
 struct Settling<'a> {
     earlier: &'a Loaded,
     target: &'a dyn Target,
     stager: Box<dyn Stager>,
+    unread: Vec<Error>,
 }
 
 impl<'a> Settling<'a> {
@@ -102,7 +116,8 @@ impl<'a> Settling<'a> {
                 lacks: false,
             })));
         }
-        let digest = self.digest_of(path, stamp);
+        // What cannot be read stays as it is: it is neither done nor taken away.
+        let digest = self.digest_of(path, stamp).unwrap_or(None);
         Ok(digest.map(|digest| {
             Record::Done(Done {
                 source: naming.source,
@@ -134,14 +149,19 @@ impl<'a> Settling<'a> {
         if stamp.size != size && stamp.size != size.next_multiple_of(PAGE) {
             return Ok(None);
         }
-        if self.digest_of(path, stamp) == Some(done.digest) {
-            let target_stamp = recorded(stamp);
-            return Ok(Some(Record::Done(Done {
-                target_stamp,
-                ..*done
-            })));
+        match self.digest_of(path, stamp) {
+            Ok(Some(digest)) if digest == done.digest => {
+                let target_stamp = recorded(stamp);
+                return Ok(Some(Record::Done(Done {
+                    target_stamp,
+                    ..*done
+                })));
+            }
+            Ok(Some(_)) => self.target.withdraw(path, stamp)?,
+            Ok(None) => {}
+            // That says nothing of its bytes, which may be the only ones there are.
+            Err(error) => self.unread.push(in_doubt(path, &error)),
         }
-        self.target.withdraw(path, stamp)?;
         Ok(None)
     }
 
@@ -156,17 +176,30 @@ impl<'a> Settling<'a> {
         Ok(taken)
     }
 
-    /// Returns the digest of what has a name; `None` when it is another file by now, or the medium
-    /// does not give it.
-    fn digest_of(&mut self, path: &[u8], stamp: target::TargetStamp) -> Option<[u8; 32]> {
+    /// Returns the digest of what has a name; `None` when it is another file by now.
+    fn digest_of(
+        &mut self,
+        path: &[u8],
+        stamp: target::TargetStamp,
+    ) -> Result<Option<[u8; 32]>, Error> {
         let mut hasher = blake3::Hasher::new();
         let mut put = |bytes: &[u8]| {
             hasher.update(bytes);
         };
-        // What cannot be read stays as it is: it is neither done nor taken away.
-        let read = self.stager.read_published(path, stamp, &mut put);
-        let is_it = read.unwrap_or(false);
-        is_it.then(|| *hasher.finalize().as_bytes())
+        let is_it = self.stager.read_published(path, stamp, &mut put)?;
+        Ok(is_it.then(|| *hasher.finalize().as_bytes()))
+    }
+}
+
+/// Returns that nothing is known of the bytes of a file that was done, and is in doubt.
+fn in_doubt(path: &[u8], why: &Error) -> Error {
+    let what = "an earlier run copied it and was stopped while it changed something of it, and now it \
+                cannot be read; it is left as it is, in no manifest, and copied again if its source is \
+                given: look for errors of the target's drive with 'dmesg', then run again";
+    let error = Error::new(ErrorKind::Unverified, Side::Target, as_path(path), what);
+    match why.errno() {
+        Some(errno) => error.because(errno),
+        None => error,
     }
 }
 

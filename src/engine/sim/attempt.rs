@@ -202,7 +202,7 @@ fn open(world: &Shared) -> Result<(Arc<SimTarget>, Option<Loaded>, Writer), Erro
         here.check_journal(earlier);
         here.rot(earlier);
         drop(here);
-        if settle(earlier, &*target, &mut writer, &|_| true)? {
+        if settle(earlier, &*target, &mut writer, &|_| true)?.has_learnt {
             drop((loaded.take(), writer));
             (loaded, writer) = records::open(world)?;
         }
