@@ -451,6 +451,30 @@ fn times_of_what_has_several_names_are_set_by_the_next_run() {
 }
 
 #[test]
+fn all_names_of_what_got_its_times_and_lacks_something_else_are_known() {
+    let test = "all_names_of_what_got_its_times_and_lacks_something_else_are_known";
+    if !ready(test) || !support::need_root(test) {
+        return;
+    }
+    let scratch = Scratch::new();
+    let source = source_with_links(&scratch);
+    give_away(&source, &["large"]);
+    let target = scratch.join("target");
+    let args: [&dyn AsRef<std::ffi::OsStr>; 4] = [&"copy", &"--special", &source, &target];
+    run_failing("fchownat,utimensat:error=EPERM", &scratch, &args).expect(3);
+    for _ in 0..2 {
+        let ran = run_failing("fchownat:error=EPERM", &scratch, &args).expect(3);
+        ran.says("copied, but without its");
+        check_kept(&target, 44);
+        b3sum_agrees(&target, 44);
+    }
+    run(&args).expect(0);
+    check_kept(&target, 44);
+    rsync_agrees(&source, &target.join("source"));
+    b3sum_agrees(&target, 44);
+}
+
+#[test]
 fn a_stop_between_two_names_of_a_file_leaves_both_ours() {
     let test = "a_stop_between_two_names_of_a_file_leaves_both_ours";
     if !ready(test) || !support::need_root(test) {

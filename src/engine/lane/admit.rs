@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use rustix::io::Errno;
 
 use super::Lane;
+use super::again::as_it_is;
 use super::begin::source_changed;
 use crate::digest::Hash;
 use crate::engine::commit::What;
@@ -52,9 +53,7 @@ impl Lane<'_> {
             if copied.lacks && !finishes {
                 self.set_again(entry, path, copied)?;
             } else {
-                let mut sealed = Sealed::kept(path, Some(copied.stamp));
-                sealed.lacks = copied.lacks;
-                self.renew(entry, copied.digest, sealed);
+                self.renew(entry, copied.digest, as_it_is(&path, copied));
             }
             return Ok(None);
         }

@@ -27,7 +27,7 @@ impl Lane<'_> {
             Ok(set) => set,
             Err(error) => {
                 self.not_set(entry, error)?;
-                None
+                self.is_news(&path, copied).then(|| as_it_is(&path, copied))
             }
         };
         match set {
@@ -83,7 +83,7 @@ impl Lane<'_> {
             self.context
                 .outcomes
                 .unread(self.number, entry, &attributes);
-            return Ok(None);
+            return Ok(self.is_news(path, copied).then(|| as_it_is(path, copied)));
         }
         let keeps_time = self.keeps_time(copied.stamp, &attributes);
         if !keeps_time {
@@ -103,12 +103,20 @@ impl Lane<'_> {
         let outcomes = &self.context.outcomes;
         outcomes.applied(self.number, entry, &attributes, &applied);
         let sealed = Sealed::kept(path.to_owned(), Some(stamp)).lacking(&applied, &attributes);
-        if sealed.lacks && keeps_time {
+        if sealed.lacks && keeps_time && !self.is_news(path, copied) {
             // It is tried again when its drive is put back.
             outcomes.forgone_anew(self.number, sealed.forgone);
             return Ok(None);
         }
         Ok(Some(sealed))
+    }
+
+    /// Returns whether the journal knows a file by another time than it has: a further name of what
+    /// got its time by its first. (See [`renewed`](Self::renewed).)
+    fn is_news(&self, path: &[u8], copied: Copied) -> bool {
+        let earlier = self.context.log.as_ref().and_then(|log| log.earlier());
+        let done = earlier.and_then(|earlier| earlier.done(path));
+        done.is_some_and(|done| Copied::of(&done).stamp != copied.stamp)
     }
 
     /// Tells why the attributes of a file that is there were not set, unless that is about more than
@@ -218,4 +226,11 @@ impl Lane<'_> {
         let outcomes = &self.context.outcomes;
         outcomes.not_set_again(self.number, entry, error);
     }
+}
+
+/// Returns what is in the target, to be acknowledged as it is.
+pub(super) fn as_it_is(path: &[u8], copied: Copied) -> Sealed {
+    let mut sealed = Sealed::kept(path.to_owned(), Some(copied.stamp));
+    sealed.lacks = copied.lacks;
+    sealed
 }
