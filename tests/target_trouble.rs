@@ -21,7 +21,7 @@ use support::extents::place;
 use support::judge::{b3sum_agrees, files, rsync_agrees, walk};
 use support::lab::Lab;
 use support::mounts::{Fs, Mounted, quietly, unmount};
-use support::program::{Ran, Running, inhaul, run};
+use support::program::{Ran, Running, inhaul, report, run};
 use support::{Scratch, can_mount, need_tools, tool, tree, wait_for};
 
 const FILES: usize = 40;
@@ -251,14 +251,25 @@ struct Halfway {
 impl Halfway {
     const FILES: usize = 300;
 
+    /// Many files, of which some were copied.
     fn new() -> Self {
+        let fill = |source: &Drive| tree::many_small(&source.join("small"), 1, Self::FILES);
+        let settings = [("BATCH_FILES", "100"), ("KILL", "acknowledged:2")];
+        let halfway = Self::killed(fill, &settings);
+        let copies = files(&walk(halfway.target.path()));
+        assert!(copies >= 100, "{copies}");
+        halfway
+    }
+
+    fn killed(fill: impl FnOnce(&Drive), settings: &[(&str, &str)]) -> Self {
         let lab = Lab::new();
         let [mut source, mut target] =
             ["source", "target"].map(|name| Drive::new(&lab.dir(name), Fs::Ext4, 96));
-        tree::many_small(&source.join("small"), 1, Self::FILES);
+        fill(&source);
         let mut command = inhaul(&[&"copy", &source.path(), &target.path()]);
-        command.env("INHAUL_TEST_BATCH_FILES", "100");
-        command.env("INHAUL_TEST_KILL", "acknowledged:2");
+        for (name, value) in settings {
+            command.env(format!("INHAUL_TEST_{name}"), value);
+        }
         Running::start(command).finish().expect(137);
         source.remount();
         target.remount();
@@ -273,8 +284,7 @@ impl Halfway {
     /// anything: then its pages are not in memory any more. (What is there under each name is.)
     fn go_on(&self, test: &str, harm: impl FnOnce(&Drive)) -> Option<Ran> {
         let group = Group::memory(test, 1 << 30)?;
-        let copies = walk(self.target.path());
-        assert!(files(&copies) >= 100, "{}", files(&copies));
+        let _in_memory = walk(self.target.path());
         let command = inhaul(&[&"copy", &self.source.path(), &self.target.path()]);
         // Until the source is listed nothing is looked up.
         self.source.set_delay(Duration::from_millis(50));
@@ -301,12 +311,31 @@ impl Halfway {
     }
 
     /// Fails unless the same command finishes it.
-    fn check_goes_on(mut self) {
+    fn check_goes_on(self) {
+        let _kept = self.check_goes_on_with(Self::FILES);
+    }
+
+    /// The same for so many files; returns how many bytes were there already.
+    fn check_goes_on_with(mut self, files: usize) -> u64 {
         self.target.remount();
         run(&[&"copy", &self.source.path(), &self.target.path()]).expect(0);
         let copy = self.target.join(self.source.path().file_name().unwrap());
         rsync_agrees(self.source.path(), &copy);
-        b3sum_agrees(self.target.path(), Self::FILES);
+        b3sum_agrees(self.target.path(), files);
+        let report = report(self.target.path());
+        report["totals"]["kept_bytes"].as_u64().unwrap()
+    }
+
+    /// Returns where the pages of the journal are on the target, but for the last one, which is still
+    /// written to.
+    fn pages(&self) -> Vec<u64> {
+        let home = self.target.join(".inhaul");
+        let job = std::fs::read_link(home.join("current")).unwrap();
+        let journal = home.join(job).join("journal");
+        let pages = std::fs::metadata(&journal).unwrap().len() / 4096;
+        (0..pages)
+            .map(|page| place(&journal, page * 4096))
+            .collect()
     }
 }
 
@@ -331,14 +360,7 @@ fn a_journal_that_cannot_be_read_any_more_is_told_of_and_no_file() {
         return;
     }
     let halfway = Halfway::new();
-    let home = halfway.target.join(".inhaul");
-    let job = std::fs::read_link(home.join("current")).unwrap();
-    let journal = home.join(job).join("journal");
-    // All but the last page, which is still written to.
-    let pages = std::fs::metadata(&journal).unwrap().len() / 4096;
-    let places: Vec<u64> = (0..pages)
-        .map(|page| place(&journal, page * 4096))
-        .collect();
+    let places = halfway.pages();
     let harm = |target: &Drive| {
         for place in places {
             target.fail_reads(place..place + 4096);
@@ -357,6 +379,42 @@ fn a_journal_that_cannot_be_read_any_more_is_told_of_and_no_file() {
     // One line for the journal, one for the drive that has the rest.
     assert_eq!(ran.err().matches("problem: ").count(), 2, "{text}");
     halfway.check_goes_on();
+}
+
+#[test]
+fn what_is_staged_outlives_a_journal_that_cannot_be_read_any_more() {
+    let test = "what_is_staged_outlives_a_journal_that_cannot_be_read_any_more";
+    if !can_mount(test) || !need_tools(test, &["filefrag"]) {
+        return;
+    }
+    // Its record of each block has its name.
+    let name = "x".repeat(250);
+    let fill = |source: &Drive| {
+        tree::paint(&source.join(name), 1, 60_000_000);
+        // Slower than the syncs, so that there are many.
+        source.set_delay(Duration::from_millis(20));
+    };
+    let settings = [("SYNC_BLOCKS", "1"), ("KILL", "blocks-committed:25")];
+    let halfway = Halfway::killed(fill, &settings);
+    let places = halfway.pages();
+    assert!(places.len() >= 2, "{places:?}");
+    let harm = |target: &Drive| {
+        for place in places {
+            target.fail_reads(place..place + 4096);
+        }
+    };
+    let Some(ran) = halfway.go_on(test, harm) else {
+        return;
+    };
+    let ran = check_lost(ran)
+        .says("part of it cannot be read any more, so it is not known what earlier runs copied");
+    assert!(
+        !ran.err().contains("copied from the start"),
+        "{}",
+        ran.err()
+    );
+    let kept = halfway.check_goes_on_with(1);
+    assert!(kept >= 20 << 20, "{kept}");
 }
 
 #[test]

@@ -404,6 +404,7 @@ fn begin(
 /// Removes what earlier runs staged, but for what can be gone on with.
 fn sweep(home: &Home, earlier: Option<&Loaded>) -> Result<(), Error> {
     let kept = kept_staged(earlier);
+    journal::check_pages()?;
     if !seam::bug("stage-not-swept") {
         home.sweep(&mut |thread, number| kept.contains(&(thread.to_owned(), number)))?;
     }

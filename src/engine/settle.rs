@@ -11,7 +11,7 @@ use std::time::Instant;
 use super::log::recorded;
 use super::standing::{at, found, staged};
 use crate::error::{Error, ErrorKind, Side};
-use crate::journal::{Done, Loaded, Naming, Other, Record, Stamp, Writer};
+use crate::journal::{self, Done, Loaded, Naming, Other, Record, Stamp, Writer};
 use crate::scan::as_path;
 use crate::seam;
 use crate::target::{self, Stager, Target, Vacancy};
@@ -59,6 +59,7 @@ pub(super) fn settle(
     // taken one away, and until that is durable what is behind the name must stay as it is.
     let paths: Vec<&[u8]> = namings.iter().map(|naming| naming.target_path).collect();
     target.settle(&paths)?;
+    journal::check_pages()?;
     for record in &learnt {
         writer.append(record, Instant::now())?;
     }
@@ -86,12 +87,13 @@ impl<'a> Settling<'a> {
             return Ok(None);
         };
         let before = self.earlier.done_before(path);
+        let replaced = self.earlier.other_before(path);
+        journal::check_pages()?;
         if let Some(done) = before.filter(|done| done.target_stamp.ino == stamp.ino) {
             let named_again = naming.target_stamp.ino == stamp.ino;
             return self.settle_done(&done, stamp, named_again);
         }
         let is = |known| is_it(there, found(known), self.target.syncs_whole());
-        let replaced = self.earlier.other_before(path);
         if let Some(other) = replaced.filter(|other| is(other.target_stamp)) {
             let target_stamp = recorded(stamp);
             return Ok(Some(Record::Other(Other {

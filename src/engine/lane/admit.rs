@@ -221,11 +221,13 @@ impl Lane<'_> {
     /// have to say so, they are asked when it is admitted.
     fn is_of_ours_here(&mut self, entry: &Entry, path: &[u8]) -> Result<bool, Error> {
         let there = self.stager.vacancy(path)?;
-        Ok(match self.standing(entry, path, there)? {
+        let is_ours = match self.standing(entry, path, there)? {
             Standing::Done(_) | Standing::Other(..) | Standing::Unknown => true,
             Standing::Unrecorded(_) => self.is_recorded(path),
             Standing::New | Standing::Changed => false,
-        })
+        };
+        journal::check_pages()?;
+        Ok(is_ours)
     }
 
     /// Decides for a name that no earlier run of this job is known to have given.

@@ -23,6 +23,7 @@ use crate::engine::report::Unreadable;
 use crate::engine::standing::Standing;
 use crate::error::{Error, ErrorKind, Side, is_bad_medium};
 use crate::io::Op;
+use crate::journal;
 use crate::scan::{Entry, FileStamp};
 use crate::target::Vacancy;
 
@@ -414,7 +415,10 @@ impl Lane<'_> {
         let replace = match self.admit_partial(&entry, &partial, &path) {
             Ok(replace) => replace,
             Err(error) => {
-                self.stager.discard(staged);
+                // (Where the journal is lost, what is in it of what is staged is not known.)
+                if error.kind() != ErrorKind::RecordWrite {
+                    self.stager.discard(staged);
+                }
                 return Err(error);
             }
         };
@@ -459,6 +463,7 @@ impl Lane<'_> {
         let vacancy = self.stager.vacancy(path)?;
         let log = self.context.log.as_ref();
         let standing = log.map_or(Standing::New, |log| log.standing(partial, path, vacancy));
+        journal::check_pages()?;
         match (vacancy, standing) {
             (Vacancy::Free, _) => Ok(false),
             (_, Standing::Unknown) => Ok(true),

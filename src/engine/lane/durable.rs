@@ -13,6 +13,7 @@ use crate::engine::log::{Part, VALUES_MAX};
 use crate::engine::standing::Partial;
 use crate::error::Error;
 use crate::io::Op;
+use crate::journal;
 use crate::scan::{Entry, FileStamp};
 use crate::seam;
 use crate::target::{Outline, Staged};
@@ -154,6 +155,8 @@ impl Lane<'_> {
                 || self.is_as_recorded(path, &staged, &partial, before.size, lease));
         seam::point("range-checked");
         if !sound {
+            // (Not by what the journal does not say any more: what is staged stays then.)
+            journal::check_pages()?;
             let shown = entry.display_path();
             self.context.session.observer.note(&format!(
                 "{}: what an earlier run had copied of it is not what its record says; it is \

@@ -458,6 +458,10 @@ impl<'r> Lane<'r> {
         if self.is_of_drive(error) {
             return self.leave(entry);
         }
+        if error.kind() == ErrorKind::RecordWrite && journal::check_pages().is_err() {
+            self.context.journal_lost(error);
+            return self.leave(entry);
+        }
         self.context.entry_failed(self.number, entry, error);
         super::commit::fail_links(self.context, self.number, entry, error);
     }
