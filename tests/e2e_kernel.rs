@@ -11,6 +11,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use support::judge::{b3sum_agrees, files, rsync_agrees, walk};
+use support::mounts::{Fs, Mounted};
 use support::program::{Ran, Running, inhaul, powerless, report, run, under};
 use support::{Scratch, need_tools, tree};
 
@@ -472,6 +473,46 @@ fn all_names_of_what_got_its_times_and_lacks_something_else_are_known() {
     check_kept(&target, 44);
     rsync_agrees(&source, &target.join("source"));
     b3sum_agrees(&target, 44);
+}
+
+/// Where files are synced one by one, what has other times and cannot be opened for that is not known
+/// again under its other names.
+#[test]
+fn a_file_that_cannot_be_opened_to_be_synced_keeps_its_times() {
+    let test = "a_file_that_cannot_be_opened_to_be_synced_keeps_its_times";
+    if !ready(test) || !support::can_mount(test) {
+        return;
+    }
+    let scratch = Scratch::new();
+    let source = source(&scratch);
+    std::fs::hard_link(source.join("large"), source.join("another")).unwrap();
+    tree::age(&source, 1_000_000_000);
+    let layers = Mounted::image(&scratch, "layers", Fs::Ext4, 96);
+    let over = Mounted::overlay(&scratch, "over", &layers.dir("lower"), layers.path());
+    let target = over.join("target");
+    let args: [&dyn AsRef<std::ffi::OsStr>; 3] = [&"copy", &source, &target];
+    run_failing("utimensat:error=EPERM", &scratch, &args).expect(3);
+    let notes = scratch.join("strace");
+    let mut strace = vec!["strace", "-f", "-qq", "-o", notes.to_str().unwrap()];
+    strace.extend([
+        "-e",
+        "trace=open,openat",
+        "-e",
+        "inject=open,openat:error=EMFILE",
+    ]);
+    let links: Vec<String> = (8..64).map(|fd| format!("/proc/self/fd/{fd}")).collect();
+    strace.extend(links.iter().flat_map(|link| ["-P", link]));
+    let ran = Running::start(under(&strace, &inhaul(&args))).finish();
+    let notes = std::fs::read_to_string(&notes).unwrap();
+    assert!(notes.contains("INJECTED"), "{notes}");
+    ran.expect(3)
+        .says("copied, but without some of its attributes");
+    check_kept(&target, 42);
+    b3sum_agrees(&target, 42);
+    run(&args).expect(0);
+    check_kept(&target, 42);
+    rsync_agrees(&source, &target.join("source"));
+    b3sum_agrees(&target, 42);
 }
 
 #[test]
