@@ -116,6 +116,37 @@ fn buffers_that_cannot_be_registered_are_used_without() {
     }
 }
 
+/// The first thread hears signals: it asks the target nothing in the end, where that may hang.
+#[test]
+fn the_first_thread_asks_a_target_nothing_when_it_is_copied() {
+    let test = "the_first_thread_asks_a_target_nothing_when_it_is_copied";
+    if !ready(test) {
+        return;
+    }
+    let scratch = Scratch::new();
+    let source = source(&scratch);
+    let target = scratch.dir("target");
+    let notes = scratch.join("strace");
+    let strace = [
+        "strace",
+        "-f",
+        "-qq",
+        "-e",
+        "trace=readlink,renameat2",
+        "-o",
+    ];
+    let strace: Vec<&str> = strace.into_iter().chain(notes.to_str()).collect();
+    let copy = inhaul(&[&"copy", &source, &target]);
+    Running::start(under(&strace, &copy)).finish().expect(0);
+    let notes = std::fs::read_to_string(&notes).unwrap();
+    let first = notes.split(' ').next().unwrap();
+    let after = notes.rsplit_once("renameat2(").unwrap().1;
+    let asked = format!("readlink(\"{}\"", target.display());
+    let asked: Vec<&str> = after.lines().filter(|it| it.contains(&asked)).collect();
+    assert!(!asked.is_empty(), "{after}");
+    assert!(asked.iter().all(|it| !it.starts_with(first)), "{asked:?}");
+}
+
 /// Copies while the `when`th call of each thread fails; the rest of the story is checked.
 fn check_failed_sync(io: &str, call: &str, error: &str, when: &str) {
     let scratch = Scratch::new();

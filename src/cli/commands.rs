@@ -108,12 +108,15 @@ fn copy(job: &CopyJob, command: &'static str, display: &Display) -> Exit {
         stop,
         observer: Arc::new(console),
     };
-    let exit = match signals::apart(|| engine::copy(job, &session)) {
-        Ok(report) => finished(display, &report),
-        Err(error) => failed(display, &error, command, Some(&job.target), true),
-    };
-    registry.settle(&job.target);
-    exit
+    // All that asks the target is in there, the note of the copy in the end, too.
+    signals::apart(|| {
+        let exit = match engine::copy(job, &session) {
+            Ok(report) => finished(display, &report),
+            Err(error) => failed(display, &error, command, Some(&job.target), true),
+        };
+        registry.settle(&job.target);
+        exit
+    })
 }
 
 /// Prints digests.
