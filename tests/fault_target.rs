@@ -206,6 +206,65 @@ fn a_target_that_hangs_while_a_run_ends_is_told_of_and_waited_for() {
     }
 }
 
+/// Verifies a copy of a few files, which are one batch, to a target whose reads fail from the point
+/// `fails` on, and hang from the point `hangs` on.
+fn hangs_while_read_back(fails: &'static str, hangs: &'static str) {
+    let lab = Lab::new();
+    let source = lab.dir("source");
+    for (seed, name) in (1..).zip(["one", "two", "three"]) {
+        tree::paint(&source.join(name), seed, 3_000_000);
+    }
+    let target = Drive::new(&lab.join("target"), Fs::Ext4, 96);
+    let trace = lab.join("trace");
+    let copy = target.join("in");
+    let args: [&dyn AsRef<OsStr>; 6] = [
+        &"copy",
+        &"--json",
+        &"--stall-timeout=1s",
+        &"--verify=target",
+        &source,
+        &copy,
+    ];
+    let mut command = inhaul(&args);
+    command.env("INHAUL_TEST_TRACE", &trace);
+    let is_hung = Arc::new(AtomicBool::new(true));
+    let hanging = Hanging(Arc::clone(&is_hung));
+    let met = Arc::new(AtomicBool::new(false));
+    let has_hung = Arc::clone(&met);
+    target.judge_reads(move || {
+        let is_past = |point: &str| {
+            let passed = std::fs::read_to_string(&trace).unwrap_or_default();
+            passed.lines().any(|line| line == point)
+        };
+        while is_hung.load(Relaxed) && is_past(hangs) {
+            has_hung.store(true, Relaxed);
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        is_past(fails) && !is_past(hangs)
+    });
+    let running = Running::start(command);
+    running.until("\"drive\":\"target\"");
+    assert!(met.load(Relaxed), "no read was asked for");
+    drop(hanging);
+    let ran = running.finish().expect(0);
+    let events = ran.events();
+    let told: Vec<&Value> = events.iter().filter(|it| it["type"] == "health").collect();
+    assert!(told.iter().all(|it| it["drive"] == "target"), "{told:?}");
+    assert_eq!(told.last().unwrap()["health"], "ok", "{told:?}");
+    b3sum_agrees(&copy, 3);
+}
+
+#[test]
+fn a_target_that_hangs_while_it_is_read_back_is_told_of() {
+    let test = "a_target_that_hangs_while_it_is_read_back_is_told_of";
+    if !can_mount(test) {
+        return;
+    }
+    // By the lane that reads back; and by a look at each file that gave it errors.
+    hangs_while_read_back("acknowledged", "acknowledged");
+    hangs_while_read_back("acknowledged", "lanes-ended");
+}
+
 #[test]
 fn a_stop_while_the_target_hangs_at_the_end_loses_nothing() {
     let test = "a_stop_while_the_target_hangs_at_the_end_loses_nothing";

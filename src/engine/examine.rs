@@ -103,7 +103,7 @@ impl Examiner {
         let besides = |why: Error| worse(&format!("{}; {}", error.reason(), why.reason()));
         let copy = Copy::open(self.target.as_fd(), &done, expected, is_to_mend).map_err(besides)?;
         let mut lease = self.lease.lock().unwrap_or_else(PoisonError::into_inner);
-        let bad = match copy.look(&mut lease).map_err(besides)? {
+        let bad = match copy.look(&mut lease, &|| {}).map_err(besides)? {
             Found::Right => {
                 let what = format!("{}; read once more, it is right", error.reason());
                 return Err(worse(&what));

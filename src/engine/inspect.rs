@@ -233,13 +233,13 @@ impl<'a> Copy<'a> {
         rustix::fs::fcntl_getfl(&self.file).is_ok_and(|flags| flags.contains(OFlags::DIRECT))
     }
 
-    /// Reads all of it and compares.
+    /// Reads all of it and compares; calls `answered` before each block.
     ///
     /// # Errors
     /// `Unverified` when it cannot be read for a reason that is none of the medium's, or was changed
     /// meanwhile.
-    pub(crate) fn look(&self, lease: &mut Lease) -> Result<Found, Error> {
-        let mut all = 0..block_count(self.size);
+    pub(crate) fn look(&self, lease: &mut Lease, answered: &dyn Fn()) -> Result<Found, Error> {
+        let mut all = (0..block_count(self.size)).inspect(|_| answered());
         let found = match &self.expected {
             Expected::Digest(digest) => self.compare_whole(*digest, &mut all, lease)?,
             Expected::Whole(_) | Expected::Blocks(_) => {

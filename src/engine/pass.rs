@@ -328,8 +328,7 @@ pub(super) fn pass(
     seal(&mut heading, sealing, ledger);
     let is_full = context.is_full();
     if !round.is_alone() && !context.around.elsewhere.is_empty() {
-        let asking = log.vigil().ask();
-        match places::write(&target, &job.target, &context.around.elsewhere, &asking) {
+        match places::write(&target, &job.target, &context.around.elsewhere, log.vigil()) {
             Ok(targets) => heading.targets = targets,
             Err(error) => context.outcomes.problem_of_run(&error),
         }

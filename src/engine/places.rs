@@ -4,6 +4,7 @@ use std::fs::canonicalize;
 use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::Arc;
 
 use rustix::fs::AtFlags;
 use rustix::io::Errno;
@@ -12,7 +13,7 @@ use serde::Serialize;
 use super::elsewhere::Elsewhere;
 use super::outcomes::shown;
 use super::report::{SCHEMA, TargetReport};
-use super::vigil::Asking;
+use super::vigil::{Asking, Vigil};
 use crate::error::{Error, ErrorKind, Side};
 use crate::manifest;
 use crate::target::{LocalTarget, RecordWriter};
@@ -41,7 +42,7 @@ struct Place<'a> {
 }
 
 /// Writes down where everything is, by the manifests of all targets; returns how many files each
-/// has, this one first. Each that is through counts as an answer to `asking`.
+/// has, this one first. `vigil` is over this target, and blamed for no other.
 ///
 /// # Durability
 /// Durable under its name when this returns.
@@ -52,7 +53,7 @@ pub(super) fn write(
     target: &LocalTarget,
     label: &Path,
     elsewhere: &[Elsewhere],
-    asking: &Asking,
+    vigil: &Arc<Vigil>,
 ) -> Result<Vec<TargetReport>, Error> {
     let home = target.home();
     let others = elsewhere.iter().map(|other| (other.label(), other.job()));
@@ -62,6 +63,7 @@ pub(super) fn write(
         let path = canonicalize(path).unwrap_or_else(|_| path.to_owned());
         shown(path.as_os_str().as_bytes()).0
     };
+    let asking = vigil.ask();
     let mut out = home.begin_record(PLACES_FILE)?;
     let head = Head {
         schema: SCHEMA,
@@ -69,13 +71,15 @@ pub(super) fn write(
         job: home.job_name(),
         targets: all.iter().map(|(label, _)| full(label)).collect(),
     };
-    line(&mut out, &head)?;
+    drop(asking);
+    line(&mut out, vigil, &head)?;
     let mut counts = Vec::new();
     for (number, (label, job)) in all.into_iter().enumerate() {
         let mut files = 0;
+        let asking = (number == 0).then(|| vigil.ask());
         for record in records(job)?.into_iter().flatten() {
             let record = record?;
-            asking.renew();
+            asking.iter().for_each(Asking::renew);
             let (path, path_hex) = shown(&record.path);
             let place = Place {
                 target: number,
@@ -83,7 +87,7 @@ pub(super) fn write(
                 path_hex: path_hex.as_deref(),
                 blake3: record.digest.to_hex().to_string(),
             };
-            line(&mut out, &place)?;
+            line(&mut out, vigil, &place)?;
             files += 1;
         }
         counts.push(TargetReport {
@@ -91,6 +95,7 @@ pub(super) fn write(
             files,
         });
     }
+    let _asking = vigil.ask();
     out.publish()?;
     Ok(counts)
 }
@@ -104,12 +109,13 @@ fn records(job: BorrowedFd<'_>) -> Result<Option<manifest::Load>, Error> {
     }
 }
 
-fn line(out: &mut RecordWriter, value: &impl Serialize) -> Result<(), Error> {
+fn line(out: &mut RecordWriter, vigil: &Arc<Vigil>, value: &impl Serialize) -> Result<(), Error> {
     let mut text = serde_json::to_vec(value).map_err(|source| {
         let what = "write down where files are";
         Error::new(ErrorKind::RecordWrite, Side::Record, PLACES_FILE, what).because(source)
     })?;
     text.push(b'\n');
+    let _asking = vigil.ask();
     out.write(&text)
 }
 

@@ -113,6 +113,7 @@ impl Proof {
 /// `RecordWrite` and `RecordCorrupt` when it cannot be read back.
 pub(super) fn recorded(target: &LocalTarget, log: &Log) -> Result<Loaded, Error> {
     log.commit()?;
+    let _asking = log.vigil().ask();
     let home = target.home();
     let dir = home.job_dir()?;
     // It is in the target, and long: each record that is read counts as an answer.
@@ -135,7 +136,10 @@ impl Judge<'_> {
             lease: one_buffer()?,
             findings,
         };
+        let vigil = self.log.vigil();
+        let asking = vigil.ask();
         let mut list = self.target.home().begin_record(EVIDENCE_FILE)?;
+        drop(asking);
         for done in loaded.iter_done() {
             let is_wrong = findings.wrong.contains(done.target_path);
             let known = match loaded.verified(done.target_path) {
@@ -160,9 +164,10 @@ impl Judge<'_> {
             if let Some(lane) = self.lane_of(&done) {
                 *known.count(proof.by_lane.entry(lane).or_default()) += 1;
             }
+            let _asking = vigil.ask();
             list.write(&line(&done, known))?;
         }
-        let _asking = self.log.vigil().ask();
+        let _asking = vigil.ask();
         list.publish()?;
         Ok(proof)
     }
@@ -225,8 +230,13 @@ impl Judge<'_> {
     fn seen(&self, done: &Done<'_>, look: &mut Look<'_>, proof: &mut Proof) -> Seen {
         let path = done.target_path;
         let expected = Expected::of(done, look.loaded, &look.names);
+        let asking = self.log.vigil().ask();
         let opened = Copy::open(self.target.root(), done, expected, true);
-        let found = opened.and_then(|copy| copy.look(&mut look.lease).map(|found| (copy, found)));
+        let found = opened.and_then(|copy| {
+            let found = copy.look(&mut look.lease, &|| asking.renew())?;
+            Ok((copy, found))
+        });
+        drop(asking);
         let (copy, found) = match found {
             Ok(found) => found,
             Err(error) => return Seen::Nothing(error),

@@ -179,11 +179,14 @@ impl ReadBack {
             filler: Box::new(move |feed: &mut Feed<'_>| back.fill(feed, tree)),
         };
         let mut ledger = Comparing { back: self };
-        run(
+        let lane = self.context.outcomes.lane(0).map(LaneCounters::vitals);
+        self.log.vigil().set_lane(lane);
+        let ran = run(
             &self.context,
             &self.telemetry,
             vec![setup],
-            // (It is the target that is read: without it, nothing goes on anyway.)
+            // (It is the target that is read: the watch over that tells when it does not answer, and
+            // without it nothing goes on anyway.)
             RunSettings {
                 stall: None,
                 may_return: false,
@@ -192,8 +195,9 @@ impl ReadBack {
             &mut ledger,
             finished,
             None,
-        )
-        .map(drop)
+        );
+        self.log.vigil().set_lane(None);
+        ran.map(drop)
     }
 
     /// Returns what was found of files that were not found right.
@@ -340,7 +344,9 @@ impl Batch<'_, '_, '_> {
         };
         let label = &self.back.label;
         // What cannot be looked at is not verified, and looked at by itself in the end.
+        let asking = self.back.log.vigil().ask();
         let looked = verify::entry_and_stat(&self.top, record, &mut self.dirs, label);
+        drop(asking);
         let Ok((entry, stat)) = looked else {
             return;
         };

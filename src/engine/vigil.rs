@@ -1,5 +1,6 @@
 //! The watch over the target: whoever asks something of it says so, and when one request stays
-//! without an answer for `--stall-timeout`, that is told.
+//! without an answer for `--stall-timeout`, that is told. Of the lane that reads it back its vitals
+//! say so.
 //!
 //! Nothing else is done about it: without the target nothing goes on anyway, and what was asked of it
 //! cannot be taken back. When it answers again the run goes on. No source drive is blamed meanwhile.
@@ -14,6 +15,7 @@ use std::time::{Duration, Instant};
 use super::report::HealthChange;
 use super::session::Session;
 use super::telemetry::Health;
+use super::vitals::Vitals;
 use crate::error::{Error, ErrorKind, Side};
 
 /// How often the watch looks.
@@ -33,6 +35,8 @@ struct Asked {
     /// When each request began, by its number.
     open: BTreeMap<u64, Instant>,
     next: u64,
+    /// How the lane fares that reads it back.
+    lane: Option<Arc<Vitals>>,
     /// Whether the run is over.
     is_closed: bool,
 }
@@ -88,11 +92,19 @@ impl Vigil {
         }
     }
 
+    /// Notes which lane reads it back, if one does.
+    pub(super) fn set_lane(&self, lane: Option<Arc<Vitals>>) {
+        let mut asked = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        asked.lane = lane;
+    }
+
     /// Returns for how long the oldest request has had no answer.
     fn silence(&self) -> Duration {
         let asked = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let oldest = asked.open.values().min();
-        oldest.map_or(Duration::ZERO, Instant::elapsed)
+        let oldest = oldest.map_or(Duration::ZERO, Instant::elapsed);
+        let lane = asked.lane.as_ref();
+        lane.map_or(oldest, |lane| oldest.max(lane.lane.silence()))
     }
 
     /// Returns whether anything is asked at the moment.
@@ -107,6 +119,9 @@ impl Vigil {
         let mut asked = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
         asked.open.values_mut().for_each(|since| *since = now);
+        if let Some(lane) = &asked.lane {
+            lane.lane.forgive();
+        }
     }
 
     /// Watches the target called `label` until the guard goes; for ever silent is fine without a
@@ -153,8 +168,8 @@ impl Vigil {
                 if is_silent && !was_silent {
                     let seconds = silence.as_secs();
                     let what = format!(
-                        "no answer to a write or a sync for {seconds} s; it is waited for, nothing \
-                         is lost (Ctrl-C twice ends at once; run again to go on)"
+                        "no answer to a request for {seconds} s; it is waited for, nothing is \
+                         lost (Ctrl-C twice ends at once; run again to go on)"
                     );
                     tell(Health::Suspect, what);
                 } else if was_silent && !is_silent {

@@ -77,6 +77,9 @@ pub(crate) struct Traced {
 /// Decides about each write as it arrives.
 pub(crate) type Judge = Box<dyn FnMut(&Write<'_>) -> Fate + Send>;
 
+/// Decides about each read as it arrives whether it fails.
+pub(crate) type ReadJudge = Box<dyn FnMut() -> bool + Send>;
+
 /// The faults of a drive at the moment; none to begin with.
 #[derive(Default)]
 pub(super) struct Faults {
@@ -97,6 +100,7 @@ pub(super) struct Faults {
     pub(super) is_deaf: bool,
     pub(super) delay: Duration,
     pub(super) judge: Option<Judge>,
+    pub(super) read_judge: Option<ReadJudge>,
 }
 
 impl fmt::Debug for Faults {
@@ -120,6 +124,9 @@ impl Faults {
     /// Returns whether a read of `len` bytes from `offset` on fails.
     pub(super) fn fails_read(&mut self, offset: u64, len: u64) -> bool {
         let mut fails = self.is_dead || touch(&self.unreadable, offset, len);
+        if let Some(judge) = &mut self.read_judge {
+            fails |= judge();
+        }
         for (range, left) in &mut self.weak {
             if *left > 0 && touch(std::slice::from_ref(range), offset, len) {
                 *left -= 1;

@@ -318,6 +318,11 @@ impl Drive {
         self.state().faults.judge = Some(Box::new(judge));
     }
 
+    /// Asks `judge` whether each read fails. It must not use the drive, which does nothing else meanwhile.
+    pub(crate) fn judge_reads(&self, judge: impl FnMut() -> bool + Send + 'static) {
+        self.state().faults.read_judge = Some(Box::new(judge));
+    }
+
     /// Heals it when the guard goes, for a test that fails: whoever waits for a program that waits for
     /// a drive would hang.
     pub(crate) fn healing(&self) -> Heals<'_> {
