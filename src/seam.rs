@@ -7,7 +7,7 @@
 //!   counted from 1.
 //! - `INHAUL_TEST_TRACE=FILE` writes each point that is passed to FILE, a line each.
 //! - `INHAUL_TEST_SYNC_BLOCKS=N` syncs large files every N blocks, `INHAUL_TEST_BATCH_FILES=N` commits
-//!   batches of N files.
+//!   batches of N files, `INHAUL_TEST_LINKS_MAX=N` remembers N inodes with several names.
 //! - `INHAUL_TEST_NO_INODES=1` takes no file system for one whose numbers of inodes outlive a remount.
 //! - `INHAUL_TEST_BUG=NAME` puts a bug in. Inside of one process, `with_bug` does it for a thread.
 

@@ -547,6 +547,30 @@ fn a_file_that_cannot_be_opened_to_be_synced_keeps_its_times() {
 }
 
 #[test]
+fn times_of_more_links_than_can_be_remembered_are_left_alone() {
+    let test = "times_of_more_links_than_can_be_remembered_are_left_alone";
+    if !ready(test) || !support::need_root(test) {
+        return;
+    }
+    let scratch = Scratch::new();
+    let source = source(&scratch);
+    std::fs::hard_link(source.join("large"), source.join("another")).unwrap();
+    tree::age(&source, 1_000_000_000);
+    let target = scratch.join("target");
+    let args: [&dyn AsRef<std::ffi::OsStr>; 3] = [&"copy", &source, &target];
+    run_failing("utimensat:error=EPERM", &scratch, &args).expect(3);
+    let mut command = inhaul(&args);
+    command.env("INHAUL_TEST_LINKS_MAX", "0");
+    let ran = Running::start(command).finish().expect(3);
+    ran.says("it is one of very many hard links");
+    check_kept(&target, 42);
+    b3sum_agrees(&target, 42);
+    run(&args).expect(0);
+    rsync_agrees(&source, &target.join("source"));
+    b3sum_agrees(&target, 42);
+}
+
+#[test]
 fn a_stop_between_two_names_of_a_file_leaves_both_ours() {
     let test = "a_stop_between_two_names_of_a_file_leaves_both_ours";
     if !ready(test) || !support::need_root(test) {

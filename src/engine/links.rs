@@ -10,6 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use crate::digest::Hash;
 use crate::journal;
 use crate::scan::Entry;
+use crate::seam;
 use crate::target::TargetStamp;
 
 /// Most inodes remembered at once: about 60 MB with paths of ordinary length.
@@ -72,11 +73,23 @@ pub(crate) enum Claim {
 }
 
 /// The inodes with several names that were met.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct LinkTable {
+    inodes_max: usize,
     inodes: Mutex<HashMap<Inode, Known>>,
     /// What earlier runs copied of an inode, in each state that it had.
     recalled: Mutex<HashMap<Inode, Vec<(Times, First)>>>,
+}
+
+impl Default for LinkTable {
+    fn default() -> Self {
+        let max = seam::setting("LINKS_MAX").and_then(|max| usize::try_from(max).ok());
+        Self {
+            inodes_max: max.unwrap_or(INODES_MAX),
+            inodes: Mutex::default(),
+            recalled: Mutex::default(),
+        }
+    }
 }
 
 fn inode(entry: &Entry) -> Inode {
@@ -101,7 +114,7 @@ impl LinkTable {
     pub(crate) fn claim(&self, lane: usize, entry: Entry, replace: bool) -> Claim {
         let key = inode(&entry);
         let mut inodes = self.lock();
-        let full = inodes.len() >= INODES_MAX;
+        let full = inodes.len() >= self.inodes_max;
         let Some(known) = inodes.get_mut(&key) else {
             if let Some(first) = self.recalled(&key, times(&entry)) {
                 return Claim::Link(entry, first);
@@ -137,10 +150,15 @@ impl LinkTable {
         }
     }
 
+    /// Returns whether [`keep`](Self::keep) notes one more inode.
+    pub(crate) fn can_keep(&self) -> bool {
+        self.lock().len() < self.inodes_max
+    }
+
     /// Notes a name that is there already: names met later become links to it.
     pub(crate) fn keep(&self, lane: usize, entry: &Entry, first: First) {
         let mut inodes = self.lock();
-        if inodes.len() >= INODES_MAX {
+        if inodes.len() >= self.inodes_max {
             return;
         }
         let known = inodes.entry(inode(entry)).or_insert_with(|| Known {
@@ -159,7 +177,7 @@ impl LinkTable {
     /// the tree is now; `stamp` is the source's as it was read.
     pub(crate) fn recall(&self, tree: usize, dev: u64, stamp: &journal::Stamp, first: First) {
         let mut recalled = self.recalled.lock().unwrap_or_else(PoisonError::into_inner);
-        if recalled.len() >= INODES_MAX {
+        if recalled.len() >= self.inodes_max {
             return;
         }
         let ino = stamp.ino;

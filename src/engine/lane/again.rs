@@ -87,6 +87,13 @@ impl Lane<'_> {
         }
         let keeps_time = self.keeps_time(copied.stamp, &attributes);
         if !keeps_time {
+            let links = self.context.links.as_ref().filter(|_| entry.nlink > 1);
+            if links.is_some_and(|links| !links.can_keep()) {
+                let why = "its times stay as they are, for it is one of very many hard links: its \
+                           other names would not be known again";
+                self.lacks(entry, why);
+                return Ok(None);
+            }
             let earlier = self.context.log.as_ref().and_then(|log| log.earlier());
             let done = earlier.and_then(|earlier| earlier.done(path));
             if let (Some(log), Some(done)) = (&self.context.log, done) {
