@@ -24,13 +24,14 @@ use ports::target::{open, plain, small, stager};
 use ports::{Scratch, root, scratch};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, RenameFlags, Stat, XattrFlags};
 use rustix::fs::{renameat_with, statat, unlinkat};
+use rustix::process::{Resource, getrlimit, setrlimit};
 
 /// Tries of each kind; as many as it takes to meet both states often, but no more than `TRIES_MAX`.
 const TRIES: usize = 100_000;
 const TRIES_MAX: usize = 1_000_000;
-/// Directories below the one that is swapped: more than a target keeps open, so that nearly each try
-/// begins at the root again.
-const WAYS: usize = 160;
+/// Directories below the one that is swapped: more than a target keeps open (512 at most), so that
+/// nearly each try begins at the root again.
+const WAYS: usize = 600;
 /// Files of a batch.
 const BATCH: usize = 40;
 
@@ -66,6 +67,10 @@ fn fill(dir: &Path, text: &str) {
 
 impl Bench {
     fn new() -> Self {
+        // All of them are held open, by as many tests as there are processors.
+        let mut limit = getrlimit(Resource::Nofile);
+        limit.current = limit.maximum;
+        setrlimit(Resource::Nofile, limit).unwrap();
         let scratch = scratch();
         let top = scratch.path().join("top");
         let outside = scratch.path().join("outside");
