@@ -113,11 +113,10 @@ impl Proof {
 /// `RecordWrite` and `RecordCorrupt` when it cannot be read back.
 pub(super) fn recorded(target: &LocalTarget, log: &Log) -> Result<Loaded, Error> {
     log.commit()?;
-    let _asking = log.vigil().ask();
-    let home = target.home();
-    let dir = home.job_dir()?;
     // It is in the target, and long: each record that is read counts as an answer.
     let asking = log.vigil().ask();
+    let home = target.home();
+    let dir = home.job_dir()?;
     let (dir, label) = (dir.as_fd(), home.job_label());
     journal::read_heard(dir, &label, dir, &|| asking.renew())
 }
