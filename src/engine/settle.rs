@@ -146,9 +146,7 @@ impl<'a> Settling<'a> {
             let same = found(done.target_stamp) == stamp;
             return Ok(same.then_some(Record::Done(*done)));
         }
-        let size = done.target_stamp.size;
-        // Mending writes whole pages where it has to, and cuts the last one again.
-        if stamp.size != size && stamp.size != size.next_multiple_of(PAGE) {
+        if !has_size_of(stamp, done) {
             return Ok(None);
         }
         match self.digest_of(path, stamp) {
@@ -191,6 +189,13 @@ impl<'a> Settling<'a> {
         let is_it = self.stager.read_published(path, stamp, &mut put)?;
         Ok(is_it.then(|| *hasher.finalize().as_bytes()))
     }
+}
+
+/// Returns whether what is there is as long as a file that was done, or was being mended: that writes
+/// whole pages where it has to, and cuts the last one again.
+pub(super) fn has_size_of(stamp: target::TargetStamp, done: &Done<'_>) -> bool {
+    let size = done.target_stamp.size;
+    stamp.size == size || stamp.size == size.next_multiple_of(PAGE)
 }
 
 /// Returns that nothing is known of the bytes of a file that was done, and is in doubt.

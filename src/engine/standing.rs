@@ -5,9 +5,10 @@
 //! right is never a reason: a power cut leaves files of the right size and time that are zeros.
 
 use super::log::lasting;
+use super::settle::has_size_of;
 use crate::digest::BlockValue;
 use crate::error::{Error, ErrorKind};
-use crate::journal::{self, BlocksView, Done, Loaded, Other};
+use crate::journal::{self, BlocksView, Done, Loaded, Naming, Other};
 use crate::scan::Entry;
 use crate::seam;
 use crate::target::{StageId, Stager, TargetStamp, Vacancy, keeps_inodes};
@@ -104,6 +105,10 @@ pub(crate) fn standing(
     if unread.is_some_and(|naming| found(naming.target_stamp) == stamp) {
         return Standing::Unknown;
     }
+    let doubted = unread.zip(earlier.done_before(path));
+    if doubted.is_some_and(|(naming, done)| is_in_doubt(&naming, &done, stamp)) {
+        return Standing::Unknown;
+    }
     // On FAT and exFAT its number is another after a remount: its bytes have to say whether it is that.
     let fs = &earlier.head().target.fs_type;
     if unread.is_some_and(|naming| may_be_named(fs, found(naming.target_stamp), stamp)) {
@@ -129,6 +134,13 @@ pub(crate) fn standing(
         return Standing::Unrecorded(stamp);
     }
     Standing::New
+}
+
+/// Returns whether what is there is a file that was done and about to be changed: if that was begun, it
+/// has other times.
+fn is_in_doubt(naming: &Naming<'_>, done: &Done<'_>, there: TargetStamp) -> bool {
+    let inodes = [naming.target_stamp.ino, done.target_stamp.ino];
+    inodes == [there.ino; 2] && has_size_of(there, done)
 }
 
 /// Returns whether `earlier` has another state of an entry of `source` as copied to `path`.
@@ -264,6 +276,44 @@ mod tests {
             named,
             TargetStamp { mtime, ..there }
         ));
+    }
+
+    #[test]
+    fn what_was_about_to_be_changed_is_ours_with_any_time() {
+        let stamp = TargetStamp {
+            ino: 8,
+            size: 100,
+            mtime: (1_000_000_000, 0),
+        };
+        let target_stamp = journal::TargetStamp {
+            ino: 8,
+            size: 100,
+            mtime: (1_700_000_000, 7),
+        };
+        let done = Done {
+            source: 0,
+            target_path: b"a",
+            digest: [0; 32],
+            source_stamp: journal::Stamp::default(),
+            target_stamp,
+            linked: false,
+            lacks: true,
+        };
+        let naming = Naming {
+            source: 0,
+            target_path: b"a",
+            target_stamp,
+        };
+        assert!(is_in_doubt(&naming, &done, stamp));
+        let another = TargetStamp { ino: 9, ..stamp };
+        assert!(!is_in_doubt(&naming, &done, another));
+        let longer = TargetStamp { size: 101, ..stamp };
+        assert!(!is_in_doubt(&naming, &done, longer));
+        let page = TargetStamp {
+            size: 4096,
+            ..stamp
+        };
+        assert!(is_in_doubt(&naming, &done, page), "being mended");
     }
 
     #[test]
