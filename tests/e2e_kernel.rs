@@ -506,6 +506,35 @@ fn all_names_of_what_got_its_times_and_lacks_something_else_are_known() {
     b3sum_agrees(&target, 44);
 }
 
+/// Whatever name of a file fails in between, all are known again in the end.
+#[test]
+fn names_of_a_file_whose_times_could_not_be_set_in_one_try_are_all_known() {
+    let test = "names_of_a_file_whose_times_could_not_be_set_in_one_try_are_all_known";
+    if !ready(test) {
+        return;
+    }
+    let scratch = Scratch::new();
+    let source = scratch.dir("source");
+    tree::paint(&source.join("a"), 1, 5000);
+    for name in ["b", "c"] {
+        std::fs::hard_link(source.join("a"), source.join(name)).unwrap();
+    }
+    tree::age(&source, 1_000_000_000);
+    let target = scratch.join("target");
+    let args: [&dyn AsRef<std::ffi::OsStr>; 3] = [&"copy", &source, &target];
+    run_failing("utimensat:error=EPERM", &scratch, &args).expect(3);
+    b3sum_agrees(&target, 3);
+    // The first name met fails once more: those that follow leave what it is known by.
+    let once = run_failing("utimensat:error=EPERM:when=1", &scratch, &args).expect(3);
+    once.says("for those of another name of it could not be set");
+    check_kept(&target, 3);
+    b3sum_agrees(&target, 3);
+    run(&args).expect(0);
+    check_kept(&target, 3);
+    rsync_agrees(&source, &target.join("source"));
+    b3sum_agrees(&target, 3);
+}
+
 /// Where files are synced one by one, what has other times and cannot be opened for that is not known
 /// again under its other names.
 #[test]

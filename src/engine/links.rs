@@ -188,6 +188,14 @@ impl LinkTable {
         }
     }
 
+    /// Returns the first name of an inode with several that this run met, if that is there.
+    pub(crate) fn met(&self, entry: &Entry) -> Option<First> {
+        match &self.lock().get(&inode(entry))?.state {
+            State::There(first) => Some(first.clone()),
+            State::Coming(..) => None,
+        }
+    }
+
     /// Returns the first name of an inode with several, if that is there, be it of an earlier run.
     pub(crate) fn there(&self, entry: &Entry) -> Option<First> {
         let (key, times) = (inode(entry), times(entry));

@@ -131,6 +131,9 @@ impl Lane<'_> {
         {
             return Ok(Standing::New);
         }
+        if standing == Standing::New && self.is_further_name(entry, path, vacancy) {
+            return Ok(Standing::Unknown);
+        }
         Ok(standing)
     }
 

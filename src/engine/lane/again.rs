@@ -87,10 +87,7 @@ impl Lane<'_> {
         }
         let keeps_time = self.keeps_time(copied.stamp, &attributes);
         if !keeps_time {
-            let links = self.context.links.as_ref().filter(|_| entry.nlink > 1);
-            if links.is_some_and(|links| !links.can_keep()) {
-                let why = "its times stay as they are, for it is one of very many hard links: its \
-                           other names would not be known again";
+            if let Some(why) = self.keeps_times_of(entry, copied) {
                 self.lacks(entry, why);
                 return Ok(None);
             }
@@ -116,6 +113,33 @@ impl Lane<'_> {
             return Ok(None);
         }
         Ok(Some(sealed))
+    }
+
+    /// Returns why the times of a file must stay as they are: its other names would not be known again.
+    fn keeps_times_of(&self, entry: &Entry, copied: Copied) -> Option<&'static str> {
+        let links = self.context.links.as_ref().filter(|_| entry.nlink > 1)?;
+        if !links.can_keep() {
+            return Some(
+                "its times stay as they are, for it is one of very many hard links: its other names \
+                 would not be known again",
+            );
+        }
+        let is_known_by_them = links.met(entry)?.stamp == Some(copied.stamp);
+        is_known_by_them.then_some(
+            "its times stay as they are in this run, for those of another name of it could not be set",
+        )
+    }
+
+    /// Returns whether a name was given by an earlier run, failed since, and leads to where the first
+    /// name of its file does now, that has got other times. It may be made anew.
+    pub(super) fn is_further_name(&self, entry: &Entry, path: &[u8], now: Vacancy) -> bool {
+        let links = self.context.links.as_ref().filter(|_| entry.nlink > 1);
+        let first = links.and_then(|links| links.there(entry)?.stamp);
+        let earlier = self.context.log.as_ref().and_then(|log| log.earlier());
+        let failed = earlier.and_then(|earlier| earlier.left_behind(path));
+        first.zip(failed).is_some_and(|(first, failed)| {
+            now == Vacancy::File(first) && (failed.ino, failed.size) == (first.ino, first.size)
+        })
     }
 
     /// Returns whether the journal knows a file by another time than it has: a further name of what
