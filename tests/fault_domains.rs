@@ -16,11 +16,12 @@ use std::time::Duration;
 
 use drive::Drive;
 use serde_json::Value;
+use support::extents::place;
 use support::judge::{b3sum_agrees, same_bytes};
 use support::lab::Lab;
 use support::mounts::Fs;
-use support::program::{Ran, Running, inhaul, report, so_far};
-use support::{Scratch, can_mount, program, tree, wait_for};
+use support::program::{Ran, Running, inhaul, report, run, so_far};
+use support::{Scratch, can_mount, need_tools, program, tree, wait_for};
 
 /// How many drives are well, beside the one that is not.
 const WELL: usize = 7;
@@ -161,6 +162,51 @@ fn a_drive_that_dies_costs_itself_alone() {
         shelf.check(&running.finish(), "gone", "source-lost");
         shelf.go_on();
     }
+}
+
+/// btrfs keeps small files among its metadata: with those in memory, they can be read when the drive is
+/// away.
+#[test]
+fn what_is_kept_among_the_metadata_does_not_tell_that_a_drive_is_there() {
+    let test = "what_is_kept_among_the_metadata_does_not_tell_that_a_drive_is_there";
+    if !can_mount(test) || !need_tools(test, &["filefrag"]) {
+        return;
+    }
+    let lab = Lab::new();
+    let mut drive = Drive::new(&lab.join("drive"), Fs::Btrfs, 128);
+    let d = drive.join("d");
+    std::fs::create_dir(&d).unwrap();
+    tree::paint(&d.join("a-inline"), 1, 100);
+    tree::paint(&d.join("b-bad"), 2, 10_000);
+    drive.remount();
+    let from = place(&d.join("b-bad"), 0);
+    drive.fail_reads(from..from + 4096);
+    let scratch = Scratch::new();
+    let begun = scratch.dir("begun");
+    let args: [&dyn AsRef<OsStr>; 4] = [&"copy", &"--grace=0", &d, &begun];
+    run(&args).expect(3);
+    drive.heal();
+    for number in 0..40 {
+        tree::paint(&d.join(format!("c{number}")), number, 10_000);
+    }
+    drive.remount();
+    // Now the kernel knows all of the metadata, and the drive is pulled.
+    let names = std::fs::read_dir(&d).unwrap();
+    let paths: Vec<PathBuf> = names.map(|name| name.unwrap().path()).collect();
+    for path in &paths {
+        std::fs::File::open(path).unwrap().metadata().unwrap();
+    }
+    std::fs::read(d.join("a-inline")).unwrap();
+    drive.die();
+    // In a run that keeps the small file, and in one that reads it.
+    for target in [begun, scratch.dir("anew")] {
+        let args: [&dyn AsRef<OsStr>; 4] = [&"copy", &"--grace=0", &d, &target];
+        run(&args).expect(3);
+        let report = report(&target);
+        same_bytes(&d.join("a-inline"), &target.join("d/a-inline"));
+        assert_eq!(report["lanes"][0]["health"], "gone", "{report}");
+    }
+    drive.heal();
 }
 
 #[test]

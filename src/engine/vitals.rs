@@ -3,15 +3,19 @@
 //! The lane and the scan of a drive note what they wait for; `watch` looks at it from outside, as
 //! neither can say anything while the kernel holds it.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
+use crate::scan::is_on_medium;
+
 /// Places that are known to be readable, to ask when others fail.
 const SPOTS: usize = 4;
+/// Files that earlier runs read that are all looked at for such a place.
+const MET_MAX: u64 = 64;
 /// Bytes read to ask: a multiple of every logical block, and aligned so.
 const SPOT_LEN: usize = crate::buffer::ALIGN;
 /// Failures in a row after which a drive that fails at all places it once could read is gone.
@@ -130,6 +134,8 @@ pub(crate) struct Vitals {
     given_up: AtomicBool,
     failures: AtomicU32,
     successes: AtomicU64,
+    /// Files that earlier runs read and that were met while there was no place to ask.
+    met: AtomicU64,
     spots: Mutex<Vec<Spot>>,
 }
 
@@ -177,6 +183,13 @@ impl Vitals {
         if !count.is_power_of_two() {
             return;
         }
+        let waiting = self.lane.call();
+        let is_on_medium = is_on_medium(file.as_fd(), offset);
+        drop(waiting);
+        // What is kept among the metadata can be read when its drive is away.
+        if !is_on_medium {
+            return;
+        }
         // Spread over the drive: the newest takes the place of the oldest but the first.
         let mut spots = self.spots.lock().unwrap_or_else(PoisonError::into_inner);
         if spots.len() == SPOTS {
@@ -191,6 +204,16 @@ impl Vitals {
     /// Returns whether it gave any bytes.
     pub(crate) fn has_given(&self) -> bool {
         self.successes.load(Relaxed) > 0
+    }
+
+    /// Returns whether a file that an earlier run read is to be opened for a place to ask. Where there
+    /// was none among many, ever fewer are.
+    pub(crate) fn lacks_spot(&self) -> bool {
+        if self.can_ask() {
+            return false;
+        }
+        let met = self.met.fetch_add(1, Relaxed) + 1;
+        met <= MET_MAX || met.is_power_of_two()
     }
 
     /// Notes a file that an earlier run read, from its beginning on: a place to ask as well.

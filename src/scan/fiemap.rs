@@ -1,4 +1,4 @@
-//! Where on the medium a file starts.
+//! Where on the medium a file starts, and whether it is there at all.
 //!
 //! # Safety invariants
 //! - **F1**: [`Request`] is `repr(C)`, made of integers only, and laid out as the kernel's
@@ -52,6 +52,10 @@ const EXTENT_UNKNOWN: u32 = 0x2;
 const EXTENT_DELALLOC: u32 = 0x4;
 /// `FIEMAP_EXTENT_DATA_INLINE`: the bytes are in the inode.
 const EXTENT_DATA_INLINE: u32 = 0x200;
+/// `FIEMAP_EXTENT_UNWRITTEN`: reads give zeros, and the medium is not asked.
+const EXTENT_UNWRITTEN: u32 = 0x800;
+/// What has no place of its own on the medium.
+const NOWHERE: u32 = EXTENT_UNKNOWN | EXTENT_DELALLOC | EXTENT_DATA_INLINE;
 
 /// Returns the byte on the medium at which the first extent of a file starts.
 ///
@@ -64,9 +68,27 @@ const EXTENT_DATA_INLINE: u32 = 0x200;
 /// `OPNOTSUPP` or `NOTTY` where the file system cannot tell, and whatever reading the extent
 /// tree gives.
 pub(super) fn first_extent(file: BorrowedFd<'_>) -> Result<Option<u64>, Errno> {
+    let extent = extent(file, 0, u64::MAX)?;
+    let placed = extent.filter(|extent| extent.flags & NOWHERE == 0);
+    Ok(placed.map(|extent| extent.physical))
+}
+
+/// Returns whether a read of the byte at `offset` that no cache answers asks the medium for data: it is
+/// in an extent that is written, and not among the metadata, which the kernel may hold in memory. Where
+/// the file system cannot tell, it is believed to.
+pub(crate) fn is_on_medium(file: BorrowedFd<'_>, offset: u64) -> bool {
+    match extent(file, offset, 1) {
+        Ok(extent) => extent.is_some_and(|it| it.flags & (NOWHERE | EXTENT_UNWRITTEN) == 0),
+        Err(errno) => matches!(errno, Errno::OPNOTSUPP | Errno::NOTTY),
+    }
+}
+
+/// Returns the first extent of a file that has any of these bytes.
+fn extent(file: BorrowedFd<'_>, start: u64, length: u64) -> Result<Option<Extent>, Errno> {
     let mut request = Request {
         header: Header {
-            length: u64::MAX,
+            start,
+            length,
             extent_count: 1,
             ..Header::default()
         },
@@ -77,11 +99,7 @@ pub(super) fn first_extent(file: BorrowedFd<'_>) -> Result<Option<u64>, Errno> {
     // SAFETY: `ioctl` requires that the kernel stays within the pointee and leaves it valid: F2
     // bounds the write, and by F1 every bit pattern of `Request` is valid.
     unsafe { ioctl(file, update) }?;
-    let nowhere = EXTENT_UNKNOWN | EXTENT_DELALLOC | EXTENT_DATA_INLINE;
-    if request.header.mapped_extents == 0 || request.extent.flags & nowhere != 0 {
-        return Ok(None);
-    }
-    Ok(Some(request.extent.physical))
+    Ok((request.header.mapped_extents > 0).then_some(request.extent))
 }
 
 #[cfg(test)]

@@ -20,6 +20,8 @@ mod twins;
 mod visitor;
 mod walk;
 
+pub(crate) use fiemap::is_on_medium;
+
 pub use entry::{Attributes, Dir, Entry, FileStamp, Finished, Kind, Tree, as_path, join};
 pub use files_from::{FilesFrom, Want};
 pub use filter::{Filter, Rule};

@@ -2,7 +2,7 @@
 //! told of in one line, however much it is.
 
 use std::mem::ManuallyDrop;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use rustix::io::Errno;
@@ -13,7 +13,7 @@ use crate::engine::telemetry::Health;
 use crate::engine::vigil::Asking;
 use crate::engine::vitals::Says;
 use crate::error::{Error, ErrorKind, Reach, Side, is_bad_medium};
-use crate::scan::{Entry, Kind};
+use crate::scan::{Entry, Kind, is_on_medium};
 
 /// How a lane left its drive.
 #[derive(Debug)]
@@ -86,14 +86,16 @@ impl Lane<'_> {
     /// Remembers a file that an earlier run read: where a drive gives nothing of what is left, it says
     /// whether it is there. Its bytes must be on the medium, and not among the metadata.
     pub(super) fn remember(&mut self, entry: &Entry) {
-        // What an inode holds takes less than a block.
+        // What an inode holds takes less than a block. (On btrfs it is said to take one.)
         let takes = entry.stamp.size.max(ALIGN as u64);
-        let has_bytes = entry.stamp.size > 0 && entry.allocated >= takes;
-        if entry.kind != Kind::File || !has_bytes || self.vitals.can_ask() {
+        let takes_block = entry.stamp.size > 0 && entry.allocated >= takes;
+        if entry.kind != Kind::File || !takes_block || !self.vitals.lacks_spot() {
             return;
         }
         // Another one does as well.
-        if let Ok(opened) = self.open(entry) {
+        if let Ok(opened) = self.open(entry)
+            && is_on_medium(opened.file.as_fd(), 0)
+        {
             self.vitals.was_read(opened.file);
         }
     }
