@@ -258,6 +258,36 @@ fn what_was_saved_of_a_file_that_is_whole_now_is_told_of_as_long_as_it_is_that()
 }
 
 #[test]
+fn a_file_that_is_called_like_what_is_saved_stays_in_the_manifest() {
+    let test = "a_file_that_is_called_like_what_is_saved_stays_in_the_manifest";
+    if !can_mount(test) || !need_tools(test, &["filefrag"]) {
+        return;
+    }
+    let lab = Lab::new();
+    let mut drive = Drive::new(&lab.join("drive"), Fs::Ext4, 64);
+    tree::paint(&drive.join("x"), 1, SMALL);
+    drive.remount();
+    let from = place(&drive.join("x"), 0);
+    drive.fail_reads(from..from + 512);
+    let scratch = Scratch::new();
+    let target = scratch.dir("target");
+    let source = contents(drive.path());
+    run(&[&"copy", &source, &target]).expect(3);
+    // It gets its name, and is never acknowledged.
+    tree::paint(&drive.join("x.partial"), 2, SMALL);
+    let mut command = inhaul(&[&"copy", &source, &target]);
+    command.env("INHAUL_TEST_KILL", "named-all:1");
+    Running::start(command).finish().expect(137);
+    let bytes = std::fs::read(drive.join("x.partial")).unwrap();
+    std::fs::remove_file(drive.join("x.partial")).unwrap();
+    drive.heal();
+    run(&[&"copy", &source, &target]).expect(0);
+    assert_eq!(listed(&report(&target), "skipped"), [""; 0]);
+    assert_eq!(std::fs::read(target.join("x.partial")).unwrap(), bytes);
+    b3sum_agrees(&target, 2);
+}
+
+#[test]
 fn a_sector_that_gives_its_bytes_in_the_end_costs_nothing() {
     let test = "a_sector_that_gives_its_bytes_in_the_end_costs_nothing";
     if !can_mount(test) || !need_tools(test, &["filefrag"]) {

@@ -16,7 +16,7 @@ use super::log::Part;
 use super::standing::has_changed;
 use crate::digest::{BlockValue, Hash};
 use crate::error::Error;
-use crate::scan::{Entry, Kind};
+use crate::scan::{Entry, FileStamp, Kind};
 use crate::seam;
 use crate::target::{Sealed, StageId};
 
@@ -29,6 +29,15 @@ const BATCH_TIME: Duration = Duration::from_secs(1);
 
 /// What a name ends with that is given to what could be read of a file.
 pub(crate) const PARTIAL: &[u8] = b".partial";
+/// The stamp of what was saved of a file, in place of one of a source: no time has such a fraction, so
+/// no file of a source has it, nor has what is settled after a stop.
+pub(crate) const SAVED: FileStamp = FileStamp {
+    dev: 0,
+    ino: 0,
+    size: 0,
+    mtime: (0, u32::MAX),
+    ctime: (0, 0),
+};
 
 /// What a commit is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -16,7 +16,7 @@ use super::summary::Heading;
 use super::vigil::Asking;
 use crate::error::{Error, ErrorKind, Side};
 use crate::exit::Exit;
-use crate::journal::{self, Done, Record as Recorded, Stamp};
+use crate::journal::{self, Done};
 use crate::manifest::{self, PROBLEMS_FILE, Record, Sorter};
 use crate::scan::as_path;
 use crate::seam;
@@ -126,7 +126,7 @@ fn tell_outlived(sealing: Sealing<'_>) -> Result<HashSet<Vec<u8>>, Error> {
     let loaded = recorded(target, log)?;
     let asking = log.vigil().ask();
     let mut stager = context.target.stager("earlier")?;
-    let (mut saved, mut of) = (HashMap::new(), HashMap::new());
+    let (mut saved, mut outlived) = (HashMap::new(), HashSet::new());
     for done in loaded.iter_done() {
         asking.renew();
         let name = done.target_path.strip_suffix(commit::PARTIAL);
@@ -138,20 +138,6 @@ fn tell_outlived(sealing: Sealing<'_>) -> Result<HashSet<Vec<u8>>, Error> {
             && is_there(&mut *stager, rest)?
         {
             // Copied after that, so that it is no older state of the file.
-            of.insert(done.target_path, *rest);
-        }
-    }
-    let mut outlived = HashSet::new();
-    if of.is_empty() {
-        return Ok(outlived);
-    }
-    // A file of the source that has such a name is recorded in the same way when a stop came before it
-    // was acknowledged.
-    for record in loaded.records() {
-        asking.renew();
-        if let Recorded::Failed(failed) = record
-            && let Some(rest) = of.remove(failed.target_path)
-        {
             let why = "its file is copied whole by now; what was saved of that before is as it was left, \
                        and not in the manifest any more";
             let path = as_path(rest.target_path);
@@ -162,9 +148,10 @@ fn tell_outlived(sealing: Sealing<'_>) -> Result<HashSet<Vec<u8>>, Error> {
     Ok(outlived)
 }
 
-/// Returns whether this may be what was saved of a file: of which state of its source is not recorded.
+/// Returns whether this is what was saved of a file. What a stop left without a record may be, too, or
+/// a file of the source that has such a name: that stays in the manifest.
 fn is_saved(done: &Done<'_>) -> bool {
-    done.source_stamp == Stamp::default() && done.target_path.ends_with(commit::PARTIAL)
+    done.source_stamp == commit::SAVED.into() && done.target_path.ends_with(commit::PARTIAL)
 }
 
 fn is_there(stager: &mut dyn Stager, done: &Done<'_>) -> Result<bool, Error> {

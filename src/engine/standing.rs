@@ -4,6 +4,7 @@
 //! stamp it was read with, and its target the stamp it was published with. That size and time look
 //! right is never a reason: a power cut leaves files of the right size and time that are zeros.
 
+use super::commit::SAVED;
 use super::log::lasting;
 use super::settle::has_size_of;
 use crate::digest::BlockValue;
@@ -152,9 +153,13 @@ pub(crate) fn has_changed(earlier: &Loaded, source: u32, entry: &Entry, path: &[
         other.map(|other| (other.source, other.source_stamp))
     });
     let now = lasting(entry.stamp, entry.dir.tree());
-    known.is_some_and(|(of, stamp)| {
-        of == source && stamp != journal::Stamp::default() && stamp != now
-    })
+    known.is_some_and(|(of, stamp)| of == source && !is_of_unknown(stamp) && stamp != now)
+}
+
+/// Returns whether a record does not say of which state of its source something is: so of what was
+/// settled after a stop, and of what was saved of a file.
+pub(crate) fn is_of_unknown(stamp: journal::Stamp) -> bool {
+    stamp == journal::Stamp::default() || stamp == SAVED.into()
 }
 
 fn by_done(done: &Done<'_>, source: u32, entry: &Entry, stamp: TargetStamp) -> Standing {
@@ -165,7 +170,7 @@ fn by_done(done: &Done<'_>, source: u32, entry: &Entry, stamp: TargetStamp) -> S
     if done.source != source {
         return Standing::New;
     }
-    if done.source_stamp == journal::Stamp::default() {
+    if is_of_unknown(done.source_stamp) {
         return Standing::Unknown;
     }
     let same_source = done.source_stamp == lasting(entry.stamp, entry.dir.tree());

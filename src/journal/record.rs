@@ -122,7 +122,8 @@ pub struct Done<'a> {
     pub target_path: &'a [u8],
     /// BLAKE3 of its bytes.
     pub digest: [u8; 32],
-    /// The source file these bytes were read from.
+    /// The source file these bytes were read from. Zeros where its state is not known; a time with a
+    /// fraction of `u32::MAX` nanoseconds for what was saved of a file that cannot be read whole.
     pub source_stamp: Stamp,
     /// The target file as it was published.
     pub target_stamp: TargetStamp,

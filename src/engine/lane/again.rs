@@ -5,9 +5,9 @@ use super::begin::source_changed;
 use crate::digest::Hash;
 use crate::engine::commit::{Commit, Item, What};
 use crate::engine::log::lasting;
-use crate::engine::standing::Copied;
+use crate::engine::standing::{Copied, is_of_unknown};
 use crate::error::{Error, ErrorKind, Reach, Side};
-use crate::journal::{Loaded, Stamp};
+use crate::journal::Loaded;
 use crate::scan::{Attributes, Entry};
 use crate::target::{Sealed, TargetStamp, Vacancy, keeps_inodes};
 
@@ -217,7 +217,7 @@ impl Lane<'_> {
             .and_then(|log| log.earlier())
             .and_then(|earlier| earlier.done(path));
         // Without a stamp of its source the record knows nothing but its bytes.
-        done.is_some_and(|done| !done.lacks && done.source_stamp != Stamp::default())
+        done.is_some_and(|done| !done.lacks && !is_of_unknown(done.source_stamp))
     }
 
     /// Acknowledges a file that has its name.

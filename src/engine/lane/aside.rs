@@ -18,7 +18,7 @@ use super::{Lane, Purpose, SmallRead};
 use crate::beneath::{self, OpenedSource};
 use crate::buffer::{ALIGN, Lease};
 use crate::digest::{BLOCK_LEN, Hash};
-use crate::engine::commit::{Commit, Item, PARTIAL, What};
+use crate::engine::commit::{Commit, Item, PARTIAL, SAVED, What};
 use crate::engine::report::Unreadable;
 use crate::engine::standing::Standing;
 use crate::error::{Error, ErrorKind, Side, is_bad_medium};
@@ -404,10 +404,10 @@ impl Lane<'_> {
         } = transfer;
         let mut name = entry.name.to_vec();
         name.extend_from_slice(PARTIAL);
-        // No stamp: whatever its source is by then, a later run may replace it.
+        // No stamp of a source: whatever its source is by then, a later run may replace it.
         let partial = Entry {
             name: name.into_boxed_slice(),
-            stamp: FileStamp::default(),
+            stamp: SAVED,
             nlink: 1,
             ..entry.clone()
         };
