@@ -352,6 +352,33 @@ fn a_source_that_hangs_before_the_start_is_left_out() {
 }
 
 #[test]
+fn a_source_whose_drive_is_dead_before_the_start_is_left_out() {
+    if !can_mount("a_source_whose_drive_is_dead_before_the_start_is_left_out") {
+        return;
+    }
+    let shelf = Shelf::new();
+    shelf.sick.die();
+    let ran = shelf.start(&[]).finish().expect(3);
+    let name = shelf.sick.join("d0");
+    let report = report(&shelf.target());
+    let lanes = report["lanes"].as_array().unwrap();
+    assert_eq!(lanes.len(), WELL);
+    assert!(lanes.iter().all(|lane| lane["safe_to_release"] == true));
+    let problems = report["problems"].as_array().unwrap();
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    assert_eq!(problems[0]["kind"], "source-read");
+    assert_eq!(problems[0]["path"], name.to_str().unwrap());
+    let told = ran.events();
+    let told: Vec<&Value> = told.iter().filter(|it| it["type"] == "health").collect();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert_eq!(told[0]["health"], "gone");
+    // Alone it is no mistake of who typed it either: nothing can be begun.
+    let alone: [&dyn AsRef<OsStr>; 3] = [&"copy", &name, &shelf.target()];
+    let ran = Running::start(inhaul(&alone)).finish().expect(6);
+    ran.says("its drive failed when it was looked at");
+}
+
+#[test]
 fn a_stop_is_heard_while_a_source_hangs_before_the_start() {
     if !can_mount("a_stop_is_heard_while_a_source_hangs_before_the_start") {
         return;

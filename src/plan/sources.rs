@@ -10,7 +10,7 @@ use rustix::fs::{Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::beneath;
-use crate::error::{Error, ErrorKind, Side};
+use crate::error::{Error, ErrorKind, Side, is_bad_medium};
 use crate::scan::as_path;
 use crate::target::HOME;
 
@@ -66,13 +66,20 @@ pub enum NamedLink {
 /// Opens every SOURCE.
 ///
 /// # Errors
-/// `Usage` when one is not there or neither a file nor a directory.
+/// `Usage` when one is not there or neither a file nor a directory; `SourceRead` and `SourceLost` when
+/// its drive fails.
 pub fn open_sources(paths: &[PathBuf], named: NamedLink) -> Result<Vec<Source>, Error> {
     paths.iter().map(|path| open_source(path, named)).collect()
 }
 
 fn open_source(label: &Path, named: NamedLink) -> Result<Source, Error> {
-    let cannot = |errno: Errno| usage(label, "cannot open this source").because(errno);
+    let cannot = |errno: Errno| {
+        if is_of_drive(errno) {
+            Error::source(label, "open this source", errno)
+        } else {
+            usage(label, "cannot open this source").because(errno)
+        }
+    };
     // The operator named it: symlinks in this path are followed, once, here.
     let stat = rustix::fs::stat(label).map_err(cannot)?;
     let identity = (stat.st_dev, stat.st_ino);
@@ -127,23 +134,40 @@ fn open_source(label: &Path, named: NamedLink) -> Result<Source, Error> {
 }
 
 /// Looks at a SOURCE as everything that follows will: whoever waits for this waits for its drive.
-/// What it finds, and what fails, is of no interest here.
-pub fn touch(path: &Path) {
-    let Ok(stat) = rustix::fs::stat(path) else {
-        return;
+/// What it finds is of no interest here.
+///
+/// # Errors
+/// What its drive answers when it cannot be opened for that. What else fails is left to who opens it.
+pub fn touch(path: &Path) -> Result<(), Errno> {
+    let of_drive = |errno| {
+        if is_of_drive(errno) {
+            Err(errno)
+        } else {
+            Ok(())
+        }
+    };
+    let stat = match rustix::fs::stat(path) {
+        Ok(stat) => stat,
+        Err(errno) => return of_drive(errno),
     };
     let near = match FileType::from_raw_mode(stat.st_mode) {
         FileType::Directory => path.to_owned(),
         _ => parent_of(path),
     };
-    let Ok(root) = beneath::open_root(&near) else {
-        return;
-    };
-    let Ok(readable) = beneath::read_dir_fd(root.as_fd(), b"") else {
-        return;
+    let readable =
+        beneath::open_root(&near).and_then(|root| beneath::read_dir_fd(root.as_fd(), b""));
+    let readable = match readable {
+        Ok(readable) => readable,
+        Err(errno) => return of_drive(errno),
     };
     let _looked_at = rustix::fs::fstatvfs(&readable);
     let _listed = Dir::new(readable).map(|mut dir| dir.next());
+    Ok(())
+}
+
+/// Returns whether a failure is the drive's, and not of what was typed.
+fn is_of_drive(errno: Errno) -> bool {
+    is_bad_medium(errno) || matches!(errno, Errno::NODEV | Errno::NXIO | Errno::SHUTDOWN)
 }
 
 /// TARGET, looked at and not yet made.
