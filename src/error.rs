@@ -149,6 +149,11 @@ impl ErrorKind {
     }
 }
 
+/// Returns whether a failure says that there is no such device any more.
+pub fn is_gone(errno: Errno) -> bool {
+    matches!(errno, Errno::NODEV | Errno::NXIO | Errno::SHUTDOWN)
+}
+
 /// Returns whether an answer is about what is stored: other parts of the drive may well be readable.
 ///
 /// Source: `blk_errors` of linux/block/blk-core.c (a medium error is `ENODATA`, a time-out
@@ -215,7 +220,7 @@ impl Error {
             Errno::NOENT | Errno::STALE => ErrorKind::SourceVanished,
             Errno::ACCESS | Errno::PERM => ErrorKind::SourceDenied,
             Errno::LOOP | Errno::XDEV => ErrorKind::Escape,
-            Errno::NODEV | Errno::NXIO | Errno::SHUTDOWN => ErrorKind::SourceLost,
+            _ if is_gone(errno) => ErrorKind::SourceLost,
             _ => ErrorKind::SourceRead,
         };
         Self::new(kind, Side::Source, path, what).because(errno)

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
+use crate::error::is_gone;
 use crate::scan::is_on_medium;
 
 /// Places that are known to be readable, to ask when others fail.
@@ -238,8 +239,7 @@ impl Vitals {
     /// could read before are read again; the first failures in a row and then ever fewer of them
     /// are looked into.
     pub(crate) fn failed(&self, errno: Errno) -> Says {
-        let is_gone = matches!(errno, Errno::NODEV | Errno::NXIO | Errno::SHUTDOWN);
-        if is_gone {
+        if is_gone(errno) {
             return Says::Gone;
         }
         let failures = self.failures.fetch_add(1, Relaxed) + 1;

@@ -10,7 +10,7 @@ use rustix::fs::{Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::beneath;
-use crate::error::{Error, ErrorKind, Side, is_bad_medium};
+use crate::error::{Error, ErrorKind, Side, is_bad_medium, is_gone};
 use crate::scan::as_path;
 use crate::target::HOME;
 
@@ -167,7 +167,7 @@ pub fn touch(path: &Path) -> Result<(), Errno> {
 
 /// Returns whether a failure is the drive's, and not of what was typed.
 fn is_of_drive(errno: Errno) -> bool {
-    is_bad_medium(errno) || matches!(errno, Errno::NODEV | Errno::NXIO | Errno::SHUTDOWN)
+    is_bad_medium(errno) || is_gone(errno)
 }
 
 /// TARGET, looked at and not yet made.
