@@ -199,6 +199,11 @@ impl Context {
         true
     }
 
+    /// Returns what earlier runs of the job recorded.
+    pub(crate) fn earlier(&self) -> Option<&Loaded> {
+        self.log.as_ref()?.earlier()
+    }
+
     /// Notes that the journal cannot be written, or read: nothing is acknowledged any more.
     pub(crate) fn journal_lost(&self, error: &Error) {
         if !self.is_of_target(error) && self.lost.set(ErrorKind::RecordWrite).is_ok() {

@@ -161,7 +161,7 @@ impl Context {
     /// # Errors
     /// `Stopped` when the run is to stop before all of it is noted: then it is not known whose a name is.
     fn earlier_folders(&self) -> Result<Option<&Folders>, Error> {
-        let Some(earlier) = self.log.as_ref().and_then(|log| log.earlier()) else {
+        let Some(earlier) = self.earlier() else {
             return Ok(None);
         };
         let note = |path: &[u8], IsFolder(is_folder)| {

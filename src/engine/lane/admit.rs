@@ -139,7 +139,7 @@ impl Lane<'_> {
 
     /// Returns whether an earlier run, of this copy or of one before, recorded a path as done.
     fn is_done(&self, path: &[u8]) -> bool {
-        let earlier = self.context.log.as_ref().and_then(|log| log.earlier());
+        let earlier = self.context.earlier();
         earlier.is_some_and(|earlier| {
             earlier.done(path).is_some() || earlier.done_before(path).is_some()
         })
@@ -147,7 +147,7 @@ impl Lane<'_> {
 
     /// Returns whether an earlier run recorded a path as done, or was about to give it its name.
     fn is_recorded(&self, path: &[u8]) -> bool {
-        let earlier = self.context.log.as_ref().and_then(|log| log.earlier());
+        let earlier = self.context.earlier();
         self.is_done(path) || earlier.is_some_and(|earlier| earlier.naming(path).is_some())
     }
 

@@ -91,7 +91,7 @@ impl Lane<'_> {
                 self.lacks(entry, why);
                 return Ok(None);
             }
-            let earlier = self.context.log.as_ref().and_then(|log| log.earlier());
+            let earlier = self.context.earlier();
             let done = earlier.and_then(|earlier| earlier.done(path));
             if let (Some(log), Some(done)) = (&self.context.log, done) {
                 // After a stop it must be ours with either time. (Its other names follow, each in its
@@ -135,7 +135,7 @@ impl Lane<'_> {
     pub(super) fn is_further_name(&self, entry: &Entry, path: &[u8], now: Vacancy) -> bool {
         let links = self.context.links.as_ref().filter(|_| entry.nlink > 1);
         let first = links.and_then(|links| links.there(entry)?.stamp);
-        let earlier = self.context.log.as_ref().and_then(|log| log.earlier());
+        let earlier = self.context.earlier();
         let failed = earlier.and_then(|earlier| earlier.left_behind(path));
         first.zip(failed).is_some_and(|(first, failed)| {
             now == Vacancy::File(first) && (failed.ino, failed.size) == (first.ino, first.size)
@@ -145,7 +145,7 @@ impl Lane<'_> {
     /// Returns whether the journal knows a file by another time than it has: a further name of what
     /// got its time by its first. (See [`renewed`](Self::renewed).)
     fn is_news(&self, path: &[u8], copied: Copied) -> bool {
-        let earlier = self.context.log.as_ref().and_then(|log| log.earlier());
+        let earlier = self.context.earlier();
         let done = earlier.and_then(|earlier| earlier.done(path));
         done.is_some_and(|done| Copied::of(&done).stamp != copied.stamp)
     }
@@ -212,10 +212,8 @@ impl Lane<'_> {
 
     /// Returns whether an earlier run recorded of a file that it lacks nothing.
     fn has_all(&self, path: &[u8]) -> bool {
-        let log = self.context.log.as_ref();
-        let done = log
-            .and_then(|log| log.earlier())
-            .and_then(|earlier| earlier.done(path));
+        let earlier = self.context.earlier();
+        let done = earlier.and_then(|earlier| earlier.done(path));
         // Without a stamp of its source the record knows nothing but its bytes.
         done.is_some_and(|done| !done.lacks && !is_of_unknown(done.source_stamp))
     }
