@@ -74,6 +74,25 @@ impl Shelf {
         self.scratch.join("target")
     }
 
+    /// Fails unless a run told of its one sick source like this, and did all of the others. Returns that
+    /// source.
+    fn has_left_out(&self, ran: &Ran, kind: &str, health: &str) -> PathBuf {
+        let name = self.sick.join("d0");
+        let report = report(&self.target());
+        let lanes = report["lanes"].as_array().unwrap();
+        assert_eq!(lanes.len(), WELL);
+        assert!(lanes.iter().all(|lane| lane["safe_to_release"] == true));
+        let problems = report["problems"].as_array().unwrap();
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert_eq!(problems[0]["kind"], kind);
+        assert_eq!(problems[0]["path"], name.to_str().unwrap());
+        let told = ran.events();
+        let told: Vec<&Value> = told.iter().filter(|it| it["type"] == "health").collect();
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert_eq!(told[0]["health"], health);
+        name
+    }
+
     /// Starts a copy of all drives.
     fn start(&self, options: &[&str]) -> Running {
         let drives = std::iter::once(&self.sick).chain(&self.well).enumerate();
@@ -332,19 +351,7 @@ fn a_source_that_hangs_before_the_start_is_left_out() {
     // Whoever looked at it is held by the kernel until it answers.
     drop(healing);
     let ran = running.finish().expect(3);
-    let name = shelf.sick.join("d0");
-    let report = report(&shelf.target());
-    let lanes = report["lanes"].as_array().unwrap();
-    assert_eq!(lanes.len(), WELL);
-    assert!(lanes.iter().all(|lane| lane["safe_to_release"] == true));
-    let problems = report["problems"].as_array().unwrap();
-    assert_eq!(problems.len(), 1, "{problems:?}");
-    assert_eq!(problems[0]["kind"], "source-stalled");
-    assert_eq!(problems[0]["path"], name.to_str().unwrap());
-    let told = ran.events();
-    let told: Vec<&Value> = told.iter().filter(|it| it["type"] == "health").collect();
-    assert_eq!(told.len(), 1, "{told:?}");
-    assert_eq!(told[0]["health"], "quarantined");
+    shelf.has_left_out(&ran, "source-stalled", "quarantined");
     // Whoever resumes need not name it.
     let args: [&dyn AsRef<OsStr>; 2] = [&"resume", &shelf.target()];
     Running::start(inhaul(&args)).finish().expect(0);
@@ -361,19 +368,7 @@ fn a_source_whose_drive_is_dead_before_the_start_is_left_out() {
     std::fs::write("/proc/sys/vm/drop_caches", "3").unwrap();
     shelf.sick.die();
     let ran = shelf.start(&[]).finish().expect(3);
-    let name = shelf.sick.join("d0");
-    let report = report(&shelf.target());
-    let lanes = report["lanes"].as_array().unwrap();
-    assert_eq!(lanes.len(), WELL);
-    assert!(lanes.iter().all(|lane| lane["safe_to_release"] == true));
-    let problems = report["problems"].as_array().unwrap();
-    assert_eq!(problems.len(), 1, "{problems:?}");
-    assert_eq!(problems[0]["kind"], "source-read");
-    assert_eq!(problems[0]["path"], name.to_str().unwrap());
-    let told = ran.events();
-    let told: Vec<&Value> = told.iter().filter(|it| it["type"] == "health").collect();
-    assert_eq!(told.len(), 1, "{told:?}");
-    assert_eq!(told[0]["health"], "gone");
+    let name = shelf.has_left_out(&ran, "source-read", "gone");
     // Alone it is no mistake of who typed it either: nothing can be begun.
     let alone: [&dyn AsRef<OsStr>; 3] = [&"copy", &name, &shelf.target()];
     let ran = Running::start(inhaul(&alone)).finish().expect(6);
