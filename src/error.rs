@@ -207,6 +207,14 @@ impl Error {
         }
     }
 
+    /// Returns the same failure as the reason why something else was not done.
+    #[must_use]
+    pub fn hence(&self, consequence: &str) -> Self {
+        let mut error = self.again();
+        error.0.what = format!("{consequence}: {}", self.0.what);
+        error
+    }
+
     /// Attaches the kernel's answer.
     #[must_use]
     pub fn because(mut self, source: impl Into<std::io::Error>) -> Self {

@@ -195,6 +195,45 @@ fn a_sync_of_a_record_that_fails_is_never_a_success() {
 }
 
 #[test]
+fn a_record_that_finds_no_room_first_says_what_to_do() {
+    if !ready("a_record_that_finds_no_room_first_says_what_to_do") {
+        return;
+    }
+    // What is to get its name, and what has it: the committer's first write, and its second.
+    for when in 1..=2 {
+        let scratch = Scratch::new();
+        let source = source(&scratch);
+        let target = scratch.join("target");
+        let args: [&dyn AsRef<std::ffi::OsStr>; 3] = [&"copy", &source, &target];
+        // A job that is not over keeps its journal, so that its path is known.
+        run_failing("renameat2:error=EIO:when=3", &scratch, &args).expect(3);
+        let current = std::fs::canonicalize(target.join(".inhaul/current")).unwrap();
+        tree::many_small(&source.join("more"), 3, 40);
+        let journal = current.join("journal");
+        let inject = format!("inject=write:error=ENOSPC:when={when}+");
+        let notes = scratch.join("notes");
+        let mut strace: Vec<&str> = "strace -f -qq -e trace=write".split(' ').collect();
+        strace.extend([
+            "-o",
+            notes.to_str().unwrap(),
+            "-P",
+            journal.to_str().unwrap(),
+        ]);
+        strace.extend(["-e", &inject]);
+        let ran = Running::start(under(&strace, &inhaul(&args))).finish();
+        let notes = std::fs::read_to_string(&notes).unwrap();
+        assert!(notes.contains("INJECTED"), "{when}: {notes}");
+        let text = ran.out() + &ran.err();
+        assert_eq!(ran.code, 1, "{when}: {text}");
+        assert!(text.contains("make room"), "{when}: {text}");
+        assert!(!text.contains("all durable"), "{when}: {text}");
+        run(&args).expect(0);
+        rsync_agrees(&source, &target.join("source"));
+        b3sum_agrees(&target, 81);
+    }
+}
+
+#[test]
 fn files_whose_sync_failed_have_no_name_and_no_record() {
     let test = "files_whose_sync_failed_have_no_name_and_no_record";
     if !ready(test) {

@@ -323,8 +323,7 @@ fn earlier(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
 
 /// Returns why a file is not acknowledged when the journal cannot be written.
 fn unrecorded(error: &Error) -> Error {
-    let what = format!("not acknowledged: {}", error.reason());
-    Error::new(error.kind(), error.side(), error.path(), &what)
+    error.hence("not acknowledged")
 }
 
 /// Returns the commit of a further name for a file that is durable under its first.

@@ -206,13 +206,20 @@ impl Context {
 
     /// Notes that the journal cannot be written, or read: nothing is acknowledged any more.
     pub(crate) fn journal_lost(&self, error: &Error) {
-        if !self.is_of_target(error) && self.lost.set(ErrorKind::RecordWrite).is_ok() {
+        if !self.is_of_target(error) && self.records_end(error) {
             self.outcomes.problem_of_run(error);
-            // A record can be the first that finds no room: what to do then is the same.
-            if error.is_for_room() {
-                self.target_full(error);
-            }
         }
+    }
+
+    /// Notes that nothing can be recorded any more. Returns whether that is news: the first reason
+    /// counts.
+    pub(crate) fn records_end(&self, error: &Error) -> bool {
+        let is_first = self.lost.set(ErrorKind::RecordWrite).is_ok();
+        // A record can be the first that finds no room: what to do then is the same.
+        if is_first && error.is_for_room() {
+            self.target_full(error);
+        }
+        is_first
     }
 
     /// Notes how the drive of a lane fares, and tells of it if that is news.
@@ -333,9 +340,9 @@ impl Context {
         let journal_failed = self.log.as_ref().is_some_and(|log| log.has_failed());
         // The first reason counts.
         let _first = match error.kind() {
-            _ if journal_failed => self.lost.set(ErrorKind::RecordWrite),
-            ErrorKind::TargetSync => self.lost.set(ErrorKind::TargetSync),
-            _ => Ok(()),
+            _ if journal_failed => self.records_end(error),
+            ErrorKind::TargetSync => self.lost.set(ErrorKind::TargetSync).is_ok(),
+            _ => false,
         };
         if error.kind() == ErrorKind::TargetSync && self.tries_again() {
             return;
