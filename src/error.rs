@@ -201,8 +201,11 @@ impl Error {
     #[must_use]
     pub fn again(&self) -> Self {
         let error = Self::new(self.kind(), self.side(), self.path(), &self.0.what);
-        match self.errno() {
-            Some(errno) => error.because(errno),
+        match &self.0.source {
+            Some(source) => error.because(match self.errno() {
+                Some(errno) => errno.into(),
+                None => std::io::Error::new(source.kind(), source.to_string()),
+            }),
             None => error,
         }
     }

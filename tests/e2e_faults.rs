@@ -73,10 +73,15 @@ fn a_target_that_fills_up_on_the_way() {
         let there = check_whole(&source, &copy);
         assert!((2..30).contains(&there), "{fs:?}: {there} files");
         assert!(text.contains("make room"), "{fs:?}: {text}");
-        // What btrfs has set aside for a file takes other room to be written than there is then.
-        let no_records = fs == Fs::Btrfs && text.contains("record-write");
-        assert_eq!(ran.code, if no_records { 1 } else { 3 }, "{fs:?}: {text}");
-        if !no_records {
+        // What btrfs has set aside for a file takes other room to be written than there is then: the
+        // journal may get none.
+        let no_records = fs == Fs::Btrfs && text.contains("/journal)");
+        assert!(
+            ran.code == 3 || no_records && ran.code == 1,
+            "{fs:?}: {text}"
+        );
+        assert!(!text.contains("record-write"), "{fs:?}: {text}");
+        if ran.code == 3 {
             // Told once, not for each file; and what is there is in the manifest.
             let line = format!("target-full {}", target.path().display());
             assert_eq!(listed(&report(target.path()), "problems"), [line]);

@@ -171,6 +171,11 @@ impl Context {
             ErrorKind::TargetSync if self.is_full() => {
                 return self.lost.get() == Some(&ErrorKind::TargetSync);
             }
+            // A record can be the first that finds no room: what to do then is the same.
+            ErrorKind::RecordWrite if error.is_for_room() && self.records_failed() => {
+                self.target_full(error);
+                let _first = self.lost.set(ErrorKind::RecordWrite);
+            }
             ErrorKind::TargetLost => self.target_lost(error),
             ErrorKind::TargetDenied | ErrorKind::TargetWrite | ErrorKind::Escape
                 if error.side() == Side::Target
@@ -206,20 +211,14 @@ impl Context {
 
     /// Notes that the journal cannot be written, or read: nothing is acknowledged any more.
     pub(crate) fn journal_lost(&self, error: &Error) {
-        if !self.is_of_target(error) && self.records_end(error) {
+        if !self.is_of_target(error) && self.lost.set(ErrorKind::RecordWrite).is_ok() {
             self.outcomes.problem_of_run(error);
         }
     }
 
-    /// Notes that nothing can be recorded any more. Returns whether that is news: the first reason
-    /// counts.
-    pub(crate) fn records_end(&self, error: &Error) -> bool {
-        let is_first = self.lost.set(ErrorKind::RecordWrite).is_ok();
-        // A record can be the first that finds no room: what to do then is the same.
-        if is_first && error.is_for_room() {
-            self.target_full(error);
-        }
-        is_first
+    /// Returns whether the journal cannot be written any more.
+    fn records_failed(&self) -> bool {
+        self.log.as_ref().is_some_and(|log| log.has_failed())
     }
 
     /// Notes how the drive of a lane fares, and tells of it if that is news.
@@ -337,12 +336,11 @@ impl Context {
         if self.is_of_target(error) {
             return;
         }
-        let journal_failed = self.log.as_ref().is_some_and(|log| log.has_failed());
         // The first reason counts.
         let _first = match error.kind() {
-            _ if journal_failed => self.records_end(error),
-            ErrorKind::TargetSync => self.lost.set(ErrorKind::TargetSync).is_ok(),
-            _ => false,
+            ErrorKind::RecordWrite if self.records_failed() => self.lost.set(error.kind()),
+            ErrorKind::TargetSync => self.lost.set(error.kind()),
+            _ => Ok(()),
         };
         if error.kind() == ErrorKind::TargetSync && self.tries_again() {
             return;
