@@ -89,7 +89,7 @@ impl Lane<'_> {
         if !keeps_time {
             if let Some(why) = self.keeps_times_of(entry, copied) {
                 self.lacks(entry, why);
-                return Ok(None);
+                return Ok(self.is_news(path, copied).then(|| as_it_is(path, copied)));
             }
             let earlier = self.context.earlier();
             let done = earlier.and_then(|earlier| earlier.done(path));
@@ -124,7 +124,9 @@ impl Lane<'_> {
                  would not be known again",
             );
         }
-        let is_known_by_them = links.met(entry)?.stamp == Some(copied.stamp);
+        let first = links.met(entry)?;
+        // What lacks nothing has the times it is to have, as the target keeps them: cut, maybe.
+        let is_known_by_them = first.lacks && first.stamp == Some(copied.stamp);
         is_known_by_them.then_some(
             "its times stay as they are in this run, for those of another name of it could not be set",
         )
