@@ -258,6 +258,32 @@ fn what_was_saved_of_a_file_that_is_whole_now_is_told_of_as_long_as_it_is_that()
 }
 
 #[test]
+fn what_was_saved_of_a_file_is_not_waited_for_when_the_sources_are_read_again() {
+    let test = "what_was_saved_of_a_file_is_not_waited_for_when_the_sources_are_read_again";
+    if !can_mount(test) || !need_tools(test, &["filefrag"]) {
+        return;
+    }
+    let lab = Lab::new();
+    let mut drive = Drive::new(&lab.join("drive"), Fs::Ext4, 64);
+    tree::paint(&drive.join("x"), 1, SMALL);
+    drive.remount();
+    let from = place(&drive.join("x"), 0);
+    drive.fail_reads(from..from + 512);
+    let target = lab.join("target");
+    let source = contents(drive.path());
+    run(&[&"copy", &"--salvage", &source, &target]).expect(3);
+    drive.heal();
+    let ran = run(&[&"copy", &"--salvage", &"--verify=both", &source, &target]).expect(0);
+    assert_eq!(
+        report(&target)["lanes"][0]["safe_to_release"],
+        true,
+        "{}",
+        ran.out()
+    );
+    b3sum_agrees(&target, 1);
+}
+
+#[test]
 fn a_file_that_is_called_like_what_is_saved_stays_in_the_manifest() {
     let test = "a_file_that_is_called_like_what_is_saved_stays_in_the_manifest";
     if !can_mount(test) || !need_tools(test, &["filefrag"]) {

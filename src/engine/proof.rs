@@ -14,6 +14,7 @@ use super::job::{CopyJob, Verify};
 use super::log::Log;
 use super::outcomes::shown;
 use super::report::{Evidence, Repair};
+use super::sealing::is_saved;
 use super::second_read::SourceAgain;
 use super::standing::Copied;
 use crate::buffer::{Arena, Lease};
@@ -160,7 +161,8 @@ impl Judge<'_> {
             };
             let Some(known) = known else { continue };
             *known.count(&mut proof.evidence) += 1;
-            if let Some(lane) = self.lane_of(&done) {
+            // What was saved of a file is no file of its source: nobody reads it there once more.
+            if let Some(lane) = self.lane_of(&done).filter(|_| !is_saved(&done)) {
                 *known.count(proof.by_lane.entry(lane).or_default()) += 1;
             }
             let _asking = vigil.ask();

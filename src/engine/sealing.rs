@@ -150,7 +150,7 @@ fn tell_outlived(sealing: Sealing<'_>) -> Result<HashSet<Vec<u8>>, Error> {
 
 /// Returns whether this is what was saved of a file. What a stop left without a record may be, too, or
 /// a file of the source that has such a name: that stays in the manifest.
-fn is_saved(done: &Done<'_>) -> bool {
+pub(super) fn is_saved(done: &Done<'_>) -> bool {
     done.source_stamp == commit::SAVED.into() && done.target_path.ends_with(commit::PARTIAL)
 }
 
