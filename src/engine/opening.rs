@@ -360,7 +360,7 @@ impl Opening {
         let continues = pass == Pass::First;
         sweep(home, loaded.as_ref().filter(|_| continues))?;
         let log = Log::new(writer, loaded, self.numbers, continues);
-        Ok((target, log, settled.unread))
+        Ok((target, log, settled.told))
     }
 }
 

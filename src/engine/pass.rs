@@ -123,7 +123,7 @@ pub(super) fn pass(
     }
     let homes = Homes::of(&lanes, opening.identities());
     let opened = open(asked.typed, opening, place, settings, &lanes, pass);
-    let (target, log, unread) = opened.map_err(|error| no_room(job, error))?;
+    let (target, log, told) = opened.map_err(|error| no_room(job, error))?;
     if !round.finishes {
         target.set_aside(aside(needs.most, job, &target))?;
     }
@@ -213,7 +213,7 @@ pub(super) fn pass(
     for error in asked.silent {
         context.outcomes.source_left_out(error);
     }
-    for error in &unread {
+    for error in &told {
         context.outcomes.unverified(error);
     }
     let mut returns = Returns {
@@ -400,7 +400,7 @@ fn prove(
     if context.lost.get().is_some() {
         if context.is_full() {
             // A copy that goes on in the next target must not forget it.
-            let what = "it ran full at a sync, and what it has was not verified; 'inhaul verify' \
+            let what = "it ran full, and what it has was not verified; 'inhaul verify' \
                         does that";
             let kind = ErrorKind::Unverified;
             let error = Error::new(kind, Side::Target, &job.target, what);

@@ -24,8 +24,9 @@ const PAGE: u64 = crate::buffer::ALIGN as u64;
 pub(super) struct Settled {
     /// Whether the journal has learnt something: then it is to be loaded again.
     pub(super) has_learnt: bool,
-    /// Files that were done, are in doubt and cannot be read: each is left as it is.
-    pub(super) unread: Vec<Error>,
+    /// Files that were done and in doubt, and are no more: each cannot be read and is left as it is,
+    /// or had other bytes and is gone, and its source is not here.
+    pub(super) told: Vec<Error>,
 }
 
 /// Settles what an earlier run left in between; `here` says whether a source is one of this run's.
@@ -49,7 +50,7 @@ pub(super) fn settle(
         earlier,
         target,
         stager: target.stager("settle")?,
-        unread: Vec::new(),
+        told: Vec::new(),
     };
     let mut learnt = Vec::new();
     for naming in &namings {
@@ -67,7 +68,7 @@ pub(super) fn settle(
     seam::point("settled");
     Ok(Settled {
         has_learnt: !learnt.is_empty(),
-        unread: settling.unread,
+        told: settling.told,
     })
 }
 
@@ -75,7 +76,7 @@ struct Settling<'a> {
     earlier: &'a Loaded,
     target: &'a dyn Target,
     stager: Box<dyn Stager>,
-    unread: Vec<Error>,
+    told: Vec<Error>,
 }
 
 impl<'a> Settling<'a> {
@@ -91,7 +92,7 @@ impl<'a> Settling<'a> {
         journal::check_pages()?;
         if let Some(done) = before.filter(|done| done.target_stamp.ino == stamp.ino) {
             let named_again = naming.target_stamp.ino == stamp.ino;
-            return self.settle_done(&done, stamp, named_again);
+            return self.settle_done(&done, stamp, named_again, is_here);
         }
         let is = |known| is_it(there, found(known), self.target.syncs_whole());
         if let Some(other) = replaced.filter(|other| is(other.target_stamp)) {
@@ -140,6 +141,7 @@ impl<'a> Settling<'a> {
         done: &Done<'a>,
         stamp: target::TargetStamp,
         named_again: bool,
+        is_here: bool,
     ) -> Result<Option<Record<'a>>, Error> {
         let path = done.target_path;
         if !named_again {
@@ -157,10 +159,15 @@ impl<'a> Settling<'a> {
                     ..*done
                 })));
             }
-            Ok(Some(_)) => self.target.withdraw(path, stamp)?,
+            Ok(Some(_)) => {
+                self.target.withdraw(path, stamp)?;
+                if !is_here {
+                    self.told.push(taken_away(path));
+                }
+            }
             Ok(None) => {}
             // That says nothing of its bytes, which may be the only ones there are.
-            Err(error) => self.unread.push(in_doubt(path, &error)),
+            Err(error) => self.told.push(in_doubt(path, &error)),
         }
         Ok(None)
     }
@@ -196,6 +203,14 @@ impl<'a> Settling<'a> {
 pub(super) fn has_size_of(stamp: target::TargetStamp, done: &Done<'_>) -> bool {
     let size = done.target_stamp.size;
     stamp.size == size || stamp.size == size.next_multiple_of(PAGE)
+}
+
+/// Returns that a file that was done, and in doubt, has other bytes and is gone.
+fn taken_away(path: &[u8]) -> Error {
+    let what = "an earlier run copied it and was stopped while it changed something of it, and its bytes \
+                are not those of its source: it was taken out of the target, and is copied again when \
+                its source is given";
+    Error::new(ErrorKind::DigestMismatch, Side::Target, as_path(path), what)
 }
 
 /// Returns that nothing is known of the bytes of a file that was done, and is in doubt.
