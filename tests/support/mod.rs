@@ -13,6 +13,7 @@ pub(crate) mod clock;
 pub(crate) mod deep;
 pub(crate) mod dice;
 pub(crate) mod extents;
+pub(crate) mod failing;
 pub(crate) mod flat;
 pub(crate) mod folding;
 pub(crate) mod judge;
