@@ -1,5 +1,6 @@
 //! One drive by itself: how it wants to be asked, and what it gives then.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use super::job::REPETITIONS_MIN;
@@ -67,7 +68,7 @@ pub(crate) fn read(
         return Ok(());
     };
     tell(&format!("reading, {} KiB x {}", at.block >> 10, at.depth));
-    subject.cursor.seek(subject.report.span_bytes / 16);
+    subject.cursor.seek(stretch(subject).start);
     let samples = repeat(subject, loader, manner, at, ties)?;
     subject.report.read = samples.figure(at);
     judge(subject, &samples.0);
@@ -77,6 +78,32 @@ pub(crate) fn read(
         subject.report.small = small::read(subject, loader, manner, ties)?;
     }
     Ok(())
+}
+
+/// Where sequential reading is measured, alone and beside others: a place that spins gives another
+/// rate elsewhere, and figures of two places cannot be held against each other. Within a
+/// sixteenth of a drive its rate hardly differs; and it is more than a cache holds, so that samples
+/// may begin anew where it ends.
+fn stretch(subject: &Opened) -> Range<u64> {
+    let span = subject.report.span_bytes;
+    let begin = span / 16;
+    let len = if subject.has_zones {
+        begin
+    } else {
+        begin.max(CACHES_MAX.min(span / 2))
+    };
+    begin..begin + len
+}
+
+/// Goes to where [`read`] measured. To be done before each sample that is held against that figure.
+pub(crate) fn seek(subject: &mut Opened) {
+    if subject.report.access == "direct" {
+        let stretch = stretch(subject);
+        subject.cursor.seek_within(&stretch);
+    } else {
+        // What was dropped from the page cache is read once: from its beginning.
+        subject.cursor.seek(0);
+    }
 }
 
 /// The samples of one figure.

@@ -1,5 +1,6 @@
 //! Where a sample reads or writes: extents of files, passed through in order.
 
+use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -56,6 +57,17 @@ impl Cursor {
             self.extent += 1;
         }
         (self.extent, self.offset) = (0, 0);
+    }
+
+    /// Goes to the beginning of a stretch of the lap, unless it is within it already: what was read
+    /// there by now is not asked for again while there is more of it.
+    pub(crate) fn seek_within(&mut self, stretch: &Range<u64>) {
+        let before = self.extents.iter().take(self.extent);
+        let at = before.map(|extent| extent.len).sum::<u64>() + self.offset;
+        let first = stretch.start - stretch.start % SLOT_LEN as u64;
+        if !(first..stretch.end).contains(&at) {
+            self.seek(first);
+        }
     }
 
     /// Returns the next bytes to move, at most `block` of them; `None` at the end.
@@ -128,5 +140,21 @@ mod tests {
             0,
             "beyond the end: from the start"
         );
+    }
+
+    #[test]
+    fn a_cursor_stays_within_its_stretch() {
+        let mib = SLOT_LEN as u64;
+        let mut cursor = Cursor::new(extents(&[4 * mib, 4 * mib]), true);
+        let stretch = mib + 5..3 * mib;
+        let at = |cursor: &mut Cursor| {
+            cursor.seek_within(&stretch);
+            cursor.next(SLOT_LEN).unwrap().1 / mib
+        };
+        assert_eq!(at(&mut cursor), 1, "from before it to its beginning");
+        assert_eq!(at(&mut cursor), 2, "and on");
+        assert_eq!(at(&mut cursor), 1, "beyond its end: from the beginning");
+        cursor.seek(7 * mib);
+        assert_eq!(at(&mut cursor), 1, "also from another extent");
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Barrier};
 use std::time::Duration;
 
+use super::alone;
 use super::cursor::Extent;
 use super::job::REPETITIONS_MIN;
 use super::load::Loader;
@@ -142,9 +143,7 @@ fn one(
     let credits = bench.credits.get(index);
     let loader = credits.map(|credits| Loader::new(bench.chosen, credits));
     opened.drop_cached();
-    if opened.report.access != "direct" {
-        opened.cursor.seek(0);
-    }
+    alone::seek(opened);
     start.wait();
     let (Some(loader), Some(knee)) = (loader, opened.report.knee) else {
         return Ok((0, 0.0));

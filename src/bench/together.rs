@@ -2,7 +2,7 @@
 
 use std::sync::Barrier;
 
-use super::alone::Manner;
+use super::alone::{self, Manner};
 use super::job::REPETITIONS_MIN;
 use super::load::Loader;
 use super::machine::{Ticks, memory_rate};
@@ -187,9 +187,7 @@ fn one(
         .get(part.subject)
         .map(|credits| Loader::new(bench.chosen, credits));
     opened.drop_cached();
-    if opened.report.access != "direct" {
-        opened.cursor.seek(0);
-    }
+    alone::seek(opened);
     start.wait();
     let Some(loader) = loader else {
         return Ok(Sample::default());

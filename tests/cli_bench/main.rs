@@ -9,6 +9,7 @@
 mod support;
 
 mod asked;
+mod beside;
 mod output;
 mod reading;
 mod stopping;
