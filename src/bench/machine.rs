@@ -65,7 +65,7 @@ pub(crate) fn memory_rate(cpus: usize) -> f64 {
     let begun = Instant::now();
     std::thread::scope(|scope| {
         for _ in 0..cpus.clamp(1, 64) {
-            scope.spawn(|| {
+            let copy = || {
                 let from = vec![1_u8; COPIED];
                 let mut to = vec![0_u8; COPIED];
                 while !over.load(Relaxed) {
@@ -73,7 +73,14 @@ pub(crate) fn memory_rate(cpus: usize) -> f64 {
                     std::hint::black_box(&mut to);
                     moved.fetch_add(2 * COPIED as u64, Relaxed);
                 }
-            });
+            };
+            // As many as can be had: a panic here would leave the others running for ever.
+            if std::thread::Builder::new()
+                .spawn_scoped(scope, copy)
+                .is_err()
+            {
+                break;
+            }
         }
         std::thread::sleep(MEMORY_TIME);
         over.store(true, Relaxed);

@@ -4,16 +4,20 @@
 //!    (`files`). What would give a figure of memory instead of a drive is refused or warned of.
 //! 2. `alone` measures one after the other: the knee, then repeated samples (`load`), zones, small
 //!    files (`small`).
-//! 3. `together` measures 1, 2, 4 ... all of them at once and finds what bends the curve.
+//! 3. `together` measures 1, 2, 4 ... all of them at once (`at_once`); `bend` finds what bends the
+//!    curve.
 //! 4. `write` writes to scratch files without a name (`scratch`), and `pair` copies from all of them
 //!    into such files on the target.
-//! 5. `verdict` and `estimate` say what it means.
+//! 5. `verdict` (`beside`) and `estimate` say what it means.
 //!
 //! **Boundary.** Never writes to a block device; prints nothing, tells a [`Watcher`]. **Invariant:**
 //! each figure has at least three samples behind it, none of them cut short, and how it is known
 //! that a drive answered stands beside it.
 
 mod alone;
+mod at_once;
+mod bend;
+mod beside;
 pub mod compare;
 mod cursor;
 mod estimate;
@@ -170,32 +174,30 @@ impl Run<'_> {
         let tell = |what: &str| watcher.part(what);
         if self.job.together && !self.bench.ties.stopped() {
             let (links, cpus) = (&shelf.links, self.report.cpus);
-            match together::measure(&self.bench, &mut self.opened, links, cpus, &tell) {
-                Ok(together) => self.report.together = together,
-                Err(error) => self.warn(format!("measuring all at once failed: {error}")),
-            }
+            self.report.together =
+                together::measure(&self.bench, &mut self.opened, links, cpus, &tell);
         }
         if let Some(place) = &places.target
             && !self.bench.ties.stopped()
         {
             let mut pair = pair_of(place, topology);
+            let failed = self.report.together.as_ref();
+            let failed = failed.map_or(&[][..], |together| &together.error_subjects);
+            if !failed.is_empty() {
+                let names = words::list(failed);
+                let warning = format!("without {names}, which failed before");
+                pair.warnings.push(warning);
+            }
             let bytes = self.job.scratch_bytes;
-            let measured = pair::measure(
-                &self.bench,
-                &mut self.opened,
-                place,
-                bytes,
-                &mut pair,
-                &tell,
-            );
-            pair.error = measured.err().map(|error| error.to_string());
+            let (bench, opened) = (&self.bench, &mut self.opened);
+            let measured = pair::measure(bench, opened, failed, place, bytes, &mut pair, &tell);
+            if let Err(failed) = measured {
+                pair.error = Some(failed.text);
+                pair.error_subjects = failed.subjects;
+            }
             self.report.pair = Some(pair);
         }
         Ok(())
-    }
-
-    fn warn(&mut self, warning: String) {
-        self.report.warnings.push(warning);
     }
 
     fn open(&mut self, topology: &Topology, shelf: &Shelf) -> Result<(), Error> {

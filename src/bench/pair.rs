@@ -1,15 +1,16 @@
 //! All sources into the target at once, as a copy would go: with a hash, and without.
 
-use std::sync::{Arc, Barrier};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::alone;
-use super::cursor::Extent;
+use super::at_once::{Failed, all_of, at_once};
+use super::cursor::Cursor;
 use super::job::REPETITIONS_MIN;
 use super::load::Loader;
 use super::machine::Ticks;
 use super::report::{Pair, PairRate};
-use super::sample::{Load, Sink, Way};
+use super::sample::{Load, Sink, Ties, Way};
 use super::scratch::{Place, whole_buffers};
 use super::stats::{median, range};
 use super::subject::Opened;
@@ -22,65 +23,79 @@ use crate::error::{Error, ErrorKind, Side};
 /// Deepest queue of a source and its writes together: what a lane keeps in flight.
 const DEPTH: usize = 16;
 
-/// Measures the target alone, then all sources that have a rate into it. What was found before an
-/// error or a stop is in `pair`.
+/// What one source moved: bytes, and the seconds until they were durable.
+type Moved = (u64, f64);
+
+/// Measures the target alone, then all sources that have a rate into it, without those that failed
+/// before. What was found before an error or a stop is in `pair`.
 ///
 /// # Errors
-/// Of the first read, write or sync that failed.
+/// Of the first read, write or sync that failed, with the sources that could not be read.
 pub(crate) fn measure(
     bench: &Bench<'_>,
     subjects: &mut [Opened],
+    without: &[String],
     place: &Place<'_>,
     bytes: u64,
     pair: &mut Pair,
     tell: &dyn Fn(&str),
-) -> Result<(), Error> {
+) -> Result<(), Failed> {
     tell("writing to the target");
     if let Some(credits) = bench.credits.first() {
         let (manner, ties) = (bench.manner, bench.ties);
         pair.write = write::measure(place, credits, bench.chosen, manner, bytes, ties)?;
     }
+    let mut sources: Vec<Source<'_>> = subjects
+        .iter_mut()
+        .enumerate()
+        .filter(|(_, opened)| opened.report.read.is_some())
+        .filter(|(_, opened)| !without.contains(&opened.report.name))
+        .map(|(index, opened)| Source { index, opened })
+        .collect();
+    let names = sources
+        .iter()
+        .map(|source| source.opened.report.name.clone());
+    pair.subjects = names.collect();
     tell("all sources into the target, hashed");
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     let pool = HashPool::new(cpus).map_err(|source| {
         let what = "start hash workers";
         Error::new(ErrorKind::Unsupported, Side::Record, "threads", what).because(source)
     })?;
-    pair.hashed = rate(bench, subjects, place, bytes, Some(&Arc::new(pool)))?;
+    pair.hashed = rate(bench, &mut sources, place, bytes, Some(&Arc::new(pool)))?;
     tell("all sources into the target, without a hash");
-    pair.unhashed = rate(bench, subjects, place, bytes, None)?;
+    pair.unhashed = rate(bench, &mut sources, place, bytes, None)?;
     Ok(())
+}
+
+/// A source that takes part.
+struct Source<'s> {
+    /// Its place among the subjects.
+    index: usize,
+    opened: &'s mut Opened,
 }
 
 fn rate(
     bench: &Bench<'_>,
-    subjects: &mut [Opened],
+    sources: &mut [Source<'_>],
     place: &Place<'_>,
     bytes: u64,
     pool: Option<&Arc<HashPool>>,
-) -> Result<Option<PairRate>, Error> {
-    let taking = subjects.iter().filter(|s| s.report.read.is_some()).count();
-    let share = whole_buffers(bytes / taking.max(1) as u64);
+) -> Result<Option<PairRate>, Failed> {
+    let share = whole_buffers(bytes / sources.len().max(1) as u64);
     let (mut rates, mut busy) = (Vec::new(), Vec::new());
     for _ in 0..bench.manner.repetitions {
-        if taking == 0 || bench.ties.stopped() {
+        if sources.is_empty() || bench.ties.stopped() {
             break;
         }
         let before = Ticks::now();
-        let moved = at_once(bench, subjects, place, share, pool)?;
+        let moved = moment(bench, sources, place, share, pool)?;
         let load = Ticks::now().busy_since(before);
         if bench.ties.stopped() {
             break;
         }
-        // All of it, over the time of the one that took longest: then it was durable.
-        let seconds = moved
-            .iter()
-            .map(|(_, seconds)| *seconds)
-            .fold(0.0, f64::max);
-        let sum: u64 = moved.iter().map(|(bytes, _)| *bytes).sum();
-        if seconds > 0.0 && sum > 0 {
-            #[allow(clippy::cast_precision_loss, reason = "a rate is no count")]
-            rates.push(sum as f64 / seconds);
+        if let Some(rate) = rate_of(&moved) {
+            rates.push(rate);
             busy.push(load);
         }
     }
@@ -97,71 +112,86 @@ fn rate(
     }))
 }
 
-/// One sample of each source at the same time: bytes, and seconds until they were durable.
-fn at_once(
+/// All that was moved in one moment, over the time until the last of it was durable.
+fn rate_of(moved: &[Moved]) -> Option<f64> {
+    let seconds = moved
+        .iter()
+        .map(|(_, seconds)| *seconds)
+        .fold(0.0, f64::max);
+    let bytes: u64 = moved.iter().map(|(bytes, _)| *bytes).sum();
+    #[allow(clippy::cast_precision_loss, reason = "a rate is no count")]
+    let bytes = bytes as f64;
+    (seconds > 0.0 && bytes > 0.0).then(|| bytes / seconds)
+}
+
+/// One sample of each source at the same time.
+fn moment(
     bench: &Bench<'_>,
-    subjects: &mut [Opened],
+    sources: &mut [Source<'_>],
     place: &Place<'_>,
     share: u64,
     pool: Option<&Arc<HashPool>>,
-) -> Result<Vec<(u64, f64)>, Error> {
+) -> Result<Vec<Moved>, Failed> {
     let mut taking = Vec::new();
-    for (index, opened) in subjects.iter_mut().enumerate() {
-        if opened.report.read.is_some() {
-            taking.push((index, opened, place.make(share)?));
-        }
+    for source in sources.iter_mut() {
+        let sink = Sink {
+            into: place.make(share)?,
+            pool: pool.map(Arc::clone),
+        };
+        taking.push((source.index, &mut *source.opened, sink));
     }
-    let start = Barrier::new(taking.len());
-    std::thread::scope(|scope| {
-        let threads: Vec<_> = taking
-            .into_iter()
-            .map(|(index, opened, into)| {
-                let start = &start;
-                scope.spawn(move || one(bench, index, opened, place, into, pool, start))
-            })
-            .collect();
-        let mut moved = Vec::new();
-        for thread in threads {
-            match thread.join() {
-                Ok(one) => moved.push(one?),
-                Err(panic) => std::panic::resume_unwind(panic),
-            }
-        }
-        Ok(moved)
-    })
+    let moved = at_once(
+        taking,
+        |(index, opened, sink)| {
+            let credits = bench.credits.get(index);
+            let loader = credits.map(|credits| Loader::new(bench.chosen, credits));
+            opened.drop_cached();
+            alone::seek(opened);
+            (opened, sink, loader)
+        },
+        |(opened, sink, loader)| {
+            let name = opened.report.name.clone();
+            let (Some(loader), Some(knee)) = (loader, opened.report.knee) else {
+                return (name, Ok((0, 0.0)));
+            };
+            let load = Load {
+                // Whatever suits the drive best: a copy reads in blocks that it can hash.
+                block: SLOT_LEN,
+                depth: DEPTH,
+                // Files have no warm-up either.
+                warm: Duration::ZERO,
+                ..bench.manner.load(knee, Way::Copy(sink.clone()))
+            };
+            let moved = one(loader, &mut opened.cursor, &load, bench.ties, &sink, place);
+            (name, moved)
+        },
+    )?;
+    all_of(moved)
 }
 
+/// Copies one source into its sink.
 fn one(
-    bench: &Bench<'_>,
-    index: usize,
-    opened: &mut Opened,
+    loader: Result<Loader, Error>,
+    cursor: &mut Cursor,
+    load: &Load,
+    ties: &Ties,
+    sink: &Sink,
     place: &Place<'_>,
-    into: Extent,
-    pool: Option<&Arc<HashPool>>,
-    start: &Barrier,
-) -> Result<(u64, f64), Error> {
-    let credits = bench.credits.get(index);
-    let loader = credits.map(|credits| Loader::new(bench.chosen, credits));
-    opened.drop_cached();
-    alone::seek(opened);
-    start.wait();
-    let (Some(loader), Some(knee)) = (loader, opened.report.knee) else {
-        return Ok((0, 0.0));
-    };
-    let file = Arc::clone(&into.file);
-    let sink = Sink {
-        into,
-        pool: pool.map(Arc::clone),
-    };
-    let load = Load {
-        // Whatever suits the drive best: a copy reads in blocks that it can hash.
-        block: SLOT_LEN,
-        depth: DEPTH,
-        // Files have no warm-up either.
-        warm: Duration::ZERO,
-        ..bench.manner.load(knee, Way::Copy(sink))
-    };
-    let sample = loader?.sample(&mut opened.cursor, &load, bench.ties)?;
-    let synced = write::sync(place, &file)?;
+) -> Result<Moved, Error> {
+    let sample = loader?.sample(cursor, load, ties)?;
+    let synced = write::sync(place, &sink.into.file)?;
     Ok((sample.bytes, sample.seconds + synced))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_is_that_of_all_until_the_last_byte_is_durable() {
+        let rate = rate_of(&[(900, 1.5), (100, 2.0), (0, 0.0)]);
+        assert!((rate.unwrap() - 500.0).abs() < 1e-9);
+        assert_eq!(rate_of(&[(0, 0.0)]), None);
+        assert_eq!(rate_of(&[]), None);
+    }
 }

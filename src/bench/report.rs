@@ -263,21 +263,30 @@ pub struct Together {
     /// How many could be read together before their sum fell short; `None` when it never did.
     #[serde(default)]
     pub bend: Option<usize>,
-    /// What bends the curve: `link`, `backing`, `cpu`, `memory` or `unknown`.
+    /// What bends the curve: `link`, `backing`, `cpu`, `memory`, `drive` (one gives less beside
+    /// others) or `unknown`.
     #[serde(default)]
     pub cause: Option<String>,
     /// Which of its kind: `port-0:0`.
     #[serde(default)]
     pub cause_name: Option<String>,
-    /// What that carries by itself, bytes a second.
+    /// What that carries by itself, bytes a second; of what is not known, what those that share it
+    /// reached at once.
     #[serde(default)]
     pub cause_ceiling: Option<u64>,
-    /// The subjects that share it, by name.
+    /// The subjects that share it, by name; when it is not known, those that are below
+    /// 90% of their own rates in the last step.
     #[serde(default)]
     pub cause_subjects: Vec<String>,
     /// Bytes a second that this machine copies in memory, on all processors.
     #[serde(default)]
     pub memory_rate: Option<f64>,
+    /// Why there are no more steps.
+    #[serde(default)]
+    pub error: Option<String>,
+    /// The subjects that failed then, by name; none when it was not a drive's doing.
+    #[serde(default)]
+    pub error_subjects: Vec<String>,
 }
 
 /// So many at once.
@@ -285,6 +294,9 @@ pub struct Together {
 pub struct TogetherStep {
     /// How many; the first of the subjects that have a rate.
     pub count: usize,
+    /// Which, by name, in the order of `each`; empty in reports of before they were named.
+    #[serde(default)]
+    pub subjects: Vec<String>,
     /// Median of the samples, bytes a second over all of them.
     pub rate: f64,
     /// The slowest sample.
@@ -328,6 +340,9 @@ pub struct Pair {
     pub drives: Vec<DriveFacts>,
     /// Its file system.
     pub fs: String,
+    /// The subjects that were copied into it, by name; empty in reports of before they were named.
+    #[serde(default)]
+    pub subjects: Vec<String>,
     /// Writing alone.
     #[serde(default)]
     pub write: Option<Measure>,
@@ -342,6 +357,9 @@ pub struct Pair {
     /// Why it has no figures, or not all.
     #[serde(default)]
     pub error: Option<String>,
+    /// The subjects that could not be read then, by name; none when it was the target, or neither.
+    #[serde(default)]
+    pub error_subjects: Vec<String>,
 }
 
 /// What a pair reached.
@@ -364,7 +382,7 @@ pub struct PairRate {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Verdict {
     /// Stable word: `slow-drive`, `shared-link`, `target-limits`, `hash-limits`, `cpu-limits`,
-    /// `memory-limits`, `uneven`, `slow-tail`, `changed`, `failed`, `fine`.
+    /// `memory-limits`, `less-together`, `uneven`, `slow-tail`, `changed`, `failed`, `fine`.
     pub about: String,
     /// Whether somebody should act.
     pub bad: bool,

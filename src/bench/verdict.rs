@@ -1,6 +1,7 @@
 //! What figures mean, in words. Pure: a report in, sentences out.
 
-use super::report::{Pair, Report, Subject, Together, Verdict};
+use super::beside;
+use super::report::{Pair, Report, Subject, Verdict};
 use super::stats::median;
 use super::words::{latency, list, percent, rate, times};
 
@@ -21,7 +22,10 @@ pub(crate) fn verdicts(report: &Report) -> Vec<Verdict> {
     let mut said = Vec::new();
     said.extend(report.subjects.iter().filter_map(failed));
     said.extend(slow_drives(&report.subjects));
-    said.extend(report.together.as_ref().and_then(bend));
+    if let Some(together) = &report.together {
+        said.extend(beside::failed(together));
+        said.extend(beside::bend(together, report));
+    }
     if let Some(pair) = &report.pair {
         said.extend(pair_limits(pair, report));
     }
@@ -34,7 +38,7 @@ pub(crate) fn verdicts(report: &Report) -> Vec<Verdict> {
     said
 }
 
-fn verdict(about: &str, bad: bool, text: String) -> Verdict {
+pub(super) fn verdict(about: &str, bad: bool, text: String) -> Verdict {
     Verdict {
         about: about.to_owned(),
         bad,
@@ -94,61 +98,15 @@ fn slow_drives(subjects: &[Subject]) -> Vec<Verdict> {
     said
 }
 
-fn bend(together: &Together) -> Option<Verdict> {
-    let last = together.steps.last().filter(|step| step.count > 1)?;
-    let Some(cause) = together.cause.as_deref() else {
-        let text = format!(
-            "all {} read at once give {}, {} of what they give one by one: nothing holds them back",
-            last.count,
-            rate(last.rate),
-            percent(last.efficiency()),
-        );
-        return Some(verdict("fine", false, text));
-    };
-    let reach = format!(
-        "all {} at once give {} of the {} they give one by one; the curve bends after {}",
-        last.count,
-        rate(last.rate),
-        rate(last.alone),
-        together.bend.unwrap_or(1),
-    );
-    let name = together.cause_name.as_deref().unwrap_or_default();
-    let sharing = list(&together.cause_subjects);
-    let (about, text) = match cause {
-        "link" => {
-            #[allow(clippy::cast_precision_loss, reason = "a ceiling is no count")]
-            let ceiling = together.cause_ceiling.unwrap_or(0) as f64;
-            let count = together.cause_subjects.len();
-            let text = format!(
-                "these {count} share one {} link, {name}: {sharing}; {reach}",
-                rate(ceiling)
-            );
-            ("shared-link", text)
-        }
-        "backing" => {
-            let text = format!("the images of {sharing} are all on {name}; {reach}");
-            ("shared-link", text)
-        }
-        "cpu" => {
-            let text = format!(
-                "the processors are the limit, {} busy; {reach}",
-                percent(last.busy)
-            );
-            ("cpu-limits", text)
-        }
-        "memory" => ("memory-limits", format!("memory is the limit; {reach}")),
-        _ => {
-            let text = format!("something that the kernel does not show is shared; {reach}");
-            ("shared-link", text)
-        }
-    };
-    Some(verdict(about, true, text))
-}
-
 fn pair_limits(pair: &Pair, report: &Report) -> Vec<Verdict> {
     let mut said = Vec::new();
     if let Some(error) = &pair.error {
-        let text = format!("{} could not be written to: {error}", pair.target);
+        // Errors name the file or device; a reader knows drives by their names.
+        let failed = match &pair.error_subjects[..] {
+            [] => format!("copying into {} failed", pair.target),
+            names => format!("{} failed while copied into {}", list(names), pair.target),
+        };
+        let text = format!("{failed}: {error}");
         said.push(verdict("failed", true, text));
     }
     let Some(hashed) = &pair.hashed else {
@@ -189,19 +147,16 @@ fn pair_limits(pair: &Pair, report: &Report) -> Vec<Verdict> {
     said
 }
 
-/// What all sources give at once.
+/// What all sources of a pair give at once; what they give one by one, when not all of them were
+/// read at once.
 pub(crate) fn source_rate(report: &Report) -> f64 {
+    let copied = report.pair.as_ref().map_or(&[][..], |pair| &pair.subjects);
+    let is_copied = |subject: &&Subject| copied.is_empty() || copied.contains(&subject.name);
+    let alone = report.subjects.iter().filter(is_copied);
+    let alone: Vec<f64> = alone.filter_map(|s| Some(s.read.as_ref()?.rate)).collect();
     let last = report.together.as_ref().and_then(|t| t.steps.last());
-    last.map_or_else(
-        || {
-            let rates = report
-                .subjects
-                .iter()
-                .filter_map(|s| Some(s.read.as_ref()?.rate));
-            rates.sum()
-        },
-        |step| step.rate,
-    )
+    last.filter(|step| step.count >= alone.len())
+        .map_or_else(|| alone.iter().sum(), |step| step.rate)
 }
 
 fn slow_tail(subject: &Subject) -> Option<Verdict> {
@@ -234,7 +189,7 @@ fn uneven(subject: &Subject) -> Option<Verdict> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::report::{DriveFacts, Latency, Measure, PairRate, TogetherStep};
+    use crate::bench::report::{DriveFacts, Latency, Measure, PairRate, Together, TogetherStep};
 
     fn measured(mb: f64) -> Measure {
         Measure {
@@ -295,36 +250,38 @@ mod tests {
     }
 
     #[test]
-    fn a_shared_link_is_named_with_those_who_share_it() {
-        let step = |count: usize, rate: f64, alone: f64| TogetherStep {
-            count,
-            rate,
-            alone,
-            ..TogetherStep::default()
-        };
-        let report = Report {
-            subjects: vec![drive("sda", None, 208.0)],
+    fn a_failure_beside_others_is_that_drives_and_not_the_targets() {
+        let mut report = Report {
+            subjects: vec![drive("sda", None, 200.0), drive("sdb", None, 200.0)],
             together: Some(Together {
-                steps: vec![step(4, 0.8e9, 0.8e9), step(8, 1.15e9, 1.6e9)],
-                bend: Some(4),
-                cause: Some("link".to_owned()),
-                cause_name: Some("port-0:0".to_owned()),
-                cause_ceiling: Some(1_200_000_000),
-                cause_subjects: (0..8).map(|n| format!("sd{n}")).collect(),
+                steps: vec![TogetherStep {
+                    count: 1,
+                    ..TogetherStep::default()
+                }],
+                error: Some("read: Input/output error: /dev/sdb".to_owned()),
+                error_subjects: vec!["sdb".to_owned()],
                 ..Together::default()
+            }),
+            pair: Some(Pair {
+                target: "/tank".to_owned(),
+                error: Some("read: Input/output error: /dev/sda".to_owned()),
+                error_subjects: vec!["sda".to_owned()],
+                ..Pair::default()
             }),
             ..Report::default()
         };
+        let texts = |report: &Report| said(report).into_iter().map(|(_, text)| text);
         assert_eq!(
-            said(&report),
-            [(
-                "shared-link".to_owned(),
-                "these 8 share one 1.20 GB/s link, port-0:0: sd0, sd1, sd2, sd3, sd4 and 3 more; \
-                 all 8 at once give 1.15 GB/s of the 1.60 GB/s they give one by one; the curve \
-                 bends after 4"
-                    .to_owned()
-            )]
+            texts(&report).collect::<Vec<_>>(),
+            [
+                "sdb failed beside others: read: Input/output error: /dev/sdb",
+                "sda failed while copied into /tank: read: Input/output error: /dev/sda"
+            ]
         );
+        let pair = report.pair.as_mut().unwrap();
+        pair.error_subjects.clear();
+        let last = texts(&report).next_back().unwrap();
+        assert!(last.starts_with("copying into /tank failed: "), "{last}");
     }
 
     fn pair(write: f64, hashed: f64, unhashed: f64) -> Report {
@@ -353,6 +310,27 @@ mod tests {
         assert_eq!(about(&pair(300.0, 290.0, 295.0)), "target-limits");
         assert_eq!(about(&pair(2000.0, 600.0, 950.0)), "hash-limits");
         assert_eq!(about(&pair(2000.0, 950.0, 960.0)), "fine");
+    }
+
+    #[test]
+    fn sources_that_were_not_all_read_at_once_give_what_they_give_alone() {
+        let mut report = pair(300.0, 290.0, 295.0);
+        let step = |count: usize, rate: f64| Together {
+            steps: vec![TogetherStep {
+                count,
+                rate,
+                ..TogetherStep::default()
+            }],
+            ..Together::default()
+        };
+        let is = |report: &Report, mb: f64| (source_rate(report) - mb * 1e6).abs() < 1.0;
+        assert!(is(&report, 1000.0));
+        report.together = Some(step(2, 800e6));
+        assert!(is(&report, 800.0));
+        report.together = Some(step(1, 500e6));
+        assert!(is(&report, 1000.0));
+        report.pair.as_mut().unwrap().subjects = vec!["sda".to_owned()];
+        assert!(is(&report, 500.0), "the other one failed before");
     }
 
     #[test]

@@ -2,8 +2,8 @@
 //! programs in it.
 
 use super::chart::{Bar, Line, NAMES_MAX, Span, bars, lines, spans};
-use super::table::{latency, spread, to_know};
-use super::tiles;
+use super::table::{latency, to_know};
+use super::{scaling, tiles};
 use crate::bench::report::{Measure, Report, Subject};
 use crate::cli::text::push;
 use crate::cli::units::{count, counted, duration, rate, seconds, size, whole};
@@ -49,7 +49,7 @@ pub(super) fn render(report: &Report) -> String {
     latencies(&mut page, report);
     zones(&mut page, report);
     sweep(&mut page, report);
-    together(&mut page, report);
+    page.push_str(&scaling::render(report));
     writing(&mut page, report);
     know(&mut page, report);
     embedded(&mut page, report);
@@ -265,45 +265,6 @@ fn sweep(page: &mut String, report: &Report) {
     }
 }
 
-fn together(page: &mut String, report: &Report) {
-    let Some(together) = &report.together else {
-        return;
-    };
-    page.push_str("<h2>Reading, together</h2>\n");
-    let line =
-        |name: &str, faint: bool, pick: &dyn Fn(&crate::bench::report::TogetherStep) -> f64| Line {
-            name: name.to_owned(),
-            points: together
-                .steps
-                .iter()
-                .map(|step| (step.count, pick(step)))
-                .collect(),
-            faint,
-        };
-    let told = [
-        line("at once", false, &|step| step.rate),
-        line("sum one by one", true, &|step| step.alone),
-    ];
-    page.push_str(&lines(&told, "drives at once"));
-    let rows = together.steps.iter().map(|step| {
-        vec![
-            step.count.to_string(),
-            rate(whole(step.rate)),
-            spread(step.rate_min, step.rate_max),
-            format!("{}%", whole(step.efficiency() * 100.0)),
-            format!("{}%", whole(step.busy * 100.0)),
-        ]
-    });
-    let titles = [
-        "drives",
-        "rate",
-        "slowest..fastest",
-        "of the sum alone",
-        "processors busy",
-    ];
-    table(page, &titles, 0, rows);
-}
-
 fn writing(page: &mut String, report: &Report) {
     let mut told: Vec<Bar> = report
         .subjects
@@ -360,8 +321,8 @@ fn embedded(page: &mut String, report: &Report) {
     );
 }
 
-/// A table; columns from `numbers` on are figures. One in which nothing stands is left out.
-fn table(
+/// Adds a table; columns from `numbers` on are figures. One in which nothing stands is left out.
+pub(super) fn table(
     page: &mut String,
     titles: &[&str],
     numbers: usize,

@@ -7,6 +7,7 @@ pub(super) mod history;
 mod html;
 mod live;
 mod resolve;
+mod scaling;
 mod table;
 mod tiles;
 mod versus;
@@ -148,17 +149,17 @@ fn json(report: &Report) -> Vec<u8> {
 }
 
 fn ending(report: &Report) -> Exit {
-    if !report.complete {
-        Exit::Stopped
-    } else if report
+    let together = report.together.as_ref();
+    let pair = report.pair.as_ref();
+    let failed = report
         .subjects
         .iter()
         .any(|subject| subject.error.is_some())
-        || report
-            .pair
-            .as_ref()
-            .is_some_and(|pair| pair.error.is_some())
-    {
+        || together.is_some_and(|together| together.error.is_some())
+        || pair.is_some_and(|pair| pair.error.is_some());
+    if !report.complete {
+        Exit::Stopped
+    } else if failed {
         Exit::Incomplete
     } else {
         Exit::Success

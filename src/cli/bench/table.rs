@@ -1,7 +1,7 @@
 //! A bench as people read it: what it means first, then the figures.
 
 use crate::bench::report::{Estimate, Measure, Report, Subject, Together};
-use crate::bench::words::list;
+use crate::bench::words::{list, percent};
 use crate::cli::escape::escape;
 use crate::cli::render::{heading, table};
 use crate::cli::text::{Paint, Tone, push};
@@ -40,7 +40,9 @@ pub(super) fn render(report: &Report, paint: Paint) -> String {
     text.push_str(&heading(paint, "reading, one by one"));
     text.push_str(&drives(&report.subjects, paint));
     text.push_str(&zones(report, paint));
-    if let Some(together) = &report.together {
+    if let Some(together) = &report.together
+        && !together.steps.is_empty()
+    {
         text.push_str(&heading(paint, "reading, together"));
         text.push_str(&self::together(together));
     }
@@ -81,7 +83,7 @@ fn writing(report: &Report, paint: Paint) -> String {
                     name.to_owned(),
                     rate(whole(reached.rate)),
                     spread(reached.rate_min, reached.rate_max),
-                    format!("processors {}% busy", whole(reached.busy * 100.0)),
+                    format!("processors {} busy", percent(reached.busy)),
                 ])
             })
             .collect();
@@ -259,9 +261,10 @@ fn together(together: &Together) -> String {
                 step.count.to_string(),
                 rate(whole(step.rate)),
                 spread(step.rate_min, step.rate_max),
-                format!("{}% of the sum alone", whole(step.efficiency() * 100.0)),
-                format!("processors {}% busy", whole(step.busy * 100.0)),
+                format!("{} of the sum alone", percent(step.efficiency())),
+                format!("processors {} busy", percent(step.busy)),
                 if bends { "bends here" } else { "" }.to_owned(),
+                escape(list(&step.subjects).as_bytes()),
             ]
         })
         .collect();
@@ -289,12 +292,32 @@ pub(super) fn to_know(report: &Report) -> Vec<String> {
             format!("{}: {text}", list(&names))
         }
     });
+    // A drive's failure beside others is its own.
+    let whose = |failed: &[String], else_of: &str| match failed {
+        [] => else_of.to_owned(),
+        names => list(names),
+    };
+    let of_together = report.together.iter().filter_map(|together| {
+        let whose = whose(&together.error_subjects, "all at once");
+        Some(format!("{whose}: {}", together.error.as_ref()?))
+    });
     let of_pair = report.pair.iter().flat_map(|pair| {
-        let all = pair.warnings.iter().chain(&pair.error);
-        all.map(|text| format!("{}: {text}", pair.target))
+        let warnings = pair
+            .warnings
+            .iter()
+            .map(|text| format!("{}: {text}", pair.target));
+        let whose = whose(&pair.error_subjects, &pair.target);
+        warnings.chain(
+            pair.error
+                .iter()
+                .map(move |text| format!("{whose}: {text}")),
+        )
     });
     let own = report.warnings.iter().cloned();
-    own.chain(of_subjects).chain(of_pair).collect()
+    own.chain(of_subjects)
+        .chain(of_together)
+        .chain(of_pair)
+        .collect()
 }
 
 fn know(report: &Report, paint: Paint) -> String {
@@ -316,7 +339,7 @@ fn know(report: &Report, paint: Paint) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::report::{DriveFacts, Latency, TogetherStep, Verdict};
+    use crate::bench::report::{DriveFacts, Latency, Pair, TogetherStep, Verdict};
 
     #[test]
     fn latencies_have_three_digits() {
@@ -339,8 +362,20 @@ mod tests {
             warnings: warnings.iter().map(|text| (*text).to_owned()).collect(),
             ..Subject::default()
         };
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
         let report = Report {
             warnings: vec!["first".to_owned()],
+            together: Some(Together {
+                error: Some("read: gone".to_owned()),
+                error_subjects: names(&["sdb"]),
+                ..Together::default()
+            }),
+            pair: Some(Pair {
+                target: "/tank".to_owned(),
+                warnings: names(&["slow"]),
+                error: Some("no room".to_owned()),
+                ..Pair::default()
+            }),
             subjects: vec![
                 subject("sda", &["small", "old"]),
                 subject("sdb", &["small"]),
@@ -348,7 +383,14 @@ mod tests {
             ],
             ..Report::default()
         };
-        let said = ["first", "all 3: small", "sda and sdc: old"];
+        let said = [
+            "first",
+            "all 3: small",
+            "sda and sdc: old",
+            "sdb: read: gone",
+            "/tank: slow",
+            "/tank: no room",
+        ];
         assert_eq!(to_know(&report), said);
     }
 
@@ -395,7 +437,8 @@ mod tests {
                     rate_max: 52e6,
                     alone: 52e6,
                     each: vec![52e6],
-                    busy: 0.04,
+                    subjects: vec!["sdb".to_owned()],
+                    busy: 0.046,
                     ..TogetherStep::default()
                 }],
                 ..Together::default()
@@ -419,7 +462,7 @@ reading, one by one
   sdb    EXOS   Z1      256 KiB x 4  52.0 MB/s  50.0 MB..53.0 MB/s  4.20 ms  9.00 ms  20.0 ms
 
 reading, together
-  1  52.0 MB/s  52.0 MB..52.0 MB/s  100% of the sum alone  processors 4% busy
+  1  52.0 MB/s  52.0 MB..52.0 MB/s  100% of the sum alone  processors 5% busy  sdb
 
 before you believe it
   sdb: only 64 MB
