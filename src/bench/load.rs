@@ -81,6 +81,7 @@ impl Run<'_> {
         let spent = self.begun.elapsed();
         let meant = self.load.warm + self.load.time;
         self.ties.stopped()
+            || self.load.is_cut()
             || spent >= meant && self.sample.latency.count() >= COUNTED_MIN
             || spent >= meant * LONGEST
     }
@@ -178,7 +179,8 @@ impl Loader {
             let reaped = self.backend.reap(Wait::AtMost(TICK), &mut done);
             reaped.map_err(|errno| Error::source("I/O queue", "wait for requests", errno))?;
             let batch = Instant::now();
-            let counted = run.clock.is_some() && !over;
+            // What comes after the others have ended came while less was going on.
+            let counted = run.clock.is_some() && !over && !load.is_cut();
             let warm = !over && batch.duration_since(run.begun) < load.warm;
             let any = !done.is_empty();
             for completion in done.drain(..) {

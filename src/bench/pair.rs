@@ -1,6 +1,13 @@
 //! All sources into the target at once, as a copy would go: with a hash, and without.
+//!
+//! The figure is what all of them give while all of them run. A source that has filled its share of
+//! the room would leave the target to the others, and the rate would be that of fewer and fewer
+//! sources, at last of the slowest; in a copy it would have more to give. So each gets a share of
+//! the room by its own rate, and the first that ends, ends all of them. What they wrote by then
+//! counts, over the time until the last of it is durable: what a sync costs, a copy pays, too.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use super::alone;
@@ -82,14 +89,22 @@ fn rate(
     bytes: u64,
     pool: Option<&Arc<HashPool>>,
 ) -> Result<Option<PairRate>, Failed> {
-    let share = whole_buffers(bytes / sources.len().max(1) as u64);
+    let of = |source: &Source<'_>| {
+        source
+            .opened
+            .report
+            .read
+            .as_ref()
+            .map_or(0.0, |read| read.rate)
+    };
+    let shares = shares(bytes, &sources.iter().map(of).collect::<Vec<_>>());
     let (mut rates, mut busy) = (Vec::new(), Vec::new());
     for _ in 0..bench.manner.repetitions {
         if sources.is_empty() || bench.ties.stopped() {
             break;
         }
         let before = Ticks::now();
-        let moved = moment(bench, sources, place, share, pool)?;
+        let moved = moment(bench, sources, place, &shares, pool)?;
         let load = Ticks::now().busy_since(before);
         if bench.ties.stopped() {
             break;
@@ -112,6 +127,20 @@ fn rate(
     }))
 }
 
+/// Divides the room among sources by their rates, in whole buffers, at least one for each: all of
+/// them fill theirs at about the same time, as late as the room allows.
+fn shares(bytes: u64, rates: &[f64]) -> Vec<u64> {
+    let sum: f64 = rates.iter().sum();
+    #[allow(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a part of `bytes`, to a buffer"
+    )]
+    let share = |rate: &f64| whole_buffers((bytes as f64 * rate / sum.max(1.0)) as u64);
+    rates.iter().map(share).collect()
+}
+
 /// All that was moved in one moment, over the time until the last of it was durable.
 fn rate_of(moved: &[Moved]) -> Option<f64> {
     let seconds = moved
@@ -129,13 +158,15 @@ fn moment(
     bench: &Bench<'_>,
     sources: &mut [Source<'_>],
     place: &Place<'_>,
-    share: u64,
+    shares: &[u64],
     pool: Option<&Arc<HashPool>>,
 ) -> Result<Vec<Moved>, Failed> {
+    let over = Arc::new(AtomicBool::new(false));
     let mut taking = Vec::new();
-    for source in sources.iter_mut() {
+    for (source, share) in sources.iter_mut().zip(shares) {
         let sink = Sink {
-            into: place.make(share)?,
+            into: place.make(*share)?,
+            over: Arc::clone(&over),
             pool: pool.map(Arc::clone),
         };
         taking.push((source.index, &mut *source.opened, sink));
@@ -169,7 +200,7 @@ fn moment(
     all_of(moved)
 }
 
-/// Copies one source into its sink.
+/// Copies one source into its sink, and tells the others when that is over.
 fn one(
     loader: Result<Loader, Error>,
     cursor: &mut Cursor,
@@ -178,7 +209,10 @@ fn one(
     sink: &Sink,
     place: &Place<'_>,
 ) -> Result<Moved, Error> {
-    let sample = loader?.sample(cursor, load, ties)?;
+    let sample = loader.and_then(|mut loader| loader.sample(cursor, load, ties));
+    // However it ended: without it, the others are not all.
+    sink.over.store(true, Relaxed);
+    let sample = sample?;
     let synced = write::sync(place, &sink.into.file)?;
     Ok((sample.bytes, sample.seconds + synced))
 }
@@ -186,6 +220,21 @@ fn one(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bench::cursor::Extent;
+
+    const MIB: u64 = 1 << 20;
+
+    #[test]
+    fn room_is_divided_by_rates() {
+        let mb = |rates: &[f64]| {
+            let bytes = shares(48 * MIB, rates);
+            bytes.iter().map(|bytes| bytes / MIB).collect::<Vec<_>>()
+        };
+        assert_eq!(mb(&[200e6, 200e6]), [24, 24]);
+        assert_eq!(mb(&[300e6, 100e6]), [36, 12]);
+        assert_eq!(mb(&[1000e6, 1e6]), [47, 1], "no share is empty");
+        assert_eq!(mb(&[]), Vec::<u64>::new());
+    }
 
     #[test]
     fn a_rate_is_that_of_all_until_the_last_byte_is_durable() {
@@ -193,5 +242,48 @@ mod tests {
         assert!((rate.unwrap() - 500.0).abs() < 1e-9);
         assert_eq!(rate_of(&[(0, 0.0)]), None);
         assert_eq!(rate_of(&[]), None);
+    }
+
+    /// Copies a source of so many bytes, of which it has `there`, for an hour at most.
+    fn copied(share: u64, there: u64, over: &Arc<AtomicBool>) -> Result<Moved, Error> {
+        let dir = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+        let place = Place::open(dir.path()).unwrap();
+        let source = tempfile::tempfile().unwrap();
+        source.set_len(there).unwrap();
+        let extent = Extent {
+            file: Arc::new(source.into()),
+            start: 0,
+            len: 4 * MIB,
+            path: Arc::new("source".into()),
+        };
+        let mut cursor = Cursor::new(Arc::from([extent]), true);
+        let sink = Sink {
+            into: place.make(share)?,
+            over: Arc::clone(over),
+            pool: None,
+        };
+        let load = Load {
+            block: SLOT_LEN,
+            depth: 2,
+            warm: Duration::ZERO,
+            time: Duration::from_secs(3600),
+            way: Way::Copy(sink.clone()),
+        };
+        let credits = crate::buffer::Arena::new(4).unwrap().lend(4).unwrap();
+        let loader = Loader::new(crate::io::probe::Chosen::Blocking, &credits);
+        one(loader, &mut cursor, &load, &Ties::default(), &sink, &place)
+    }
+
+    #[test]
+    fn the_first_that_ends_ends_all() {
+        let over = Arc::new(AtomicBool::new(false));
+        let (bytes, _) = copied(16 * MIB, 4 * MIB, &over).unwrap();
+        assert!(bytes > 0 && over.load(Relaxed), "its share is full");
+        let (bytes, _) = copied(16 * MIB, 4 * MIB, &over).unwrap();
+        assert_eq!(bytes, 0, "nothing counts of what came later");
+        let over = Arc::new(AtomicBool::new(false));
+        let error = copied(16 * MIB, MIB, &over).unwrap_err();
+        assert_eq!(error.side(), Side::Source);
+        assert!(over.load(Relaxed), "those that failed are over as well");
     }
 }

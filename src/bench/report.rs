@@ -365,7 +365,7 @@ pub struct Pair {
 /// What a pair reached.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct PairRate {
-    /// Median of the samples, bytes a second.
+    /// Median of the samples, bytes a second: of all sources while all of them ran.
     pub rate: f64,
     /// The slowest sample.
     pub rate_min: f64,

@@ -26,6 +26,8 @@ pub(crate) enum Way {
 pub(crate) struct Sink {
     /// Written from its beginning; the sample ends where it does.
     pub(crate) into: Extent,
+    /// Set when another source of the same moment has ended: then this one ends, too.
+    pub(crate) over: Arc<AtomicBool>,
     /// Who hashes; nobody when it is to be seen what a copy without a hash would do.
     pub(crate) pool: Option<Arc<HashPool>>,
 }
@@ -42,6 +44,16 @@ pub(crate) struct Load {
     /// Counted.
     pub(crate) time: Duration,
     pub(crate) way: Way,
+}
+
+impl Load {
+    /// Returns whether it is to end because another one has.
+    pub(crate) fn is_cut(&self) -> bool {
+        match &self.way {
+            Way::Copy(sink) => sink.over.load(Relaxed),
+            Way::Read | Way::Write(_) => false,
+        }
+    }
 }
 
 /// What a sample gave.
