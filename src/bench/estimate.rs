@@ -1,21 +1,26 @@
 //! How long a copy of what is on the drives would take. Pure: a report in, seconds out.
 
-use super::report::{Estimate, Report, Subject};
+use super::falling;
+use super::relief::shared;
+use super::report::{Estimate, Measure, Report, Subject};
+use super::words::list;
 
 /// The inner edge of a spinning drive gives about half of its outer one. Where zones were not
 /// measured, the slowest case counts with that.
 const INNER: f64 = 0.5;
+/// Zones of a drive whose curve is known.
+const ZONES: usize = 3;
 
 /// Seconds: by the medians, at best, at worst.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-struct Seconds {
-    usual: f64,
-    best: f64,
-    worst: f64,
+pub(crate) struct Seconds {
+    pub(crate) usual: f64,
+    pub(crate) best: f64,
+    pub(crate) worst: f64,
 }
 
 impl Seconds {
-    fn of(amount: f64, usual: f64, best: f64, worst: f64) -> Self {
+    pub(crate) fn of(amount: f64, usual: f64, best: f64, worst: f64) -> Self {
         let over = |rate: f64| if rate > 0.0 { amount / rate } else { 0.0 };
         Self {
             usual: over(usual),
@@ -36,12 +41,15 @@ impl Seconds {
 /// Returns the estimate; `None` when nothing is known of what is on the subjects, or of how fast
 /// they are.
 ///
-/// Drives are read side by side, so the slowest of them counts, or what all of them together get
-/// through a shared link, or what the target takes, whichever is longest.
+/// Drives are read side by side, so the slowest of them counts, or what those that share something
+/// get through it, or what the target takes, whichever is longest; and so it is at best and at
+/// worst, each for itself.
 pub(crate) fn estimate(report: &Report) -> Option<Estimate> {
     let mut longest: Option<(String, Seconds)> = None;
-    let (mut bytes, mut files) = (0_u64, 0_u64);
+    let mut ends = Seconds::default();
     let mut consider = |name: &str, seconds: Seconds| {
+        ends.best = ends.best.max(seconds.best);
+        ends.worst = ends.worst.max(seconds.worst);
         if longest
             .as_ref()
             .is_none_or(|(_, most)| seconds.usual > most.usual)
@@ -49,72 +57,140 @@ pub(crate) fn estimate(report: &Report) -> Option<Estimate> {
             longest = Some((name.to_owned(), seconds));
         }
     };
-    let mut guessed = Vec::new();
+    let (mut bytes, mut files) = (0_u64, 0_u64);
     for subject in &report.subjects {
-        let (Some(holds), Some(seconds)) = (subject.holds, alone(subject)) else {
-            continue;
-        };
-        bytes = bytes.saturating_add(holds.bytes);
-        files = files.saturating_add(holds.files);
-        if !holds.counted {
-            guessed.push(subject.name.clone());
+        if let Some((holds, seconds)) = subject.holds.zip(alone(subject)) {
+            bytes = bytes.saturating_add(holds.bytes);
+            files = files.saturating_add(holds.files);
+            consider(&subject.name, seconds);
         }
-        consider(&subject.name, seconds);
     }
     if bytes == 0 {
         return None;
     }
-    #[allow(clippy::cast_precision_loss, reason = "an estimate")]
-    let amount = bytes as f64;
-    if let Some(step) = report.together.as_ref().and_then(|t| t.steps.last()) {
-        let seconds = Seconds::of(amount, step.rate, step.rate_max, step.rate_min);
-        consider("together", seconds);
+    if let Some(group) = shared(report) {
+        consider("together", group.seconds());
     }
-    if let Some(hashed) = report.pair.as_ref().and_then(|pair| pair.hashed.as_ref()) {
+    if let Some(pair) = &report.pair
+        && let Some(hashed) = &pair.hashed
+    {
+        let held = held(report, |name| {
+            pair.subjects.is_empty() || pair.subjects.iter().any(|subject| subject == name)
+        });
+        let amount = held.iter().sum();
         let seconds = Seconds::of(amount, hashed.rate, hashed.rate_max, hashed.rate_min);
         consider("target", seconds);
     }
     let (limited_by, seconds) = longest?;
-    let mut basis = if report.pair.is_some() {
-        "drives side by side into the target".to_owned()
-    } else {
-        "drives side by side, into a target that takes all they give".to_owned()
-    };
-    if !guessed.is_empty() {
-        basis.push_str("; what is in use was taken where files were not counted: ");
-        basis.push_str(&super::words::list(&guessed));
-    }
     Some(Estimate {
         bytes,
         files,
         seconds: seconds.usual,
-        seconds_min: seconds.best,
-        seconds_max: seconds.worst,
+        seconds_min: ends.best,
+        seconds_max: ends.worst,
         limited_by,
-        basis,
+        basis: basis(report),
     })
 }
 
-fn alone(subject: &Subject) -> Option<Seconds> {
-    let holds = subject.holds?;
-    let read = subject.read.as_ref()?;
-    let spins = subject
-        .drives
+/// What the estimate rests on, and what it leaves out.
+fn basis(report: &Report) -> String {
+    let into_target = report
+        .pair
+        .as_ref()
+        .is_some_and(|pair| pair.hashed.is_some());
+    let mut text = if into_target {
+        "drives side by side into the target".to_owned()
+    } else {
+        "drives side by side, into a target that takes all they give".to_owned()
+    };
+    let mut add = |what: &str, pick: &dyn Fn(&Subject) -> bool| {
+        let names = report.subjects.iter().filter(|subject| pick(subject));
+        let names: Vec<String> = names.map(|subject| subject.name.clone()).collect();
+        if !names.is_empty() {
+            text.push_str(what);
+            text.push_str(&list(&names));
+        }
+    };
+    add(
+        "; what is in use was taken where files were not counted: ",
+        &|subject| is_in(subject) && subject.holds.is_some_and(|holds| !holds.counted),
+    );
+    add(
+        "; left out, for nothing is known of what is on them: ",
+        &|subject| subject.read.is_some() && !is_in(subject),
+    );
+    add("; left out, for they have no rate: ", &|subject| {
+        subject.read.is_none()
+    });
+    let with_rate = report
+        .subjects
         .iter()
-        .any(|drive| drive.rotational == Some(true));
+        .filter(|subject| subject.read.is_some())
+        .count();
+    let last = report
+        .together
+        .as_ref()
+        .and_then(|together| together.steps.last());
+    if let Some(step) = last.filter(|step| step.count < with_rate) {
+        let only = format!(
+            "; only {} of {with_rate} were read at once, and what they share counts for these alone",
+            step.count
+        );
+        text.push_str(&only);
+    }
+    text
+}
+
+/// Whether a subject is part of an estimate.
+fn is_in(subject: &Subject) -> bool {
+    // Nothing in use is what an unmounted drive looks like, but an empty directory was counted.
+    let known = subject
+        .holds
+        .filter(|holds| holds.counted || holds.bytes > 0);
+    known.is_some() && subject.read.is_some()
+}
+
+/// Bytes on those that are part of the estimate, of the names picked.
+pub(crate) fn held(report: &Report, pick: impl Fn(&str) -> bool) -> Vec<f64> {
+    let all = report
+        .subjects
+        .iter()
+        .filter(|subject| is_in(subject) && pick(&subject.name));
+    #[allow(clippy::cast_precision_loss, reason = "an estimate")]
+    let bytes = all.map(|subject| subject.holds.map_or(0.0, |holds| holds.bytes as f64));
+    bytes.collect()
+}
+
+/// Returns how long a subject takes by itself; `None` when it is not part of an estimate.
+pub(crate) fn alone(subject: &Subject) -> Option<Seconds> {
+    let holds = subject.holds.filter(|_| is_in(subject))?;
+    let read = subject.read.as_ref()?;
     #[allow(clippy::cast_precision_loss, reason = "an estimate")]
     let (bytes, small_files) = (holds.bytes as f64, holds.small_files as f64);
-    let seconds = if subject.zones.is_empty() {
-        let worst = if spins {
-            read.rate_min * INNER
+    let seconds = if subject.zones.len() < ZONES {
+        let spins = |drive: &super::report::DriveFacts| drive.rotational == Some(true);
+        let inner = if subject.drives.iter().any(spins) {
+            INNER
         } else {
-            read.rate_min
+            1.0
         };
-        Seconds::of(bytes, read.rate, read.rate_max, worst)
+        Seconds::of(bytes, read.rate, read.rate_max, read.rate_min * inner)
     } else {
-        let rates: Vec<f64> = subject.zones.iter().map(|zone| zone.read.rate).collect();
-        let (slowest, fastest) = super::stats::range(&rates);
-        Seconds::of(bytes, super::stats::median(&rates), fastest, slowest)
+        // From the outer edge on, where addresses begin and file systems do as well.
+        #[allow(clippy::cast_precision_loss, reason = "an estimate")]
+        let by = |pick: &dyn Fn(&Measure) -> f64| {
+            let places = subject
+                .zones
+                .iter()
+                .map(|zone| (zone.at as f64, pick(&zone.read)));
+            falling::seconds(bytes, &places.collect::<Vec<_>>())
+        };
+        Seconds {
+            usual: by(&|read| read.rate),
+            best: by(&|read| read.rate_max),
+            worst: by(&|read| read.rate_min),
+        }
     };
     let small = subject.small.as_ref().map_or(Seconds::default(), |small| {
         Seconds::of(small_files, small.rate, small.rate_max, small.rate_min)
@@ -169,42 +245,148 @@ mod tests {
         assert!(close(found.seconds_min, 80.0) && close(found.seconds_max, 125.0));
     }
 
+    fn at_once(each: &[(&str, f64)], cause: Option<&str>, sharing: &[&str]) -> Together {
+        let step = TogetherStep {
+            count: each.len(),
+            subjects: each.iter().map(|(name, _)| (*name).to_owned()).collect(),
+            rate: each.iter().map(|(_, rate)| rate).sum(),
+            each: each.iter().map(|(_, rate)| *rate).collect(),
+            samples: vec![0.0; 3],
+            each_samples: each
+                .iter()
+                .map(|(_, rate)| vec![rate * 0.8, *rate, *rate])
+                .collect(),
+            ..TogetherStep::default()
+        };
+        Together {
+            steps: vec![step],
+            cause: cause.map(str::to_owned),
+            cause_subjects: sharing.iter().map(|name| (*name).to_owned()).collect(),
+            ..Together::default()
+        }
+    }
+
+    fn into_target(rate: f64) -> Pair {
+        let hashed = PairRate {
+            rate,
+            rate_min: rate,
+            rate_max: rate,
+            ..PairRate::default()
+        };
+        Pair {
+            hashed: Some(hashed),
+            ..Pair::default()
+        }
+    }
+
     #[test]
     fn a_shared_link_or_the_target_may_take_longer() {
+        let both = [("a", 25.0), ("b", 25.0)];
         let mut report = Report {
             subjects: vec![subject("a", 1000, 100.0), subject("b", 1000, 100.0)],
-            together: Some(Together {
-                steps: vec![TogetherStep {
-                    count: 2,
-                    rate: 50.0,
-                    rate_min: 40.0,
-                    rate_max: 50.0,
-                    ..TogetherStep::default()
-                }],
-                ..Together::default()
-            }),
+            together: Some(at_once(&both, Some("unknown"), &["a", "b"])),
             ..Report::default()
         };
         let found = estimate(&report).unwrap();
         assert_eq!(found.limited_by, "together");
         assert!(close(found.seconds, 40.0) && close(found.seconds_max, 50.0));
-        report.pair = Some(Pair {
-            hashed: Some(PairRate {
-                rate: 20.0,
-                rate_min: 20.0,
-                rate_max: 20.0,
-                ..PairRate::default()
-            }),
-            ..Pair::default()
-        });
+        report.pair = Some(into_target(20.0));
         let found = estimate(&report).unwrap();
         assert_eq!(found.limited_by, "target");
-        assert!(close(found.seconds, 100.0));
+        // The link at its worst and the target, whose samples were all alike.
+        assert!(close(found.seconds, 100.0) && close(found.seconds_max, 100.0));
+    }
+
+    #[test]
+    fn the_ends_are_those_of_all_that_may_be_longest() {
+        let mut report = Report {
+            subjects: vec![subject("a", 1000, 20.0)],
+            pair: Some(into_target(18.0)),
+            ..Report::default()
+        };
+        let found = estimate(&report).unwrap();
+        assert_eq!(found.limited_by, "target");
+        assert!(close(found.seconds, 1000.0 / 18.0));
+        assert!(close(found.seconds_min, 1000.0 / 18.0));
+        assert!(close(found.seconds_max, 62.5), "a at its worst is slower");
+        report.pair = Some(into_target(40.0));
+        assert!(close(estimate(&report).unwrap().seconds_min, 40.0));
+    }
+
+    #[test]
+    fn what_they_give_at_once_is_no_limit_where_nothing_is_shared() {
+        // The rate of their outer zones, and one of them is nearly empty.
+        let mut report = Report {
+            subjects: vec![subject("a", 1000, 100.0), subject("b", 10, 100.0)],
+            together: Some(at_once(&[("a", 95.0), ("b", 5.0)], None, &[])),
+            ..Report::default()
+        };
+        let found = estimate(&report).unwrap();
+        assert_eq!(found.limited_by, "a");
+        assert!(close(found.seconds, 10.0));
+        // Nor where the curve is straight again when all take part: 2000 at 190 would be longer.
+        report.subjects = vec![subject("a", 1000, 100.0), subject("b", 1000, 100.0)];
+        let all = [("a", 95.0), ("b", 95.0)];
+        report.together = Some(at_once(&all, Some("unknown"), &[]));
+        assert_eq!(estimate(&report).unwrap().limited_by, "a");
+    }
+
+    #[test]
+    fn what_is_shared_counts_for_those_who_share_it() {
+        let names = ["a", "b", "c", "d"];
+        let mut report = Report {
+            subjects: names.map(|name| subject(name, 1000, 100.0)).to_vec(),
+            ..Report::default()
+        };
+        let all = [("a", 20.0), ("b", 100.0), ("c", 20.0), ("d", 100.0)];
+        report.together = Some(at_once(&all, Some("unknown"), &["a", "c"]));
+        let found = estimate(&report).unwrap();
+        assert!(close(found.seconds, 50.0), "2000 through 40: {found:?}");
+        // Stopped when two of the four had been read at once.
+        report.together = Some(at_once(&[("a", 20.0), ("b", 20.0)], Some("link"), &names));
+        let found = estimate(&report).unwrap();
+        assert!(close(found.seconds, 50.0), "{found:?}");
+        assert!(
+            found.basis.contains("; only 2 of 4 were read at once"),
+            "{}",
+            found.basis
+        );
+    }
+
+    #[test]
+    fn what_is_left_out_is_named() {
+        let mut unmounted = subject("b", 1000, 100.0);
+        unmounted.holds = None;
+        let mut failed = subject("c", 1000, 100.0);
+        failed.read = None;
+        let mut in_use = subject("d", 500, 100.0);
+        in_use.holds.as_mut().unwrap().counted = false;
+        let mut no_drive_of_it_mounted = subject("e", 0, 100.0);
+        no_drive_of_it_mounted.holds.as_mut().unwrap().counted = false;
+        let report = Report {
+            subjects: vec![
+                subject("a", 1000, 100.0),
+                unmounted,
+                failed,
+                in_use,
+                no_drive_of_it_mounted,
+            ],
+            ..Report::default()
+        };
+        let found = estimate(&report).unwrap();
+        assert_eq!(found.bytes, 1500);
+        assert_eq!(
+            found.basis,
+            "drives side by side, into a target that takes all they give; what is in use was taken \
+             where files were not counted: d; left out, for nothing is known of what is on them: b \
+             and e; left out, for they have no rate: c"
+        );
     }
 
     #[test]
     fn spinning_drives_slow_down_towards_the_middle() {
-        let mut spinning = subject("a", 1000, 100.0);
+        let mut spinning = subject("a", 1000, 200.0);
+        spinning.span_bytes = 1000;
         spinning.drives = vec![DriveFacts {
             rotational: Some(true),
             ..DriveFacts::default()
@@ -217,18 +399,30 @@ mod tests {
             .unwrap()
         };
         assert!(
-            close(of(&spinning).seconds_max, 25.0),
+            close(of(&spinning).seconds_max, 12.5),
             "half of the slowest sample"
         );
-        spinning.zones = [("outer", 100.0), ("middle", 80.0), ("inner", 50.0)]
-            .map(|(name, rate)| Zone {
-                name: name.to_owned(),
-                at: 0,
-                read: reading(rate),
-            })
-            .to_vec();
-        let found = of(&spinning);
-        assert!(close(found.seconds, 12.5) && close(found.seconds_max, 20.0));
+        let zones = [
+            ("outer", 0, 200.0),
+            ("middle", 500, 150.0),
+            ("inner", 1000, 100.0),
+        ];
+        let zones = zones.map(|(name, at, rate)| Zone {
+            name: name.to_owned(),
+            at,
+            read: reading(rate),
+        });
+        // Two places are no curve.
+        spinning.zones = zones[..2].to_vec();
+        assert!(close(of(&spinning).seconds_max, 12.5));
+        spinning.zones = zones.to_vec();
+        let near = |a: f64, b: f64| (a - b).abs() < 1e-3;
+        let full = of(&spinning);
+        assert!(near(full.seconds, 6.9315), "1000 * ln 2 / 100: {full:?}");
+        assert!(near(full.seconds_min, 5.5452) && near(full.seconds_max, 8.6643));
+        spinning.holds.as_mut().unwrap().bytes = 500;
+        let half = of(&spinning);
+        assert!(near(half.seconds, 2.8768), "its outer half: {half:?}");
     }
 
     #[test]

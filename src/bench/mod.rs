@@ -8,7 +8,7 @@
 //!    curve.
 //! 4. `write` writes to scratch files without a name (`scratch`), and `pair` copies from all of them
 //!    into such files on the target.
-//! 5. `verdict` (`beside`) and `estimate` say what it means.
+//! 5. `verdict` (`beside`), `estimate` (`falling`) and `relief` say what it means.
 //!
 //! **Boundary.** Never writes to a block device; prints nothing, tells a [`Watcher`]. **Invariant:**
 //! each figure has at least three samples behind it, none of them cut short, and how it is known
@@ -21,12 +21,14 @@ mod beside;
 pub mod compare;
 mod cursor;
 mod estimate;
+mod falling;
 mod files;
 mod histogram;
 pub mod job;
 mod load;
 mod machine;
 mod pair;
+mod relief;
 pub mod report;
 mod sample;
 mod scratch;
