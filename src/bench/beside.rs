@@ -1,5 +1,6 @@
 //! What is said of drives that are read beside each other: what holds them back, and what failed.
 
+use super::relief::relief;
 use super::report::{Report, Together, Verdict};
 use super::verdict::verdict;
 use super::words::{list, percent, rate};
@@ -54,10 +55,11 @@ pub(super) fn bend(together: &Together, report: &Report) -> Option<Verdict> {
     let count = together.cause_subjects.len();
     #[allow(clippy::cast_precision_loss, reason = "a ceiling is no count")]
     let ceiling = rate(together.cause_ceiling.unwrap_or(0) as f64);
+    let more = || relief(report).map_or_else(String::new, |saves| format!("; {saves}"));
     let (about, text) = match cause {
         "link" => {
             let shares = format!("these {count} share one {ceiling} link, {name}: {sharing}");
-            ("shared-link", format!("{shares}; {reach}"))
+            ("shared-link", format!("{shares}; {reach}{}", more()))
         }
         "backing" => {
             let text = format!("the images of {sharing} are all on {name}; {reach}");
@@ -81,7 +83,8 @@ pub(super) fn bend(together: &Together, report: &Report) -> Option<Verdict> {
         _ if count > 1 => {
             let text = format!(
                 "these {count} share something that the kernel does not show: {sharing}; at once \
-                 they give {ceiling}; {reach}"
+                 they give {ceiling}; {reach}{}",
+                more()
             );
             ("shared-link", text)
         }
@@ -107,7 +110,7 @@ fn lost(together: &Together) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::report::{Measure, Subject, TogetherStep};
+    use crate::bench::report::{Holds, Measure, Subject, TogetherStep};
 
     fn drive(name: &str) -> Subject {
         Subject {
@@ -115,6 +118,10 @@ mod tests {
             read: Some(Measure {
                 rate: 200e6,
                 ..Measure::default()
+            }),
+            holds: Some(Holds {
+                bytes: 4_000_000_000_000,
+                ..Holds::default()
             }),
             ..Subject::default()
         }
@@ -208,6 +215,23 @@ mod tests {
                  MB/s they give one by one; the curve bends after 2"
                     .to_owned()
             )
+        );
+    }
+
+    #[test]
+    fn what_more_links_would_save_is_said_of_an_ingest() {
+        let all = ["sda", "sdb", "sdc", "sdd"];
+        let mut report = Report {
+            subjects: all.map(drive).to_vec(),
+            ..Report::default()
+        };
+        report.together = Some(at_once(&[100.0; 4], "unknown", &all));
+        report.estimate = crate::bench::estimate::estimate(&report);
+        // 16 TB at 400 MB/s; with two links it is what each takes by itself, 20,000 s.
+        let (_, text) = told(&report);
+        assert!(
+            text.ends_with("; one more such link would save 6 h"),
+            "{text}"
         );
     }
 }

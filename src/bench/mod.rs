@@ -116,8 +116,8 @@ pub fn bench(job: &BenchJob, session: &BenchSession) -> Result<Report, Error> {
     } = run;
     report.subjects = opened.into_iter().map(|subject| subject.report).collect();
     report.complete = !ties.stopped();
-    report.verdicts = verdict::verdicts(&report);
     report.estimate = estimate::estimate(&report);
+    report.verdicts = verdict::verdicts(&report);
     Ok(report)
 }
 

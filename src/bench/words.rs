@@ -29,7 +29,7 @@ pub(crate) fn times(factor: f64) -> String {
     }
 }
 
-/// Returns a share in percent.
+/// Returns a share in percent, to the nearest.
 pub(crate) fn percent(share: f64) -> String {
     format!("{:.0}%", share * 100.0)
 }
@@ -47,6 +47,30 @@ pub(crate) fn latency(nanos: u64) -> String {
     } else {
         format!("{value:.0} {unit}")
     }
+}
+
+/// Returns a length of time to two digits or three: `45 s`, `90 min`, `9 h`, `12 days`.
+pub(crate) fn time(seconds: f64) -> String {
+    let (minutes, hours) = (seconds / 60.0, seconds / 3600.0);
+    if seconds < 99.5 {
+        format!("{seconds:.0} s")
+    } else if minutes < 99.5 {
+        format!("{minutes:.0} min")
+    } else if hours < 99.5 {
+        format!("{hours:.0} h")
+    } else {
+        format!("{:.0} days", hours / 24.0)
+    }
+}
+
+/// Returns a number in a sentence: in letters up to twelve.
+pub(crate) fn number(number: usize) -> String {
+    let words = [
+        "no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten",
+        "eleven", "twelve",
+    ];
+    let word = words.get(number).copied();
+    word.map_or_else(|| number.to_string(), str::to_owned)
 }
 
 /// Returns names in a sentence: `a, b and c`; of more than six, the first five and how many more.
@@ -87,6 +111,15 @@ mod tests {
         assert_eq!(times(4.04), "4.0");
         assert_eq!(times(12.4), "12");
         assert_eq!(percent(0.876), "88%");
+        assert_eq!(
+            (percent(0.9996), percent(0.004)),
+            ("100%".to_owned(), "0%".to_owned())
+        );
+        assert_eq!(time(45.4), "45 s");
+        assert_eq!(time(5400.0), "90 min");
+        assert_eq!(time(33_333.0), "9 h");
+        assert_eq!(time(1_036_800.0), "12 days");
+        assert_eq!((number(2), number(13)), ("two".to_owned(), "13".to_owned()));
         assert_eq!(latency(85_000), "85 us");
         assert_eq!(latency(4_200_000), "4.2 ms");
         assert_eq!(latency(1_300_000_000), "1.3 s");
