@@ -14,6 +14,8 @@ const UNEVEN: f64 = 0.30;
 /// A tail is slow when it is so many times the median, and longer than [`TAIL_NANOS`].
 const TAIL_TIMES: u64 = 20;
 const TAIL_NANOS: u64 = 250_000_000;
+/// Requests of which one in 1,000 can be spoken of; of fewer, it is the slowest.
+const TAIL_REQUESTS: u64 = 1000;
 /// A side that reaches this share of the pair's rate alone is what limits it.
 const LIMITS: f64 = 1.15;
 
@@ -160,13 +162,25 @@ pub(crate) fn source_rate(report: &Report) -> f64 {
 }
 
 fn slow_tail(subject: &Subject) -> Option<Verdict> {
-    let told = &subject.read.as_ref()?.latency;
-    (told.p999 > TAIL_NANOS && told.p999 > told.p50.saturating_mul(TAIL_TIMES)).then(|| {
+    let read = subject.read.as_ref()?;
+    let (told, requests) = (&read.latency, read.requests);
+    let (tail, who) = if requests >= TAIL_REQUESTS {
+        let who = format!(
+            "one request in 1,000 takes {} or longer",
+            latency(told.p999)
+        );
+        (told.p999, who)
+    } else {
+        let who = format!(
+            "the slowest of {requests} requests took {}",
+            latency(told.max)
+        );
+        (told.max, who)
+    };
+    (tail > TAIL_NANOS && tail > told.p50.saturating_mul(TAIL_TIMES)).then(|| {
         let text = format!(
-            "{} is slow at times: one request in 1,000 takes {} or longer, half take {}; drives \
-             that retry reads do so",
+            "{} is slow at times: {who}, half take {}; drives that retry reads do so",
             subject.name,
-            latency(told.p999),
             latency(told.p50),
         );
         verdict("slow-tail", true, text)
@@ -336,7 +350,8 @@ mod tests {
     #[test]
     fn tails_and_uneven_samples_are_told() {
         let mut slow = drive("sda", None, 200.0);
-        slow.read.as_mut().unwrap().latency.p999 = 900_000_000;
+        let read = slow.read.as_mut().unwrap();
+        (read.requests, read.latency.p999) = (1000, 900_000_000);
         let mut uneven = drive("sdb", None, 200.0);
         uneven.read.as_mut().unwrap().rate_min = 100e6;
         let mut failed = drive("sdc", None, 200.0);
@@ -348,6 +363,27 @@ mod tests {
         };
         let abouts: Vec<String> = said(&report).into_iter().map(|(about, _)| about).collect();
         assert_eq!(abouts, ["failed", "slow-tail", "uneven"]);
+    }
+
+    #[test]
+    fn of_few_requests_the_slowest_is_told_and_no_thousandth() {
+        let tail = |requests: u64| {
+            let mut slow = drive("sda", None, 200.0);
+            let read = slow.read.as_mut().unwrap();
+            (read.requests, read.latency.max) = (requests, 2_000_000_000);
+            read.latency.p999 = 900_000_000;
+            slow_tail(&slow).unwrap().text
+        };
+        assert_eq!(
+            tail(999),
+            "sda is slow at times: the slowest of 999 requests took 2.0 s, half take 4.0 ms; drives \
+             that retry reads do so"
+        );
+        assert_eq!(
+            tail(1000),
+            "sda is slow at times: one request in 1,000 takes 900 ms or longer, half take 4.0 ms; \
+             drives that retry reads do so"
+        );
     }
 
     #[test]
