@@ -44,6 +44,13 @@ impl Cursor {
         }
     }
 
+    /// Returns what is read or written there, for messages.
+    pub(crate) fn label(&self) -> Arc<PathBuf> {
+        let extent = self.extents.get(self.extent);
+        let extent = extent.or_else(|| self.extents.first());
+        extent.map_or_else(Arc::default, |extent| Arc::clone(&extent.path))
+    }
+
     /// Goes to a byte of the lap.
     pub(crate) fn seek(&mut self, at: u64) {
         let mut at = at - at % SLOT_LEN as u64;

@@ -116,7 +116,7 @@ pub(crate) fn choose(
         }),
         warnings: Vec::new(),
     };
-    open_large(tree, large, &mut chosen);
+    open_large(tree, large, &mut chosen, ties);
     open_small(tree, small, &mut chosen);
     if unread > 0 {
         let warning = format!("{unread} folders could not be listed");
@@ -136,13 +136,14 @@ pub(crate) fn choose(
     Ok(chosen)
 }
 
-fn open_large(tree: &Arc<Tree>, large: Vec<Entry>, chosen: &mut Chosen) {
+fn open_large(tree: &Arc<Tree>, large: Vec<Entry>, chosen: &mut Chosen, ties: &Ties) {
     let Ok(root) = tree.root.try_clone() else {
         return;
     };
     let mut dirs = DirCache::new(Arc::new(root), 32);
     let mut buffered = false;
     for entry in large {
+        ties.beat();
         let Ok(dir) = dirs.get(&entry.dir.source_path()) else {
             continue;
         };
@@ -250,10 +251,12 @@ impl Gather<'_> {
 
 impl Visitor for Gather<'_> {
     fn enter(&mut self, _: &Arc<Dir>, _: BorrowedFd<'_>, _: &Statx) -> Result<Enter, Error> {
+        self.ties.beat();
         Ok(Enter::Descend)
     }
 
     fn entries(&mut self, batch: Vec<Entry>) -> ControlFlow<()> {
+        self.ties.beat();
         for entry in batch {
             self.take(entry);
         }

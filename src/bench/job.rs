@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::time::Duration;
 
 use crate::buffer::{ALIGN, SLOT_LEN};
 use crate::engine::job::IoChoice;
@@ -38,6 +39,8 @@ pub struct BenchJob {
     pub block: Option<usize>,
     /// Requests at once; looked for when `None`. At most [`DEPTH_MAX`].
     pub depth: Option<usize>,
+    /// How long a drive may say nothing before it is left; `None` for ever.
+    pub stall: Option<Duration>,
     /// Whether they are measured together after each was alone.
     pub together: bool,
     /// Which backend.

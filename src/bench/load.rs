@@ -1,491 +1,249 @@
-//! The measuring core: keep a queue full for a while, and count what comes back.
+//! A drive under load: a load generator on a thread of its own, which can be left behind.
 //!
-//! It reads and writes through the backends and buffers of a copy, so that what is measured is what
-//! a copy will get. One sample:
-//!
-//! 1. Requests go out up to the depth, one after the other through the extents.
-//! 2. What comes back during the warm-up is not counted. The batch that ends it starts the clock,
-//!    and is not counted either.
-//! 3. Every later batch is counted with the time it came. The rate is what came after the clock was
-//!    started, over the time of the last of it: a slow drive's last block is in it with its time.
-//! 4. At the end nothing new goes out, and what is still in flight is waited for, not counted: the
-//!    queue is not full any more.
+//! A generator stays on the thread that made it. That thread may be held by the kernel for as long as
+//! its drive likes, and so may requests of its own; whoever measures goes on without it then.
 
-use std::collections::HashMap;
-use std::os::fd::OwnedFd;
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
-use std::time::{Duration, Instant};
+use std::path::Path;
+use std::thread::JoinHandle;
 
-use super::cursor::{Cursor, Extent};
-use super::sample::{Load, Sample, Ties, Way};
-use crate::buffer::{ALIGN, Credits, Lease, SLOT_LEN};
-use crate::digest::{Bytes, FileDigest, Hash, HashJob, block_value};
-use crate::error::Error;
-use crate::io::probe::{self, Chosen};
-use crate::io::resume::{Step, Transfer};
-use crate::io::{Backend, Completion, Full, Op, Request, Wait};
+use crossbeam::channel::{Receiver, Sender, bounded};
 
-/// Longest sleep: how late a sample may notice that it is to stop.
-const TICK: Duration = Duration::from_millis(100);
-/// A sample goes on until so many requests are counted, or for [`LONGEST`] times its time.
-const COUNTED_MIN: u64 = 8;
-const LONGEST: u32 = 10;
-/// Bytes at the head of each block that are looked at for zeros.
-const LOOKED_AT: usize = 4096;
+use super::cursor::Cursor;
+use super::generate::Generator;
+use super::sample::{Load, Sample, Ties};
+use super::silence::{Silence, no_thread, wait};
+use crate::buffer::Credits;
+use crate::error::{Error, ErrorKind, Side};
+use crate::io::probe::Chosen;
 
-/// What became of an attempt to send a request.
-enum Issued {
-    /// It is on its way.
-    Sent,
-    /// All buffers are in use: one will come back.
-    NoMemory,
-    /// There is nothing left to ask for.
-    Nothing,
-}
+/// What the thread is to do.
+type Job = Box<dyn FnOnce(&mut Generator) + Send>;
 
-/// A drive under load, on one thread.
+/// A drive under load.
 #[derive(Debug)]
 pub(crate) struct Loader {
-    backend: Box<dyn Backend>,
-    credits: Credits,
-    next_token: u64,
-}
-
-#[derive(Debug)]
-struct Pending {
-    progress: Transfer,
-    since: Instant,
-    len: usize,
-    path: Arc<PathBuf>,
-}
-
-/// One sample while it runs.
-struct Run<'r> {
-    load: &'r Load,
-    ties: &'r Ties,
-    begun: Instant,
-    clock: Option<Instant>,
-    last: Instant,
-    sample: Sample,
-    pending: HashMap<u64, Pending>,
-    backlog: Vec<Request>,
-    /// Bytes of the sink that are spoken for, and those with a write under way or done.
-    sunk: u64,
-    written: u64,
-}
-
-impl Run<'_> {
-    fn is_over(&self) -> bool {
-        let spent = self.begun.elapsed();
-        let meant = self.load.warm + self.load.time;
-        self.ties.stopped()
-            || self.load.is_cut()
-            || spent >= meant && self.sample.latency.count() >= COUNTED_MIN
-            || spent >= meant * LONGEST
-    }
+    /// `None` only while it is dropped: that ends the thread.
+    jobs: Option<Sender<Job>>,
+    thread: Option<JoinHandle<()>>,
+    depth_max: usize,
+    backend: &'static str,
+    /// Whether the thread was left behind.
+    is_left: bool,
 }
 
 impl Loader {
-    /// Makes one for the calling thread, with all of `credits` as its memory.
+    /// Starts its thread, with all of `credits` as its memory.
     ///
     /// # Errors
-    /// As [`probe::open`].
+    /// As [`probe::open`](crate::io::probe::open).
     pub(crate) fn new(chosen: Chosen, credits: &Credits) -> Result<Self, Error> {
-        let depth = credits.total();
+        let (jobs, to_do) = bounded(1);
+        let (made, making) = bounded(1);
+        let own = credits.clone();
+        let thread = std::thread::Builder::new()
+            .name("load".to_owned())
+            .spawn(move || {
+                let generator = Generator::new(chosen, &own);
+                let generator = generator.map_err(|error| drop(made.send(Err(error))));
+                if let Ok(generator) = generator {
+                    drop(made.send(Ok(generator.backend())));
+                    work(generator, &to_do);
+                }
+            })
+            .map_err(|source| no_thread(&source))?;
+        let ended = || {
+            let what = "a bug in inhaul ended it";
+            Error::new(ErrorKind::Panic, Side::Record, "I/O backend", what)
+        };
+        // No drive is asked for anything yet.
+        let backend = making.recv().map_err(|_| ended())??;
         Ok(Self {
-            backend: probe::open(chosen, depth, depth, Some(credits), false)?,
-            credits: credits.clone(),
-            next_token: 0,
+            jobs: Some(jobs),
+            thread: Some(thread),
+            depth_max: credits.total(),
+            backend,
+            is_left: false,
         })
     }
 
     /// Returns the backend's word.
     pub(crate) fn backend(&self) -> &'static str {
-        self.backend.name()
+        self.backend
     }
 
     /// Returns how many requests may be under way at once.
     pub(crate) fn depth_max(&self) -> usize {
-        self.credits.total()
-    }
-
-    /// Reads all of some extents, as many at once as there is memory for.
-    ///
-    /// # Errors
-    /// Of the first read that failed.
-    pub(crate) fn whole(&mut self, extents: &[Extent], ties: &Ties) -> Result<(), Error> {
-        let mut cursor = Cursor::new(Arc::from(extents), false);
-        let load = Load {
-            block: SLOT_LEN / 4,
-            depth: self.depth_max(),
-            warm: Duration::ZERO,
-            // To its end, however long that takes.
-            time: Duration::from_secs(3600),
-            way: Way::Read,
-        };
-        self.sample(&mut cursor, &load, ties).map(drop)
+        self.depth_max
     }
 
     /// Loads a drive for the time of one sample, or to the end of what there is.
     ///
     /// # Errors
-    /// The first request that fails ends the sample: a drive with errors has no rate.
+    /// The first request that fails ends the sample: a drive with errors has no rate. `SourceStalled`
+    /// when it does not answer; it is never asked again by this loader.
     pub(crate) fn sample(
         &mut self,
         cursor: &mut Cursor,
         load: &Load,
         ties: &Ties,
     ) -> Result<Sample, Error> {
-        let begun = Instant::now();
-        let mut run = Run {
-            load,
-            ties,
-            begun,
-            clock: None,
-            last: begun,
-            sample: Sample::default(),
-            pending: HashMap::new(),
-            backlog: Vec::new(),
-            sunk: 0,
-            written: 0,
-        };
-        self.credits.set_waker(self.backend.waker());
-        let mut cpu = 0.0;
-        let mut failure = None;
-        let mut done = Vec::new();
-        let depth = load.depth.clamp(1, self.credits.total());
-        loop {
-            let over = failure.is_some() || run.is_over();
-            for request in std::mem::take(&mut run.backlog) {
-                self.submit(&mut run, request);
-            }
-            let mut starved = false;
-            while !over && run.backlog.is_empty() && run.pending.len() < depth {
-                match self.issue(cursor, &mut run) {
-                    Issued::Sent => {}
-                    Issued::NoMemory => {
-                        starved = true;
-                        break;
-                    }
-                    Issued::Nothing => break,
-                }
-            }
-            // Starved with nothing under way: hash workers hold the buffers, and wake us.
-            if run.pending.is_empty() && !starved {
-                break;
-            }
-            let reaped = self.backend.reap(Wait::AtMost(TICK), &mut done);
-            reaped.map_err(|errno| Error::source("I/O queue", "wait for requests", errno))?;
-            let batch = Instant::now();
-            // What comes after the others have ended came while less was going on.
-            let counted = run.clock.is_some() && !over && !load.is_cut();
-            let warm = !over && batch.duration_since(run.begun) < load.warm;
-            let any = !done.is_empty();
-            for completion in done.drain(..) {
-                if let Err(error) = self.settle(&mut run, completion, batch, counted) {
-                    failure.get_or_insert(error);
-                }
-            }
-            if any && !over && !warm && run.clock.is_none() {
-                (run.clock, run.last) = (Some(batch), batch);
-                cpu = cpu_seconds();
-            }
-        }
-        if let Some(error) = failure {
-            return Err(error);
-        }
-        if let Some(clock) = run.clock {
-            run.sample.cpu = cpu_seconds() - cpu;
-            run.sample.seconds = run.last.duration_since(clock).as_secs_f64();
-        }
-        Ok(run.sample)
+        let label = cursor.label();
+        let (mut moving, load) = (cursor.clone(), load.clone());
+        let (sample, moved) = self.run(&label, ties, move |generator, ties| {
+            let sample = generator.sample(&mut moving, &load, ties);
+            (sample, moving)
+        })?;
+        *cursor = moved;
+        sample
     }
 
-    /// Sends the next request on its way.
-    fn issue(&mut self, cursor: &mut Cursor, run: &mut Run<'_>) -> Issued {
-        let block = run.load.block.clamp(ALIGN, SLOT_LEN);
-        let lease: Option<Lease> = match &run.load.way {
-            Way::Copy(sink) if run.sunk + block as u64 > sink.into.len => return Issued::Nothing,
-            Way::Read | Way::Copy(_) => match self.credits.take() {
-                Some(lease) => Some(lease),
-                None => return Issued::NoMemory,
-            },
-            Way::Write(_) => None,
-        };
-        let Some((extent, offset, len)) = cursor.next(block) else {
-            return Issued::Nothing;
-        };
-        let op = match (&run.load.way, lease) {
-            (Way::Write(views), _) => match views.get(turn(self.next_token, views.len())) {
-                Some(view) => Op::Write {
-                    offset,
-                    view: view.slice(0..len.min(view.len())),
-                },
-                None => return Issued::Nothing,
-            },
-            (_, Some(mut lease)) => {
-                lease.truncate(len.next_multiple_of(ALIGN));
-                run.sunk += block as u64;
-                Op::Read { offset, lease }
-            }
-            (_, None) => return Issued::Nothing,
-        };
-        let (file, path) = (Arc::clone(&extent.file), Arc::clone(&extent.path));
-        self.send(run, file, path, op, len);
-        Issued::Sent
-    }
-
-    fn send(
+    /// Does something with the generator, on its thread.
+    ///
+    /// # Errors
+    /// `SourceStalled` when nothing comes of it, as [`wait`](super::silence::wait).
+    pub(crate) fn run<T: Send + 'static>(
         &mut self,
-        run: &mut Run<'_>,
-        file: Arc<OwnedFd>,
-        path: Arc<PathBuf>,
-        op: Op,
-        len: usize,
-    ) {
-        let token = self.next_token;
-        self.next_token += 1;
-        let pending = Pending {
-            progress: Transfer::wanting(&op, len),
-            since: Instant::now(),
-            len,
-            path,
-        };
-        run.pending.insert(token, pending);
-        self.submit(run, Request { token, file, op });
-    }
-
-    fn submit(&mut self, run: &mut Run<'_>, request: Request) {
-        if let Err(Full(request)) = self.backend.submit(request) {
-            run.backlog.push(request);
+        label: &Path,
+        ties: &Ties,
+        job: impl FnOnce(&mut Generator, &Ties) -> T + Send + 'static,
+    ) -> Result<T, Error> {
+        let own = ties.own();
+        let given = own.clone();
+        let (answer, answers) = bounded(1);
+        let job: Job = Box::new(move |generator| {
+            let result = job(generator, &given);
+            // Nobody waits any more if it came too late.
+            let _late = answer.send((result, generator.is_busy()));
+        });
+        let jobs = self.jobs.as_ref().filter(|_| !self.is_left);
+        if jobs.is_none_or(|jobs| jobs.send(job).is_err()) {
+            let what = "it did not answer before, and is not asked again";
+            return Err(Error::new(
+                ErrorKind::SourceStalled,
+                Side::Source,
+                label,
+                what,
+            ));
         }
-    }
-
-    fn settle(
-        &mut self,
-        run: &mut Run<'_>,
-        completion: Completion,
-        batch: Instant,
-        counted: bool,
-    ) -> Result<(), Error> {
-        let token = completion.request.token;
-        let Some(pending) = run.pending.get_mut(&token) else {
-            return Ok(());
-        };
-        let step = pending.progress.settle(completion);
-        if let Step::Again(request) = step {
-            self.submit(run, request);
-            return Ok(());
-        }
-        let Some(pending) = run.pending.remove(&token) else {
-            return Ok(());
-        };
-        match step {
-            Step::Done(request) => {
-                self.done(run, request, &pending, batch, counted);
-                Ok(())
+        match wait(&answers, label, &mut Silence::new(ties.stall), &own) {
+            Ok((result, is_busy)) => {
+                self.is_left |= is_busy;
+                Ok(result)
             }
-            Step::Failed { request, errno } => Err(match request.op {
-                Op::Read { .. } => Error::source(&*pending.path, "read", errno),
-                _ => Error::target(&*pending.path, "write", errno),
-            }),
-            Step::EndOfFile { .. } => Err(Error::source(
-                &*pending.path,
-                "read: it became shorter while it was measured",
-                rustix::io::Errno::IO,
-            )),
-            // Handled above.
-            Step::Again(_) => Ok(()),
-        }
-    }
-
-    /// Takes in a request that is through: counts it, or sends what was read on to its sink.
-    fn done(
-        &mut self,
-        run: &mut Run<'_>,
-        request: Request,
-        pending: &Pending,
-        batch: Instant,
-        counted: bool,
-    ) {
-        let load = run.load;
-        let (sink, lease) = match (&load.way, request.op) {
-            (Way::Copy(sink), Op::Read { lease, .. }) => (sink, lease),
-            (_, op) => {
-                run.ties.bytes.fetch_add(pending.len as u64, Relaxed);
-                if counted {
-                    let waited = batch.duration_since(pending.since).as_nanos();
-                    let nanos = u64::try_from(waited).unwrap_or(u64::MAX);
-                    run.sample.latency.record(nanos);
-                    run.sample.bytes += pending.len as u64;
-                    run.sample.zeros += u64::from(is_zeros(&op));
-                    run.last = batch;
-                }
-                return;
+            Err(error) => {
+                self.is_left = true;
+                Err(error)
             }
-        };
-        let len = pending.len;
-        let view = lease.freeze(len.next_multiple_of(ALIGN));
-        if let Some(pool) = &sink.pool {
-            pool.submit(HashJob {
-                digest: Arc::new(Discard),
-                index: 0,
-                bytes: Bytes::View(view.clone()),
-                waker: self.backend.waker(),
-                failed: Arc::default(),
-            });
         }
-        // Each block has its place in the sink, in the order in which they came.
-        let offset = run.written;
-        run.written += view.len() as u64;
-        let (file, path) = (Arc::clone(&sink.into.file), Arc::clone(&sink.into.path));
-        self.send(run, file, path, Op::Write { offset, view }, len);
     }
 }
 
-/// Whose turn it is of `count` that come one after the other.
-fn turn(number: u64, count: usize) -> usize {
-    usize::try_from(number % count.max(1) as u64).unwrap_or(0)
-}
-
-/// Seconds of a processor that this process has had, in all its threads, the kernel's workers for
-/// its ring among them. Source: clock_getres(2), `CLOCK_PROCESS_CPUTIME_ID`.
-fn cpu_seconds() -> f64 {
-    let spent = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
-    Duration::try_from(spent).unwrap_or_default().as_secs_f64()
-}
-
-/// Hashes as a copy does, and keeps nothing.
-#[derive(Debug)]
-struct Discard;
-
-impl FileDigest for Discard {
-    fn absorb(&self, index: u64, bytes: &[u8]) {
-        std::hint::black_box(block_value(index, bytes));
-    }
-
-    fn finish(&self, _: u64) -> Option<Hash> {
-        None
-    }
-}
-
-fn is_zeros(op: &Op) -> bool {
-    match op {
-        Op::Read { lease, .. } => {
-            let head = lease.as_slice();
-            let head = head.get(..LOOKED_AT).unwrap_or(head);
-            head.iter().all(|&byte| byte == 0)
+impl Drop for Loader {
+    fn drop(&mut self) {
+        self.jobs = None;
+        if let Some(thread) = self.thread.take().filter(|_| !self.is_left) {
+            // All its memory is back then. (A panic was told of where its answer was waited for.)
+            drop(thread.join());
         }
-        _ => false,
+    }
+}
+
+/// Works until the other end is gone. Never returns while the kernel has requests of the generator:
+/// their buffers are not given back, and the thread that submitted them does not end.
+fn work(mut generator: Generator, jobs: &Receiver<Job>) {
+    for job in jobs {
+        job(&mut generator);
+        while generator.is_busy() {
+            std::thread::park();
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bench::cursor::Extent;
+    use crate::bench::sample::Way;
     use crate::buffer::Arena;
+    use std::os::fd::OwnedFd;
+    use std::path::PathBuf;
+    use std::sync::Arc;
+    use std::sync::atomic::Ordering::Relaxed;
+    use std::time::Duration;
 
-    fn sample_of(file: std::fs::File, len: u64, load: &Load) -> Result<Sample, Error> {
-        let credits = Arena::new(4).unwrap().lend(4).unwrap();
-        let mut loader = Loader::new(Chosen::Blocking, &credits).unwrap();
+    fn cursor(file: OwnedFd) -> Cursor {
         let extent = Extent {
-            file: Arc::new(OwnedFd::from(file)),
+            file: Arc::new(file),
             start: 0,
-            len,
-            path: Arc::new(PathBuf::from("file")),
+            len: 1 << 20,
+            path: Arc::new(PathBuf::from("/mnt/hung/file")),
         };
-        let mut cursor = Cursor::new(Arc::from([extent]), true);
-        let sample = loader.sample(&mut cursor, load, &Ties::default());
-        assert_eq!(credits.free(), 4, "all memory came back");
-        sample
+        Cursor::new(Arc::from([extent]), true)
     }
 
-    fn load(way: Way) -> Load {
+    fn load() -> Load {
         Load {
             block: 4096,
-            depth: 3,
-            warm: Duration::from_millis(2),
+            depth: 2,
+            warm: Duration::ZERO,
             time: Duration::from_millis(10),
-            way,
+            way: Way::Read,
         }
     }
 
-    #[test]
-    fn a_sample_counts_requests_with_their_bytes_and_zeros() {
-        use std::io::Write;
-        let mut file = tempfile::tempfile().unwrap();
-        file.write_all(&[0; 4096]).unwrap();
-        file.write_all(&[1; 4096]).unwrap();
-        let sample = sample_of(file, 8192, &load(Way::Read)).unwrap();
-        let count = sample.latency.count();
-        assert!(count >= COUNTED_MIN);
-        assert_eq!(sample.bytes, count * 4096);
-        assert!(
-            sample.zeros > 0 && sample.zeros < count,
-            "half of it is zeros"
-        );
-        assert!(sample.rate().unwrap() > 0.0);
+    fn credits() -> Credits {
+        Arena::new(4).unwrap().lend(4).unwrap()
+    }
+
+    /// A ring waits for a pipe that nobody writes to as for a drive that does not answer.
+    fn left(ties: &Ties, stops: bool) -> Error {
+        let (pipe, writer) = std::io::pipe().unwrap();
+        let credits = credits();
+        let mut loader = Loader::new(Chosen::Uring, &credits).unwrap();
+        let mut cursor = cursor(OwnedFd::from(pipe));
+        let stop = Arc::clone(&ties.stop);
+        let stopper = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(300));
+            stop.store(stops, Relaxed);
+        });
+        let error = loader.sample(&mut cursor, &load(), ties).unwrap_err();
+        stopper.join().unwrap();
+        let again = loader.sample(&mut cursor, &load(), ties).unwrap_err();
+        assert!(again.reason().contains("not asked again"), "{again}");
+        drop(loader);
+        assert_eq!(credits.free(), 2, "the kernel has two buffers for good");
+        drop(writer);
+        assert_eq!(credits.free(), 2, "whatever comes of them");
+        error
     }
 
     #[test]
-    fn a_file_that_became_shorter_has_no_rate() {
-        let file = tempfile::tempfile().unwrap();
-        file.set_len(4096).unwrap();
-        let error = sample_of(file, 16384, &load(Way::Read)).unwrap_err();
-        assert!(error.reason().contains("became shorter"), "{error}");
-    }
-
-    #[test]
-    fn a_file_is_read_to_its_odd_end() {
-        let file = tempfile::tempfile().unwrap();
-        file.set_len(5000).unwrap();
-        let credits = Arena::new(2).unwrap().lend(2).unwrap();
-        let mut loader = Loader::new(Chosen::Blocking, &credits).unwrap();
-        let extent = Extent {
-            file: Arc::new(OwnedFd::from(file)),
-            start: 0,
-            len: 5000,
-            path: Arc::new(PathBuf::from("file")),
+    fn a_drive_that_does_not_answer_is_left_with_its_buffers() {
+        if crate::io::uring::Uring::probe().is_err() {
+            eprintln!("SKIPPED: no ring");
+            return;
+        }
+        let ties = Ties {
+            stall: Some(Duration::from_millis(300)),
+            ..Ties::default()
         };
-        let ties = Ties::default();
-        loader.whole(&[extent.clone(), extent], &ties).unwrap();
-        assert_eq!(ties.bytes.load(Relaxed), 10_000);
+        let error = left(&ties, false);
+        assert_eq!(error.kind(), ErrorKind::SourceStalled);
+        assert_eq!(error.path(), Path::new("/mnt/hung/file"));
+        assert!(error.reason().contains("does not answer"), "{error}");
+        // Without a limit, a stop is what ends it.
+        left(&Ties::default(), true);
     }
 
     #[test]
-    fn writing_puts_the_bytes_there() {
-        use std::os::unix::fs::FileExt;
-        let file = tempfile::tempfile().unwrap();
-        let same = file.try_clone().unwrap();
-        let credits = Arena::new(1).unwrap().lend(1).unwrap();
-        let mut lease = credits.take().unwrap();
-        lease.as_mut_slice().fill(7);
-        let view = lease.freeze(SLOT_LEN);
-        let sample = sample_of(file, 12288, &load(Way::Write(Arc::from([view])))).unwrap();
-        assert!(sample.bytes > 0);
-        let mut bytes = [0; 12288];
-        same.read_exact_at(&mut bytes, 0).unwrap();
-        assert!(bytes.iter().all(|&byte| byte == 7));
-    }
-
-    #[test]
-    fn a_stopped_sample_ends_at_once_and_says_what_it_has() {
-        let file = tempfile::tempfile().unwrap();
-        file.set_len(4096).unwrap();
-        let credits = Arena::new(1).unwrap().lend(1).unwrap();
+    fn a_panic_is_told_of_and_takes_nobody_with_it() {
+        let credits = credits();
         let mut loader = Loader::new(Chosen::Blocking, &credits).unwrap();
         let ties = Ties::default();
-        ties.stop.store(true, Relaxed);
-        let extent = Extent {
-            file: Arc::new(OwnedFd::from(file)),
-            start: 0,
-            len: 4096,
-            path: Arc::new(PathBuf::from("file")),
-        };
-        let mut cursor = Cursor::new(Arc::from([extent]), true);
-        let sample = loader.sample(&mut cursor, &load(Way::Read), &ties).unwrap();
-        assert_eq!((sample.bytes, sample.rate()), (0, None));
+        let panicked = loader.run(Path::new("x"), &ties, |_, _| panic!("on purpose"));
+        let error = panicked.map(|(): ()| ()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Panic);
+        drop(loader);
+        assert_eq!(credits.free(), 4);
     }
 }

@@ -57,6 +57,13 @@ impl Ticks {
     }
 }
 
+/// Seconds of a processor that this process has had, in all its threads, the kernel's workers for
+/// its ring among them. Source: clock_getres(2), `CLOCK_PROCESS_CPUTIME_ID`.
+pub(crate) fn cpu_seconds() -> f64 {
+    let spent = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    Duration::try_from(spent).unwrap_or_default().as_secs_f64()
+}
+
 /// Returns the bytes a second that all processors together copy in memory: what is read and what
 /// is written both count.
 pub(crate) fn memory_rate(cpus: usize) -> f64 {

@@ -10,6 +10,8 @@
 //!    into such files on the target.
 //! 5. `verdict` (`beside`), `estimate` (`falling`) and `relief` say what it means.
 //!
+//! A drive that does not answer is left (`silence`): its figures are missing, and those of no other.
+//!
 //! **Boundary.** Never writes to a block device; prints nothing, tells a [`Watcher`]. **Invariant:**
 //! each figure has at least three samples behind it, none of them cut short, and how it is known
 //! that a drive answered stands beside it.
@@ -23,6 +25,7 @@ mod cursor;
 mod estimate;
 mod falling;
 mod files;
+mod generate;
 mod histogram;
 pub mod job;
 mod load;
@@ -32,6 +35,7 @@ mod relief;
 pub mod report;
 mod sample;
 mod scratch;
+mod silence;
 mod small;
 mod stats;
 mod subject;
@@ -40,7 +44,10 @@ mod verdict;
 pub(crate) mod words;
 mod write;
 
+use std::mem::ManuallyDrop;
+use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, SystemTime};
 
 use self::alone::Manner;
@@ -50,11 +57,12 @@ use self::load::Loader;
 pub use self::report::Report;
 use self::report::{Pair, SCHEMA, Subject};
 use self::sample::Ties;
-use self::scratch::Place;
+use self::scratch::{Place, Places};
+use self::silence::ask;
 use self::subject::Opened;
 use self::together::Bench;
 use crate::buffer::{Arena, Credits, SLOT_LEN};
-use crate::error::{Error, ErrorKind, Reach, Side};
+use crate::error::{Error, ErrorKind, Reach, Side, is_bad_medium};
 use crate::io::probe;
 use crate::topology::{Shelf, Topology};
 
@@ -75,16 +83,17 @@ const WARM_MAX: Duration = Duration::from_secs(2);
 /// What keeps all of it from starting. One subject's failure is in its part of the report.
 pub fn bench(job: &BenchJob, session: &BenchSession) -> Result<Report, Error> {
     raise_descriptor_limit();
-    let topology = Topology::live()?;
-    let shelf = topology.shelf();
+    let ties = Ties {
+        stop: Arc::clone(&session.stop),
+        stall: job.stall,
+        ..Ties::default()
+    };
+    let topology = Arc::new(Topology::live()?);
+    let (shelf, blind) = shelf(&topology, &ties);
     let (chosen, line) = probe::choose(job.io)?;
     if let Some(line) = line {
         session.watcher.note(&line);
     }
-    let ties = Ties {
-        stop: Arc::clone(&session.stop),
-        ..Ties::default()
-    };
     let time = Duration::from_secs_f64(job.seconds);
     let manner = Manner {
         warm: time.mul_f64(WARM).clamp(WARM_MIN, WARM_MAX),
@@ -93,13 +102,16 @@ pub fn bench(job: &BenchJob, session: &BenchSession) -> Result<Report, Error> {
         block: job.block,
         depth: job.depth,
     };
-    let places = Places::open(job)?;
+    let places = Places::open(job, &ties)?;
     let credits = lend(job)?;
     session.watcher.begun(&ties.bytes);
     let mut run = Run {
         job,
         session,
-        report: heading(&manner),
+        report: Report {
+            warnings: blind.into_iter().collect(),
+            ..heading(&manner)
+        },
         opened: Vec::new(),
         bench: Bench {
             credits: &credits,
@@ -112,40 +124,20 @@ pub fn bench(job: &BenchJob, session: &BenchSession) -> Result<Report, Error> {
     session.watcher.ended();
     ran?;
     let Run {
-        mut report, opened, ..
+        mut report,
+        mut opened,
+        ..
     } = run;
-    report.subjects = opened.into_iter().map(|subject| subject.report).collect();
+    if ties.silent.load(Relaxed) {
+        // Closing a file waits for its drive as well, and it is not known which of them answers.
+        opened.iter_mut().for_each(Opened::leave);
+        let _kept = ManuallyDrop::new(places);
+    }
+    report.subjects = opened.into_iter().map(Opened::into_report).collect();
     report.complete = !ties.stopped();
     report.estimate = estimate::estimate(&report);
     report.verdicts = verdict::verdicts(&report);
     Ok(report)
-}
-
-/// Where it may write: nowhere, unless asked.
-#[derive(Debug)]
-struct Places<'j> {
-    target: Option<Place<'j>>,
-    /// One for each PATH; `None` for those that are only read.
-    own: Vec<Option<Place<'j>>>,
-}
-
-impl<'j> Places<'j> {
-    /// Opens them, and refuses what would not fit before anything is measured.
-    fn open(job: &'j BenchJob) -> Result<Self, Error> {
-        let open = |path: &'j std::path::Path| {
-            let place = Place::open(path)?;
-            place.check_room(job.scratch_bytes)?;
-            Ok(place)
-        };
-        let own = job.paths.iter().map(|path| {
-            // Only directories; a block device is never written to.
-            (job.write && path.is_dir()).then(|| open(path)).transpose()
-        });
-        Ok(Self {
-            own: own.collect::<Result<_, Error>>()?,
-            target: job.target.as_deref().map(open).transpose()?,
-        })
-    }
 }
 
 /// One bench while it runs.
@@ -160,8 +152,8 @@ struct Run<'r> {
 impl Run<'_> {
     fn all(
         &mut self,
-        topology: &Topology,
-        shelf: &Shelf,
+        topology: &Arc<Topology>,
+        shelf: &Arc<Shelf>,
         places: &Places<'_>,
     ) -> Result<(), Error> {
         self.open(topology, shelf)?;
@@ -202,7 +194,12 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn open(&mut self, topology: &Topology, shelf: &Shelf) -> Result<(), Error> {
+    /// Opens what is to be measured.
+    ///
+    /// # Errors
+    /// What is wrong with a PATH by itself; what is wrong with all of their drives.
+    fn open(&mut self, topology: &Arc<Topology>, shelf: &Arc<Shelf>) -> Result<(), Error> {
+        let mut failures = Vec::new();
         let files_max = (FILES_ALL / self.job.paths.len().max(1)).clamp(2, FILES_MAX);
         for path in &self.job.paths {
             let ties = self.bench.ties;
@@ -212,9 +209,20 @@ impl Run<'_> {
             let looking = format!("looking at {}", path.display());
             self.session.watcher.part(&looking);
             let must_read = !self.job.write;
-            let opened = match subject::open(path, topology, shelf, files_max, must_read, ties) {
+            let call = {
+                let (path, topology, shelf) = (path.clone(), topology.clone(), shelf.clone());
+                move |ties: &Ties| {
+                    subject::open(&path, &topology, &shelf, files_max, must_read, ties)
+                }
+            };
+            let opened = match ask(path, ties.stall, ties, call).and_then(|opened| opened) {
                 // What a stop leaves of a look is too little for many reasons, none of them true.
                 Err(_) if ties.stopped() => break,
+                Err(error) if is_of_drive(&error) => {
+                    self.opened.push(Opened::failed(path, &error));
+                    failures.push(error);
+                    continue;
+                }
                 opened => opened?,
             };
             if self.job.write && opened.report.kind != "directory" {
@@ -223,6 +231,9 @@ impl Run<'_> {
                 self.report.warnings.push(warning);
             }
             self.opened.push(opened);
+        }
+        if failures.len() == self.job.paths.len() && !failures.is_empty() {
+            return Err(failures.remove(0));
         }
         tell_apart(&mut self.opened);
         let shared = shared_drives(&self.opened);
@@ -238,6 +249,9 @@ impl Run<'_> {
         else {
             return Ok(());
         };
+        if subject.report.error.is_some() {
+            return Ok(());
+        }
         let name = subject.report.name.clone();
         let watcher = &self.session.watcher;
         let tell = |what: &str| watcher.part(&format!("{name} ({} of {count}): {what}", index + 1));
@@ -248,6 +262,7 @@ impl Run<'_> {
             ..
         } = self.bench;
         let backend = &mut self.report.backend;
+        let writes = self.job.write && subject.report.kind == "directory";
         let mut measured = Loader::new(chosen, credits).and_then(|mut loader| {
             loader.backend().clone_into(backend);
             alone::read(subject, &mut loader, manner, ties, &tell)
@@ -258,14 +273,50 @@ impl Run<'_> {
             let written = write::measure(place, credits, chosen, manner, bytes, ties);
             measured = written.map(|write| subject.report.write = write);
         }
+        if measured.is_ok() && writes && place.is_none() {
+            let what = "it did not answer when it was to be written to";
+            let path = subject.path();
+            measured = Err(Error::new(
+                ErrorKind::SourceStalled,
+                Side::Target,
+                path,
+                what,
+            ));
+        }
         match measured {
             // A broken backend is nobody's drive.
+            Err(error) if error.kind() == ErrorKind::Stopped => {}
             Err(error) if error.kind().reach() == Reach::Run => return Err(error),
-            Err(error) => subject.report.error = Some(error.to_string()),
+            Err(error) => {
+                subject.report.error = Some(error.to_string());
+                if error.kind() == ErrorKind::SourceStalled {
+                    subject.leave();
+                }
+            }
             Ok(()) => {}
         }
         Ok(())
     }
+}
+
+/// Returns all drives; none, and why, where a mounted file system does not answer that is asked how full
+/// it is.
+fn shelf(topology: &Arc<Topology>, ties: &Ties) -> (Arc<Shelf>, Option<String>) {
+    let asked = Arc::clone(topology);
+    let call = move |_: &Ties| asked.shelf();
+    let shelf = ask(Path::new("drives"), ties.stall, ties, call).map(Arc::new);
+    let warning = "a mounted file system does not answer: which drives share a link is not known";
+    let warning = shelf.is_err().then(|| warning.to_owned());
+    (shelf.unwrap_or_default(), warning)
+}
+
+/// Returns whether a failure to open a PATH is about its drive, which is nothing against the others.
+fn is_of_drive(error: &Error) -> bool {
+    let errno = error.errno();
+    matches!(
+        error.kind(),
+        ErrorKind::SourceStalled | ErrorKind::SourceLost | ErrorKind::Panic
+    ) || errno.is_some_and(is_bad_medium)
 }
 
 fn pair_of(place: &Place<'_>, topology: &Topology) -> Pair {

@@ -247,7 +247,7 @@ mod tests {
     /// Copies a source of so many bytes, of which it has `there`, for an hour at most.
     fn copied(share: u64, there: u64, over: &Arc<AtomicBool>) -> Result<Moved, Error> {
         let dir = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
-        let place = Place::open(dir.path()).unwrap();
+        let place = Place::open(dir.path(), 16 * MIB, &Ties::default()).unwrap();
         let source = tempfile::tempfile().unwrap();
         source.set_len(there).unwrap();
         let extent = Extent {

@@ -60,7 +60,7 @@ pub struct Subject {
     /// Its bytes in hex, when they are not UTF-8.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path_hex: Option<String>,
-    /// `device`, `directory` or `file`.
+    /// `device`, `directory` or `file`; empty for what could not be opened.
     pub kind: String,
     /// The drives beneath.
     pub drives: Vec<DriveFacts>,

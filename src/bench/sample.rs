@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::cursor::Extent;
 use super::histogram::Histogram;
 use crate::buffer::View;
-use crate::digest::HashPool;
+use crate::digest::{FileDigest, Hash, HashPool, block_value};
 
 /// Which way bytes go.
 #[derive(Debug, Clone)]
@@ -30,6 +30,20 @@ pub(crate) struct Sink {
     pub(crate) over: Arc<AtomicBool>,
     /// Who hashes; nobody when it is to be seen what a copy without a hash would do.
     pub(crate) pool: Option<Arc<HashPool>>,
+}
+
+/// Hashes as a copy does, and keeps nothing.
+#[derive(Debug)]
+pub(crate) struct Discard;
+
+impl FileDigest for Discard {
+    fn absorb(&self, index: u64, bytes: &[u8]) {
+        std::hint::black_box(block_value(index, bytes));
+    }
+
+    fn finish(&self, _: u64) -> Option<Hash> {
+        None
+    }
 }
 
 /// How to load a drive.
@@ -80,15 +94,35 @@ impl Sample {
     }
 }
 
-/// What a sample shares with others: when to stop, and a counter for the live display.
+/// What a sample shares with others: when to stop, how long a drive may be silent, and a counter for
+/// the live display.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Ties {
     pub(crate) stop: Arc<AtomicBool>,
     pub(crate) bytes: Arc<AtomicU64>,
+    /// How long a drive may say nothing; `None` for ever.
+    pub(crate) stall: Option<Duration>,
+    /// Answers of the one drive that these ties are about; see [`Ties::own`].
+    pub(crate) beats: Arc<AtomicU64>,
+    /// Whether any drive was left because it did not answer.
+    pub(crate) silent: Arc<AtomicBool>,
 }
 
 impl Ties {
     pub(crate) fn stopped(&self) -> bool {
         self.stop.load(Relaxed)
+    }
+
+    /// Returns the same ties with a count of answers of their own.
+    pub(crate) fn own(&self) -> Self {
+        Self {
+            beats: Arc::default(),
+            ..self.clone()
+        }
+    }
+
+    /// Notes that the drive answered.
+    pub(crate) fn beat(&self) {
+        self.beats.fetch_add(1, Relaxed);
     }
 }

@@ -5,13 +5,16 @@
 //! kill in between leaves, [`sweep`] removes before the next bench writes there.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fs::{AtFlags, Dir, FallocateFlags, FileType, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::cursor::Extent;
+use super::job::BenchJob;
+use super::sample::Ties;
+use super::silence::{ask, sync_limit};
 use crate::buffer::{ALIGN, SLOT_LEN};
 use crate::error::{Error, ErrorKind, Side};
 use crate::plan::{Need, room};
@@ -27,80 +30,43 @@ const NAMES_MAX: u32 = 100;
 /// A directory to write in.
 #[derive(Debug)]
 pub(crate) struct Place<'p> {
-    pub(crate) dir: OwnedFd,
+    pub(crate) dir: Arc<OwnedFd>,
     pub(crate) label: &'p Path,
     pub(crate) fs: FsType,
+    /// How long its drive may be silent, and when to stop.
+    pub(crate) ties: Ties,
 }
 
 impl<'p> Place<'p> {
-    /// Opens a directory and removes what a killed bench left in it.
+    /// Opens a directory and removes what a killed bench left in it. Refuses what would not fit with
+    /// some to spare.
     ///
     /// # Errors
-    /// `Refused` when what is written there stays in memory; else that of opening it.
-    pub(crate) fn open(label: &'p Path) -> Result<Self, Error> {
-        let cannot = |errno| Error::target(label, "open the directory", errno);
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let dir = rustix::fs::open(label, flags, Mode::empty()).map_err(cannot)?;
-        let fs = fs_type(&dir).map_err(cannot)?;
-        if fs == FsType::Memory {
-            let what = "its files are in memory: a rate would be that of memory";
-            return Err(Error::new(ErrorKind::Refused, Side::Target, label, what));
-        }
-        sweep(dir.as_fd());
-        Ok(Self { dir, label, fs })
-    }
-
-    /// Refuses what would not fit with some to spare.
-    ///
-    /// # Errors
-    /// `Refused`, with both figures.
-    pub(crate) fn check_room(&self, bytes: u64) -> Result<(), Error> {
-        let room = room(self.dir.as_fd())
-            .map_err(|errno| Error::target(self.label, "ask how much is free", errno))?;
-        let need = Need {
-            bytes: bytes.saturating_add(SPARE),
-            inodes: 1,
-        };
-        if room.fits(need) {
-            return Ok(());
-        }
-        let what = format!(
-            "a scratch file takes {} MB and {} MB are to stay free, but {} MB are there; give \
-             less with --scratch",
-            bytes / 1_000_000,
-            SPARE / 1_000_000,
-            room.bytes / 1_000_000,
-        );
-        Err(Error::new(
-            ErrorKind::Refused,
-            Side::Target,
-            self.label,
-            &what,
-        ))
+    /// `Refused` when what is written there stays in memory, or when there is no room for `bytes`, with
+    /// both figures; `SourceStalled`; else that of opening it.
+    pub(crate) fn open(label: &'p Path, bytes: u64, ties: &Ties) -> Result<Self, Error> {
+        let path = label.to_owned();
+        let (dir, fs) = ask(label, ties.stall, ties, move |_| open(&path, bytes))??;
+        Ok(Self {
+            dir: Arc::new(dir),
+            label,
+            fs,
+            ties: ties.clone(),
+        })
     }
 
     /// Makes a scratch file of `bytes`, a multiple of a buffer's length, with its space set aside
     /// where a copy would do so.
     ///
     /// # Errors
-    /// As open(2) and fallocate(2), classed as the target's.
+    /// As open(2) and fallocate(2), classed as the target's; `SourceStalled`.
     pub(crate) fn make(&self, bytes: u64) -> Result<Extent, Error> {
-        let cannot = |errno| Error::target(self.label, "make a scratch file", errno);
+        let (dir, label) = (Arc::clone(&self.dir), self.label.to_owned());
         let (direct, _) = self.fs.direct_write();
-        let file = match unnamed(self.dir.as_fd(), direct) {
-            // What kernels and file systems without O_TMPFILE answer. Source: open(2).
-            Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::NOENT | Errno::INVAL) => {
-                unlinked(self.dir.as_fd())
-            }
-            answer => answer,
-        };
-        let file = file.map_err(cannot)?;
-        if direct {
-            match rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, bytes) {
-                Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => {}
-                Err(errno) => return Err(cannot(errno)),
-            }
-        }
+        let limit = sync_limit(self.ties.stall, bytes);
+        let file = ask(self.label, limit, &self.ties, move |_| {
+            make(&dir, &label, direct, bytes)
+        })??;
         Ok(Extent {
             file: Arc::new(file),
             start: 0,
@@ -108,6 +74,102 @@ impl<'p> Place<'p> {
             path: Arc::new(self.label.join("(scratch file)")),
         })
     }
+}
+
+/// Where it may write: nowhere, unless asked.
+#[derive(Debug)]
+pub(crate) struct Places<'j> {
+    pub(crate) target: Option<Place<'j>>,
+    /// One for each PATH; `None` for those that are only read.
+    pub(crate) own: Vec<Option<Place<'j>>>,
+}
+
+impl<'j> Places<'j> {
+    /// Opens them, and refuses what would not fit before anything is measured.
+    ///
+    /// # Errors
+    /// As [`Place::open`], but for one of `own` that does not answer: that is left out.
+    pub(crate) fn open(job: &'j BenchJob, ties: &Ties) -> Result<Self, Error> {
+        let open = |path| Place::open(path, job.scratch_bytes, ties);
+        let own_of = |path: &'j PathBuf| -> Result<Option<Place<'j>>, Error> {
+            let looked_at = path.clone();
+            let look = move |_: &Ties| looked_at.is_dir();
+            // Only directories; a block device is never written to.
+            if job.write && ask(path, ties.stall, ties, look)? {
+                open(path).map(Some)
+            } else {
+                Ok(None)
+            }
+        };
+        let own = job.paths.iter().map(|path| match own_of(path) {
+            // Told of when it is this one's turn.
+            Err(error) if error.kind() == ErrorKind::SourceStalled => Ok(None),
+            place => place,
+        });
+        let opened = own.collect::<Result<_, Error>>().and_then(|own| {
+            let target = job.target.as_deref().map(open).transpose()?;
+            Ok(Self { target, own })
+        });
+        match opened {
+            // Nothing is measured then, and nothing was.
+            Err(_) if ties.stopped() => Ok(Self {
+                target: None,
+                own: Vec::new(),
+            }),
+            opened => opened,
+        }
+    }
+}
+
+fn open(label: &Path, bytes: u64) -> Result<(OwnedFd, FsType), Error> {
+    let cannot = |errno| Error::target(label, "open the directory", errno);
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let dir = rustix::fs::open(label, flags, Mode::empty()).map_err(cannot)?;
+    let fs = fs_type(&dir).map_err(cannot)?;
+    if fs == FsType::Memory {
+        let what = "its files are in memory: a rate would be that of memory";
+        return Err(Error::new(ErrorKind::Refused, Side::Target, label, what));
+    }
+    sweep(dir.as_fd());
+    check_room(&dir, label, bytes)?;
+    Ok((dir, fs))
+}
+
+fn check_room(dir: &OwnedFd, label: &Path, bytes: u64) -> Result<(), Error> {
+    let room =
+        room(dir.as_fd()).map_err(|errno| Error::target(label, "ask how much is free", errno))?;
+    let need = Need {
+        bytes: bytes.saturating_add(SPARE),
+        inodes: 1,
+    };
+    if room.fits(need) {
+        return Ok(());
+    }
+    let what = format!(
+        "a scratch file takes {} MB and {} MB are to stay free, but {} MB are there; give \
+             less with --scratch",
+        bytes / 1_000_000,
+        SPARE / 1_000_000,
+        room.bytes / 1_000_000,
+    );
+    Err(Error::new(ErrorKind::Refused, Side::Target, label, &what))
+}
+
+fn make(dir: &OwnedFd, label: &Path, direct: bool, bytes: u64) -> Result<OwnedFd, Error> {
+    let cannot = |errno| Error::target(label, "make a scratch file", errno);
+    let file = match unnamed(dir.as_fd(), direct) {
+        // What kernels and file systems without O_TMPFILE answer. Source: open(2).
+        Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::NOENT | Errno::INVAL) => unlinked(dir.as_fd()),
+        answer => answer,
+    };
+    let file = file.map_err(cannot)?;
+    if direct {
+        match rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, bytes) {
+            Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => {}
+            Err(errno) => return Err(cannot(errno)),
+        }
+    }
+    Ok(file)
 }
 
 fn unnamed(dir: BorrowedFd<'_>, direct: bool) -> Result<OwnedFd, Errno> {
@@ -261,9 +323,9 @@ mod tests {
     #[test]
     fn what_would_not_fit_is_refused() {
         let dir = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
-        let place = Place::open(dir.path()).unwrap();
-        place.check_room(1 << 20).unwrap();
-        let error = place.check_room(1 << 60).unwrap_err();
+        let ties = Ties::default();
+        Place::open(dir.path(), 1 << 20, &ties).unwrap();
+        let error = Place::open(dir.path(), 1 << 60, &ties).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Refused);
         assert!(
             error.reason().contains("give less with --scratch"),

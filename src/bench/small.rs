@@ -2,10 +2,12 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::alone::Manner;
 use super::cursor::Extent;
+use super::files::Small;
+use super::generate::Generator;
 use super::job::REPETITIONS_MIN;
 use super::load::Loader;
 use super::report::SmallFiles;
@@ -37,26 +39,20 @@ pub(super) fn read(
     }
     let mut rates = Vec::new();
     let (mut files, mut bytes) = (0, 0);
+    let time = manner.time * 4;
     for sample in subject.small.chunks(share).take(samples) {
-        let begun = Instant::now();
-        let mut read = 0_u64;
-        for batch in sample.chunks(AT_ONCE) {
-            if ties.stopped() || begun.elapsed() > manner.time * 4 {
-                break;
-            }
-            let opened: Vec<Extent> = batch.iter().filter_map(open).collect();
-            read += opened.len() as u64;
-            bytes += batch.iter().map(|small| small.size).sum::<u64>();
-            loader.whole(&opened, ties)?;
-        }
+        let sample = sample.to_vec();
+        let one = loader.run(&subject.path(), ties, move |generator, ties| {
+            self::sample(&sample, time, generator, ties)
+        })??;
         if ties.stopped() {
             break;
         }
-        files += read;
-        let seconds = begun.elapsed().as_secs_f64();
-        if read > 0 && seconds > 0.0 {
+        files += one.files;
+        bytes += one.bytes;
+        if one.files > 0 && one.seconds > 0.0 {
             #[allow(clippy::cast_precision_loss, reason = "thousands of files")]
-            rates.push(read as f64 / seconds);
+            rates.push(one.files as f64 / one.seconds);
         }
     }
     if rates.len() < REPETITIONS_MIN {
@@ -73,7 +69,36 @@ pub(super) fn read(
     }))
 }
 
-fn open(small: &super::files::Small) -> Option<Extent> {
+#[derive(Debug, Default)]
+struct Sample {
+    files: u64,
+    bytes: u64,
+    seconds: f64,
+}
+
+/// Reads files for `time`, on the thread of the generator: opening one may wait for its drive too.
+fn sample(
+    files: &[Small],
+    time: Duration,
+    generator: &mut Generator,
+    ties: &Ties,
+) -> Result<Sample, Error> {
+    let begun = Instant::now();
+    let mut sample = Sample::default();
+    for batch in files.chunks(AT_ONCE) {
+        if ties.stopped() || begun.elapsed() > time {
+            break;
+        }
+        let opened: Vec<Extent> = batch.iter().filter_map(open).collect();
+        sample.files += opened.len() as u64;
+        sample.bytes += batch.iter().map(|small| small.size).sum::<u64>();
+        generator.whole(&opened, ties)?;
+    }
+    sample.seconds = begun.elapsed().as_secs_f64();
+    Ok(sample)
+}
+
+fn open(small: &Small) -> Option<Extent> {
     // Read as the engine reads it, past the page cache where the file system lets us.
     let opened = open_source(small.dir.as_fd(), &small.name, true).ok()?;
     let size = opened.stat.stx_size;

@@ -1,6 +1,7 @@
 //! What is measured: a block device, or the files of a directory, opened for reading and nothing
 //! else.
 
+use std::mem::ManuallyDrop;
 use std::num::NonZeroU64;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -13,6 +14,7 @@ use super::cursor::{Cursor, Extent};
 use super::files::{Chosen, Small, choose};
 use super::report::{DriveFacts, Holds, Subject};
 use super::sample::Ties;
+use super::silence::ask;
 use crate::buffer::ALIGN;
 use crate::error::{Error, ErrorKind, Side};
 use crate::topology::{Drive, Shelf, Topology};
@@ -37,7 +39,10 @@ pub(crate) struct Opened {
     pub(crate) small: Vec<Small>,
     /// The same files, buffered: where O_DIRECT does not settle that the medium answers, these are
     /// dropped from the page cache before each sample.
-    probes: Vec<(OwnedFd, u64)>,
+    probes: Arc<[(OwnedFd, u64)]>,
+    ties: Ties,
+    /// The report of a drive that was left: nothing of it is measured any more.
+    left: Option<Subject>,
 }
 
 /// Opens PATH. What can be measured badly is opened with a warning; what cannot be measured at all
@@ -60,7 +65,7 @@ pub(crate) fn open(
                 rustix::fs::major(stat.st_rdev),
                 rustix::fs::minor(stat.st_rdev),
             );
-            open_device(path, device, topology, shelf)
+            open_device(path, device, topology, shelf, ties)
         }
         FileType::Directory | FileType::RegularFile => {
             open_files(path, topology, shelf, files_max, must_read, ties)
@@ -79,6 +84,7 @@ fn open_device(
     device: (u32, u32),
     topology: &Topology,
     shelf: &Shelf,
+    ties: &Ties,
 ) -> Result<Opened, Error> {
     let drives = &topology.drives_of(device)[..];
     let cannot = |errno| Error::source(path, "open it for reading", errno);
@@ -110,9 +116,8 @@ fn open_device(
         has_zones: drives.len() == 1 && drives.iter().all(|d| d.rotational == Some(true)),
         keys: drives.iter().map(|drive| drive.name.clone()).collect(),
         cursor: Cursor::new(Arc::from([extent]), true),
-        report,
-        small: Vec::new(),
-        probes: Vec::new(),
+        ties: ties.clone(),
+        ..Opened::of(report)
     })
 }
 
@@ -164,9 +169,10 @@ fn open_files(
         has_zones: false,
         keys: location.keys().collect(),
         cursor: Cursor::new(Arc::from(chosen.extents), wraps),
-        report,
         small: chosen.small,
-        probes: chosen.probes,
+        probes: Arc::from(chosen.probes),
+        ties: ties.clone(),
+        ..Opened::of(report)
     })
 }
 
@@ -250,34 +256,90 @@ fn is_sparse(image: &Path) -> bool {
 }
 
 impl Opened {
+    /// Returns a subject of which nothing is open.
+    fn of(report: Subject) -> Self {
+        Self {
+            report,
+            cursor: Cursor::new(Arc::from([]), false),
+            has_zones: false,
+            keys: Vec::new(),
+            small: Vec::new(),
+            probes: Arc::from([]),
+            ties: Ties::default(),
+            left: None,
+        }
+    }
+
+    /// Returns a PATH that could not be opened: its figures are missing, and those of the others are
+    /// not.
+    pub(crate) fn failed(path: &Path, error: &Error) -> Self {
+        let mut report = subject(path, "", &[]);
+        report.error = Some(error.to_string());
+        Self::of(report)
+    }
+
+    /// Leaves its drive, which does not answer: it takes part in nothing more, and what was found of it
+    /// stays. Its files stay open, for closing one may wait for the drive as well.
+    pub(crate) fn leave(&mut self) {
+        if self.left.is_some() {
+            return;
+        }
+        let mut empty = Self::of(Subject {
+            name: self.report.name.clone(),
+            path: self.report.path.clone(),
+            path_hex: self.report.path_hex.clone(),
+            kind: self.report.kind.clone(),
+            ..Subject::default()
+        });
+        empty.left = Some(std::mem::take(&mut self.report));
+        empty.keys = std::mem::take(&mut self.keys);
+        let _kept = ManuallyDrop::new(std::mem::replace(self, empty));
+    }
+
+    /// Returns what was found of it.
+    pub(crate) fn into_report(self) -> Subject {
+        self.left.unwrap_or(self.report)
+    }
+
     /// Makes sure that the next sample is not answered from the page cache. Returns whether that is
     /// known.
     pub(crate) fn drop_cached(&self) -> bool {
-        let dropped = |(probe, len): &(OwnedFd, u64)| {
-            for advice in [Advice::DontNeed, Advice::Random] {
-                let _checked_below = rustix::fs::fadvise(probe, 0, NonZeroU64::new(*len), advice);
-            }
-            let last = len.saturating_sub(1);
-            [0, last / 2, last].iter().all(|at| is_absent(probe, *at))
-        };
-        // All of them, even after one that stays; and all that stay wait together.
-        let mut left: Vec<_> = self.probes.iter().collect();
-        for before in 0..DROPS_MAX {
-            if before > 0 {
-                std::thread::sleep(DROP_WAIT);
-            }
-            left.retain(|probe| !dropped(probe));
-            if left.is_empty() {
-                return true;
-            }
+        if self.probes.is_empty() {
+            return true;
         }
-        false
+        let probes = Arc::clone(&self.probes);
+        let call = move |ties: &Ties| drop_cached(&probes, ties);
+        ask(&self.path(), self.ties.stall, &self.ties, call).unwrap_or(false)
     }
 
     /// Returns the path for messages.
     pub(crate) fn path(&self) -> PathBuf {
         PathBuf::from(&self.report.path)
     }
+}
+
+fn drop_cached(probes: &[(OwnedFd, u64)], ties: &Ties) -> bool {
+    let dropped = |(probe, len): &(OwnedFd, u64)| {
+        for advice in [Advice::DontNeed, Advice::Random] {
+            let _checked_below = rustix::fs::fadvise(probe, 0, NonZeroU64::new(*len), advice);
+        }
+        let last = len.saturating_sub(1);
+        let is_gone = [0, last / 2, last].iter().all(|at| is_absent(probe, *at));
+        ties.beat();
+        is_gone
+    };
+    // All of them, even after one that stays; and all that stay wait together.
+    let mut left: Vec<_> = probes.iter().collect();
+    for before in 0..DROPS_MAX {
+        if before > 0 {
+            std::thread::sleep(DROP_WAIT);
+        }
+        left.retain(|probe| !dropped(probe));
+        if left.is_empty() {
+            return true;
+        }
+    }
+    false
 }
 
 /// A buffered read that must not wait answers EAGAIN for a page that is not there (preadv2(2)).

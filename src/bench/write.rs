@@ -3,6 +3,7 @@
 //! Each sample has a new file: writing over an old one is faster than what a copy does. There is
 //! no warm-up, because files have none, and the time of the last sync counts.
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -12,9 +13,10 @@ use super::load::Loader;
 use super::report::{Knee, Measure, Point};
 use super::sample::{Load, Sample, Ties, Way};
 use super::scratch::{Place, noise, whole_buffers};
+use super::silence::{ask, sync_limit};
 use super::stats::knee;
-use crate::buffer::{Credits, SLOT_LEN, View};
-use crate::error::Error;
+use crate::buffer::{Arena, Credits, SLOT_LEN, View};
+use crate::error::{Error, ErrorKind, Side};
 use crate::io::probe::Chosen;
 
 /// Queue depths that are tried, with requests of the engine's size.
@@ -32,6 +34,10 @@ pub(crate) fn measure(
     bytes: u64,
     ties: &Ties,
 ) -> Result<Option<Measure>, Error> {
+    // A drive that does not answer has some of them, for as long as it likes.
+    let anew = (credits.free() < credits.total()).then(|| lend(credits.total()));
+    let anew = anew.transpose()?;
+    let credits = anew.as_ref().unwrap_or(credits);
     let mut loader = Loader::new(chosen, credits)?;
     let depths = manner.depths(&DEPTHS, credits.total());
     let views = buffers(credits, depths.iter().copied().max().unwrap_or(1));
@@ -59,6 +65,17 @@ pub(crate) fn measure(
         samples.push(one);
     }
     Ok(Samples(samples).figure(at))
+}
+
+fn lend(count: usize) -> Result<Credits, Error> {
+    let cannot = |source: std::io::Error| {
+        let what = "get memory for buffers again";
+        Error::new(ErrorKind::Unsupported, Side::Record, "buffers", what).because(source)
+    };
+    let mut arena = Arena::new(count).map_err(cannot)?;
+    arena
+        .lend(count)
+        .ok_or_else(|| cannot(std::io::ErrorKind::OutOfMemory.into()))
 }
 
 /// Returns a buffer of noise for each request under way, no two alike. One for all of them would
@@ -98,9 +115,18 @@ fn sample(
 }
 
 /// Makes a scratch file durable; the seconds that took.
-pub(crate) fn sync(place: &Place<'_>, file: &std::os::fd::OwnedFd) -> Result<f64, Error> {
-    let begun = Instant::now();
-    rustix::fs::fdatasync(file)
-        .map_err(|errno| Error::target_sync(place.label, "sync a scratch file", errno))?;
-    Ok(begun.elapsed().as_secs_f64())
+///
+/// # Errors
+/// That of fdatasync(2), classed as the target's; `SourceStalled` when it takes longer than a slow
+/// drive would; `Stopped`.
+pub(crate) fn sync(place: &Place<'_>, file: &Arc<OwnedFd>) -> Result<f64, Error> {
+    // Of what this program made a moment ago the kernel knows the length.
+    let len = rustix::fs::fstat(file).map_or(0, |stat| u64::try_from(stat.st_size).unwrap_or(0));
+    let limit = sync_limit(place.ties.stall, len);
+    let file = Arc::clone(file);
+    let synced = ask(place.label, limit, &place.ties, move |_| {
+        let begun = Instant::now();
+        rustix::fs::fdatasync(&file).map(|()| begun.elapsed().as_secs_f64())
+    })?;
+    synced.map_err(|errno| Error::target_sync(place.label, "sync a scratch file", errno))
 }

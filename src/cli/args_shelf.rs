@@ -89,6 +89,10 @@ pub struct BenchArgs {
     #[arg(long, value_name = "COUNT", default_value_t = 3)]
     pub repetitions: usize,
 
+    /// How long a drive may say nothing before it is left and the others are gone on with; 0 for ever
+    #[arg(long, value_name = "TIME", default_value = "30s")]
+    pub stall_timeout: String,
+
     /// How to read and write
     #[arg(long, value_name = "HOW", value_enum, default_value_t = IoArg::Auto)]
     pub io: IoArg,

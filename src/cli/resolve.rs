@@ -334,7 +334,7 @@ fn bwlimit(text: &str) -> Result<Option<u64>, Misuse> {
     parse_rate(text).map_err(|why| not_a_size("--bwlimit", text, &why))
 }
 
-fn stall(text: &str) -> Result<Option<Duration>, Misuse> {
+pub(super) fn stall(text: &str) -> Result<Option<Duration>, Misuse> {
     parse_time(text).map_err(|why| not_a_time("--stall-timeout", text, &why, "for ever"))
 }
 

@@ -5,11 +5,14 @@
     reason = "helpers of tests: what cannot go on has failed"
 )]
 
+#[path = "../support/drive/mod.rs"]
+mod drive;
 #[path = "../support/mod.rs"]
 mod support;
 
 mod asked;
 mod beside;
+mod hung;
 mod output;
 mod reading;
 mod stopping;

@@ -193,6 +193,7 @@ fn a_stop_before_the_first_look_is_no_refusal() {
         repetitions: 3,
         block: None,
         depth: None,
+        stall: None,
         together: true,
         io: IoChoice::Blocking,
         memory: 64 << 20,

@@ -7,7 +7,7 @@ use crate::bench::job::{BLOCK_MAX, BLOCK_STEP, DEPTH_MAX, REPETITIONS_MIN};
 use crate::cli::args::ProgressArg;
 use crate::cli::args_shelf::{BenchArgs, FormArg};
 use crate::cli::escape::escape;
-use crate::cli::resolve::{Misuse, Progress, Surroundings, color, io, memory};
+use crate::cli::resolve::{Misuse, Progress, Surroundings, color, io, memory, stall};
 use crate::cli::units::{SizeError, parse_size};
 
 /// Shortest and longest sample: below, the clock and the start weigh too much.
@@ -94,6 +94,7 @@ pub fn resolve(args: BenchArgs, world: &Surroundings<'_>) -> Result<BenchCommand
             repetitions: args.repetitions,
             block: args.block.as_deref().map(block).transpose()?,
             depth: args.depth.map(depth).transpose()?,
+            stall: stall(&args.stall_timeout)?,
             together: !args.alone,
             io: io(args.io),
             memory: memory(&args.memory)?,
