@@ -1,6 +1,7 @@
 //! The files of a directory that stand for all of it: large ones to read from end to end, small
 //! ones to read whole.
 
+use std::collections::HashSet;
 use std::ops::ControlFlow;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -8,16 +9,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::bounded;
-use rustix::fs::Statx;
+use rustix::fs::{Statx, StatxFlags};
 
 use super::cursor::Extent;
 use super::report::Holds;
 use super::sample::Ties;
-use crate::beneath::{DirCache, open_source};
+use crate::beneath::{DirCache, OpenedSource, open_source};
 use crate::buffer::{ALIGN, SLOT_LEN};
 use crate::error::{Error, ErrorKind, Side};
 use crate::plan::{NamedLink, lanes, open_sources};
-use crate::scan::{Dir, Enter, Entry, Filter, Kind, Order, Tree, Visitor, WalkOptions, walk};
+use crate::scan::{
+    Dir, Enter, Entry, Filter, Kind, Order, Tree, Visitor, WalkOptions, is_encoded, walk,
+};
 use crate::target::FsType;
 use crate::topology::{Location, Topology};
 
@@ -29,6 +32,10 @@ const SMALL_FILES_MAX: usize = 6000;
 const LOOK_MAX: Duration = Duration::from_secs(20);
 /// Memory for entries that wait to be sorted.
 const WINDOW: usize = 4 << 20;
+/// Places of a file that are looked at for how it is stored. (btrfs decides anew for each 128 KiB.)
+const PLACES: u64 = 64;
+/// Inodes with more than one name that are remembered, so that each is counted once: some MiB.
+const LINKED_MAX: usize = 1 << 16;
 /// Less than this to read from end to end says nothing about a drive.
 const LEAST: u64 = 4 << 20;
 
@@ -97,6 +104,7 @@ pub(crate) fn choose(
         large: Vec::new(),
         small: Vec::new(),
         holds: Holds::default(),
+        linked: HashSet::new(),
         cut: false,
         unread: 0,
     };
@@ -129,11 +137,20 @@ pub(crate) fn choose(
         chosen.warnings.push(warning.to_owned());
     } else if bytes < LEAST {
         return Err(refused(
-            "less than 4 MiB in files that could be opened and have no holes: too little to \
-             measure; name its block device instead, which is only read",
+            "less than 4 MiB in files that could be opened, have no holes and are not stored \
+             compressed: too little to measure; name its block device instead, which is only read",
         ));
     }
     Ok(chosen)
+}
+
+/// Returns whether reads of a file bypass the page cache. Where a file system takes O_DIRECT and reads
+/// through its cache all the same (ext4 with data=journal, files with fs-verity or encryption, files in
+/// their inode), it says that nothing is aligned for it. Source: statx(2), `stx_dio_mem_align`; before
+/// Linux 6.1 nobody says so.
+pub(super) fn bypasses_cache(opened: &OpenedSource) -> bool {
+    let told = opened.stat.stx_mask & StatxFlags::DIOALIGN.bits() != 0;
+    opened.direct && !(told && opened.stat.stx_dio_mem_align == 0)
 }
 
 fn open_large(tree: &Arc<Tree>, large: Vec<Entry>, chosen: &mut Chosen, ties: &Ties) {
@@ -141,7 +158,7 @@ fn open_large(tree: &Arc<Tree>, large: Vec<Entry>, chosen: &mut Chosen, ties: &T
         return;
     };
     let mut dirs = DirCache::new(Arc::new(root), 32);
-    let mut buffered = false;
+    let (mut buffered, mut encoded) = (false, 0);
     for entry in large {
         ties.beat();
         let Ok(dir) = dirs.get(&entry.dir.source_path()) else {
@@ -155,8 +172,13 @@ fn open_large(tree: &Arc<Tree>, large: Vec<Entry>, chosen: &mut Chosen, ties: &T
         if len == 0 {
             continue;
         }
-        buffered |= !opened.direct;
-        if !chosen.settled || !opened.direct {
+        if is_encoded(opened.file.as_fd(), size, PLACES) {
+            encoded += 1;
+            continue;
+        }
+        let direct = bypasses_cache(&opened);
+        buffered |= !direct;
+        if !chosen.settled || !direct {
             let Ok(probe) = open_source(dir.as_fd(), &entry.name, false) else {
                 continue;
             };
@@ -172,10 +194,16 @@ fn open_large(tree: &Arc<Tree>, large: Vec<Entry>, chosen: &mut Chosen, ties: &T
     if buffered {
         chosen.settled = false;
         chosen.warnings.push(
-            "O_DIRECT was refused: its files are read through the page cache, dropped from \
-                   it before each sample"
+            "O_DIRECT was refused, or does nothing there: its files are read through the page \
+             cache, dropped from it before each sample"
                 .to_owned(),
         );
+    }
+    if encoded > 0 {
+        chosen.warnings.push(format!(
+            "{encoded} of its largest files are left out: they are stored compressed or encrypted, and \
+             their rate would not be that of the drive; so may its small files be, which are not"
+        ));
     }
 }
 
@@ -204,6 +232,8 @@ struct Gather<'t> {
     large: Vec<Entry>,
     small: Vec<Entry>,
     holds: Holds,
+    /// Inodes with more than one name that were met.
+    linked: HashSet<(u64, u64)>,
     /// Whether it was cut short.
     cut: bool,
     /// Folders that could not be listed.
@@ -215,6 +245,18 @@ impl Gather<'_> {
         let size = entry.stamp.size;
         if entry.kind != Kind::File || size == 0 {
             return;
+        }
+        if entry.nlink > 1 {
+            // A copy has it once, however many names it has. What there is no room for is taken for
+            // its share of them.
+            let inode = (entry.stamp.dev, entry.stamp.ino);
+            if self.linked.len() >= LINKED_MAX && !self.linked.contains(&inode) {
+                self.holds.bytes += size / u64::from(entry.nlink);
+                return;
+            }
+            if !self.linked.insert(inode) {
+                return;
+            }
         }
         self.holds.bytes += size;
         self.holds.files += 1;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::alone::Manner;
 use super::cursor::Extent;
-use super::files::Small;
+use super::files::{Small, bypasses_cache};
 use super::generate::Generator;
 use super::job::REPETITIONS_MIN;
 use super::load::Loader;
@@ -101,12 +101,12 @@ fn sample(
 fn open(small: &Small) -> Option<Extent> {
     // Read as the engine reads it, past the page cache where the file system lets us.
     let opened = open_source(small.dir.as_fd(), &small.name, true).ok()?;
-    let size = opened.stat.stx_size;
+    let (size, direct) = (opened.stat.stx_size, bypasses_cache(&opened));
     if size == 0 {
         return None;
     }
     let file: OwnedFd = opened.file;
-    if !opened.direct {
+    if !direct {
         let _best_effort = rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed);
     }
     Some(Extent {

@@ -50,6 +50,8 @@ const FS_IOC_FIEMAP: Opcode = opcode::read_write::<Header>(b'f', 11);
 const EXTENT_UNKNOWN: u32 = 0x2;
 /// `FIEMAP_EXTENT_DELALLOC`: the place is not chosen yet.
 const EXTENT_DELALLOC: u32 = 0x4;
+/// `FIEMAP_EXTENT_ENCODED`: what is on the medium is not the file's bytes (linux/fiemap.h).
+const EXTENT_ENCODED: u32 = 0x8;
 /// `FIEMAP_EXTENT_DATA_INLINE`: the bytes are in the inode.
 const EXTENT_DATA_INLINE: u32 = 0x200;
 /// `FIEMAP_EXTENT_UNWRITTEN`: reads give zeros, and the medium is not asked.
@@ -81,6 +83,15 @@ pub(crate) fn is_on_medium(file: BorrowedFd<'_>, offset: u64) -> bool {
         Ok(extent) => extent.is_some_and(|it| it.flags & (NOWHERE | EXTENT_UNWRITTEN) == 0),
         Err(errno) => matches!(errno, Errno::OPNOTSUPP | Errno::NOTTY),
     }
+}
+
+/// Returns whether a file of `len` bytes is stored compressed or encrypted by its file system at any of
+/// `places` that are spread evenly over it. Where the file system cannot tell, it is believed not to be.
+pub(crate) fn is_encoded(file: BorrowedFd<'_>, len: u64, places: u64) -> bool {
+    (0..places).any(|number| {
+        let found = extent(file, len / places * number, 1);
+        matches!(found, Ok(Some(extent)) if extent.flags & EXTENT_ENCODED != 0)
+    })
 }
 
 /// Returns the first extent of a file that has any of these bytes.

@@ -20,7 +20,7 @@ mod twins;
 mod visitor;
 mod walk;
 
-pub(crate) use fiemap::is_on_medium;
+pub(crate) use fiemap::{is_encoded, is_on_medium};
 
 pub use entry::{Attributes, Dir, Entry, FileStamp, Finished, Kind, Tree, as_path, join};
 pub use files_from::{FilesFrom, Want};

@@ -12,6 +12,7 @@ mod support;
 
 mod asked;
 mod beside;
+mod honest;
 mod hung;
 mod output;
 mod reading;
