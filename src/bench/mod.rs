@@ -39,6 +39,7 @@ mod silence;
 mod small;
 mod stats;
 mod subject;
+mod surroundings;
 mod together;
 mod verdict;
 pub(crate) mod words;
@@ -60,6 +61,7 @@ use self::sample::Ties;
 use self::scratch::{Place, Places};
 use self::silence::ask;
 use self::subject::Opened;
+use self::surroundings::Surroundings;
 use self::together::Bench;
 use crate::buffer::{Arena, Credits, SLOT_LEN};
 use crate::error::{Error, ErrorKind, Reach, Side, is_bad_medium};
@@ -88,6 +90,7 @@ pub fn bench(job: &BenchJob, session: &BenchSession) -> Result<Report, Error> {
         stall: job.stall,
         ..Ties::default()
     };
+    let surroundings = Surroundings::look();
     let topology = Arc::new(Topology::live()?);
     let (shelf, blind) = shelf(&topology, &ties);
     let (chosen, line) = probe::choose(job.io)?;
@@ -134,6 +137,7 @@ pub fn bench(job: &BenchJob, session: &BenchSession) -> Result<Report, Error> {
         let _kept = ManuallyDrop::new(places);
     }
     report.subjects = opened.into_iter().map(Opened::into_report).collect();
+    report.warnings.extend(surroundings.warnings());
     report.complete = !ties.stopped();
     report.estimate = estimate::estimate(&report);
     report.verdicts = verdict::verdicts(&report);
