@@ -9,6 +9,7 @@ use super::report::{Knee, Measure, Point, Zone};
 use super::sample::{Load, Sample, Ties, Way};
 use super::small;
 use super::stats::{is_flat, knee, measure};
+use super::steady;
 use super::subject::{CACHES_MAX, Opened};
 use crate::buffer::SLOT_LEN;
 use crate::error::Error;
@@ -70,7 +71,7 @@ pub(crate) fn read(
     tell(&format!("reading, {} KiB x {}", at.block >> 10, at.depth));
     subject.cursor.seek(stretch(subject).start);
     let samples = repeat(subject, loader, manner, at, ties)?;
-    subject.report.read = samples.figure(at);
+    subject.report.read = samples.figure(at, manner.repetitions);
     judge(subject, &samples.0);
     zones(subject, loader, manner, at, ties, tell)?;
     if !subject.small.is_empty() && !ties.stopped() {
@@ -110,10 +111,22 @@ pub(crate) fn seek(subject: &mut Opened) {
 pub(crate) struct Samples(pub(crate) Vec<Sample>);
 
 impl Samples {
-    /// Returns their figure; `None` of too few, as a stop leaves them: one alone may be chance, and
-    /// whoever compares it later would not know.
-    pub(crate) fn figure(&self, at: Knee) -> Option<Measure> {
-        measure(at, &self.0).filter(|figure| figure.samples.len() >= REPETITIONS_MIN)
+    /// Returns their figure, that of the last `window` of them if those are steady; `None` of too few,
+    /// as a stop leaves them: one alone may be chance, and whoever compares it later would not know.
+    pub(crate) fn figure(&self, at: Knee, window: usize) -> Option<Measure> {
+        let rated = self.0.iter().filter(|sample| sample.rate().is_some());
+        let rated: Vec<Sample> = rated.cloned().collect();
+        let rates: Vec<f64> = rated.iter().filter_map(Sample::rate).collect();
+        // After a stop, those that there are.
+        let window = window.min(rates.len()).max(REPETITIONS_MIN);
+        let first = steady::begin(&rates, window);
+        let (cut, _) = rates.split_at_checked(first.unwrap_or(0))?;
+        let figure = Measure {
+            cut: cut.to_vec(),
+            steady: first.is_some(),
+            ..measure(at, rated.get(cut.len()..)?)?
+        };
+        Some(figure).filter(|figure| figure.samples.len() >= REPETITIONS_MIN)
     }
 }
 
@@ -209,16 +222,8 @@ fn repeat(
     at: Knee,
     ties: &Ties,
 ) -> Result<Samples, Error> {
-    let mut samples = Vec::new();
-    for _ in 0..manner.repetitions {
-        let one = sample(subject, loader, manner, at, ties)?;
-        if ties.stopped() {
-            // A sample that was cut short is no sample.
-            break;
-        }
-        samples.push(one);
-    }
-    Ok(Samples(samples))
+    let mut one = || sample(subject, loader, manner, at, ties);
+    steady::take(manner.repetitions, ties, &mut one).map(Samples)
 }
 
 /// Says what a reader must know of the figures.
@@ -278,7 +283,7 @@ fn zones(
         tell(&format!("reading its {name} zone"));
         subject.cursor.seek(begin);
         let samples = repeat(subject, loader, manner, at, ties)?;
-        if let Some(read) = samples.figure(at) {
+        if let Some(read) = samples.figure(at, manner.repetitions) {
             subject.report.zones.push(Zone {
                 name: name.to_owned(),
                 at: begin,

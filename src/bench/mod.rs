@@ -38,6 +38,7 @@ mod scratch;
 mod silence;
 mod small;
 mod stats;
+mod steady;
 mod subject;
 mod surroundings;
 mod together;
@@ -137,6 +138,7 @@ pub fn bench(job: &BenchJob, session: &BenchSession) -> Result<Report, Error> {
         let _kept = ManuallyDrop::new(places);
     }
     report.subjects = opened.into_iter().map(Opened::into_report).collect();
+    steady::tell(&mut report);
     report.warnings.extend(surroundings.warnings());
     report.complete = !ties.stopped();
     report.estimate = estimate::estimate(&report);

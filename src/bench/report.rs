@@ -164,6 +164,13 @@ pub struct Measure {
     pub rate_max: f64,
     /// All of them, in order.
     pub samples: Vec<f64>,
+    /// Samples taken before them that are in nothing else here: the drive was not yet steady.
+    #[serde(default)]
+    pub cut: Vec<f64>,
+    /// Whether the samples are steady: they lie within 20% of each other, and rise or fall by no more
+    /// than 10%. `false` in reports of before it was looked at.
+    #[serde(default)]
+    pub steady: bool,
     /// Requests counted.
     pub requests: u64,
     /// Bytes counted.

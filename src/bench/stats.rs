@@ -52,6 +52,8 @@ pub(crate) fn measure(knee: Knee, samples: &[Sample]) -> Option<Measure> {
         cpu_seconds: samples.iter().map(|sample| sample.cpu).sum(),
         latency: latency(&all),
         samples: rates,
+        cut: Vec::new(),
+        steady: false,
     })
 }
 

@@ -15,6 +15,7 @@ use super::sample::{Load, Sample, Ties, Way};
 use super::scratch::{Place, noise, whole_buffers};
 use super::silence::{ask, sync_limit};
 use super::stats::knee;
+use super::steady;
 use crate::buffer::{Arena, Credits, SLOT_LEN, View};
 use crate::error::{Error, ErrorKind, Side};
 use crate::io::probe::Chosen;
@@ -56,15 +57,9 @@ pub(crate) fn measure(
     let Some(at) = knee(&points) else {
         return Ok(None);
     };
-    let mut samples = Vec::new();
-    for _ in 0..manner.repetitions {
-        let one = sample(place, &mut loader, manner, at, &views, bytes, ties)?;
-        if ties.stopped() {
-            break;
-        }
-        samples.push(one);
-    }
-    Ok(Samples(samples).figure(at))
+    let mut one = || sample(place, &mut loader, manner, at, &views, bytes, ties);
+    let samples = steady::take(manner.repetitions, ties, &mut one)?;
+    Ok(Samples(samples).figure(at, manner.repetitions))
 }
 
 fn lend(count: usize) -> Result<Credits, Error> {

@@ -85,3 +85,36 @@ fn a_file_with_many_names_is_there_once() {
     assert_eq!(subject["holds"]["files"], 122, "{subject}");
     assert_eq!(subject["span_bytes"], 12 << 20, "{subject}");
 }
+
+#[test]
+fn little_that_was_written_is_told_of() {
+    let test = "little_that_was_written_is_told_of";
+    if !can_mount(test) {
+        return;
+    }
+    let scratch = Scratch::new();
+    let mounted = Mounted::image(&scratch, "ext4", Fs::Ext4, 220);
+    let args: [&dyn AsRef<std::ffi::OsStr>; 4] =
+        [&mounted.path(), &"--write", &"--scratch", &"16MiB"];
+    let subject = document(&bench(&args).expect(0))["subjects"][0].clone();
+    let write = &subject["write"];
+    check_measure(write);
+    let warnings = subject["warnings"].to_string();
+    assert!(
+        warnings.contains("MB were written for the figure"),
+        "{warnings}"
+    );
+    // Whatever this machine does meanwhile, what is said and what is kept agree.
+    let (taken, cut) = (
+        write["samples"].as_array().unwrap(),
+        write["cut"].as_array().unwrap(),
+    );
+    assert!(taken.len() + cut.len() <= 9, "{write}");
+    let is_told = |text: &str| warnings.contains(text);
+    assert_eq!(
+        is_told("never got steady"),
+        write["steady"] == false,
+        "{warnings}"
+    );
+    assert_eq!(is_told("cut: "), !cut.is_empty(), "{warnings}");
+}
