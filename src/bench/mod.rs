@@ -391,6 +391,8 @@ fn heading(manner: &Manner) -> Report {
         sample_seconds: manner.time.as_secs_f64(),
         warm_up_seconds: manner.warm.as_secs_f64(),
         repetitions: manner.repetitions,
+        block_asked: manner.block,
+        depth_asked: manner.depth,
         ..Report::default()
     }
 }

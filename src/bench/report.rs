@@ -3,6 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::buffer::ALIGN;
+
 /// Version of the form. A field may be added at any time; one that changes meaning or goes away
 /// raises it.
 pub const SCHEMA: u32 = 1;
@@ -31,6 +33,12 @@ pub struct Report {
     pub warm_up_seconds: f64,
     /// Samples behind each figure.
     pub repetitions: usize,
+    /// Bytes of a request that were asked for; `None` when what suits each drive was looked for.
+    #[serde(default)]
+    pub block_asked: Option<usize>,
+    /// Requests at once that were asked for; `None` when what suits each drive was looked for.
+    #[serde(default)]
+    pub depth_asked: Option<usize>,
     /// Whether it went to its end.
     pub complete: bool,
     /// One for each PATH, in the order they were named.
@@ -96,6 +104,17 @@ pub struct Subject {
     /// Why it has no figures, or not all.
     #[serde(default)]
     pub error: Option<String>,
+}
+
+impl Subject {
+    /// Returns whether it is a block device that is all of one drive: no partition, no volume on it,
+    /// no directory. Only what is read of such a one is what the drive gives.
+    pub fn is_whole_drive(&self) -> bool {
+        let one = self.drives.first().filter(|_| self.drives.len() == 1);
+        // Of a size that is no multiple of a request the rest is not read.
+        let all = |bytes: u64| bytes > 0 && bytes.abs_diff(self.span_bytes) < ALIGN as u64;
+        self.kind == "device" && one.is_some_and(|drive| all(drive.bytes))
+    }
 }
 
 /// What is known of a drive.

@@ -113,7 +113,8 @@ fn open_device(
     report.holds = on_drives(drives, shelf);
     warn_of_drives(&mut report, drives, topology);
     Ok(Opened {
-        has_zones: drives.len() == 1 && drives.iter().all(|d| d.rotational == Some(true)),
+        // The beginning and the end of a partition are no edges of a platter.
+        has_zones: report.is_whole_drive() && drives.iter().all(|d| d.rotational == Some(true)),
         keys: drives.iter().map(|drive| drive.name.clone()).collect(),
         cursor: Cursor::new(Arc::from([extent]), true),
         ties: ties.clone(),
