@@ -6,8 +6,8 @@ use serde::Serialize;
 
 use super::resolve::Form;
 use crate::bench::compare::{Row, compare};
-use crate::bench::report::{Report, SCHEMA};
-use crate::cli::escape::{escape, escape_path};
+use crate::bench::report::{Knee, Report, SCHEMA};
+use crate::cli::escape::{escape, escape_json, escape_path};
 use crate::cli::render::table;
 use crate::cli::resolve::Misuse;
 use crate::cli::text::{Paint, Tone, push};
@@ -45,7 +45,7 @@ pub(super) fn render(
         };
         let mut text = serde_json::to_vec(&document).unwrap_or_default();
         text.push(b'\n');
-        return Ok(text);
+        return Ok(escape_json(text));
     }
     Ok(text(&before, &after, &rows, paint).into_bytes())
 }
@@ -84,6 +84,9 @@ fn text(before: &Report, after: &Report, rows: &[Row], paint: Paint) -> String {
     if before.sample_seconds.to_bits() != after.sample_seconds.to_bits() {
         head.push_str("; samples were not of the same length");
     }
+    if (before.block_asked, before.depth_asked) != (after.block_asked, after.depth_asked) {
+        head.push_str("; not the same requests or queues were asked for");
+    }
     if before.kernel != after.kernel {
         let (old, new) = (
             escape(before.kernel.as_bytes()),
@@ -116,14 +119,27 @@ fn line(row: &Row) -> Vec<String> {
         Some(value) => rate(whole(value)),
         None => "-".to_owned(),
     };
+    let mut drive = escape(row.drive.as_bytes());
+    if let Some(path) = &row.path {
+        push(&mut drive, format_args!(" {}", escape(path.as_bytes())));
+    }
+    if row.nth > 1 {
+        push(&mut drive, format_args!(" #{}", row.nth));
+    }
+    let requests = |at: Knee| format!("{} KiB x {}", at.block >> 10, at.depth);
+    let differ = row.requests_before.zip(row.requests_after);
+    let differ = differ.filter(|(before, after)| before != after);
     vec![
-        escape(row.drive.as_bytes()),
+        drive,
         row.what.clone(),
         figure(row.before),
         figure(row.after),
         row.ratio
             .map_or(String::new(), |ratio| format!("x {ratio:.2}")),
         row.verdict.replace('-', " "),
+        differ.map_or(String::new(), |(before, after)| {
+            format!("by {}, then by {}", requests(before), requests(after))
+        }),
     ]
 }
 
@@ -140,22 +156,41 @@ mod tests {
             after,
             ratio: before.zip(after).map(|(before, after)| after / before),
             verdict: verdict.to_owned(),
+            ..Row::default()
         };
+        let requests = |block, depth| Some(Knee { block, depth });
         let rows = [
-            row("Z1", Some(208e6), Some(52e6), "slower"),
-            row("Z2", None, Some(1e6), "only-after"),
+            Row {
+                requests_before: requests(1 << 20, 4),
+                requests_after: requests(65_536, 1),
+                ..row("Z1", Some(208e6), Some(52e6), "slower")
+            },
+            Row {
+                path: Some("/dev/sdb\u{1b}".to_owned()),
+                nth: 2,
+                requests_before: requests(1 << 20, 4),
+                requests_after: requests(1 << 20, 4),
+                ..row("Z2", Some(1e6), Some(1e6), "same")
+            },
+            row("Z3", None, Some(1e6), "only-after"),
         ];
         let at = |started: &str| Report {
             started: started.to_owned(),
             ..Report::default()
         };
         let expected = "\
-2026-02-01 against 2026-01-01: 1 slower, 0 faster, 0 the same
+2026-02-01 against 2026-01-01: 1 slower, 0 faster, 1 the same; not the same requests or queues were \
+asked for
 
-  Z1  read  208 MB/s  52.0 MB/s  x 0.25  slower
-  Z2  read         -  1.00 MB/s          only after
+  Z1                  read   208 MB/s  52.0 MB/s  x 0.25  slower      by 1024 KiB x 4, then by 64 KiB x 1
+  Z2 /dev/sdb\\x1b #2  read  1.00 MB/s  1.00 MB/s  x 1.00  same
+  Z3                  read          -  1.00 MB/s          only after
 ";
-        let told = text(&at("2026-01-01"), &at("2026-02-01"), &rows, Paint(false));
-        assert_eq!(told, expected);
+        let before = at("2026-01-01");
+        let after = Report {
+            depth_asked: Some(1),
+            ..at("2026-02-01")
+        };
+        assert_eq!(text(&before, &after, &rows, Paint(false)), expected);
     }
 }
