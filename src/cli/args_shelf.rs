@@ -119,8 +119,10 @@ pub struct BenchArgs {
 
     /// Neither compare drives with what they gave before nor remember what they give
     ///
-    /// Otherwise each drive's figures are kept by its serial number in
-    /// $XDG_STATE_HOME/inhaul/bench, by default below ~/.local/state.
+    /// Otherwise the figures of each drive that is named as a whole (/dev/sda; not a partition, a
+    /// volume or a directory) are kept by its serial number in $XDG_STATE_HOME/inhaul/bench, by
+    /// default below ~/.local/state. Those of a bench that was stopped, or with --block or --depth,
+    /// are not.
     #[arg(long)]
     pub no_history: bool,
 

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::display::{Display, Watch};
+use super::escape::escape;
 use super::privileges;
 use super::registry::Registry;
 use crate::cli::bench::history;
@@ -65,7 +66,13 @@ impl Console {
 
 impl Observer for Console {
     fn known_drive(&self, identity: &str) -> Option<KnownDrive> {
-        history::known(&Registry::of_user(), identity)
+        let known = history::known(&Registry::of_user(), identity);
+        known.unwrap_or_else(|why| {
+            let drive = escape(identity.as_bytes());
+            let note = format!("what a bench found of the drive {drive} is not used: {why}");
+            self.display.remark(&note);
+            None
+        })
     }
 
     fn started(&self, telemetry: &Arc<Telemetry>) {

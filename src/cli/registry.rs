@@ -167,6 +167,11 @@ impl Registry {
         self.folder_of("jobs", makes)
     }
 
+    /// Returns where such a folder is, for messages; `None` for a user who has none.
+    pub(super) fn place_of(&self, last: &str) -> Option<PathBuf> {
+        Some(self.state.as_ref()?.join("inhaul").join(last))
+    }
+
     /// The same for another folder of this program's: `$XDG_STATE_HOME/inhaul/NAME`.
     pub(super) fn folder_of(&self, last: &str, makes: bool) -> Result<OwnedFd, Errno> {
         let state = self.state.as_ref().ok_or(Errno::NOENT)?;

@@ -14,8 +14,10 @@ mod asked;
 mod beside;
 mod honest;
 mod hung;
+mod known;
 mod output;
 mod reading;
+mod serials;
 mod stopping;
 mod writing;
 

@@ -1,113 +1,162 @@
 //! What each drive gave before, by its serial number, so that a drive that grows slower is noticed
 //! whichever slot it is in.
 //!
-//! ```text
-//! $XDG_STATE_HOME/inhaul/bench/SERIAL.json    a bench report with that drive alone
-//! ```
-//!
-//! Only a reminder: what cannot be written is left out, what cannot be read is not there.
+//! Only figures of all of a drive are held against each other: a partition at its inner edge gives
+//! half of what the drive does, and no drive has grown slower.
 
-use std::fs::File;
-use std::io::{Read, Write};
-
-use rustix::fs::{AtFlags, Mode, OFlags};
-
-use crate::bench::report::{Report, SCHEMA, Subject, Verdict};
+use super::entries::Entries;
+use crate::bench::report::{Report, Subject, Verdict};
 use crate::bench::{compare, job::REPETITIONS_MIN};
+use crate::cli::escape::escape;
 use crate::cli::registry::Registry;
 use crate::cli::units::{rate, whole};
 use crate::engine::job::KnownDrive;
 
-/// Longest entry that is taken, in bytes.
-const LEN_MAX: u64 = 1 << 20;
-/// The folder.
-const FOLDER: &str = "bench";
-
 /// Compares each drive with what it gave before, says what changed, and remembers what it gives
-/// now.
-pub(super) fn remember(report: &mut Report, registry: &Registry) {
-    let mut said = Vec::new();
-    for subject in &report.subjects {
-        let Some(name) = entry_name(subject) else {
-            continue;
-        };
-        if let Some(before) = read(registry, &name) {
-            said.extend(changed(subject, &before));
-        }
-        let now = Report {
-            subjects: vec![Subject {
-                sweep: Vec::new(),
-                ..subject.clone()
-            }],
-            together: None,
-            pair: None,
-            estimate: None,
-            verdicts: Vec::new(),
-            warnings: Vec::new(),
-            ..report.clone()
-        };
-        write(registry, &name, &now);
+/// now, if the bench was not stopped. Returns what could not be read or remembered, for people.
+pub(super) fn remember(report: &mut Report, registry: &Registry) -> Vec<String> {
+    let (drives, mut notes) = comparable(report);
+    if drives.is_empty() {
+        return notes;
     }
-    if !said.is_empty() {
+    let mut told = Vec::new();
+    match Entries::open(registry) {
+        Ok(Some(entries)) => {
+            for (subject, identity) in &drives {
+                match entries.read(identity) {
+                    Ok(before) => {
+                        told.extend(before.and_then(|was| changed(report, subject, &was)));
+                    }
+                    Err(why) => notes.push(format!(
+                        "what {} gave before cannot be read: {why}",
+                        escape(subject.name.as_bytes())
+                    )),
+                }
+            }
+        }
+        Ok(None) => {}
+        Err(why) => notes.push(format!("what drives gave before cannot be read: {why}")),
+    }
+    if report.complete {
+        let written = Entries::make(registry).and_then(|entries| {
+            let mut each = drives.iter();
+            each.try_for_each(|(subject, identity)| {
+                entries.write(identity, &entry(report, subject))
+            })
+        });
+        let failed = written.err();
+        notes.extend(failed.map(|why| format!("what drives give is not remembered: {why}")));
+    }
+    if !told.is_empty() {
         report
             .verdicts
             .retain(|verdict| verdict.text != "nothing stands out");
     }
-    report.verdicts.splice(0..0, said);
+    report.verdicts.splice(0..0, told);
+    notes
 }
 
 /// Returns what the drive with this serial number, or else this WWN, gave when it was measured well.
 /// Nothing is read but the entry of that drive.
-pub(in crate::cli) fn known(registry: &Registry, identity: &str) -> Option<KnownDrive> {
-    let report = read(registry, &file_name(identity))?;
-    let subject = report.subjects.first()?;
-    let drive = subject.drives.first()?;
-    // Of long names only the beginning is in the name of the entry.
-    if drive.identity() != Some(identity) {
-        return None;
-    }
-    let (measured, knee) = (subject.read.as_ref()?, subject.knee?);
-    Some(KnownDrive {
-        rate: whole(measured.rate),
-        size: drive.bytes,
-        queue: knee.block.saturating_mul(knee.depth) as u64,
-    })
+///
+/// # Errors
+/// Why what is there is not used, for people.
+pub(in crate::cli) fn known(
+    registry: &Registry,
+    identity: &str,
+) -> Result<Option<KnownDrive>, String> {
+    let Some(entries) = Entries::open(registry)? else {
+        return Ok(None);
+    };
+    let Some(report) = entries.read(identity)? else {
+        return Ok(None);
+    };
+    Ok(drive_of(&report, identity).and_then(|subject| {
+        Some(KnownDrive {
+            rate: whole(subject.read.as_ref()?.rate),
+            size: subject.drives.first()?.bytes,
+            queue: subject
+                .knee
+                .map(|knee| knee.block.saturating_mul(knee.depth) as u64)?,
+        })
+    }))
 }
 
-/// Returns the name of a drive's entry; `None` for what has no serial number, for several drives at
-/// once, and for what was not measured well enough to be held against later.
-fn entry_name(subject: &Subject) -> Option<String> {
-    let drive = subject
-        .drives
-        .first()
-        .filter(|_| subject.drives.len() == 1)?;
-    let read = subject.read.as_ref()?;
-    let whole_device = subject.kind == "device" && subject.access == "direct";
-    if !whole_device || read.samples.len() < REPETITIONS_MIN {
-        return None;
-    }
-    Some(file_name(drive.identity()?))
-}
-
-/// Returns the name of the entry of a drive with this serial number, or else this WWN.
-fn file_name(identity: &str) -> String {
-    let mut name = String::new();
-    for byte in identity.bytes() {
-        // A serial number is any bytes; a name of ours is none of them but these.
-        if byte.is_ascii_alphanumeric() {
-            name.push(char::from(byte));
-        } else {
-            name.push('_');
-            for nibble in [byte >> 4, byte & 15] {
-                name.push(char::from_digit(u32::from(nibble), 16).unwrap_or('0'));
+/// Returns the drives whose figures can be held against others, each with what tells it from all
+/// others; and what is to be said of those that two drives of this bench claim to be.
+fn comparable(report: &Report) -> (Vec<(&Subject, &str)>, Vec<String>) {
+    let mut drives: Vec<(&Subject, &str)> = Vec::new();
+    let mut notes = Vec::new();
+    let able: Vec<(&Subject, &str)> = report
+        .subjects
+        .iter()
+        .filter_map(|subject| Some((subject, identity(report, subject)?)))
+        .collect();
+    for &(subject, identity) in &able {
+        let mut alike = able.iter().filter(|(_, other)| *other == identity);
+        let name = |subject: &Subject| subject.drives.first().map(|drive| drive.name.clone());
+        if alike.any(|(other, _)| name(other) != name(subject)) {
+            let note = format!(
+                "drives of this bench have the serial number {} in common: what they give is \
+                 neither compared with what they gave before nor remembered",
+                escape(identity.as_bytes())
+            );
+            if !notes.contains(&note) {
+                notes.push(note);
             }
+        } else if !drives.iter().any(|(_, known)| *known == identity) {
+            // A drive that is named twice counts once.
+            drives.push((subject, identity));
         }
     }
-    name.truncate(200);
-    format!("{name}.json")
+    (drives, notes)
 }
 
-fn changed(subject: &Subject, before: &Report) -> Option<Verdict> {
+/// Returns what tells a drive from all others, if its figure is what the drive gives: measured past
+/// all caches, over all of it, often enough, and with the requests that suit it.
+fn identity<'r>(report: &Report, subject: &'r Subject) -> Option<&'r str> {
+    let asked = report.block_asked.is_some() || report.depth_asked.is_some();
+    let samples = subject.read.as_ref()?.samples.len();
+    let is_good = subject.is_whole_drive()
+        && subject.access == "direct"
+        && samples >= REPETITIONS_MIN
+        && !asked;
+    subject.drives.first().filter(|_| is_good)?.identity()
+}
+
+/// Returns the drive of an entry, if it is the entry of the drive with this identity: of long ones
+/// only the beginning is in the name of an entry.
+fn drive_of<'r>(entry: &'r Report, identity: &str) -> Option<&'r Subject> {
+    let subject = entry.subjects.first().filter(|_| entry.complete)?;
+    (self::identity(entry, subject) == Some(identity)).then_some(subject)
+}
+
+/// What is kept of a drive.
+fn entry(report: &Report, subject: &Subject) -> Report {
+    Report {
+        subjects: vec![Subject {
+            sweep: Vec::new(),
+            ..subject.clone()
+        }],
+        together: None,
+        pair: None,
+        estimate: None,
+        verdicts: Vec::new(),
+        warnings: Vec::new(),
+        ..report.clone()
+    }
+}
+
+/// Says whether a drive gives more or less than before. Serial numbers of cheap bridges are all the
+/// same, so it is the same drive only if it is as large; and only what was measured by the same
+/// calls says something of the drive.
+fn changed(report: &Report, subject: &Subject, before: &Report) -> Option<Verdict> {
+    let known = drive_of(before, subject.drives.first()?.identity()?)?;
+    let size = |subject: &Subject| subject.drives.first().map(|drive| drive.bytes);
+    let by_ring = |report: &Report| report.backend.starts_with("io_uring");
+    if size(known) != size(subject) || by_ring(before) != by_ring(report) {
+        return None;
+    }
     let after = Report {
         subjects: vec![subject.clone()],
         ..Report::default()
@@ -135,55 +184,30 @@ fn changed(subject: &Subject, before: &Report) -> Option<Verdict> {
     })
 }
 
-fn read(registry: &Registry, name: &str) -> Option<Report> {
-    let folder = registry.folder_of(FOLDER, false).ok()?;
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = rustix::fs::openat(&folder, name, flags, Mode::empty()).ok()?;
-    let mut text = Vec::new();
-    File::from(file).take(LEN_MAX).read_to_end(&mut text).ok()?;
-    let report: Report = serde_json::from_slice(&text).ok()?;
-    (report.schema == SCHEMA && report.kind == "bench").then_some(report)
-}
-
-fn write(registry: &Registry, name: &str, report: &Report) {
-    let Ok(folder) = registry.folder_of(FOLDER, true) else {
-        return;
-    };
-    let Ok(text) = serde_json::to_vec(report) else {
-        return;
-    };
-    // Beside it first: what is there is whole, whenever this ends.
-    let draft = format!("{name}.{}", std::process::id());
-    let flags =
-        OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let mode = Mode::RUSR | Mode::WUSR;
-    let Ok(file) = rustix::fs::openat(&folder, &draft, flags, mode) else {
-        return;
-    };
-    let written = File::from(file).write_all(&text).is_ok()
-        && rustix::fs::renameat(&folder, &draft, &folder, name).is_ok();
-    if !written {
-        let _gone = rustix::fs::unlinkat(&folder, &draft, AtFlags::empty());
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::report::{DriveFacts, Knee, Measure};
+    use crate::bench::report::{DriveFacts, Knee, Measure, SCHEMA};
+
+    const BYTES: u64 = 8_000_000_000_000;
 
     fn report(serial: &str, mb: f64) -> Report {
         Report {
             schema: SCHEMA,
             kind: "bench".to_owned(),
             started: "2026-01-02T03:04:05Z".to_owned(),
+            backend: "io_uring".to_owned(),
+            complete: true,
             subjects: vec![Subject {
                 name: "sdb".to_owned(),
+                path: "/dev/sdb".to_owned(),
                 kind: "device".to_owned(),
                 access: "direct".to_owned(),
+                span_bytes: BYTES,
                 drives: vec![DriveFacts {
+                    name: "sdb".to_owned(),
                     serial: Some(serial.to_owned()),
-                    bytes: 8_000_000_000_000,
+                    bytes: BYTES,
                     ..DriveFacts::default()
                 }],
                 read: Some(Measure {
@@ -203,53 +227,155 @@ mod tests {
         }
     }
 
+    /// Remembers, without a note, and returns the verdicts.
+    fn told(registry: &Registry, mut report: Report) -> Vec<String> {
+        assert_eq!(remember(&mut report, registry), [""; 0]);
+        report.verdicts.into_iter().map(|said| said.text).collect()
+    }
+
+    fn rate_of(registry: &Registry, identity: &str) -> Option<u64> {
+        known(registry, identity).unwrap().map(|known| known.rate)
+    }
+
     #[test]
     fn a_drive_that_grew_slower_is_told() {
         let state = tempfile::tempdir().unwrap();
         let registry = Registry::at(state.path());
-        let mut first = report("../Z 1", 208.0);
-        remember(&mut first, &registry);
-        assert!(first.verdicts.is_empty(), "nothing to hold it against");
-        let entry = state.path().join("inhaul/bench/_2e_2e_2fZ_201.json");
-        assert!(entry.is_file(), "a serial number is no path");
-
+        assert_eq!(known(&registry, "../Z 1"), Ok(None));
+        let first = told(&registry, report("../Z 1", 208.0));
+        assert!(first.is_empty(), "nothing to hold it against");
         let drive = KnownDrive {
             rate: 208_000_000,
-            size: 8_000_000_000_000,
+            size: BYTES,
             queue: 3 << 20,
         };
-        assert_eq!(known(&registry, "../Z 1"), Some(drive));
-        assert_eq!(known(&registry, "Z 1"), None);
+        assert_eq!(known(&registry, "../Z 1"), Ok(Some(drive)));
+        assert_eq!(known(&registry, "Z 1"), Ok(None));
 
-        let mut same = report("../Z 1", 207.0);
-        remember(&mut same, &registry);
-        assert!(same.verdicts.is_empty());
+        assert!(told(&registry, report("../Z 1", 207.0)).is_empty());
         let mut slower = report("../Z 1", 52.0);
-        remember(&mut slower, &registry);
+        slower.verdicts = vec![Verdict {
+            about: "fine".to_owned(),
+            bad: false,
+            text: "nothing stands out".to_owned(),
+        }];
         assert_eq!(
-            slower.verdicts[0].text,
-            "sdb is slower than on 2026-01-02: 52.0 MB/s now, 207 MB/s then"
+            told(&registry, slower),
+            ["sdb is slower than on 2026-01-02: 52.0 MB/s now, 207 MB/s then"]
         );
-        assert!(slower.verdicts[0].bad);
-        let mut other = report("Z2", 52.0);
-        remember(&mut other, &registry);
-        assert!(other.verdicts.is_empty(), "another drive");
+        assert!(told(&registry, report("Z2", 52.0)).is_empty(), "another");
     }
 
     #[test]
-    fn what_was_not_measured_well_is_not_remembered() {
+    fn only_what_a_drive_itself_gives_is_remembered_or_held_against_it() {
         let state = tempfile::tempdir().unwrap();
         let registry = Registry::at(state.path());
-        let mut few = report("Z1", 100.0);
-        few.subjects[0].read.as_mut().unwrap().samples.truncate(2);
-        let mut unproved = report("Z1", 100.0);
-        unproved.subjects[0].access = "unproved".to_owned();
-        let mut unnamed = report("Z1", 100.0);
-        unnamed.subjects[0].drives[0].serial = None;
-        for report in [&mut few, &mut unproved, &mut unnamed] {
-            remember(report, &registry);
+        let change = |change: fn(&mut Report)| {
+            let mut report = report("Z1", 10.0);
+            change(&mut report);
+            report
+        };
+        let others = [
+            (
+                "few",
+                change(|r| r.subjects[0].read.as_mut().unwrap().samples.truncate(2)),
+            ),
+            (
+                "unproved",
+                change(|r| r.subjects[0].access = "unproved".to_owned()),
+            ),
+            ("unnamed", change(|r| r.subjects[0].drives[0].serial = None)),
+            ("a partition", change(|r| r.subjects[0].span_bytes /= 2)),
+            (
+                "a volume of several",
+                change(|r| r.subjects[0].span_bytes *= 2),
+            ),
+            (
+                "a directory",
+                change(|r| r.subjects[0].kind = "directory".to_owned()),
+            ),
+            (
+                "of no known size",
+                change(|r| r.subjects[0].drives[0].bytes = 0),
+            ),
+            (
+                "by requests asked for",
+                change(|r| r.block_asked = Some(4096)),
+            ),
+            ("by a queue asked for", change(|r| r.depth_asked = Some(1))),
+        ];
+        for (what, other) in &others {
+            assert!(told(&registry, other.clone()).is_empty(), "{what}");
         }
         assert!(!state.path().join("inhaul/bench").exists());
+        // Nor is it said of one that the drive gave more, or less.
+        assert!(told(&registry, report("Z1", 100.0)).is_empty());
+        for (what, other) in others {
+            assert!(told(&registry, other).is_empty(), "{what}");
+            assert_eq!(rate_of(&registry, "Z1"), Some(100_000_000), "{what}");
+        }
+    }
+
+    #[test]
+    fn a_rest_that_no_request_fits_in_is_no_part_left_out() {
+        let state = tempfile::tempdir().unwrap();
+        let registry = Registry::at(state.path());
+        let mut odd = report("Z1", 100.0);
+        odd.subjects[0].drives[0].bytes += 4095;
+        told(&registry, odd);
+        assert_eq!(rate_of(&registry, "Z1"), Some(100_000_000));
+    }
+
+    #[test]
+    fn a_bench_that_was_stopped_is_compared_and_not_remembered() {
+        let state = tempfile::tempdir().unwrap();
+        let registry = Registry::at(state.path());
+        told(&registry, report("Z1", 100.0));
+        let mut stopped = report("Z1", 10.0);
+        stopped.complete = false;
+        assert_eq!(told(&registry, stopped).len(), 1);
+        assert_eq!(rate_of(&registry, "Z1"), Some(100_000_000));
+    }
+
+    #[test]
+    fn another_drive_with_the_same_number_is_another() {
+        let state = tempfile::tempdir().unwrap();
+        let registry = Registry::at(state.path());
+        told(&registry, report("0", 100.0));
+        let mut smaller = report("0", 10.0);
+        let subject = &mut smaller.subjects[0];
+        (subject.span_bytes, subject.drives[0].bytes) = (BYTES / 2, BYTES / 2);
+        assert!(told(&registry, smaller).is_empty());
+
+        // Two in one bench: nobody knows which of them is remembered.
+        let mut both = report("Z1", 100.0);
+        let mut second = both.subjects[0].clone();
+        second.drives[0].name = "sdc".to_owned();
+        both.subjects.push(second);
+        let notes = remember(&mut both, &registry);
+        assert_eq!(notes.len(), 1, "{notes:?}");
+        assert!(notes[0].contains("serial number Z1 in common"), "{notes:?}");
+        assert_eq!(known(&registry, "Z1"), Ok(None));
+        // One that is named twice is one, and not held against itself.
+        let mut twice = report("Z1", 100.0);
+        twice.subjects.push(report("Z1", 10.0).subjects.remove(0));
+        assert!(told(&registry, twice).is_empty());
+        assert_eq!(rate_of(&registry, "Z1"), Some(100_000_000));
+    }
+
+    #[test]
+    fn what_other_calls_gave_says_nothing_of_the_drive() {
+        let state = tempfile::tempdir().unwrap();
+        let registry = Registry::at(state.path());
+        told(&registry, report("Z1", 100.0));
+        let mut blocking = report("Z1", 10.0);
+        blocking.backend = "blocking".to_owned();
+        assert!(told(&registry, blocking).is_empty());
+        let mut registered = report("Z2", 10.0);
+        told(&registry, registered.clone());
+        registered.backend = "io_uring+registered".to_owned();
+        registered.subjects[0].read = report("Z2", 100.0).subjects[0].read.clone();
+        assert_eq!(told(&registry, registered).len(), 1);
     }
 
     #[test]
@@ -258,29 +384,34 @@ mod tests {
         let registry = Registry::at(state.path());
         // The names of their entries are cut off to the same one.
         let (long, other) = ("Z".repeat(300), "Z".repeat(301));
-        remember(&mut report(&long, 100.0), &registry);
-        assert!(known(&registry, &long).is_some());
-        assert_eq!(known(&registry, &other), None);
+        told(&registry, report(&long, 100.0));
+        assert!(rate_of(&registry, &long).is_some());
+        assert_eq!(known(&registry, &other), Ok(None));
         let folder = state.path().join("inhaul/bench");
         let entry = std::fs::read_dir(&folder).unwrap().next().unwrap().unwrap();
         std::fs::copy(entry.path(), folder.join("Z9.json")).unwrap();
-        assert_eq!(known(&registry, "Z9"), None, "another drive's");
+        assert_eq!(known(&registry, "Z9"), Ok(None), "another drive's");
+        // As one of before they were not kept apart.
+        let mut partition = report("Z9", 100.0);
+        partition.subjects[0].span_bytes /= 2;
+        let text = serde_json::to_vec(&partition).unwrap();
+        std::fs::write(folder.join("Z9.json"), text).unwrap();
+        assert_eq!(known(&registry, "Z9"), Ok(None), "a partition's");
+        assert!(told(&registry, report("Z9", 10.0)).is_empty());
     }
 
     #[test]
-    fn a_broken_entry_is_not_there() {
+    fn a_broken_entry_is_told_of_and_written_anew() {
         let state = tempfile::tempdir().unwrap();
         let registry = Registry::at(state.path());
-        remember(&mut report("Z1", 100.0), &registry);
+        told(&registry, report("Z1", 100.0));
         let entry = state.path().join("inhaul/bench/Z1.json");
         std::fs::write(&entry, "{").unwrap();
-        assert_eq!(known(&registry, "Z1"), None);
+        assert!(known(&registry, "Z1").is_err());
         let mut again = report("Z1", 10.0);
-        remember(&mut again, &registry);
+        let notes = remember(&mut again, &registry);
+        assert!(notes[0].starts_with("what sdb gave before cannot be read: "));
         assert!(again.verdicts.is_empty());
-        assert!(
-            std::fs::metadata(&entry).unwrap().len() > 1,
-            "and is written anew"
-        );
+        assert_eq!(rate_of(&registry, "Z1"), Some(10_000_000));
     }
 }

@@ -2,6 +2,7 @@
 
 mod chart;
 mod csv;
+mod entries;
 mod fio;
 pub(super) mod history;
 mod html;
@@ -68,7 +69,9 @@ pub fn run(command: &BenchCommand) -> Exit {
         Err(error) => return refused(&screen, &error),
     };
     if command.history {
-        history::remember(&mut report, &Registry::of_user());
+        for note in history::remember(&mut report, &Registry::of_user()) {
+            session.watcher.note(&note);
+        }
     }
     let text = match command.form {
         Form::Table => table::render(&report, on_stdout).into_bytes(),
