@@ -1,6 +1,7 @@
 //! A bench as comma-separated values (RFC 4180): a line for each figure.
 
 use crate::bench::report::{Measure, Report, Subject};
+use crate::cli::escape::{escape, exact};
 use crate::cli::text::push;
 
 const TITLES: &str = "what,subject,path,model,serial,count,block_bytes,depth,unit,rate,rate_min,\
@@ -35,8 +36,12 @@ pub(super) fn render(report: &Report) -> String {
                 subject,
                 "1",
                 &format!(
-                    ",,files/s,{:.1},{:.1},{:.1},,{},,,,,",
-                    small.rate, small.rate_min, small.rate_max, small.files
+                    ",,files/s,{:.1},{:.1},{:.1},{},{},,,,,",
+                    small.rate,
+                    small.rate_min,
+                    small.rate_max,
+                    counted(&small.samples),
+                    small.files
                 ),
             );
         }
@@ -56,13 +61,14 @@ pub(super) fn render(report: &Report) -> String {
             "together",
             &all,
             &count,
-            &format!(",,bytes/s,{rates},{},,,,,,", report.repetitions),
+            &format!(",,bytes/s,{rates},{},,,,,,", counted(&step.samples)),
         );
     }
     if let Some(pair) = &report.pair {
         let target = Subject {
             name: "target".to_owned(),
             path: pair.target.clone(),
+            path_hex: pair.target_hex.clone(),
             drives: pair.drives.clone(),
             ..Subject::default()
         };
@@ -75,13 +81,14 @@ pub(super) fn render(report: &Report) -> String {
         ] {
             if let Some(reached) = reached {
                 let rates = rates(reached.rate, reached.rate_min, reached.rate_max);
-                let count = report.subjects.len().to_string();
+                let sources = report.subjects.iter().filter(|s| s.read.is_some());
+                let count = sources.count().to_string();
                 line(
                     &mut text,
                     what,
                     &target,
                     &count,
-                    &format!(",,bytes/s,{rates},{},,,,,,", report.repetitions),
+                    &format!(",,bytes/s,{rates},{},,,,,,", counted(&reached.samples)),
                 );
             }
         }
@@ -91,6 +98,14 @@ pub(super) fn render(report: &Report) -> String {
 
 fn rates(rate: f64, least: f64, most: f64) -> String {
     format!("{rate:.0},{least:.0},{most:.0}")
+}
+
+/// How many samples; nothing in reports of before they were kept.
+fn counted(samples: &[f64]) -> String {
+    match samples.len() {
+        0 => String::new(),
+        many => many.to_string(),
+    }
 }
 
 fn measure(measure: &Measure) -> String {
@@ -116,20 +131,29 @@ fn line(text: &mut String, what: &str, subject: &Subject, count: &str, figures: 
         .and_then(|drive| drive.model.as_deref())
         .unwrap_or_default();
     let serial = drive.and_then(|drive| drive.identity()).unwrap_or_default();
-    let words = [what, &subject.name, &subject.path, model, serial, count].map(quoted);
+    let path = exact(&subject.path, subject.path_hex.as_deref());
+    let words: [&[u8]; 6] = [
+        what.as_bytes(),
+        subject.name.as_bytes(),
+        &path,
+        model.as_bytes(),
+        serial.as_bytes(),
+        count.as_bytes(),
+    ];
+    let words = words.map(quoted);
     push(text, format_args!("{},{figures}\r\n", words.join(",")));
 }
 
-/// Quotes a field that needs it. A leading `=`, `+`, `-` or `@` gets a quote mark before it, because
-/// spreadsheets take such a field for a formula and a drive names itself.
-fn quoted(field: &str) -> String {
-    let formula = field.starts_with(['=', '+', '-', '@']);
-    let field = if formula {
-        format!("'{field}")
-    } else {
-        field.to_owned()
-    };
-    if field.contains([',', '"', '\n', '\r']) {
+/// Returns a field as it stands in a line. What a terminal would obey is escaped, as in a table: a
+/// table of values is looked at on one as well, and JSON has names exactly. A leading `=`, `+`, `-`
+/// or `@` gets a quote mark before it, because spreadsheets take such a field for a formula and a
+/// drive names itself; a tab or a line end, which they pass over to find one, is escaped already.
+fn quoted(field: &[u8]) -> String {
+    let mut field = escape(field);
+    if field.trim_start().starts_with(['=', '+', '-', '@']) {
+        field.insert(0, '\'');
+    }
+    if field.contains([',', '"']) {
         format!("\"{}\"", field.replace('"', "\"\""))
     } else {
         field
@@ -183,5 +207,70 @@ mod tests {
             assert_eq!(plain.split(',').count(), columns, "{line}");
             assert!(!line.contains(",=1+1,"), "no formula: {line}");
         }
+    }
+
+    #[test]
+    fn no_field_is_a_formula_or_moves_a_cursor() {
+        let cases: [(&[u8], &str); 12] = [
+            (b"plain, \"quoted\"", "\"plain, \"\"quoted\"\"\""),
+            (b"=1+1", "'=1+1"),
+            (b"+1", "'+1"),
+            (b"-1", "'-1"),
+            (b"@SUM(A1)", "'@SUM(A1)"),
+            (b" =1", "' =1"),
+            (b"\t=1", "\\x09=1"),
+            (b"\r=1", "\\x0d=1"),
+            (b"\n=1", "\\x0a=1"),
+            (b"\x1b]0;x\x07", "\\x1b]0;x\\x07"),
+            ("\u{202e}=1".as_bytes(), "\\xe2\\x80\\xae=1"),
+            (b"\xff", "\\xff"),
+        ];
+        for (field, told) in cases {
+            assert_eq!(quoted(field), told);
+        }
+    }
+
+    #[test]
+    fn samples_and_sources_are_those_there_were() {
+        let read = Some(Measure::default());
+        let subject = |read| Subject {
+            read,
+            ..Subject::default()
+        };
+        let report = Report {
+            repetitions: 9,
+            // One of them failed.
+            subjects: vec![subject(read.clone()), subject(None), subject(read)],
+            together: Some(Together {
+                steps: vec![TogetherStep {
+                    count: 2,
+                    samples: vec![1.0; 4],
+                    ..TogetherStep::default()
+                }],
+                ..Together::default()
+            }),
+            pair: Some(Pair {
+                hashed: Some(PairRate {
+                    samples: vec![1.0; 5],
+                    ..PairRate::default()
+                }),
+                unhashed: Some(PairRate::default()),
+                ..Pair::default()
+            }),
+            ..Report::default()
+        };
+        let text = render(&report);
+        let field = |what: &str, title: &str| {
+            let column = TITLES.split(',').position(|known| known == title).unwrap();
+            let line = text
+                .lines()
+                .find(|line| line.starts_with(&format!("{what},")));
+            line.unwrap().split(',').nth(column).unwrap().to_owned()
+        };
+        assert_eq!(field("together", "count"), "2");
+        assert_eq!(field("together", "samples"), "4");
+        assert_eq!(field("pair-hashed", "count"), "2");
+        assert_eq!(field("pair-hashed", "samples"), "5");
+        assert_eq!(field("pair-unhashed", "samples"), "", "not known");
     }
 }

@@ -5,6 +5,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::bench::report::{Latency, Measure, Report, Subject};
+use crate::cli::escape::escape_json;
 use crate::cli::units::whole;
 
 /// The percentiles that fio gives, in thousandths of a percent.
@@ -42,16 +43,25 @@ pub(super) fn render(report: &Report) -> Vec<u8> {
         "timestamp": seconds,
         "timestamp_ms": seconds * 1000,
         "time": report.started,
-        "global options": { "direct": "1", "ioengine": engine },
+        "global options": { "ioengine": engine },
         "jobs": jobs,
     });
     let mut text = serde_json::to_vec_pretty(&document).unwrap_or_default();
     text.push(b'\n');
-    text
+    escape_json(text)
 }
 
 fn job(subject: &Subject, way: &str, name: &str, measure: &Measure, engine: &str) -> Value {
     let milliseconds = whole(measure.seconds * 1000.0);
+    // What is dropped from the page cache first was asked for without O_DIRECT, or may have been.
+    let direct = if subject.access == "direct" { "1" } else { "0" };
+    // As fio has it: of one processor's time, so that it may be more than 100. How much of it was
+    // the kernel's is not known.
+    let busy = if measure.seconds > 0.0 {
+        measure.cpu_seconds * 100.0 / measure.seconds
+    } else {
+        0.0
+    };
     let mut job = json!({
         "jobname": name,
         "groupid": 0,
@@ -65,11 +75,11 @@ fn job(subject: &Subject, way: &str, name: &str, measure: &Measure, engine: &str
             "bs": format!("{}k", measure.block >> 10),
             "iodepth": measure.depth.to_string(),
             "numjobs": "1",
-            "direct": "1",
+            "direct": direct,
             "ioengine": engine,
         },
         "job_runtime": milliseconds,
-        "usr_cpu": 0.0,
+        "usr_cpu": busy,
         "sys_cpu": 0.0,
         "ctx": 0,
         "majf": 0,
@@ -108,6 +118,7 @@ fn side(measure: &Measure) -> Value {
     if let Some(completed) = completed.as_object_mut() {
         completed.insert("percentile".to_owned(), percentiles(latency));
     }
+    let (mean, deviation) = mean_and_deviation(&measure.samples);
     let block = measure.block.max(1);
     #[allow(clippy::cast_precision_loss, reason = "a rate is no count")]
     let iops = |rate: f64| rate / block as f64;
@@ -128,15 +139,28 @@ fn side(measure: &Measure) -> Value {
         "bw_min": kib(measure.rate_min),
         "bw_max": kib(measure.rate_max),
         "bw_agg": 100.0,
-        "bw_mean": measure.rate / 1024.0,
-        "bw_dev": (measure.rate_max - measure.rate_min) / 2048.0,
+        "bw_mean": mean / 1024.0,
+        "bw_dev": deviation / 1024.0,
         "bw_samples": measure.samples.len(),
         "iops_min": whole(iops(measure.rate_min)),
         "iops_max": whole(iops(measure.rate_max)),
-        "iops_mean": iops(measure.rate),
-        "iops_stddev": iops(measure.rate_max - measure.rate_min) / 2.0,
+        "iops_mean": iops(mean),
+        "iops_stddev": iops(deviation),
         "iops_samples": measure.samples.len(),
     })
+}
+
+/// Mean, and standard deviation as fio reckons it of its samples: over one less than their number
+/// (`calc_lat` in fio's stat.c). Zeros of none; one alone does not deviate.
+#[allow(clippy::cast_precision_loss, reason = "a few samples")]
+fn mean_and_deviation(samples: &[f64]) -> (f64, f64) {
+    if samples.is_empty() {
+        return (0.0, 0.0);
+    }
+    let count = samples.len() as f64;
+    let mean = samples.iter().sum::<f64>() / count;
+    let squares: f64 = samples.iter().map(|sample| (sample - mean).powi(2)).sum();
+    (mean, (squares / (count - 1.0).max(1.0)).sqrt())
 }
 
 fn percentiles(latency: &Latency) -> Value {
@@ -223,14 +247,17 @@ mod tests {
             subjects: vec![Subject {
                 name: "sda".to_owned(),
                 path: "/dev/sda".to_owned(),
+                access: "direct".to_owned(),
                 read: Some(Measure {
                     block: 1 << 20,
                     depth: 4,
                     rate: 200.0 * 1024.0 * 1024.0,
-                    samples: vec![1.0; 3],
+                    // Mean 200, deviation sqrt((100 + 100 + 0) / 2), in MiB.
+                    samples: [190.0, 210.0, 200.0].map(|mib| mib * 1_048_576.0).to_vec(),
                     requests: 100,
                     bytes: 100 << 20,
                     seconds: 0.5,
+                    cpu_seconds: 0.125,
                     latency: Latency {
                         min: 900_000,
                         max: 3_000_000,
@@ -255,10 +282,51 @@ mod tests {
         assert_eq!(read["runtime"], 500);
         assert_eq!(read["clat_ns"]["percentile"]["50.000000"], 900_000);
         assert_eq!(read["clat_ns"]["percentile"]["99.990000"], 3_000_000);
+        assert_eq!(read["bw_mean"], 200.0 * 1024.0);
+        assert_eq!(read["bw_dev"], 10.0 * 1024.0);
+        assert_eq!(
+            (&read["iops_mean"], &read["iops_stddev"]),
+            (&json!(200.0), &json!(10.0))
+        );
+        assert_eq!(
+            (&job["usr_cpu"], &job["sys_cpu"]),
+            (&json!(25.0), &json!(0.0))
+        );
+        assert_eq!(job["job options"]["direct"], "1");
+        assert_eq!(document["global options"].get("direct"), None);
         assert_eq!(job["write"]["total_ios"], 0);
+        assert_eq!(
+            (&job["write"]["bw_dev"], &job["write"]["bw_mean"]),
+            (&json!(0.0), &json!(0.0))
+        );
         assert_eq!(job["latency_us"]["1000"], 50.0);
         assert_eq!(job["latency_ms"]["2"], 49.0);
         assert_eq!(job["latency_ms"][">=2000"], 1.0);
         assert_eq!(job["iodepth_level"]["4"], 100.0);
+    }
+
+    #[test]
+    fn what_did_not_go_past_the_page_cache_is_not_called_direct() {
+        for (access, direct) in [
+            ("direct", "1"),
+            ("dropped", "0"),
+            ("unproved", "0"),
+            ("", "0"),
+        ] {
+            let report = Report {
+                subjects: vec![Subject {
+                    access: access.to_owned(),
+                    read: Some(Measure::default()),
+                    write: Some(Measure::default()),
+                    ..Subject::default()
+                }],
+                ..Report::default()
+            };
+            let document: Value = serde_json::from_slice(&render(&report)).unwrap();
+            for job in document["jobs"].as_array().unwrap() {
+                assert_eq!(job["job options"]["direct"], direct, "{access}");
+                assert_eq!(job["usr_cpu"], 0.0, "no time, no share of it");
+            }
+        }
     }
 }
