@@ -15,6 +15,7 @@ mod beside;
 mod honest;
 mod hung;
 mod known;
+mod names;
 mod output;
 mod reading;
 mod serials;

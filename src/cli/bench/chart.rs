@@ -1,6 +1,6 @@
 //! Charts as SVG, drawn here so that a page needs nothing from anywhere.
 
-use super::html::escape;
+use super::markup::escape;
 use super::table::latency;
 use crate::cli::text::push;
 use crate::cli::units::{rate, whole};

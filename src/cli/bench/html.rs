@@ -2,6 +2,7 @@
 //! programs in it.
 
 use super::chart::{Bar, Line, NAMES_MAX, Span, bars, lines, spans};
+use super::markup::{embedded, escape};
 use super::table::{latency, to_know};
 use super::{scaling, tiles};
 use crate::bench::report::{Measure, Report, Subject};
@@ -52,7 +53,7 @@ pub(super) fn render(report: &Report) -> String {
     page.push_str(&scaling::render(report));
     writing(&mut page, report);
     know(&mut page, report);
-    embedded(&mut page, report);
+    page.push_str(&embedded(report));
     page.push_str("</body></html>\n");
     page
 }
@@ -310,17 +311,6 @@ fn know(page: &mut String, report: &Report) {
     }
 }
 
-/// The report for programs. `<` is written as its escape, so that no name can end the element.
-fn embedded(page: &mut String, report: &Report) {
-    let json = serde_json::to_string(report)
-        .unwrap_or_default()
-        .replace('<', "\\u003c");
-    push(
-        page,
-        format_args!("<script type=\"application/json\" id=\"report\">{json}</script>\n"),
-    );
-}
-
 /// Adds a table; columns from `numbers` on are figures. One in which nothing stands is left out.
 pub(super) fn table(
     page: &mut String,
@@ -360,22 +350,6 @@ pub(super) fn table(
         page.push_str("</tr>\n");
     }
     page.push_str("</table>\n");
-}
-
-/// Returns text as it stands in HTML, in attributes too.
-pub(super) fn escape(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '"' => escaped.push_str("&quot;"),
-            '\'' => escaped.push_str("&#39;"),
-            c => escaped.push(c),
-        }
-    }
-    escaped
 }
 
 #[cfg(test)]

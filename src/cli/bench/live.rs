@@ -9,7 +9,7 @@ use crossbeam::channel::{RecvTimeoutError, Sender, bounded};
 
 use crate::bench::Watcher;
 use crate::cli::bars::Line;
-use crate::cli::escape::escape_lines;
+use crate::cli::escape::{escape, escape_lines};
 use crate::cli::resolve::Progress;
 use crate::cli::screen::Screen;
 use crate::cli::text::{Tone, cut};
@@ -74,7 +74,8 @@ impl Watcher for Live {
     }
 
     fn part(&self, what: &str) {
-        let what = escape_lines(what);
+        // One line, whatever the names in it are.
+        let what = escape(what.as_bytes());
         if self.progress == Progress::Plain {
             self.screen.print(&what);
         }

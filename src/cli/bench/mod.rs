@@ -7,6 +7,7 @@ mod fio;
 pub(super) mod history;
 mod html;
 mod live;
+mod markup;
 mod resolve;
 mod scaling;
 mod table;
@@ -18,7 +19,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use super::escape::escape_path;
+use super::escape::{escape_json, escape_path};
 use super::message::{Context, render_error, render_misuse};
 use super::output::Output;
 use super::privileges::{self, Work};
@@ -148,7 +149,7 @@ fn json(report: &Report) -> Vec<u8> {
     // Structs of strings and numbers always serialise.
     let mut text = serde_json::to_vec(report).unwrap_or_default();
     text.push(b'\n');
-    text
+    escape_json(text)
 }
 
 fn ending(report: &Report) -> Exit {

@@ -1,6 +1,6 @@
 //! The few figures that a page begins with.
 
-use super::html::escape;
+use super::markup::escape;
 use crate::bench::report::Report;
 use crate::cli::text::push;
 use crate::cli::units::{duration, rate, seconds, size, whole};

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::cli::escape::lossy;
+use crate::cli::escape::{escape_json, lossy};
 use crate::topology::{Attached, Link, MountUse, Part, Shelf, Unit};
 
 /// Version of the form. A field may be added at any time; one that changes meaning or goes away
@@ -143,7 +143,7 @@ pub(super) fn document(shelf: &Shelf, kernel: &str) -> Vec<u8> {
     // Structs of strings and numbers always serialise.
     let mut text = serde_json::to_vec(&document).unwrap_or_default();
     text.push(b'\n');
-    text
+    escape_json(text)
 }
 
 fn drive(attached: &Attached) -> DriveBody<'_> {

@@ -108,9 +108,8 @@ fn row(attached: &Attached) -> Vec<String> {
         .as_ref()
         .map_or(String::new(), |controller| {
             let driver = controller.driver.as_deref().unwrap_or_default();
-            format!("{} {driver}", controller.place)
-                .trim_end()
-                .to_owned()
+            let text = format!("{} {driver}", controller.place);
+            escape(text.trim_end().as_bytes())
         });
     let node = attached
         .controller
@@ -118,7 +117,7 @@ fn row(attached: &Attached) -> Vec<String> {
         .and_then(|controller| controller.numa_node);
     let number = |number: Option<u32>| number.map_or(String::new(), |n| n.to_string());
     vec![
-        attached.paths.join("="),
+        escape(attached.paths.join("=").as_bytes()),
         if drive.size > 0 {
             size(drive.size)
         } else {
@@ -160,10 +159,7 @@ fn beneath(attached: &Attached, verbose: bool) -> Vec<(Tone, String)> {
     if attached.mounts.is_empty() {
         lines.push((Tone::Faint, unmounted(attached)));
     } else if !attached.holders.is_empty() {
-        lines.push((
-            Tone::Faint,
-            format!("beneath {}", attached.holders.join(", ")),
-        ));
+        lines.push((Tone::Faint, format!("beneath {}", holders(attached))));
     }
     if let Some(image) = &attached.drive.backing {
         lines.push((Tone::Faint, format!("image {}", escape_path(image))));
@@ -216,12 +212,13 @@ fn unmounted(attached: &Attached) -> String {
         push(&mut text, format_args!("; holds {}", kinds.join(", ")));
     }
     if !attached.holders.is_empty() {
-        push(
-            &mut text,
-            format_args!("; beneath {}", attached.holders.join(", ")),
-        );
+        push(&mut text, format_args!("; beneath {}", holders(attached)));
     }
     text
+}
+
+fn holders(attached: &Attached) -> String {
+    escape(attached.holders.join(", ").as_bytes())
 }
 
 fn details(attached: &Attached) -> Vec<String> {
@@ -237,6 +234,7 @@ fn details(attached: &Attached) -> Vec<String> {
         facts.push(format!("scheduler {}", escape(scheduler.as_bytes())));
     }
     if let Some((place, most)) = &attached.narrowest {
+        let place = escape(place.as_bytes());
         facts.push(format!("narrowest link {place}, {}", rate(*most)));
     }
     if !facts.is_empty() {
@@ -256,7 +254,7 @@ fn details(attached: &Attached) -> Vec<String> {
         lines.push(facts.join("; "));
     }
     for part in &attached.parts {
-        let mut line = format!("{} {}", part.name, size(part.size));
+        let mut line = format!("{} {}", escape(part.name.as_bytes()), size(part.size));
         for text in [&part.holds, &part.label].into_iter().flatten() {
             push(&mut line, format_args!(" {}", escape(text.as_bytes())));
         }
@@ -285,10 +283,10 @@ fn link(link: &Link) -> Vec<String> {
         None => "ceiling not known".to_owned(),
     };
     vec![
-        format!("{what} {}", link.name),
+        format!("{what} {}", escape(link.name.as_bytes())),
         format!("{} drives", link.drives.len()),
         most,
-        link.drives.join(" "),
+        escape(link.drives.join(" ").as_bytes()),
     ]
 }
 
