@@ -149,9 +149,13 @@ impl ErrorKind {
     }
 }
 
-/// Returns whether a failure says that there is no such device any more.
+/// Returns whether a failure says that there is no such device any more, or no server of a FUSE file
+/// system (`ENOTCONN`; source: linux/fs/fuse/dev.c).
 pub fn is_gone(errno: Errno) -> bool {
-    matches!(errno, Errno::NODEV | Errno::NXIO | Errno::SHUTDOWN)
+    matches!(
+        errno,
+        Errno::NODEV | Errno::NXIO | Errno::SHUTDOWN | Errno::NOTCONN
+    )
 }
 
 /// Returns whether an answer is about what is stored: other parts of the drive may well be readable.
