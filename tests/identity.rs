@@ -191,7 +191,7 @@ fn recorded(typed: &str) -> journal::Source {
 fn found(sources: &[journal::Source]) -> Vec<Option<String>> {
     let topology = Topology::live().unwrap();
     let text = |path: PathBuf| path.into_os_string().into_string().unwrap();
-    let find = |source| plan::find_source(&topology, source).map(text);
+    let find = |source| plan::find_source(&topology, source, &|_| true).map(text);
     sources.iter().map(find).collect()
 }
 

@@ -177,6 +177,41 @@ fn the_file_can_be_read_by_people() {
     assert_eq!(text, expected);
 }
 
+/// What is said of a source that was left out stays as it was written; in a recipe of before nothing is.
+#[test]
+fn what_was_left_out_is_kept() {
+    let text = String::from_utf8(Recipe::of(&plain()).to_json().unwrap()).unwrap();
+    assert!(!text.contains("left_out"));
+    let left_out = r#""left_out": [
+    {
+      "path": {
+        "hex": "2f6d6e742fff"
+      },
+      "on": {
+        "device": [
+          8,
+          17
+        ],
+        "fs": "ext4",
+        "source": "/dev/sdb1",
+        "root": "/",
+        "point": {
+          "hex": "2f6d6e742fff"
+        },
+        "uuid": null
+      }
+    },
+    {
+      "path": "/mnt/d2/",
+      "on": null
+    }
+  ],
+  "filter"#;
+    let text = text.replace("\"filter", left_out);
+    let again = parsed(text.as_bytes()).to_json().unwrap();
+    assert_eq!(String::from_utf8(again).unwrap(), text);
+}
+
 #[test]
 fn relative_paths_begin_where_they_were_typed() {
     let mut job = plain();

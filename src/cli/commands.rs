@@ -1,7 +1,6 @@
 //! One function for each command: begin, show, end, exit code.
 
 use std::io::ErrorKind as IoErrorKind;
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -9,16 +8,15 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use super::changes::Changes;
 use super::console::Console;
 use super::display::Display;
-use super::escape::lossy;
 use super::message::render_misuse;
 use super::output::Output;
 use super::privileges::{self, Work};
 use super::registry::Registry;
 use super::units::counted;
 use super::{man, resume, signals};
-use crate::engine::job::{CopyJob, HashJob, IoChoice, Preserve, VerifyJob};
-use crate::engine::report::{Problem, Report};
-use crate::engine::{self, Revived, Session};
+use crate::engine::job::{CopyJob, HashJob, IoChoice, Preserve, STALL_DEFAULT, VerifyJob};
+use crate::engine::report::Report;
+use crate::engine::{self, Session};
 use crate::error::{Error, ErrorKind, Reach, Side};
 use crate::exit::{Exit, exit_of, worst};
 
@@ -35,7 +33,10 @@ pub fn run_copy(job: &CopyJob, dry_run: bool, display: &Display) -> Exit {
             Err(error) => failed(display, &error, "copy", Some(&job.target), false),
         };
     }
-    copy(job, "copy", display)
+    // Before the first thread is started: the one that hears signals.
+    give_up_rights(display, Work::Copy(job.engine.io, job.preserve));
+    let run = |session: &Session| engine::copy(job, session);
+    copy(job, "copy", display, stop_on_signals(display), &run)
 }
 
 /// Goes on with a copy: finds it, its options and its sources, and copies.
@@ -55,27 +56,25 @@ pub fn run_resume(meant: Option<&Path>, changes: &Changes, display: &Display) ->
             return Exit::Usage;
         }
     };
-    let revived = engine::revive(&place.target, place.job.as_deref());
-    let Revived { mut job, missing } = match revived {
+    let stop = stop_on_signals(display);
+    let session = Session {
+        observer: Arc::new(console(display, "resume", Some(&place.target), &stop)),
+        stop: Arc::clone(&stop),
+    };
+    // Its sources are asked for: no drive may keep a signal from being heard.
+    let limit = changes.stall.unwrap_or(Some(STALL_DEFAULT));
+    let revive = || engine::revive(&place.target, place.job.as_deref(), limit, &session);
+    let mut revived = match signals::apart(revive) {
         Ok(revived) => revived,
         Err(error) => return failed(display, &error, "resume", Some(&place.target), false),
     };
-    changes.apply(&mut job);
-    for path in &missing {
-        let (path, path_hex) = lossy(path.as_os_str().as_bytes());
-        display.problem(&Problem {
-            path,
-            path_hex,
-            kind: ErrorKind::SourceVanished.word().to_owned(),
-            reason: "this source of the job is not here; the others are gone on with".to_owned(),
-            unreadable: None,
-        });
-    }
-    let exit = copy(&job, "resume", display);
-    if missing.is_empty() {
+    changes.apply(&mut revived.job);
+    let run = |session: &Session| engine::resume(&revived, session);
+    let exit = copy(&revived.job, "resume", display, stop, &run);
+    let count = u64::try_from(revived.missing.len()).unwrap_or(u64::MAX);
+    if count == 0 {
         return exit;
     }
-    let count = u64::try_from(missing.len()).unwrap_or(u64::MAX);
     let many = counted(count, "source was", "sources were");
     display.remark(&format!(
         "the job is NOT finished: {many} not here; mount what is missing and resume again"
@@ -83,8 +82,14 @@ pub fn run_resume(meant: Option<&Path>, changes: &Changes, display: &Display) ->
     worst(exit, Exit::Incomplete)
 }
 
-/// Copies, and keeps the registry of unfinished copies true.
-fn copy(job: &CopyJob, command: &'static str, display: &Display) -> Exit {
+/// Copies by `run`, and keeps the registry of unfinished copies true.
+fn copy(
+    job: &CopyJob,
+    command: &'static str,
+    display: &Display,
+    stop: Arc<AtomicBool>,
+    run: &(dyn Fn(&Session) -> Result<Report, Error> + Sync),
+) -> Exit {
     give_up_rights(display, Work::Copy(job.engine.io, job.preserve));
     let registry = Registry::of_user();
     if let Some((begun, note)) = registry
@@ -101,7 +106,6 @@ fn copy(job: &CopyJob, command: &'static str, display: &Display) -> Exit {
         let error = Error::new(ErrorKind::Refused, Side::Target, &job.target, &what);
         return failed(display, &error, command, Some(&job.target), false);
     }
-    let stop = stop_on_signals(display);
     // What it does is a copy, whichever command it is.
     let console = console(display, "copy", Some(&job.target), &stop).noting(registry.clone());
     let session = Session {
@@ -110,7 +114,7 @@ fn copy(job: &CopyJob, command: &'static str, display: &Display) -> Exit {
     };
     // All that asks the target is in there, the note of the copy in the end, too.
     signals::apart(|| {
-        let exit = match engine::copy(job, &session) {
+        let exit = match run(&session) {
             Ok(report) => finished(display, &report),
             Err(error) => failed(display, &error, command, Some(&job.target), true),
         };

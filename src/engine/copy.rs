@@ -1,14 +1,17 @@
 //! `copy`: from a job to a report, by one pass or two.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::SystemTime;
 
 use crossbeam::channel::{Receiver, Sender, bounded};
 
 use super::job::{CopyJob, Verify};
+use super::left_out::{LeftOut, Mounted};
 use super::pass::{Ended, Pass, pass};
 use super::report::Report;
-use super::roll_call::roll_call;
+use super::revive::Revived;
+use super::roll_call::{RollCall, roll_call};
 use super::session::Session;
 use super::setup::raise_descriptor_limit;
 use super::spill::{self, Round};
@@ -58,17 +61,47 @@ pub(super) fn prepare<T>(
 /// # Errors
 /// What keeps the whole job from starting; everything later is in the report.
 pub fn copy(job: &CopyJob, session: &Session) -> Result<Report, Error> {
-    raise_descriptor_limit();
     let started = SystemTime::now();
+    raise_descriptor_limit();
     let call = roll_call(&job.sources, job.engine.stall, session)?;
+    copy_what_is_here(job, &call, &[], started, session)
+}
+
+/// Goes on with a job that an earlier run began. What is missing of it is in the report.
+///
+/// # Durability
+/// As [`copy`].
+///
+/// # Errors
+/// As [`copy`].
+pub fn resume(revived: &Revived, session: &Session) -> Result<Report, Error> {
+    let started = SystemTime::now();
+    raise_descriptor_limit();
+    let job = &revived.job;
+    // Any of them may have gone since it was found.
+    let call = roll_call(&job.sources, job.engine.stall, session)?;
+    copy_what_is_here(job, &call, &revived.missing, started, session)
+}
+
+fn copy_what_is_here(
+    job: &CopyJob,
+    call: &RollCall,
+    missing: &[LeftOut],
+    started: SystemTime,
+    session: &Session,
+) -> Result<Report, Error> {
     let here = CopyJob {
-        sources: call.here,
+        sources: call.here.clone(),
         ..job.clone()
     };
     let asked = Asked {
         typed: job,
         job: &here,
-        silent: &call.silent,
+        left_out: LeftOuts {
+            silent: &call.silent,
+            missing,
+        },
+        mounted: &call.mounted,
         started,
     };
     if !job.spill.is_empty() {
@@ -116,9 +149,30 @@ pub(super) struct Asked<'a> {
     pub(super) typed: &'a CopyJob,
     /// The same with the sources that answer.
     pub(super) job: &'a CopyJob,
-    /// What to report of the others.
-    pub(super) silent: &'a [Error],
+    /// The others.
+    pub(super) left_out: LeftOuts<'a>,
+    /// What is mounted where each of all these is, as far as that is known.
+    pub(super) mounted: &'a HashMap<PathBuf, Mounted>,
     pub(super) started: SystemTime,
+}
+
+/// The sources that are left out of a run.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct LeftOuts<'a> {
+    /// Those that were asked for, and did not answer, or failed.
+    pub(super) silent: &'a [LeftOut],
+    /// Those of a job that is gone on with which are not here.
+    pub(super) missing: &'a [LeftOut],
+}
+
+impl<'a> LeftOuts<'a> {
+    pub(super) fn iter(self) -> impl Iterator<Item = &'a LeftOut> {
+        self.missing.iter().chain(self.silent)
+    }
+
+    pub(super) fn is_empty(self) -> bool {
+        self.iter().next().is_none()
+    }
 }
 
 impl Asked<'_> {

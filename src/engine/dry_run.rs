@@ -65,7 +65,7 @@ pub fn dry_run(job: &CopyJob, session: &Session) -> Result<DryRun, Error> {
         problems: counted
             .iter()
             .flat_map(|counted| &counted.problems)
-            .chain(&call.silent)
+            .chain(call.silent.iter().map(|left_out| &left_out.error))
             .map(problem_of)
             .collect(),
     })

@@ -53,8 +53,9 @@ pub fn hash(job: &HashJob, session: &Session) -> Result<Report, Error> {
         observer: Arc::clone(&session.observer),
     };
     session.observer.started(&telemetry);
-    for error in &call.silent {
-        context.outcomes.source_left_out(error);
+    for left_out in &call.silent {
+        // There are no verdicts here.
+        context.outcomes.source_left_out(&left_out.error, Some(&[]));
     }
     let ran = run(
         &context,

@@ -10,9 +10,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::ahead::Ahead;
+use super::copy::Asked;
 use super::job::CopyJob;
 use super::links::{First, LinkTable};
 use super::log::Log;
+use super::owed;
 use super::pass::Pass;
 use super::recipe::{JOB_FILE, Recipe};
 use super::session::Session;
@@ -42,6 +44,8 @@ pub(super) struct Opening {
     /// What a new job is called, if that is settled.
     name: Option<String>,
     recipe: Recipe,
+    /// Whether the job has a source that was left out when it was begun, and is not given now.
+    is_owed: bool,
 }
 
 /// A job that is gone on with.
@@ -58,13 +62,14 @@ struct Begun {
 /// # Errors
 /// `Locked` when another run holds the target; what keeps the job asked for from being opened.
 pub(super) fn look(
-    job: &CopyJob,
+    asked: Asked<'_>,
     round: &Round<'_>,
     place: &TargetPlace,
     sources: &mut [Source],
     topology: &Topology,
     session: &Session,
 ) -> Result<Opening, Error> {
+    let job = asked.job;
     let mut identities = Vec::new();
     for source in &*sources {
         identities.push(plan::source_identity(source, topology)?);
@@ -76,7 +81,13 @@ pub(super) fn look(
         identities,
         options: Recipe::of(job).hash(),
         name: round.name.clone(),
-        recipe: Recipe::of(round.whole).on(round.spots.map(Spots::further).unwrap_or_default()),
+        recipe: Recipe::of(round.whole)
+            .on(round.spots.map(Spots::further).unwrap_or_default())
+            .without(asked.left_out.silent.iter().map(|it| {
+                let mounted = asked.mounted.get(it.path());
+                (it.path(), mounted)
+            })),
+        is_owed: false,
     };
     // A job that is gone on with is in the first of its targets, or that is not here.
     let wanted = job.resume.as_deref().filter(|_| round.name.is_none());
@@ -112,7 +123,13 @@ pub(super) fn look(
         let is_named = round.name.is_some();
         match opening.numbers_in(&begun, &target, sources, is_named, session) {
             Ok(numbers) => {
-                check_further(&begun, round, &label)?;
+                // A copy may do without its recipe; resume needs it.
+                let recipe = Recipe::load(begun.job.dir.as_fd(), &label).ok();
+                check_further(recipe.as_ref(), round, &label)?;
+                if let Some(recipe) = recipe.filter(|_| !round.finishes) {
+                    opening.is_owed =
+                        owed::is_owed(&recipe, &begun.loaded, &numbers, sources, asked)?;
+                }
                 if begun.loaded.has_gaps() {
                     session.observer.note(
                         "the journal of this job is not whole (a power cut does that): files it \
@@ -149,10 +166,8 @@ pub(super) fn not_there(name: &str, target: &Path) -> Error {
 
 /// Refuses to go on in one target with a copy that has several: what the others have would be copied
 /// again.
-fn check_further(begun: &Begun, round: &Round<'_>, label: &Path) -> Result<(), Error> {
-    // A copy may do without its recipe; resume needs it.
-    let recipe = Recipe::load(begun.job.dir.as_fd(), label).ok();
-    if let (Some(recipe), Some(spots)) = (&recipe, round.spots) {
+fn check_further(recipe: Option<&Recipe>, round: &Round<'_>, label: &Path) -> Result<(), Error> {
+    if let (Some(recipe), Some(spots)) = (recipe, round.spots) {
         for (path, fs) in recipe.further() {
             spots.check_recorded(&path, fs)?;
         }
@@ -274,9 +289,8 @@ impl Opening {
     /// Returns whether the earlier run's job has all its sources here.
     pub(super) fn has_all_sources(&self) -> bool {
         let recorded = self.begun.iter().flat_map(|begun| begun.loaded.sources());
-        recorded
-            .map(|source| source.index)
-            .all(|index| self.numbers.contains(&index))
+        let mut numbers = recorded.map(|source| source.index);
+        !self.is_owed && numbers.all(|index| self.numbers.contains(&index))
     }
 
     /// Opens the target with the job in it, and its journal; returns what is to be told of it, too.
@@ -341,19 +355,13 @@ impl Opening {
             }
         }
         writer.commit()?;
-        if first_new > 0 && !self.recipe.job().spill.is_empty() {
-            // They may have been named since; else it says what it said.
-            let label = home.job_label();
-            let recipe = match Recipe::load(home.job(), &label) {
-                Ok(before) => self.recipe.going_on(&before, &|path| {
-                    let known = sources.iter().zip(&self.numbers);
-                    let mut known = known.filter(|(_, index)| **index < first_new);
-                    !known.any(|(source, _)| source.label == path.as_os_str().as_bytes())
-                }),
-                Err(_) => self.recipe,
-            };
-            let json = recipe.to_json()?;
-            let _best_effort = home.write_record(JOB_FILE, &json);
+        if let Some(earlier) = &loaded {
+            let named = sources.iter().zip(&self.numbers);
+            let known = named.filter(|(_, index)| **index < first_new);
+            owed::note(home, self.recipe, earlier, &|path| {
+                let mut labels = known.clone().map(|(source, _)| &source.label);
+                labels.any(|label| label == path.as_os_str().as_bytes())
+            })?;
         }
         home.remove_record(PROBLEMS_FILE)?;
         seam::point("journal-created");
@@ -373,7 +381,7 @@ pub(super) struct RecordedSource {
     pub(super) landing: Vec<u8>,
 }
 
-fn known_sources(loaded: &Loaded) -> u32 {
+pub(super) fn known_sources(loaded: &Loaded) -> u32 {
     loaded
         .sources()
         .map(|source| source.index + 1)

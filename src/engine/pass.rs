@@ -78,7 +78,7 @@ pub(super) fn pass(
             spots.check(round.number, place)?;
             spots.place(sources);
         }
-        let opening = opening::look(job, round, place, sources, topology, session)?;
+        let opening = opening::look(asked, round, place, sources, topology, session)?;
         if let Some(spots) = round.spots {
             spots.check_sources(sources, opening.identities())?;
         }
@@ -115,13 +115,16 @@ pub(super) fn pass(
     let all_here = opening.has_all_sources();
     // The first target is closed last: there a copy is found that was cut short.
     let is_last = round.finishes || round.number > 0 || elsewhere.is_empty();
-    let whole_job = all_here && round.completes && is_last;
+    let whole_job = all_here && asked.left_out.is_empty() && round.completes && is_last;
     if goes_on && !all_here {
         session
             .observer
             .note("some sources of the unfinished job are not given here; it stays open for them");
     }
     let homes = Homes::of(&lanes, opening.identities());
+    let left_out = asked.left_out.iter();
+    let left_out = left_out.map(|it| (&it.error, it.lanes(&lanes, opening.identities())));
+    let left_out: Vec<(&Error, Option<Vec<usize>>)> = left_out.collect();
     let opened = open(asked.typed, opening, place, settings, &lanes, pass);
     let (target, log, told) = opened.map_err(|error| no_room(job, error))?;
     if !round.finishes {
@@ -210,8 +213,9 @@ pub(super) fn pass(
         None
     };
     session.observer.started(&telemetry);
-    for error in asked.silent {
-        context.outcomes.source_left_out(error);
+    for (error, may_be_on) in left_out {
+        let may_be_on = may_be_on.as_deref();
+        context.outcomes.source_left_out(error, may_be_on);
     }
     for error in &told {
         context.outcomes.unverified(error);

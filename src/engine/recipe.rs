@@ -8,6 +8,8 @@
 //!   "target": "in",
 //!   "spill": ["/mnt/more"],                 left out when there is none
 //!   "spill_on": ["UUID"],                   of their file systems, null where not known
+//!   "left_out": [{"path": "/mnt/d1",        sources that the journal does not have, as their
+//!     "on": {...}}],                        drives failed: what was mounted there, null if not known
 //!   "filter": [{"include": "keep.tmp"}, {"exclude": "*.tmp"}],
 //!   "files_from": null,                     or a list of paths
 //!   "existing": "refuse",
@@ -35,6 +37,7 @@ use serde::{Deserialize, Serialize};
 use super::job::{
     CopyJob, EngineSettings, Existing, GRACE_DEFAULT, IoChoice, Preserve, STALL_DEFAULT, Verify,
 };
+use super::left_out::Mounted;
 use super::outcomes::shown;
 use crate::error::{Error, ErrorKind, Side};
 use crate::scan::{FilesFrom, Filter, Rule};
@@ -53,6 +56,15 @@ pub struct Recipe {
     job: CopyJob,
     /// UUIDs of the file systems of further targets.
     further: Vec<Option<String>>,
+    left_out: Vec<Owed>,
+}
+
+/// A source that was left out when the job was begun: it is in no journal.
+#[derive(Debug, Clone)]
+struct Owed {
+    path: PathBuf,
+    /// What was mounted there, as far as it was known.
+    on: Option<Mounted>,
 }
 
 impl Recipe {
@@ -63,6 +75,7 @@ impl Recipe {
         Self {
             folder: std::env::current_dir().unwrap_or_default(),
             further: Vec::new(),
+            left_out: Vec::new(),
             job: CopyJob {
                 resume: None,
                 engine: EngineSettings {
@@ -81,6 +94,27 @@ impl Recipe {
     #[must_use]
     pub(super) fn on(self, further: Vec<Option<String>>) -> Self {
         Self { further, ..self }
+    }
+
+    /// Says which sources are left out, and what is mounted where each of them is.
+    #[must_use]
+    pub(super) fn without<'m>(
+        self,
+        left_out: impl Iterator<Item = (&'m Path, Option<&'m Mounted>)>,
+    ) -> Self {
+        let owed = left_out.map(|(path, on)| Owed {
+            path: path.to_owned(),
+            on: on.cloned(),
+        });
+        let left_out = owed.collect();
+        Self { left_out, ..self }
+    }
+
+    /// Returns the sources that were left out, by paths that can be used here, and what was mounted
+    /// there.
+    pub(super) fn left_out(&self) -> impl Iterator<Item = (PathBuf, Option<&Mounted>)> {
+        let owed = self.left_out.iter();
+        owed.map(|owed| (self.path(&owed.path), owed.on.as_ref()))
     }
 
     /// Returns the further targets whose file systems are known by a UUID, with that.
@@ -106,6 +140,18 @@ impl Recipe {
             }
         }
         self.job.sources = sources;
+        // What was said first of one that is left out once more stands.
+        let owed = before.left_out.iter().map(|owed| Owed {
+            path: place(&owed.path),
+            on: owed.on.clone(),
+        });
+        let mut left_out: Vec<Owed> = owed.collect();
+        for owed in self.left_out {
+            if is_new(&owed.path) && left_out.iter().all(|it| it.path != owed.path) {
+                left_out.push(owed);
+            }
+        }
+        self.left_out = left_out;
         self
     }
 
@@ -270,18 +316,26 @@ fn from(folder: &Path, path: &Path) -> PathBuf {
 }
 
 /// Bytes in JSON: as text when they are UTF-8, else as hex digits.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
-enum Bytes {
+pub(super) enum Bytes {
     Text(String),
     Hex { hex: String },
 }
 
 impl Bytes {
-    fn of(bytes: &[u8]) -> Self {
+    pub(super) fn of(bytes: &[u8]) -> Self {
         match shown(bytes) {
             (text, None) => Self::Text(text),
             (_, Some(hex)) => Self::Hex { hex },
+        }
+    }
+
+    /// Returns them for people.
+    pub(super) fn shown(&self) -> String {
+        match self {
+            Self::Text(text) => text.clone(),
+            Self::Hex { hex } => format!("(hex) {hex}"),
         }
     }
 
@@ -289,7 +343,7 @@ impl Bytes {
         Self::of(path.as_os_str().as_bytes())
     }
 
-    fn bytes(self) -> Result<Vec<u8>, String> {
+    pub(super) fn bytes(self) -> Result<Vec<u8>, String> {
         let hex = match self {
             Self::Text(text) => return Ok(text.into_bytes()),
             Self::Hex { hex } => hex,
@@ -304,7 +358,7 @@ impl Bytes {
             .map_err(|error| error.to_string())
     }
 
-    fn path(self) -> Result<PathBuf, String> {
+    pub(super) fn path(self) -> Result<PathBuf, String> {
         self.bytes().map(|b| PathBuf::from(OsString::from_vec(b)))
     }
 }
@@ -314,6 +368,12 @@ impl Bytes {
 enum WrittenRule {
     Include(Bytes),
     Exclude(Bytes),
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct WrittenOwed {
+    path: Bytes,
+    on: Option<Mounted>,
 }
 
 /// The file, field by field.
@@ -327,6 +387,8 @@ struct Written {
     spill: Vec<Bytes>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     spill_on: Vec<Option<String>>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    left_out: Vec<WrittenOwed>,
     filter: Vec<WrittenRule>,
     files_from: Option<Vec<Bytes>>,
     existing: Existing,
@@ -347,6 +409,10 @@ impl Written {
             Rule::Exclude(pattern) => WrittenRule::Exclude(Bytes::of(pattern)),
         };
         let list = |list: &Arc<FilesFrom>| list.paths().map(Bytes::of).collect();
+        let owed = |owed: &Owed| WrittenOwed {
+            path: Bytes::of_path(&owed.path),
+            on: owed.on.clone(),
+        };
         Self {
             version: VERSION,
             folder: Bytes::of_path(&recipe.folder),
@@ -354,6 +420,7 @@ impl Written {
             target: Bytes::of_path(&job.target),
             spill: job.spill.iter().map(|path| Bytes::of_path(path)).collect(),
             spill_on: recipe.further.clone(),
+            left_out: recipe.left_out.iter().map(owed).collect(),
             filter: job.filter.rules().iter().map(rule).collect(),
             files_from: job.files_from.as_ref().map(list),
             existing: job.existing,
@@ -385,8 +452,13 @@ impl Written {
         });
         let sources = self.sources.into_iter().map(Bytes::path);
         let spill = self.spill.into_iter().map(Bytes::path);
+        let owed = self.left_out.into_iter().map(|owed| {
+            let path = owed.path.path()?;
+            Ok::<_, String>(Owed { path, on: owed.on })
+        });
         Ok(Recipe {
             further: self.spill_on,
+            left_out: owed.collect::<Result<_, _>>()?,
             folder: self.folder.path()?,
             job: CopyJob {
                 sources: sources.collect::<Result<_, _>>()?,

@@ -1,12 +1,17 @@
 //! From a job that was cut short to one that can be run: what was asked for, and where its sources
 //! are now.
 
+use std::cell::OnceCell;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::job::CopyJob;
+use super::left_out::{LeftOut, On};
 use super::recipe::Recipe;
+use super::roll_call::{RollCall, ask_all, reasons, who_hangs};
+use super::session::Session;
 use crate::beneath;
 use crate::error::{Error, ErrorKind, Side};
 use crate::journal;
@@ -20,8 +25,8 @@ use crate::topology::Topology;
 pub struct Revived {
     /// The job, with the sources that are here, by their paths of today.
     pub job: CopyJob,
-    /// The sources that are not here, as they were typed.
-    pub missing: Vec<PathBuf>,
+    /// The sources that are not here, or whose drives do not answer or fail.
+    pub missing: Vec<LeftOut>,
 }
 
 /// Returns the name of the job in TARGET that was begun last and not finished; `None` also when
@@ -32,12 +37,18 @@ pub fn unfinished(target: &Path) -> Option<String> {
 }
 
 /// Finds out how to go on with a job in TARGET: the one called `name`, or without that the one that
-/// was begun last and not finished. Writes nothing but the lock.
+/// was begun last and not finished. Its sources are waited for as long as `limit`, or until they answer.
+/// Writes nothing but the lock.
 ///
 /// # Errors
 /// `Usage` when there is none; `Refused` when none of its sources is here; `Locked` when it runs;
-/// what keeps its records from being read.
-pub fn revive(target: &Path, name: Option<&str>) -> Result<Revived, Error> {
+/// `Stopped`; what keeps its records from being read.
+pub fn revive(
+    target: &Path,
+    name: Option<&str>,
+    limit: Option<Duration>,
+    session: &Session,
+) -> Result<Revived, Error> {
     let usage = |what: &str| Error::new(ErrorKind::Usage, Side::Target, target, what);
     let root = beneath::open_root(target)
         .map_err(|errno| usage("cannot open the target").because(errno))?;
@@ -60,23 +71,26 @@ pub fn revive(target: &Path, name: Option<&str>) -> Result<Revived, Error> {
             job.name
         )));
     };
+    let name_of = job.name;
     drop(lock);
-    let revived = settle(recipe, recorded, job.name, target)?;
-    if revived.job.sources.is_empty() {
-        let names = revived
-            .missing
-            .iter()
-            .map(|path| path.display().to_string());
+    let (sources, missing) = look_for(&recipe, recorded, limit, session)?;
+    if sources.is_empty() {
         let what = format!(
-            "no source of this job is here: neither at its path nor on another mount; \
-             not found: {}",
-            names.collect::<Vec<_>>().join(", ")
+            "no source of this job is here: neither at its path nor on another mount; {}",
+            reasons(&missing)
         );
-        let first = revived.missing.first();
-        let path = first.map_or(target, PathBuf::as_path);
+        let path = missing.first().map_or(target, LeftOut::path);
         return Err(Error::new(ErrorKind::Refused, Side::Source, path, &what));
     }
-    Ok(revived)
+    let mut job = recipe.into_job();
+    job.sources = sources;
+    // One of the further targets stands for the whole copy, which begins at the first.
+    let same = |path: &Path| place_of(path).is_some_and(|there| Some(there) == place_of(target));
+    if !job.spill.iter().any(|path| same(path)) {
+        target.clone_into(&mut job.target);
+    }
+    job.resume = Some(name_of);
+    Ok(Revived { job, missing })
 }
 
 /// Returns the sources in a job's journal, none before it has any; `None` when the job is finished.
@@ -93,53 +107,120 @@ fn sources(job: &JobDir, label: &Path) -> Result<Option<Vec<journal::Source>>, E
     }
 }
 
-/// Looks for each source, in the order of the journal.
-fn settle(
-    recipe: Recipe,
+fn place_of(path: &Path) -> Option<(u64, u64)> {
+    let stat = rustix::fs::stat(path).ok()?;
+    Some((stat.st_dev, stat.st_ino))
+}
+
+/// Looks for each source: those of the journal, in its order, then those that it does not have. Returns
+/// the paths of those that are here, and the others.
+fn look_for(
+    recipe: &Recipe,
     recorded: Vec<journal::Source>,
-    name: String,
-    target: &Path,
-) -> Result<Revived, Error> {
-    let mut found = Vec::new();
-    let mut missing = Vec::new();
-    let none_recorded = recorded.is_empty();
-    let labels: Vec<PathBuf> = recorded
+    limit: Option<Duration>,
+    session: &Session,
+) -> Result<(Vec<PathBuf>, Vec<LeftOut>), Error> {
+    let known: Vec<PathBuf> = recorded
         .iter()
-        .map(|source| as_path(&source.label))
+        .map(|source| recipe.path(&as_path(&source.label)))
         .collect();
-    if !none_recorded {
-        let topology = Topology::live()?;
-        for mut source in recorded {
-            let typed = recipe.path(&as_path(&source.label));
-            source.label = typed.as_os_str().as_bytes().to_vec();
-            match find_source(&topology, &source) {
-                Some(path) => found.push(path),
-                None => missing.push(typed),
-            }
+    let named = recipe.job().sources.iter().map(|path| recipe.path(path));
+    let others: Vec<PathBuf> = named.filter(|path| !known.contains(path)).collect();
+    let all: Vec<PathBuf> = known.iter().chain(&others).cloned().collect();
+    let mut call = ask_all(&all, limit, session)?;
+    let topology = Topology::live()?;
+    let (mut found, mut missing) = (Vec::new(), Vec::new());
+    let search = Search {
+        topology: &topology,
+        types: recorded
+            .iter()
+            .map(|source| source.identity.fs_type.clone())
+            .collect(),
+        limit,
+        session,
+        hung: OnceCell::new(),
+    };
+    for (mut source, typed) in recorded.into_iter().zip(known) {
+        source.label = typed.as_os_str().as_bytes().to_vec();
+        let at = find_source(&topology, &source, &|place| search.may_ask(&call, place));
+        if let Some(path) = at {
+            found.push(path);
+        } else {
+            let silent = call.take_silent(&typed);
+            let on = On::of(&source.identity).or_else(|| call.on(&typed));
+            missing.push(silent.unwrap_or_else(|| is_missing(&typed, "", on)));
         }
     }
-    let known: Vec<PathBuf> = labels.iter().map(|label| recipe.path(label)).collect();
-    let mut job = recipe.into_job();
-    if !none_recorded {
-        // Those that did not answer when it was begun were left out, and are not in the journal.
-        let left_out = job.sources.iter().filter(|path| !known.contains(path));
-        let (here, gone): (Vec<_>, Vec<_>) = left_out.cloned().partition(|path| path.exists());
-        found.extend(here);
-        missing.extend(gone);
+    if session.stopped() {
+        let what = "stopped before the sources were found";
+        let (kind, side) = (ErrorKind::Stopped, Side::Source);
+        return Err(Error::new(kind, side, "sources", what));
     }
-    if none_recorded {
-        let (here, gone) = job.sources.into_iter().partition(|path| path.exists());
-        (found, missing) = (here, gone);
+    for typed in others {
+        if let Some(silent) = call.take_silent(&typed) {
+            missing.push(silent);
+            continue;
+        }
+        let owed = recipe.left_out().find(|(path, _)| *path == typed);
+        let on = match &owed {
+            Some((_, Some(was))) => was.on(&topology),
+            Some((_, None)) => None,
+            None => call.on(&typed),
+        };
+        // What does not answer, or fails, is not here any more: it was silent then.
+        let Some(place) = place_of(&typed) else {
+            missing.push(is_missing(&typed, "", on));
+            continue;
+        };
+        let is_it = match &owed {
+            Some((_, Some(was))) => was.check(call.mounted.get(&typed)),
+            Some((_, None)) => Err("what was mounted there is not known".to_owned()),
+            None => Ok(()),
+        };
+        match is_it {
+            // The same by another name is no second source.
+            Ok(()) if found.iter().any(|path| place_of(path) == Some(place)) => {}
+            Ok(()) => found.push(typed),
+            Err(why) => missing.push(is_missing(&typed, &format!(" ({why})"), on)),
+        }
     }
-    job.sources = found;
-    // One of the further targets stands for the whole copy, which begins at the first.
-    let same = |path: &Path| {
-        let stat = |path: &Path| rustix::fs::stat(path).map(|stat| (stat.st_dev, stat.st_ino));
-        stat(path).is_ok_and(|there| Ok(there) == stat(target))
-    };
-    if !job.spill.iter().any(|path| same(path)) {
-        target.clone_into(&mut job.target);
+    Ok((found, missing))
+}
+
+fn is_missing(path: &Path, why: &str, on: Option<On>) -> LeftOut {
+    let what = format!("this source of the job is not here{why}");
+    let kind = ErrorKind::SourceVanished;
+    let error = Error::new(kind, Side::Source, path, &what);
+    LeftOut { error, on }
+}
+
+/// Where sources may be looked for.
+struct Search<'a> {
+    topology: &'a Topology,
+    /// File systems that they are on.
+    types: Vec<String>,
+    limit: Option<Duration>,
+    session: &'a Session,
+    /// Mount points that do not answer; asked for once one of them matters.
+    hung: OnceCell<Vec<PathBuf>>,
+}
+
+impl Search<'_> {
+    /// Returns whether a place may be asked at: a source, as it was typed, or a mount point.
+    fn may_ask(&self, call: &RollCall, place: &Path) -> bool {
+        if call.here.iter().any(|path| path == place) {
+            return true;
+        }
+        if self.session.stopped() || call.silent.iter().any(|it| it.path() == place) {
+            return false;
+        }
+        let hung = self.hung.get_or_init(|| {
+            let mounts = self.topology.mounts().iter();
+            let mounts = mounts.filter(|mount| self.types.contains(&mount.fs));
+            let points: Vec<PathBuf> = mounts.map(|mount| mount.point.clone()).collect();
+            // Of none if the run is to stop: then none is asked.
+            who_hangs(&points, self.limit, self.session).unwrap_or(points)
+        });
+        !hung.iter().any(|point| point == place)
     }
-    job.resume = Some(name);
-    Ok(Revived { job, missing })
 }

@@ -4,17 +4,21 @@
 //! other. A drive that hangs there would hold up all the others, so each source is first looked at on
 //! a thread of its own, and one that does not answer, or whose drive fails, is left out of this run.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::bounded;
 use rustix::io::Errno;
 
+use super::left_out::{LeftOut, Mounted, On};
 use super::report::HealthChange;
 use super::session::Session;
 use super::telemetry::Health;
 use crate::error::{Error, ErrorKind, Side};
-use crate::plan;
+use crate::plan::{self, Trail};
+use crate::topology::Topology;
 
 /// How late a stop is noticed.
 const TICK: Duration = Duration::from_millis(100);
@@ -26,40 +30,84 @@ const GAP: Duration = Duration::from_secs(1);
 pub(super) struct RollCall {
     /// The sources that answer, even if they cannot be opened as they were typed: in their order.
     pub(super) here: Vec<PathBuf>,
-    /// What to report of the others.
-    pub(super) silent: Vec<Error>,
+    /// The others, in theirs.
+    pub(super) silent: Vec<LeftOut>,
+    /// What is mounted where each of them all is, as far as that is known.
+    pub(super) mounted: HashMap<PathBuf, Mounted>,
+    /// Which drives each of them may be on, as far as that is known.
+    on: HashMap<PathBuf, On>,
 }
 
-/// Asks every source, all at once, and waits for their answers for as long as `limit`; without one
-/// they are all taken for here.
+impl RollCall {
+    /// Returns which drives a source may be on.
+    pub(super) fn on(&self, path: &Path) -> Option<On> {
+        self.on.get(path).cloned()
+    }
+
+    /// Takes out what there is to report of a source, if it is not here.
+    pub(super) fn take_silent(&mut self, path: &Path) -> Option<LeftOut> {
+        let at = self.silent.iter().position(|it| it.path() == path)?;
+        Some(self.silent.remove(at))
+    }
+}
+
+/// Asks every source, and fails when none of them can be used.
 ///
 /// # Errors
-/// `SourceStalled`, `SourceLost` or `SourceRead` when none of them can be used; `Stopped`.
+/// As [`ask_all`]; `Refused`, which names all of them.
 pub(super) fn roll_call(
     sources: &[PathBuf],
     limit: Option<Duration>,
     session: &Session,
 ) -> Result<RollCall, Error> {
-    let mut call = RollCall {
-        here: sources.to_vec(),
-        silent: Vec::new(),
-    };
-    let Some(limit) = limit else {
-        return Ok(call);
-    };
-    let silent = who_is_silent(sources, limit, session, plan::touch)?;
-    let mut number = 0;
-    call.here.retain(|_| {
-        number += 1;
-        silent.iter().all(|(other, _)| *other != number - 1)
-    });
-    for (number, answer) in silent {
-        let Some(path) = sources.get(number) else {
-            continue;
-        };
-        let why = match answer {
-            None => format!("no answer for {} s", limit.as_secs_f64()),
-            Some(_) => "its drive failed".to_owned(),
+    let call = ask_all(sources, limit, session)?;
+    match call.silent.first() {
+        Some(first) if call.here.is_empty() => {
+            let what = format!("no source can be read: {}", reasons(&call.silent));
+            let (kind, side) = (ErrorKind::Refused, Side::Source);
+            Err(Error::new(kind, side, first.path(), &what))
+        }
+        _ => Ok(call),
+    }
+}
+
+/// Returns what is said of sources that are left out, in one line.
+pub(super) fn reasons(left_out: &[LeftOut]) -> String {
+    let each = left_out.iter().map(|it| it.error.to_string());
+    each.collect::<Vec<_>>().join("; ")
+}
+
+/// Asks every source, all at once, and waits for their answers for as long as `limit`; without one,
+/// until there are answers.
+///
+/// # Errors
+/// `Stopped`; when the mount table cannot be read.
+pub(super) fn ask_all(
+    sources: &[PathBuf],
+    limit: Option<Duration>,
+    session: &Session,
+) -> Result<RollCall, Error> {
+    let answers = ask(sources, limit, session, plan::touch)?;
+    // Read now: what was to be mounted when it is entered is mounted.
+    let topology = Topology::live()?;
+    let mut call = RollCall::default();
+    for (path, (answer, trail)) in sources.iter().zip(answers) {
+        if let Some(mounted) = Mounted::at(&topology, &trail) {
+            call.mounted.insert(path.clone(), mounted);
+        }
+        if let Some(on) = On::at(&topology, &trail) {
+            call.on.insert(path.clone(), on);
+        }
+        let (why, health) = match answer {
+            Answer::Here => {
+                call.here.push(path.clone());
+                continue;
+            }
+            Answer::Failed(_) => ("its drive failed".to_owned(), Health::Gone),
+            Answer::None => {
+                let seconds = limit.unwrap_or_default().as_secs_f64();
+                (format!("no answer for {seconds} s"), Health::Quarantined)
+            }
         };
         let what = format!(
             "{why} when it was looked at, so it is left out of this run (check cable and power, \
@@ -68,39 +116,67 @@ pub(super) fn roll_call(
         session.observer.health(&HealthChange {
             drive: path.to_string_lossy().into_owned(),
             sources: vec![path.to_string_lossy().into_owned()],
-            health: match answer {
-                None => Health::Quarantined.word().to_owned(),
-                Some(_) => Health::Gone.word().to_owned(),
-            },
+            health: health.word().to_owned(),
             reason: what.clone(),
         });
-        call.silent.push(match answer {
-            None => Error::new(ErrorKind::SourceStalled, Side::Source, path, &what),
-            Some(errno) => Error::source(path, &what, errno),
+        call.silent.push(LeftOut {
+            error: match answer {
+                Answer::Failed(errno) => Error::source(path, &what, errno),
+                _ => Error::new(ErrorKind::SourceStalled, Side::Source, path, &what),
+            },
+            on: call.on(path),
         });
-    }
-    if call.here.is_empty() && !call.silent.is_empty() {
-        return Err(call.silent.remove(0));
     }
     Ok(call)
 }
 
-/// Returns which of the sources do not answer in time, by their places, and whose drives fail, with what
-/// they answer.
-fn who_is_silent(
-    sources: &[PathBuf],
-    limit: Duration,
+/// Returns those of these places that do not answer in time.
+///
+/// # Errors
+/// `Stopped`.
+pub(super) fn who_hangs(
+    places: &[PathBuf],
+    limit: Option<Duration>,
     session: &Session,
-    touch: fn(&Path) -> Result<(), Errno>,
-) -> Result<Vec<(usize, Option<Errno>)>, Error> {
+) -> Result<Vec<PathBuf>, Error> {
+    let answers = ask(places, limit, session, plan::touch)?;
+    let silent = places.iter().zip(answers);
+    let silent = silent.filter(|(_, (answer, _))| *answer == Answer::None);
+    Ok(silent.map(|(place, _)| place.clone()).collect())
+}
+
+/// What a source answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Answer {
+    Here,
+    /// Its drive fails, and answers this.
+    Failed(Errno),
+    /// Nothing, in time.
+    None,
+}
+
+type Touch = fn(&Path, &dyn Fn(&Trail)) -> Result<(), Errno>;
+
+/// Returns what each of the sources answers, and how far that came.
+fn ask(
+    sources: &[PathBuf],
+    limit: Option<Duration>,
+    session: &Session,
+    touch: Touch,
+) -> Result<Vec<(Answer, Trail)>, Error> {
     let (answered, answers) = bounded(sources.len());
     let mut open: Vec<usize> = Vec::new();
-    let mut failed = Vec::new();
+    let mut all = Vec::new();
     for (number, path) in sources.iter().enumerate() {
-        let (path, answered) = (path.clone(), answered.clone());
+        let trail: Arc<Mutex<Trail>> = Arc::default();
+        let (path, answered, on_way) = (path.clone(), answered.clone(), Arc::clone(&trail));
         let thread = std::thread::Builder::new().name(format!("call-{number}"));
         let asked = thread.spawn(move || {
-            let answer = touch(&path);
+            let told = |trail: &Trail| {
+                let mut on_way = on_way.lock().unwrap_or_else(PoisonError::into_inner);
+                on_way.clone_from(trail);
+            };
+            let answer = touch(&path, &told);
             // Nobody waits any more if it came too late.
             let _late = answered.send((number, answer));
         });
@@ -108,13 +184,16 @@ fn who_is_silent(
         if asked.is_ok() {
             open.push(number);
         }
+        all.push((Answer::Here, trail));
     }
     let (mut waited, mut last) = (Duration::ZERO, Instant::now());
-    while !open.is_empty() && waited < limit {
-        let answer = answers.recv_timeout(TICK.min(limit));
+    while !open.is_empty() && limit.is_none_or(|limit| waited < limit) {
+        let answer = answers.recv_timeout(limit.map_or(TICK, |limit| TICK.min(limit)));
         if let Ok((number, answer)) = answer {
             open.retain(|other| *other != number);
-            failed.extend(answer.err().map(|errno| (number, Some(errno))));
+            if let (Err(errno), Some((slot, _))) = (answer, all.get_mut(number)) {
+                *slot = Answer::Failed(errno);
+            }
         } else if session.stopped() {
             // (Where all answer at once, the run itself stops in order, and says how far it came.)
             let what = "stopped before the sources had answered";
@@ -129,20 +208,30 @@ fn who_is_silent(
             waited += passed;
         }
     }
-    failed.extend(open.into_iter().map(|number| (number, None)));
-    failed.sort_by_key(|(number, _)| *number);
-    Ok(failed)
+    for number in open {
+        if let Some((slot, _)) = all.get_mut(number) {
+            *slot = Answer::None;
+        }
+    }
+    let each = all.into_iter().map(|(answer, trail)| {
+        let trail = trail.lock().unwrap_or_else(PoisonError::into_inner);
+        (answer, trail.clone())
+    });
+    Ok(each.collect())
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::sync::atomic::Ordering::Relaxed;
 
     use super::*;
     use crate::engine::Silent;
 
-    fn touch(path: &Path) -> Result<(), Errno> {
+    fn touch(path: &Path, told: &dyn Fn(&Trail)) -> Result<(), Errno> {
+        told(&Trail {
+            at: path.to_owned(),
+            ..Trail::default()
+        });
         while path.starts_with("/hung") {
             std::thread::park();
         }
@@ -159,19 +248,35 @@ mod tests {
         }
     }
 
+    /// Returns what is answered, and that each says where it was asked.
+    fn answers(sources: &[PathBuf], limit: Option<Duration>) -> Vec<Answer> {
+        let answers = ask(sources, limit, &session(), touch).unwrap();
+        let (answers, trails): (Vec<_>, Vec<_>) = answers.into_iter().unzip();
+        let at: Vec<PathBuf> = trails.into_iter().map(|trail| trail.at).collect();
+        assert_eq!(at, sources);
+        answers
+    }
+
     #[test]
     fn who_does_not_answer_is_left_out_and_holds_up_nobody() {
+        use Answer::{Failed, Here};
         let sources = ["/a", "/hung/b", "/c", "/hung/d"].map(PathBuf::from);
-        let limit = Duration::from_millis(200);
-        let silent = who_is_silent(&sources, limit, &session(), touch).unwrap();
-        assert_eq!(silent, [(1, None), (3, None)]);
+        let limit = Some(Duration::from_millis(200));
+        let silent = answers(&sources, limit);
+        assert_eq!(silent, [Here, Answer::None, Here, Answer::None]);
         let sources = ["/dead/a", "/hung/b", "/c"].map(PathBuf::from);
-        let failing = who_is_silent(&sources, limit, &session(), touch).unwrap();
-        assert_eq!(failing, [(0, Some(Errno::IO)), (1, None)]);
+        let failing = answers(&sources, limit);
+        assert_eq!(failing, [Failed(Errno::IO), Answer::None, Here]);
         // Nobody hangs, so nobody is waited for.
-        let limit = Duration::from_secs(3600);
-        let silent = who_is_silent(&sources[2..], limit, &session(), touch).unwrap();
-        assert!(silent.is_empty());
+        let limit = Some(Duration::from_secs(3600));
+        assert_eq!(answers(&sources[2..], limit), [Here]);
+    }
+
+    #[test]
+    fn without_a_limit_who_fails_is_left_out_all_the_same() {
+        let sources = ["/a", "/dead/b"].map(PathBuf::from);
+        let failed = Answer::Failed(Errno::IO);
+        assert_eq!(answers(&sources, None), [Answer::Here, failed]);
     }
 
     #[test]
@@ -179,8 +284,9 @@ mod tests {
         let session = session();
         session.stop.store(true, Relaxed);
         let sources = [PathBuf::from("/hung")];
-        let limit = Duration::from_secs(3600);
-        let error = who_is_silent(&sources, limit, &session, touch).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Stopped);
+        for limit in [Some(Duration::from_secs(3600)), None] {
+            let error = ask(&sources, limit, &session, touch).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Stopped);
+        }
     }
 }

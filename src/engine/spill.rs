@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
-use super::copy::{Asked, tries};
+use super::copy::{Asked, LeftOuts, tries};
 use super::fold::{self, Told, Visit};
 use super::job::CopyJob;
 use super::opening::not_there;
@@ -345,7 +345,7 @@ impl Shared<'_> {
             typed: &typed,
             job: &here,
             // They are told of by the runs that copy.
-            silent: &[],
+            left_out: LeftOuts::default(),
             ..self.asked
         };
         match tries(into, &quiet, &round) {

@@ -24,7 +24,14 @@ use crate::topology::{Topology, mount_number};
 /// Not found is a file system that is not mounted, a folder that was moved within its file system,
 /// and away from its label anything that neither a UUID nor a serial number identifies. No symbolic
 /// link below a mount point is followed.
-pub fn find_source(topology: &Topology, recorded: &journal::Source) -> Option<PathBuf> {
+///
+/// `may_ask` is told of each place before it is asked at (the recorded path, a mount point), and may
+/// leave it out.
+pub fn find_source(
+    topology: &Topology,
+    recorded: &journal::Source,
+    may_ask: &dyn Fn(&Path) -> bool,
+) -> Option<PathBuf> {
     let label = as_path(&recorded.label);
     let wanted = Wanted {
         topology,
@@ -36,11 +43,12 @@ pub fn find_source(topology: &Topology, recorded: &journal::Source) -> Option<Pa
         Shape::File(_) => parent(&label),
         Shape::Folder | Shape::Contents => label.clone(),
     };
-    if matches!(
-        wanted.likeness(&folder),
-        Some(Likeness::Same | Likeness::Unknown)
-    ) && wanted.path_in(&folder).is_some()
-    {
+    let is_here = may_ask(&label)
+        && matches!(
+            wanted.likeness(&folder),
+            Some(Likeness::Same | Likeness::Unknown)
+        );
+    if is_here && wanted.path_in(&folder).is_some() {
         return Some(label);
     }
     if recorded.identity.fs_uuid.is_none() && recorded.identity.serial.is_none() {
@@ -49,7 +57,7 @@ pub fn find_source(topology: &Topology, recorded: &journal::Source) -> Option<Pa
     let tails = tails(&folder);
     let mounts = topology.mounts().iter();
     mounts
-        .filter(|mount| mount.fs == recorded.identity.fs_type)
+        .filter(|mount| mount.fs == recorded.identity.fs_type && may_ask(&mount.point))
         .find_map(|mount| wanted.below(&mount.point, &tails))
 }
 

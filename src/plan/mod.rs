@@ -8,6 +8,7 @@ mod lanes;
 mod recognise;
 mod sources;
 mod space;
+mod touch;
 
 #[cfg(test)]
 mod known_again;
@@ -17,7 +18,6 @@ pub use find::{find_returned, find_source};
 pub use identity::identity;
 pub use lanes::{LanePlan, lanes, tree};
 pub use recognise::{Matched, Recognised, recognise, recognise_more, source_identity};
-pub use sources::{
-    NamedLink, Source, TargetPlace, check_landings, look_at_target, open_sources, touch,
-};
+pub use sources::{NamedLink, Source, TargetPlace, check_landings, look_at_target, open_sources};
 pub use space::{Need, Room, room};
+pub use touch::{Trail, touch};

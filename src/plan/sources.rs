@@ -133,40 +133,8 @@ fn open_source(label: &Path, named: NamedLink) -> Result<Source, Error> {
     }
 }
 
-/// Looks at a SOURCE as everything that follows will: whoever waits for this waits for its drive.
-/// What it finds is of no interest here.
-///
-/// # Errors
-/// What its drive answers when it cannot be opened for that. What else fails is left to who opens it.
-pub fn touch(path: &Path) -> Result<(), Errno> {
-    let of_drive = |errno| {
-        if is_of_drive(errno) {
-            Err(errno)
-        } else {
-            Ok(())
-        }
-    };
-    let stat = match rustix::fs::stat(path) {
-        Ok(stat) => stat,
-        Err(errno) => return of_drive(errno),
-    };
-    let near = match FileType::from_raw_mode(stat.st_mode) {
-        FileType::Directory => path.to_owned(),
-        _ => parent_of(path),
-    };
-    let readable =
-        beneath::open_root(&near).and_then(|root| beneath::read_dir_fd(root.as_fd(), b""));
-    let readable = match readable {
-        Ok(readable) => readable,
-        Err(errno) => return of_drive(errno),
-    };
-    let _looked_at = rustix::fs::fstatvfs(&readable);
-    let _listed = Dir::new(readable).map(|mut dir| dir.next());
-    Ok(())
-}
-
 /// Returns whether a failure is the drive's, and not of what was typed.
-fn is_of_drive(errno: Errno) -> bool {
+pub(super) fn is_of_drive(errno: Errno) -> bool {
     is_bad_medium(errno) || is_gone(errno)
 }
 
@@ -252,7 +220,7 @@ impl TargetPlace {
     }
 }
 
-fn parent_of(path: &Path) -> PathBuf {
+pub(super) fn parent_of(path: &Path) -> PathBuf {
     let mut components = path.components();
     components.next_back();
     match components.as_path() {
@@ -351,7 +319,13 @@ fn top_names(source: &Source, list: bool) -> Result<Vec<Vec<u8>>, Error> {
     if !list {
         return Ok(Vec::new());
     }
-    let cannot = |errno: Errno| usage(&source.label, "cannot list this source").because(errno);
+    let cannot = |errno: Errno| {
+        if is_of_drive(errno) {
+            Error::source(&source.label, "list this source", errno)
+        } else {
+            usage(&source.label, "cannot list this source").because(errno)
+        }
+    };
     let dir = beneath::read_dir_fd(source.root.as_fd(), b"").map_err(cannot)?;
     let mut names = Vec::new();
     for entry in Dir::new(dir).map_err(cannot)? {

@@ -149,6 +149,25 @@ impl Topology {
             .max_by_key(|mount| mount.point.components().count())
     }
 
+    /// Returns the mounts that a path without symbolic links may be in, by the table alone: nothing is
+    /// asked there. First the one that it is in, if none of those after it covers that: what was
+    /// mounted later, further up. None of a relative path.
+    pub fn mounts_above(&self, path: &Path) -> Vec<&Mount> {
+        let above = self.mounts.iter().enumerate();
+        let above = above.filter(|(_, mount)| path.starts_with(&mount.point));
+        // Of those at one place the last one covers the others.
+        let deepest = above
+            .clone()
+            .max_by_key(|(_, mount)| mount.point.components().count());
+        let Some((place, deepest)) = deepest else {
+            return Vec::new();
+        };
+        let later = above.filter(|(other, _)| *other > place);
+        std::iter::once(deepest)
+            .chain(later.map(|(_, mount)| mount))
+            .collect()
+    }
+
     /// Returns the sysfs directory of the block device a mount names as its source.
     fn block_of_source(&self, source: &[u8]) -> Option<PathBuf> {
         self.block_of_live_node(source)

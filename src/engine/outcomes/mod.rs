@@ -148,9 +148,16 @@ impl Outcomes {
         self.record(None, error, error.path(), 0, About::Lasting);
     }
 
-    /// Notes a source that was left out of the run: no lane has it.
-    pub(crate) fn source_left_out(&self, error: &Error) {
+    /// Notes a source that was left out of the run. No lane has it, but it speaks against those of the
+    /// drives that it may be on: these, or when that cannot be told, all.
+    pub(crate) fn source_left_out(&self, error: &Error, may_be_on: Option<&[usize]>) {
+        let Some(lanes) = may_be_on else {
+            return self.problem_of_run(error);
+        };
         self.record(None, error, error.path(), 0, About::Lasting);
+        for counters in lanes.iter().filter_map(|&lane| self.lane(lane)) {
+            counters.problems.fetch_add(1, Relaxed);
+        }
     }
 
     /// Notes that an entry was not copied, and why. The path shown is the source's.
