@@ -1,11 +1,12 @@
 //! `copy --dry-run`: what a copy would do.
 
 use super::copy::{Prepared, prepare};
+use super::counting::count_all;
 use super::job::CopyJob;
 use super::outcomes::problem_of;
 use super::report::{DryLane, DryRun};
 use super::roll_call::roll_call;
-use super::room::{all_room, count_all, sum, with_records};
+use super::room::{all_room, sum, with_records};
 use super::session::Session;
 use super::setup::raise_descriptor_limit;
 use crate::error::Error;

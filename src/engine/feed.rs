@@ -252,6 +252,10 @@ impl Visitor for Feed<'_> {
         drop(dir);
     }
 
+    fn answered(&self) {
+        self.vitals.scan.forgive();
+    }
+
     fn stopped(&self) -> bool {
         // Whoever asks is not held by the kernel.
         self.vitals.scan.forgive();

@@ -6,6 +6,7 @@ mod ahead;
 mod commit;
 mod context;
 mod copy;
+mod counting;
 mod dry_run;
 mod elsewhere;
 mod examine;

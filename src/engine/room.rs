@@ -1,19 +1,17 @@
 //! Is there room in the target? Answered before the first byte is written.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use rustix::io::Errno;
 
+use super::counting::count_all;
 use super::job::{CopyJob, Verify};
-use super::run::cannot;
 use super::session::Session;
-use super::survey::{Counted, survey};
+use super::survey::Counted;
 use super::telemetry::Telemetry;
 use crate::error::{Error, ErrorKind, Side};
 use crate::plan::{Budget, LanePlan, Need, Room, TargetPlace, room};
-use crate::scan::{Order, WalkOptions};
 use crate::target::{LocalTarget, staged_bytes};
 
 /// What a copy needs.
@@ -51,17 +49,22 @@ pub(super) fn check_space(
         }
     }
     let counted = count_all(job, lanes, places, budget, session)?;
-    let needs: Vec<Need> = counted.iter().map(|counted| counted.need).collect();
-    let need = sum(&needs);
-    if refuses && !room.fits(with_records(need, job)) && !session.stopped() {
-        return Err(no_space(job, need, room));
+    // What a drive that did not answer has may be less than its file system says.
+    let known = counted.iter().filter(|counted| counted.is_whole);
+    let known = sum(&known.map(|counted| counted.need).collect::<Vec<_>>());
+    if refuses && !room.fits(with_records(known, job)) && !session.stopped() {
+        return Err(no_space(job, known, room));
     }
+    let most = sum(&counted
+        .iter()
+        .map(|counted| counted.need)
+        .collect::<Vec<_>>());
     let expected = |c: &Counted| Need {
         bytes: c.bytes,
         inodes: c.files,
     };
     Ok(Needs {
-        most: need,
+        most,
         expected: counted.iter().map(expected).collect(),
     })
 }
@@ -225,49 +228,6 @@ fn is_mount_root(dir: &OwnedFd) -> bool {
     use rustix::fs::{AtFlags, StatxAttributes, StatxFlags};
     rustix::fs::statx(dir, c"", AtFlags::EMPTY_PATH, StatxFlags::BASIC_STATS)
         .is_ok_and(|stat| stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
-}
-
-/// Counts every lane, all drives at the same time.
-pub(super) fn count_all(
-    job: &CopyJob,
-    lanes: &[LanePlan],
-    places: &[&TargetPlace],
-    budget: &Budget,
-    session: &Session,
-) -> Result<Vec<Counted>, Error> {
-    let mut targets = Vec::new();
-    for fd in places.iter().filter_map(|place| place.existing()) {
-        let fd = rustix::io::fcntl_dupfd_cloexec(fd, 0)
-            .map_err(|errno| Error::target(&job.target, "open", errno))?;
-        targets.push(Arc::new(fd));
-    }
-    let start = |source| cannot("start a thread", source);
-    std::thread::scope(|scope| {
-        let threads: Vec<_> = lanes
-            .iter()
-            .map(|plan| {
-                let targets = &targets;
-                std::thread::Builder::new().spawn_scoped(scope, move || {
-                    let options = WalkOptions {
-                        filter: &job.filter,
-                        files_from: job.files_from.as_deref(),
-                        order: Order::Listing,
-                        window_bytes: budget.window_bytes,
-                    };
-                    survey(&plan.trees, &options, targets, session)
-                })
-            })
-            .collect();
-        threads
-            .into_iter()
-            .map(|thread| {
-                thread.map_err(start)?.join().map_err(|_| {
-                    let what = "counting hit a bug in inhaul";
-                    Error::new(ErrorKind::Panic, Side::Source, "sources", what)
-                })
-            })
-            .collect()
-    })
 }
 
 /// Returns what all targets together have to give.

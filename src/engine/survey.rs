@@ -3,11 +3,13 @@
 use std::ops::ControlFlow;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::{AtFlags, FileType, Statx};
 
 use super::session::Session;
+use super::vitals::Pulse;
 use crate::beneath::DirCache;
 use crate::error::Error;
 use crate::plan::Need;
@@ -31,6 +33,50 @@ pub(crate) struct Counted {
     pub(crate) need: Need,
     /// What could not be listed.
     pub(crate) problems: Vec<Error>,
+    /// Whether all was asked about; not when its drive did not answer.
+    pub(crate) is_whole: bool,
+}
+
+/// What ties the counting of some trees to whoever waits for it.
+#[derive(Debug)]
+pub(crate) struct Ties {
+    session: Session,
+    /// Whether it waits for the drive, and for how long.
+    pub(crate) pulse: Pulse,
+    is_left: AtomicBool,
+    bound: Mutex<Need>,
+}
+
+impl Ties {
+    pub(crate) fn new(session: Session) -> Self {
+        Self {
+            session,
+            pulse: Pulse::default(),
+            is_left: AtomicBool::new(false),
+            bound: Mutex::default(),
+        }
+    }
+
+    /// Notes that nobody waits for it any more.
+    pub(crate) fn leave(&self) {
+        self.is_left.store(true, Relaxed);
+    }
+
+    /// Notes what the trees need at most, as their file systems have it.
+    pub(crate) fn set_bound(&self, need: Need) {
+        *self.bound.lock().unwrap_or_else(PoisonError::into_inner) = need;
+    }
+
+    /// Returns that; nothing before it was noted.
+    pub(crate) fn bound(&self) -> Need {
+        *self.bound.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn stopped(&self) -> bool {
+        // Whoever asks is not held by the kernel.
+        self.pulse.forgive();
+        self.session.stopped() || self.is_left.load(Relaxed)
+    }
 }
 
 /// Most inodes with several names that are remembered; beyond that each name counts as a file.
@@ -39,7 +85,7 @@ const LINKED_MAX: usize = 100_000;
 const INLINE_MAX: u64 = 64 << 10;
 
 struct Surveyor<'a> {
-    session: &'a Session,
+    ties: &'a Ties,
     targets: Vec<DirCache>,
     counted: Counted,
     linked: std::collections::HashSet<(u64, u64)>,
@@ -50,10 +96,10 @@ pub(crate) fn survey(
     trees: &[Arc<Tree>],
     options: &WalkOptions<'_>,
     targets: &[Arc<OwnedFd>],
-    session: &Session,
+    ties: &Ties,
 ) -> Counted {
     let mut surveyor = Surveyor {
-        session,
+        ties,
         targets: targets
             .iter()
             .map(|root| DirCache::new(Arc::clone(root), 32))
@@ -64,6 +110,7 @@ pub(crate) fn survey(
     for tree in trees {
         walk(tree, options, &mut surveyor);
     }
+    surveyor.counted.is_whole = true;
     surveyor.counted
 }
 
@@ -120,9 +167,12 @@ impl Visitor for Surveyor<'_> {
     }
 
     fn entries(&mut self, batch: Vec<Entry>) -> ControlFlow<()> {
+        // Names are looked up in the targets meanwhile: their time is none of the drive's.
+        self.ties.pulse.end();
         for entry in &batch {
             self.count(entry);
         }
+        self.ties.pulse.begin();
         ControlFlow::Continue(())
     }
 
@@ -134,7 +184,11 @@ impl Visitor for Surveyor<'_> {
 
     fn skipped(&mut self, _path: PathBuf, _kind: &'static str, _why: &str) {}
 
+    fn answered(&self) {
+        self.ties.pulse.forgive();
+    }
+
     fn stopped(&self) -> bool {
-        self.session.stopped()
+        self.ties.stopped()
     }
 }

@@ -51,6 +51,10 @@ pub trait Visitor {
         drop(dir);
     }
 
+    /// The drive has answered a question about one entry. There may be thousands of them between two
+    /// looks at whether to stop.
+    fn answered(&self) {}
+
     /// Whether to stop now; asked between directories and between batches of names. What waits in
     /// the window is then dropped, and nothing more is called.
     fn stopped(&self) -> bool;

@@ -247,7 +247,9 @@ impl Walker<'_> {
         if found.file_type != FileType::Unknown && !self.wanted(false) {
             return ControlFlow::Continue(());
         }
-        let stat = match look_at(dir, found.name) {
+        let looked = look_at(dir, found.name);
+        self.visitor.answered();
+        let stat = match looked {
             Ok(stat) => stat,
             Err(errno) => {
                 self.fail(Error::source(self.shown(), "look at the entry", errno));
