@@ -31,6 +31,8 @@ struct Home {
     recorded: journal::Source,
     /// The mounts it was read from: when it is lost, what is still mounted there is what was lost.
     left: Vec<u64>,
+    /// The mount that its lane goes on with, until that has ended.
+    at: Option<u64>,
     index: usize,
     root_attributes: bool,
     tree: Weak<Tree>,
@@ -121,6 +123,7 @@ impl Homes {
                         landing: tree.landing.clone(),
                     },
                     left: vec![mount_number(tree.root.as_fd())?],
+                    at: None,
                     index: tree.index,
                     root_attributes: tree.root_attributes,
                     tree: Arc::downgrade(tree),
@@ -158,13 +161,27 @@ impl Homes {
         homes.is_some_and(|homes| homes.iter().all(|home| home.tree.strong_count() == 0))
     }
 
-    /// Notes that a lane goes on with these trees: should its drive be lost once more, it is not back
-    /// where they are, either.
+    /// Notes that a lane is to go on with these trees.
     pub(super) fn go_on_at(&mut self, lane: usize, trees: &[Arc<Tree>]) {
         let homes = self.lanes.get_mut(lane).into_iter().flatten();
         for (home, tree) in homes.zip(trees) {
-            home.left.extend(mount_number(tree.root.as_fd()));
+            home.at = mount_number(tree.root.as_fd());
             home.tree = Arc::downgrade(tree);
+        }
+    }
+
+    /// Notes that a lane that went on has ended: should its drive be lost once more, it is not back where
+    /// it was then, either.
+    pub(super) fn left(&mut self, lane: usize) {
+        for home in self.lanes.get_mut(lane).into_iter().flatten() {
+            home.left.extend(home.at.take());
+        }
+    }
+
+    /// Notes that a lane could not begin to go on: its drive is where it is, to be found there again.
+    pub(super) fn never_began(&mut self, lane: usize) {
+        for home in self.lanes.get_mut(lane).into_iter().flatten() {
+            home.at = None;
         }
     }
 
@@ -292,5 +309,50 @@ mod tests {
         assert!(asking.may_ask(1, before.clone()));
         assert!(!asking.may_ask(2, before));
         assert!(asking.may_ask(2, after));
+    }
+
+    #[test]
+    fn a_drive_that_could_not_be_gone_on_with_is_found_where_it_is() {
+        let (finished, _) = bounded(0);
+        let root = std::fs::File::open("/").unwrap().into();
+        let tree = Arc::new(Tree {
+            index: 0,
+            label: "/".into(),
+            root,
+            only: None,
+            landing: Vec::new(),
+            root_attributes: false,
+            device: 0,
+            direct: false,
+            trusts_holes: false,
+            trusts_sizes: true,
+            keeps_inodes: true,
+            finished,
+        });
+        let here = mount_number(tree.root.as_fd()).unwrap();
+        let mut homes = Homes {
+            lanes: vec![vec![Home {
+                recorded: journal::Source {
+                    index: 0,
+                    identity: Identity::default(),
+                    label: Vec::new(),
+                    landing: Vec::new(),
+                },
+                left: vec![7],
+                at: None,
+                index: 0,
+                root_attributes: false,
+                tree: Weak::new(),
+            }]],
+            asking: Asking::default(),
+            begun: 0,
+        };
+        homes.go_on_at(0, std::slice::from_ref(&tree));
+        homes.never_began(0);
+        homes.left(0);
+        assert_eq!(homes.lanes[0][0].left, [7]);
+        homes.go_on_at(0, std::slice::from_ref(&tree));
+        homes.left(0);
+        assert_eq!(homes.lanes[0][0].left, [7, here]);
     }
 }

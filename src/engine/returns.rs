@@ -143,6 +143,7 @@ impl State {
 
 impl Revive for Returns<'_> {
     fn ended(&mut self, lane: usize, end: &mut LaneEnd) {
+        self.state.homes.left(lane);
         let has_given = self.has_given(lane);
         let was_lost = self.state.lost.contains_key(&lane);
         if end.lost.is_none() && was_lost && !has_given && self.context.outcomes.gave_not_all(lane)
@@ -176,6 +177,7 @@ impl Revive for Returns<'_> {
     }
 
     fn failed(&mut self, lane: usize, error: &Error) {
+        self.state.homes.never_began(lane);
         let line = format!("a drive that is back cannot be gone on with yet: {error}");
         self.context.session.observer.note(&line);
         if let Some(counters) = self.context.outcomes.lane(lane) {
