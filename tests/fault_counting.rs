@@ -130,10 +130,10 @@ fn a_stop_is_heard_while_a_drive_hangs_that_is_counted() {
 fn read_no_inodes_ahead(mount: &Path) {
     let table = std::fs::read_to_string("/proc/self/mounts").unwrap();
     let point = mount.to_str().unwrap();
-    let of_it = table
+    let mut of_it = table
         .lines()
         .filter(|line| line.split(' ').nth(1) == Some(point));
-    let device = of_it.last().unwrap().split(' ').next().unwrap();
+    let device = of_it.next_back().unwrap().split(' ').next().unwrap();
     let name = device.strip_prefix("/dev/").unwrap();
     std::fs::write(format!("/sys/fs/ext4/{name}/inode_readahead_blks"), "0").unwrap();
 }

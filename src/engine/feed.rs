@@ -219,6 +219,9 @@ impl Visitor for Feed<'_> {
         {
             says = Some(vitals.failed(errno));
         }
+        if error.kind() == ErrorKind::SourceLost {
+            says = Some(Says::Gone);
+        }
         let _paused = Pause::new(&vitals);
         if let Some(says) = says {
             let health = match says {

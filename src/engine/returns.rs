@@ -13,9 +13,8 @@
 //!    all that was copied of it, so nothing of the lane before may be on its way any more. A lane
 //!    whose threads its drive still holds is gone on with when the others are through, one at a time.
 //!
-//! What is mounted a second time and gives nothing was not the drive: that is waited for as before,
-//! no longer, and no shorter. A drive that cannot be gone on with stays lost, and is tried again; why
-//! is told at once, and in the one line on what it left undone. It is the problem of no other.
+//! What is mounted a second time and gives nothing was not the drive: that is waited for as before.
+//! One that cannot be gone on with stays lost and is tried again; why is told at once, and at the end.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -146,9 +145,9 @@ impl Revive for Returns<'_> {
         self.state.homes.left(lane);
         let has_given = self.has_given(lane);
         let was_lost = self.state.lost.contains_key(&lane);
-        if end.lost.is_none() && was_lost && !has_given && self.context.outcomes.gave_not_all(lane)
-        {
-            // A second mount of what is dead, say: too few of its errors came to tell by them alone.
+        let is_short = self.context.outcomes.gave_not_all(lane) || self.lists_nothing(lane);
+        if end.lost.is_none() && was_lost && !has_given && is_short {
+            // A second mount of what is dead, say: too few of its errors came to tell, or none, as on FAT.
             let path = self.context.drive_path(lane);
             end.lost = Some(Lost::now(unattempted(ErrorKind::SourceLost, path, 0)));
         }
@@ -329,6 +328,13 @@ impl Returns<'_> {
     fn has_given(&self, lane: usize) -> bool {
         let counters = self.context.outcomes.lane(lane);
         counters.is_some_and(|counters| counters.vitals().has_given())
+    }
+
+    /// Returns whether nothing but roots was listed of a lane since it began last.
+    fn lists_nothing(&self, lane: usize) -> bool {
+        let roots = self.facts.get(lane).map_or(1, |facts| facts.sources.len());
+        let lane = self.context.outcomes.lane(lane);
+        lane.is_some_and(|lane| lane.lists_nothing(roots))
     }
 
     /// Does not look for a drive for a while that was gone on with, and gave nothing.

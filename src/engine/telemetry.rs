@@ -164,6 +164,11 @@ impl LaneCounters {
         self.set_state(LaneState::Waiting);
     }
 
+    /// Returns whether nothing but so many roots was listed.
+    pub(crate) fn lists_nothing(&self, roots: usize) -> bool {
+        self.files_found.load(Relaxed) == 0 && self.dirs.load(Relaxed) <= roots as u64
+    }
+
     /// Sets the state.
     pub fn set_state(&self, state: LaneState) {
         self.state.store(state as u8, Relaxed);

@@ -295,3 +295,20 @@ pub fn join(mut dir: Vec<u8>, name: &[u8]) -> Vec<u8> {
     dir.extend_from_slice(name);
     dir
 }
+
+/// Returns a path below the root of a tree as messages show it.
+pub(super) fn shown(tree: &Tree, path: &[u8]) -> PathBuf {
+    if path.is_empty() || tree.only.is_some() {
+        tree.label.clone()
+    } else {
+        tree.label.join(as_path(path))
+    }
+}
+
+/// Puts a name at the end of a path.
+pub(super) fn append(path: &mut Vec<u8>, name: &[u8]) {
+    if !path.is_empty() {
+        path.push(b'/');
+    }
+    path.extend_from_slice(name);
+}

@@ -1,6 +1,7 @@
 //! Inodes of a source as the kernel describes them.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Statx, StatxFlags, makedev, statx};
@@ -8,6 +9,7 @@ use rustix::io::Errno;
 
 use super::entry::{Dir, Entry, FileStamp, Kind, Tree};
 use crate::beneath;
+use crate::error::{Error, ErrorKind, Side};
 
 /// What is asked of every inode; `MNT_ID` (Linux 5.8) tells mounts apart where it is answered.
 const MASK: StatxFlags = StatxFlags::BASIC_STATS.union(StatxFlags::MNT_ID);
@@ -82,5 +84,15 @@ pub(super) fn entry(dir: Arc<Dir>, name: &[u8], kind: Kind, stat: &Statx) -> Ent
         nlink: stat.stx_nlink,
         position: 0,
         recorded: None,
+    }
+}
+
+/// Returns why a directory could not be opened.
+pub(super) fn dir_error(path: PathBuf, errno: Errno) -> Error {
+    if errno == Errno::NOTDIR {
+        let what = "was a directory when listed and is none now";
+        Error::new(ErrorKind::SourceChanged, Side::Source, path, what)
+    } else {
+        Error::source(path, "open the directory", errno)
     }
 }

@@ -1,7 +1,7 @@
 //! Source trees to entries.
 //!
-//! **Boundary.** Reads directories and inodes of a source; never reads file contents, never
-//! touches the target.
+//! **Boundary.** Reads directories and inodes of a source, where its kernel hides errors from the block
+//! device as well; never reads file contents, never touches the target.
 //!
 //! 1. [`walk()`] opens one directory at a time below the tree's root and lists it in batches.
 //! 2. Each batch is sorted by inode number, then asked for its inodes.
@@ -9,9 +9,11 @@
 //! 4. A full window is put in reading order ([`Order`]) and handed to the [`Visitor`].
 
 mod entry;
+mod fat;
 mod fiemap;
 mod files_from;
 mod filter;
+mod hidden;
 mod inode;
 mod listing;
 mod order;

@@ -16,9 +16,10 @@ use std::sync::Arc;
 use rustix::fs::{FileType, Statx};
 use rustix::io::Errno;
 
-use super::entry::{Dir, Tree, as_path};
+use super::entry::{Dir, Tree, append, shown};
 use super::files_from::{Seen, Want};
-use super::inode::{self, device, kind, look, look_at, open_dir};
+use super::hidden::{self, Hidden};
+use super::inode::{self, device, dir_error, kind, look, look_at, open_dir};
 use super::listing::{Found, Lister};
 use super::order::Window;
 use super::twins;
@@ -47,9 +48,15 @@ pub fn walk(tree: &Arc<Tree>, options: &WalkOptions<'_>, visitor: &mut dyn Visit
         root: None,
         device: tree.device,
         seen: options.files_from.map(Seen::new),
+        hidden: Hidden::of(tree, options),
     };
+    walker.look_for_hidden();
     if walker.run().is_continue() && walker.flush().is_continue() {
         walker.report_missing();
+        walker.look_for_hidden();
+        if let Some(error) = walker.hidden.unaccounted(tree) {
+            walker.fail(error);
+        }
     }
     while let Some(level) = walker.levels.pop() {
         walker.visitor.left(level.dir);
@@ -70,6 +77,7 @@ struct Walker<'a> {
     /// Device of everything in the window.
     device: u64,
     seen: Option<Seen<'a>>,
+    hidden: Hidden,
 }
 
 /// A directory that was entered, and what is left to enter in it.
@@ -161,8 +169,11 @@ impl Walker<'_> {
             self.device = id.0;
         }
         match self.visitor.enter(&dir, fd.as_fd(), &stat) {
-            Ok(Enter::Descend) => {}
-            Ok(Enter::Skip) => return ControlFlow::Continue(()),
+            Ok(Enter::Descend) => self.hidden.met_folder(&stat),
+            Ok(Enter::Skip) => {
+                self.hidden.left_out();
+                return ControlFlow::Continue(());
+            }
             Err(error) => {
                 self.fail(error);
                 return ControlFlow::Continue(());
@@ -200,6 +211,9 @@ impl Walker<'_> {
             self.fail(twins::spare_dots(self.shown()));
         }
         self.report_twins(fd);
+        if listed == Ok(ControlFlow::Continue(())) && self.hidden.ends_early(fd) {
+            self.fail(hidden::ended_early(self.shown()));
+        }
         if let Some(level) = self.levels.last_mut() {
             level.pending.reverse();
             level.pending.shrink_to_fit();
@@ -277,6 +291,7 @@ impl Walker<'_> {
             return ControlFlow::Continue(());
         };
         let entry = inode::entry(Arc::clone(&level.dir), found.name, kind, &stat);
+        self.hidden.met(&entry);
         if self.window.push(entry) {
             self.flush()?;
         }
@@ -372,13 +387,25 @@ impl Walker<'_> {
         visitor.entries(batch)
     }
 
+    /// Reports what the kernel would not tell of folders that cannot be read.
+    fn look_for_hidden(&mut self) {
+        self.path.clear();
+        let visitor = &*self.visitor;
+        let errors = self.hidden.look(self.tree, &|| !visitor.stopped());
+        for error in errors {
+            self.fail(error);
+        }
+    }
+
     /// Reports that `self.path`, or something below it, is not coming.
     fn fail(&mut self, error: Error) {
+        self.hidden.left_out();
         self.give_up_below();
         self.visitor.problem(error);
     }
 
     fn skip_mount(&mut self) {
+        self.hidden.left_out();
         self.give_up_below();
         let path = self.shown();
         self.visitor.skipped(
@@ -423,30 +450,6 @@ impl Walker<'_> {
     /// Returns `self.path` as messages show it.
     fn shown(&self) -> PathBuf {
         shown(self.tree, &self.path)
-    }
-}
-
-fn shown(tree: &Tree, path: &[u8]) -> PathBuf {
-    if path.is_empty() || tree.only.is_some() {
-        tree.label.clone()
-    } else {
-        tree.label.join(as_path(path))
-    }
-}
-
-fn append(path: &mut Vec<u8>, name: &[u8]) {
-    if !path.is_empty() {
-        path.push(b'/');
-    }
-    path.extend_from_slice(name);
-}
-
-fn dir_error(path: PathBuf, errno: Errno) -> Error {
-    if errno == Errno::NOTDIR {
-        let what = "was a directory when listed and is none now";
-        Error::new(ErrorKind::SourceChanged, Side::Source, path, what)
-    } else {
-        Error::source(path, "open the directory", errno)
     }
 }
 

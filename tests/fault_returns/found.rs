@@ -1,5 +1,6 @@
 //! Which drive is taken for the one that went, and what does not keep it from being found.
 
+use std::ffi::OsStr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use crate::bench::{Aside, Bench, Bound, is_gone, paint, until_told};
 use crate::drive::Drive;
 use crate::support::mounts::{Fs, Mounted, quietly};
 use crate::support::program::report;
-use crate::support::{can_mount, wait_for};
+use crate::support::{can_mount, need_tools, tool, wait_for};
 
 #[test]
 fn another_disk_in_its_place_is_never_taken() {
@@ -184,4 +185,40 @@ fn what_fails_at_its_first_folder_is_not_the_drive_put_back() {
     bench.pulled.heal();
     bench.pulled.mount();
     bench.check(&running.finish());
+}
+
+/// A dead drive with FAT may look like that: its kernel tells of no error.
+#[test]
+fn what_lists_nothing_is_not_the_drive_put_back() {
+    let test = "what_lists_nothing_is_not_the_drive_put_back";
+    if !can_mount(test) || !need_tools(test, &["unshare"]) {
+        return;
+    }
+    let mut bench = Bench::new();
+    let running = bench.start_with(&["--grace=6s"], |bench, running| bench.let_die(running, 1));
+    bench.is_let_go(&running);
+    bench.pulled.unmount();
+    bench.pulled.heal();
+    // The same file system and folder, with nothing in it; emptied where nobody else sees the mount.
+    let disk = bench.lab.join("pulled/fuse/disk");
+    let script = "mount -o loop \"$1\" \"$2\" && rm -r \"$2\"/d/* && umount \"$2\"";
+    let args = [
+        OsStr::new("-m"),
+        "sh".as_ref(),
+        "-c".as_ref(),
+        script.as_ref(),
+    ];
+    let of_it = [
+        "sh".as_ref(),
+        disk.as_os_str(),
+        bench.pulled.path().as_os_str(),
+    ];
+    tool("unshare", &[&args[..], &of_it[..]].concat());
+    bench.pulled.mount();
+    let ran = running.finish().expect(3);
+    let report = report(&bench.target());
+    assert_eq!(report["problem_count"], 1, "{}", ran.out());
+    assert_eq!(report["problems"][0]["kind"], "source-lost");
+    assert_eq!(report["lanes"][0]["safe_to_release"], false);
+    assert_eq!(report["lanes"][1]["safe_to_release"], true);
 }

@@ -25,6 +25,7 @@ pub(crate) mod program;
 pub(crate) mod sentinel;
 pub(crate) mod told;
 pub(crate) mod tree;
+pub(crate) mod uml;
 
 use std::ffi::OsStr;
 use std::io::Write;

@@ -1,0 +1,200 @@
+//! File systems whose kernel does not say so when a folder cannot be read.
+//!
+//! - FAT: what is in a block that cannot be read is left out, and the listing goes on behind it
+//!   (`fat__get_entry` of linux/fs/fat/dir.c). With the right to read the block device all blocks of all
+//!   folders are read before the walk, from when they are in memory, and looked at again after it.
+//!   Without it, of a whole file system what is in use is compared with what was listed, which is the
+//!   same on a sound one without lost or bad clusters.
+//! - FAT and ISO 9660: the listing ends at a block that cannot be found or read (`do_isofs_readdir` of
+//!   linux/fs/isofs/dir.c). The place where it ended is then before the folder's end.
+//!
+//! exFAT and NTFS (ntfs3) tell such errors.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+
+use rustix::fs::{FileType, Mode, OFlags, SeekFrom, Statx, major, minor};
+use rustix::io::Errno;
+
+use super::entry::{Entry, Tree};
+use super::fat::{self, Fault, Looked};
+use super::visitor::WalkOptions;
+use crate::error::{Error, ErrorKind, Side};
+
+// Numbers: linux/magic.h.
+const FAT: u64 = 0x4D44;
+const ISO_9660: u64 = 0x9660;
+/// `MSDOS_ROOT_INO` of linux/msdos_fs.h.
+const FAT_ROOT: u64 = 1;
+
+/// What is watched of a tree while it is walked; nothing, where listings tell their errors.
+#[derive(Debug, Default)]
+pub(super) struct Hidden {
+    tells_nothing: bool,
+    /// The block device, and its path.
+    device: Option<(OwnedFd, PathBuf)>,
+    /// Bytes in use at the beginning, where all of them belong to what is listed.
+    used: Option<u64>,
+    /// Bytes of what was listed.
+    listed: u64,
+    is_told: bool,
+}
+
+impl Hidden {
+    /// Begins to watch a tree.
+    pub(super) fn of(tree: &Tree, options: &WalkOptions<'_>) -> Self {
+        let kind = rustix::fs::fstatfs(&tree.root).map_or(0, |stat| stat.f_type);
+        let kind = u64::try_from(kind).unwrap_or(0);
+        if !matches!(kind, FAT | ISO_9660) || tree.only.is_some() {
+            return Self::default();
+        }
+        let device = (kind == FAT).then(|| block_device(tree.device)).flatten();
+        let is_whole = kind == FAT
+            && device.is_none()
+            && options.files_from.is_none()
+            && options.filter.is_empty()
+            && rustix::fs::fstat(&tree.root).is_ok_and(|stat| stat.st_ino == FAT_ROOT);
+        Self {
+            tells_nothing: true,
+            device,
+            used: is_whole.then(|| used(tree)).flatten(),
+            ..Self::default()
+        }
+    }
+
+    /// Looks at the folders on the drive itself, where that is possible; returns what cannot be read of
+    /// them, once.
+    pub(super) fn look(&mut self, tree: &Tree, goes_on: &dyn Fn() -> bool) -> Vec<Error> {
+        let Some((device, path)) = &self.device else {
+            return Vec::new();
+        };
+        if self.is_told {
+            return Vec::new();
+        }
+        let mut read = |at: u64, bytes: &mut [u8]| {
+            // The whole page is asked for: what fails the first time may be a neighbour.
+            read_all(device.as_fd(), at, bytes).or_else(|_| read_all(device.as_fd(), at, bytes))
+        };
+        let Looked::Through(faults, gave) = fat::look(&mut read, goes_on) else {
+            return Vec::new();
+        };
+        self.is_told = !faults.is_empty();
+        if let Some(fault) = faults
+            .first()
+            .filter(|_| !gave && !gives_its_first(device.as_fd()))
+        {
+            let what = "read its folders: the drive gives nothing";
+            let lost = Error::new(ErrorKind::SourceLost, Side::Source, &tree.label, what);
+            return vec![lost.because(fault.errno)];
+        }
+        let told = |fault: Fault| {
+            let what = format!(
+                "read the folder {:?} at byte {} of {}, where the kernel leaves out names without a word: \
+                 what they stand for is not copied",
+                format!("/{}", fault.folder),
+                fault.at,
+                path.display()
+            );
+            Error::source(&tree.label, &what, fault.errno)
+        };
+        faults.into_iter().map(told).collect()
+    }
+
+    /// Returns whether the listing of a folder, which has come to its end, ended before the folder does.
+    pub(super) fn ends_early(&self, dir: BorrowedFd<'_>) -> bool {
+        let place = |whence| rustix::fs::seek(dir, whence).ok();
+        let size = || rustix::fs::fstat(dir).map_or(0, |stat| stat.st_size);
+        let is_before = |place: u64| i64::try_from(place).is_ok_and(|place| place < size());
+        self.tells_nothing && place(SeekFrom::Current(0)).is_some_and(is_before)
+    }
+
+    /// Notes a folder that is listed.
+    pub(super) fn met_folder(&mut self, stat: &Statx) {
+        self.listed += stat.stx_blocks.saturating_mul(512);
+    }
+
+    /// Notes what a folder lists.
+    pub(super) fn met(&mut self, entry: &Entry) {
+        self.listed += entry.allocated;
+    }
+
+    /// Notes that something is not listed that takes up room.
+    pub(super) fn left_out(&mut self) {
+        self.used = None;
+    }
+
+    /// Returns that more is in use than what was listed takes up, if it is.
+    pub(super) fn unaccounted(&self, tree: &Tree) -> Option<Error> {
+        let before = self.used?;
+        // Who writes there meanwhile makes a difference as well.
+        if used(tree) != Some(before) {
+            return None;
+        }
+        let missing = before.checked_sub(self.listed).filter(|bytes| *bytes > 0)?;
+        let what = format!(
+            "{missing} bytes are in use on it that belong to nothing that was listed: names may be \
+             missing, as the kernel does not tell when a folder of a FAT file system cannot be read; run \
+             as root, which looks at the drive itself, or have it checked (fsck.fat), and run again"
+        );
+        Some(Error::new(
+            ErrorKind::SourceRead,
+            Side::Source,
+            &tree.label,
+            &what,
+        ))
+    }
+}
+
+/// Returns that the listing of a folder ended too early.
+pub(super) fn ended_early(path: PathBuf) -> Error {
+    let what = "list the directory: its listing ended before it does, and the kernel does not say why; \
+                what was listed is kept, the rest is missing";
+    Error::source(path, what, Errno::IO)
+}
+
+/// Returns how many bytes are in use on the file system of a tree.
+fn used(tree: &Tree) -> Option<u64> {
+    let stat = rustix::fs::fstatvfs(&tree.root).ok()?;
+    let blocks = stat.f_blocks.saturating_sub(stat.f_bfree);
+    Some(blocks.saturating_mul(stat.f_frsize))
+}
+
+/// Opens the block device of this number, if we may read it.
+fn block_device(number: u64) -> Option<(OwnedFd, PathBuf)> {
+    let about = format!("/sys/dev/block/{}:{}/uevent", major(number), minor(number));
+    let about = std::fs::read_to_string(about).ok()?;
+    let name = about
+        .lines()
+        .find_map(|line| line.strip_prefix("DEVNAME="))?;
+    let path = PathBuf::from("/dev").join(name);
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let device = rustix::fs::open(&path, flags, Mode::empty()).ok()?;
+    let stat = rustix::fs::fstat(&device).ok()?;
+    let is_it =
+        FileType::from_raw_mode(stat.st_mode) == FileType::BlockDevice && stat.st_rdev == number;
+    // Folders lie anywhere, and nothing around them is wanted.
+    let _best_effort = rustix::fs::fadvise(&device, 0, None, rustix::fs::Advice::Random);
+    is_it.then_some((device, path))
+}
+
+/// Returns whether a drive gives its first block, from where it is stored if that can be had.
+fn gives_its_first(device: BorrowedFd<'_>) -> bool {
+    let mut block = [0; 4096];
+    let len = std::num::NonZeroU64::new(block.len() as u64);
+    let _best_effort = rustix::fs::fadvise(device, 0, len, rustix::fs::Advice::DontNeed);
+    read_all(device, 0, &mut block).is_ok()
+}
+
+fn read_all(device: BorrowedFd<'_>, at: u64, bytes: &mut [u8]) -> Result<(), Errno> {
+    let mut done = 0;
+    while let Some(rest) = bytes.get_mut(done..).filter(|rest| !rest.is_empty()) {
+        match rustix::io::pread(device, rest, at + done as u64) {
+            // Behind its end there is nothing that a sound file system has.
+            Ok(0) => return Err(Errno::IO),
+            Ok(count) => done += count,
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
+}
