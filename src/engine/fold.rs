@@ -114,7 +114,8 @@ fn speaks_against(lane: &LaneReport) -> bool {
 
 fn part_of<'r>(lane: &LaneReport, before: &'r Report) -> Option<&'r LaneReport> {
     let mut lanes = before.lanes.iter();
-    lanes.find(|it| it.drive == lane.drive && it.sources == lane.sources)
+    // Not by its name: it may have come back under another one.
+    lanes.find(|it| it.sources == lane.sources)
 }
 
 /// Adds what is not of one drive, and the drives that are left out by now.
