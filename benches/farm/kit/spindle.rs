@@ -43,9 +43,42 @@ pub(crate) struct Mechanics {
     pub(crate) turn: Duration,
 }
 
+/// What several drives hang on, and the kernel shows nothing of: together they get so much through it.
+#[derive(Debug)]
+pub(crate) struct Link {
+    /// Bytes a second, and when it has carried what was given to it.
+    state: Mutex<(u64, Instant)>,
+}
+
+impl Link {
+    /// One that carries `rate` bytes a second.
+    pub(crate) fn new(rate: u64) -> Self {
+        Self {
+            state: Mutex::new((rate, Instant::now())),
+        }
+    }
+
+    /// From now on it carries so many bytes a second.
+    pub(crate) fn carries(&self, rate: u64) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        *state = (rate, Instant::now());
+    }
+
+    /// Returns when it will have carried so many bytes more.
+    fn carry(&self, length: u64) -> Instant {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let (rate, free_at) = *state;
+        let takes = Duration::from_nanos(length.saturating_mul(1_000_000_000) / rate.max(1));
+        let until = free_at.max(Instant::now()) + takes;
+        *state = (rate, until);
+        until
+    }
+}
+
 #[derive(Debug)]
 struct State {
     mechanics: Option<Mechanics>,
+    link: Option<Arc<Link>>,
     stalled: bool,
     dead: bool,
     spoilt: bool,
@@ -73,6 +106,11 @@ impl Arm {
         let mut state = self.state();
         state.mechanics = Some(mechanics);
         (state.seeks, state.reads) = (0, 0);
+    }
+
+    /// From now on what it gives goes through this.
+    pub(crate) fn hang_on(&self, link: &Arc<Link>) {
+        self.state().link = Some(Arc::clone(link));
     }
 
     /// Requests take no time, and none hangs.
@@ -146,6 +184,9 @@ impl Arm {
         }
         state.head = offset + length;
         state.free_at = start + takes;
+        if let Some(link) = &state.link {
+            state.free_at = state.free_at.max(link.carry(length));
+        }
         state.free_at
     }
 }
@@ -229,6 +270,7 @@ impl Spindle {
             length,
             state: Mutex::new(State {
                 mechanics: None,
+                link: None,
                 stalled: false,
                 dead: false,
                 spoilt: false,
@@ -240,7 +282,9 @@ impl Spindle {
             changed: Condvar::new(),
         });
         let mut config = Config::default();
-        config.mount_options = vec![MountOption::FSName("inhaul-bench".to_owned())];
+        // A name of its own: file systems of one name pass for one.
+        let name = mount.file_name().unwrap_or_default().to_string_lossy();
+        config.mount_options = vec![MountOption::FSName(format!("inhaul-bench-{name}"))];
         let (orders, received) = bounded(ORDERS);
         for _ in 0..ANSWERERS {
             let (file, received) = (file.try_clone().context("an image")?, received.clone());
