@@ -7,7 +7,8 @@ use std::time::SystemTime;
 use crossbeam::channel::{Receiver, Sender, bounded};
 
 use super::job::{CopyJob, Verify};
-use super::left_out::{LeftOut, Mounted};
+use super::left_out::LeftOut;
+use super::mounted::Mounted;
 use super::pass::{Ended, Pass, pass};
 use super::report::Report;
 use super::revive::Revived;

@@ -1,19 +1,15 @@
 //! Sources that are left out of a run: which drives they may be on, so that none of those is called
-//! safe, and what was mounted where they are, so that an empty folder is not taken for their return.
+//! safe.
 //!
 //! All of it is from the mount table, and from what was told on the way: nothing is asked of them.
 
 use std::collections::HashSet;
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
-
-use super::recipe::Bytes;
 use crate::error::Error;
 use crate::journal::Identity;
 use crate::plan::{LanePlan, Trail};
-use crate::topology::{Location, Mount, Topology};
+use crate::topology::{Drive, Location, Topology, Transport};
 
 /// A source that is left out of a run.
 #[derive(Debug)]
@@ -33,21 +29,19 @@ impl LeftOut {
     /// those of the sources of all lanes, in the order of the sources.
     pub(super) fn lanes(&self, lanes: &[LanePlan], identities: &[Identity]) -> Option<Vec<usize>> {
         let on = self.on.as_ref()?;
-        let may_be_it = |plan: &LanePlan| {
-            let mut keys = plan.fs.iter().flat_map(|(_, location)| location.keys());
-            let mut known = plan.trees.iter().map(|tree| identities.get(tree.index));
-            keys.any(|key| on.keys.contains(&key))
-                || known.any(|known| known.is_some_and(|known| on.is_on(known)))
-        };
-        let lanes = (0..).zip(lanes).filter(|(_, plan)| may_be_it(plan));
-        Some(lanes.map(|(lane, _)| lane).collect())
+        on.among(lanes.iter().map(|plan| {
+            let places = plan.fs.iter().map(|(_, location)| location);
+            let known = plan.trees.iter();
+            let known = known.filter_map(|tree| identities.get(tree.index));
+            (places.collect(), known.collect())
+        }))
     }
 }
 
-/// Where a source may be.
+/// Where a source may be: what is not empty tells.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct On {
-    /// As [`Location::keys`].
+    /// As [`Location::keys`], of today.
     keys: HashSet<String>,
     /// UUID of its file system.
     uuid: Option<Vec<u8>>,
@@ -59,6 +53,9 @@ pub(super) struct On {
 const OVER_OTHERS: [&str; 5] = ["overlay", "aufs", "unionfs", "ecryptfs", "autofs"];
 /// FUSE file systems whose files are on another machine. Any other may show what is on any drive here.
 const REMOTE: [&str; 4] = ["fuse.sshfs", "fuse.rclone", "fuse.s3fs", "fuse.glusterfs"];
+
+/// File systems of several drives, without a number that is the device's.
+const POOLS: [&str; 3] = ["btrfs", "bcachefs", "zfs"];
 
 impl On {
     /// Returns where a look at a source came to; `None` where that may be on any drive.
@@ -83,12 +80,49 @@ impl On {
 
     /// Returns where a source is that was recorded as this; `None` when nothing of it is unique.
     pub(super) fn of(recorded: &Identity) -> Option<Self> {
-        let on = Self {
-            keys: HashSet::new(),
-            uuid: recorded.fs_uuid.as_deref().map(whole_fs),
-            serial: recorded.serial.clone(),
+        let uuid = recorded.fs_uuid.as_deref();
+        Self::known(HashSet::new(), uuid, recorded.serial.clone())
+    }
+
+    /// Returns where a source is of which this is known; `None` when it is nothing.
+    pub(super) fn known(
+        keys: HashSet<String>,
+        uuid: Option<&[u8]>,
+        serial: Option<String>,
+    ) -> Option<Self> {
+        let uuid = uuid.map(whole_fs);
+        let is_known = !keys.is_empty() || uuid.is_some() || serial.is_some();
+        is_known.then_some(Self { keys, uuid, serial })
+    }
+
+    /// Returns those lanes it may be on, each given as where its sources are and what they are; `None`
+    /// when that may be any.
+    fn among<'l>(
+        &self,
+        lanes: impl Iterator<Item = (Vec<&'l Location>, Vec<&'l Identity>)>,
+    ) -> Option<Vec<usize>> {
+        let may_be_it = |places: &[&Location], known: &[&Identity]| {
+            places.iter().any(|place| self.may_be_at(place))
+                || known.iter().any(|known| self.is_on(known))
         };
-        (on.uuid.is_some() || on.serial.is_some()).then_some(on)
+        let lanes = (0..).zip(lanes);
+        let lanes = lanes.filter(|(_, (places, known))| may_be_it(places, known));
+        let lanes: Vec<usize> = lanes.map(|(lane, _)| lane).collect();
+        // A UUID tells its file system only. That none here has it says nothing of the drives: another
+        // part of one of them may.
+        let is_told = !self.keys.is_empty() || self.serial.is_some() || !lanes.is_empty();
+        is_told.then_some(lanes)
+    }
+
+    fn may_be_at(&self, place: &Location) -> bool {
+        if !self.keys.is_empty() {
+            return place.keys().any(|key| self.keys.contains(&key));
+        }
+        let may_be = |drive: &Drive| match &drive.serial {
+            Some(serial) => self.serial.as_ref() == Some(serial),
+            None => drive.transport != Transport::Loop,
+        };
+        self.serial.is_some() && (!tells(place) || place.drives.iter().any(may_be))
     }
 
     fn is_on(&self, known: &Identity) -> bool {
@@ -107,98 +141,22 @@ fn whole_fs(uuid: &[u8]) -> Vec<u8> {
 }
 
 /// Returns whether what is known of a mount says on which drives its files are not.
-fn tells(location: &Location) -> bool {
+pub(super) fn tells(location: &Location) -> bool {
     let fs = location.mount.fs.as_str();
     let is_local_fuse = fs.starts_with("fuse") && !REMOTE.contains(&fs);
+    // On one of the drives here, even if sysfs does not show it any more, or under this number.
+    let is_on_drives = location.mount.device.0 != 0 || is_local_fuse || POOLS.contains(&fs);
     !OVER_OTHERS.contains(&fs)
         && location.keys().next().is_some()
-        && !(is_local_fuse && location.drives.is_empty())
-}
-
-/// What the mount table says of the place where a source is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Mounted {
-    /// Major and minor number.
-    device: (u32, u32),
-    fs: String,
-    source: Bytes,
-    /// Which folder of the file system is mounted, and where.
-    root: Bytes,
-    point: Bytes,
-    uuid: Option<String>,
-}
-
-impl Mounted {
-    /// Returns what is mounted where a look at a source led to.
-    pub(super) fn at(topology: &Topology, trail: &Trail) -> Option<Self> {
-        let path = trail.at.join(&trail.rest);
-        let mount = topology.mounts_above(&path).into_iter().next()?;
-        let told = trail.uuid.clone();
-        let told = told.filter(|(device, _)| *device == mount.device);
-        Some(Self {
-            device: mount.device,
-            fs: mount.fs.clone(),
-            source: Bytes::of(&mount.source),
-            root: Bytes::of(&mount.root),
-            point: Bytes::of(mount.point.as_os_str().as_bytes()),
-            uuid: told
-                .map(|(_, uuid)| uuid)
-                .or_else(|| topology.locate_mount(mount).uuid),
-        })
-    }
-
-    /// Checks that what is mounted `now` is the same.
-    ///
-    /// # Errors
-    /// What is there instead, as a clause.
-    pub(super) fn check(&self, now: Option<&Self>) -> Result<(), String> {
-        let (fs, point) = (&self.fs, self.point.shown());
-        let Some(now) = now else {
-            return Err("what is mounted there cannot be told".to_owned());
-        };
-        if (&now.point, &now.root) != (&self.point, &self.root) {
-            return Err(format!("the {fs} at {point} is not mounted there now"));
-        }
-        let is_same = if let (Some(was), Some(is)) = (&self.uuid, &now.uuid) {
-            was == is
-        } else {
-            // Numbers of what has no device of its own are handed out anew each time.
-            let is_device = now.device == self.device;
-            let has_none = (now.device.0, self.device.0) == (0, 0);
-            now.source == self.source && (is_device || has_none)
-        };
-        if is_same && now.fs == self.fs {
-            Ok(())
-        } else {
-            Err(format!("another file system is mounted at {point} now"))
-        }
-    }
-
-    /// Returns where it is, or was.
-    pub(super) fn on(&self, topology: &Topology) -> Option<On> {
-        let bytes = |of: &Bytes| of.clone().bytes().ok();
-        let mount = Mount {
-            id: 0,
-            device: self.device,
-            root: bytes(&self.root)?,
-            point: self.point.clone().path().ok()?,
-            fs: self.fs.clone(),
-            source: bytes(&self.source)?,
-            options: Vec::new(),
-            read_only: false,
-        };
-        let location = topology.locate_mount(&mount);
-        let uuid = self.uuid.clone().map(String::into_bytes);
-        tells(&location).then(|| On {
-            keys: location.keys().collect(),
-            uuid,
-            serial: None,
-        })
-    }
+        && !(is_on_drives && location.drives.is_empty())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::symlink;
+
+    use tempfile::TempDir;
+
     use super::*;
 
     const TABLE: &[u8] = b"20 1 8:1 / / rw - ext4 /dev/sda1 rw\n\
@@ -208,7 +166,10 @@ mod tests {
         33 20 0:51 / /mnt/pool rw - fuse.mergerfs a:b rw\n\
         34 20 0:52 / /mnt/over rw - overlay overlay rw\n\
         35 20 8:49 / /mnt/hidden/deep rw - ext4 /dev/sdd1 rw\n\
-        36 20 8:65 / /mnt/hidden rw - ext4 /dev/sde1 rw\n";
+        36 20 8:65 / /mnt/hidden rw - ext4 /dev/sde1 rw\n\
+        37 20 8:81 / /mnt/gone rw - ext4 /dev/sdf1 rw\n\
+        38 20 0:53 / /mnt/many rw - btrfs /dev/sdf2 rw\n\
+        39 20 0:54 / /mnt/tank rw - zfs tank rw\n";
 
     fn trail(at: &str, rest: &str) -> Trail {
         Trail {
@@ -218,75 +179,46 @@ mod tests {
         }
     }
 
-    fn topology(table: &[u8]) -> Topology {
-        Topology::with_roots(Path::new("/nonexistent"), table)
+    /// A machine with the partition 1 of each of the drives `sda` to `sde`.
+    fn machine(table: &[u8]) -> (Topology, TempDir) {
+        let sysfs = tempfile::tempdir().unwrap();
+        let numbers = sysfs.path().join("dev/block");
+        std::fs::create_dir_all(&numbers).unwrap();
+        for (letter, minor) in [("a", 1), ("b", 17), ("c", 33), ("d", 49), ("e", 65)] {
+            let part = format!("devices/sd{letter}/sd{letter}1");
+            let dir = sysfs.path().join(&part);
+            std::fs::create_dir_all(&dir).unwrap();
+            std::fs::write(dir.join("partition"), "1\n").unwrap();
+            let link = numbers.join(format!("8:{minor}"));
+            symlink(Path::new("../..").join(part), link).unwrap();
+        }
+        (Topology::with_roots(sysfs.path(), table), sysfs)
     }
 
     #[test]
     fn a_source_is_where_it_was_asked_for_and_may_be_where_it_leads() {
+        let (topology, _sysfs) = machine(TABLE);
         let keys = |at: &str, rest: &str| {
-            let on = On::at(&topology(TABLE), &trail(at, rest))?;
+            let on = On::at(&topology, &trail(at, rest))?;
             let mut keys: Vec<String> = on.keys.into_iter().collect();
             keys.sort();
             Some(keys.join(" "))
         };
         let known = |keys: &str| Some(keys.to_owned());
-        assert_eq!(keys("/mnt/x/a", ""), known("ext4:8:17"));
-        assert_eq!(keys("/mnt/xa", ""), known("ext4:8:1"));
-        assert_eq!(keys("/mnt/x/b", "sub/c"), known("ext4:8:17 xfs:8:33"));
+        assert_eq!(keys("/mnt/x/a", ""), known("sdb"));
+        assert_eq!(keys("/mnt/xa", ""), known("sda"));
+        assert_eq!(keys("/mnt/x/b", "sub/c"), known("sdb sdc"));
         assert_eq!(keys("/mnt/far/c", ""), known("fuse:me@host:/"));
         // What is mounted over others may be on any of them.
         assert_eq!(keys("/mnt/pool/c", ""), None);
         assert_eq!(keys("/mnt/over/c", ""), None);
         assert_eq!(keys("", ""), None);
         // A mount that a later one covers.
-        assert_eq!(keys("/mnt/hidden/deep/c", ""), known("ext4:8:49 ext4:8:65"));
-    }
-
-    fn mounted(table: &str, uuid: Option<&str>) -> Option<Mounted> {
-        let mut trail = trail("/mnt/b/c", "");
-        trail.uuid = uuid.map(|uuid| ((8, 17), uuid.to_owned()));
-        Mounted::at(&topology(table.as_bytes()), &trail)
-    }
-
-    #[test]
-    fn what_is_not_mounted_any_more_is_told_from_what_is() {
-        let root = "20 1 8:1 / / rw - ext4 /dev/sda1 rw\n";
-        let line = "30 20 8:17 / /mnt/b rw - ext4 /dev/sdb1 rw\n";
-        let was = mounted(&format!("{root}{line}"), None).unwrap();
-        let known = mounted(&format!("{root}{line}"), Some("U")).unwrap();
-        let check = |was: &Mounted, line: &str, uuid| {
-            was.check(mounted(&format!("{root}{line}"), uuid).as_ref())
-        };
-        assert_eq!(check(&was, line, None), Ok(()));
-        assert_eq!(check(&was, line, Some("U")), Ok(()));
-        assert_eq!(check(&known, line, Some("U")), Ok(()));
-        let gone = Err("the ext4 at /mnt/b is not mounted there now".to_owned());
-        assert_eq!(check(&known, "", None), gone);
-        assert_eq!(check(&was, "", None), gone);
-        let other = Err("another file system is mounted at /mnt/b now".to_owned());
-        assert_eq!(check(&known, line, Some("V")), other);
-        for line in [
-            "30 20 8:33 / /mnt/b rw - ext4 /dev/sdc1 rw\n",
-            "30 20 8:17 / /mnt/b rw - xfs /dev/sdb1 rw\n",
-            "30 20 0:60 / /mnt/b rw - ext4 /dev/sdb1 rw\n",
-        ] {
-            assert_eq!(check(&was, line, None), other, "{line}");
-        }
-        // A UUID tells it under another device name.
-        let moved = "30 20 8:17 / /mnt/b rw - ext4 /dev/sdz1 rw\n";
-        assert_eq!(check(&known, moved, Some("U")), Ok(()));
-        // A bind mount of the same file system is not the file system.
-        let bound = mounted(
-            &format!("{root}30 20 8:1 /data /mnt/b rw - ext4 /dev/sda1 rw\n"),
-            None,
-        );
-        assert_eq!(check(&bound.unwrap(), "", None), gone);
-        // Of a server each mount has another number.
-        let nfs = |number: u32| format!("30 20 0:{number} / /mnt/b rw - nfs4 host:/x rw\n");
-        let was = mounted(&format!("{root}{}", nfs(60)), None).unwrap();
-        assert_eq!(check(&was, &nfs(61), None), Ok(()));
-        assert!(was.check(None).is_err());
+        assert_eq!(keys("/mnt/hidden/deep/c", ""), known("sdd sde"));
+        // What was on a drive that is not to be seen any more may have been on any.
+        assert_eq!(keys("/mnt/gone/c", ""), None);
+        assert_eq!(keys("/mnt/many/c", ""), None);
+        assert_eq!(keys("/mnt/tank/c", ""), None);
     }
 
     #[test]
@@ -304,5 +236,48 @@ mod tests {
         let on = On::of(&identity(Some("U"), Some("S"))).unwrap();
         assert!(on.is_on(&identity(Some("V"), Some("S"))), "a partition");
         assert!(!on.is_on(&identity(Some("V"), Some("T"))));
+    }
+
+    #[test]
+    fn no_lane_is_safe_where_nothing_tells_them_apart() {
+        let (topology, _sysfs) = machine(TABLE);
+        let place = |point: &str, serial: Option<&str>| {
+            let mount = topology.mounts_above(Path::new(point))[0];
+            let mut location = topology.locate_mount(mount);
+            for drive in &mut location.drives {
+                drive.serial = serial.map(str::to_owned);
+            }
+            location
+        };
+        let identity = |uuid: &str| Identity {
+            fs_uuid: Some(uuid.into()),
+            ..Identity::default()
+        };
+        // The drives of three lanes, the last with no serial number, and a server.
+        let places = [
+            place("/mnt/x", Some("S")),
+            place("/mnt/x/b/sub", Some("T")),
+            place("/", None),
+            place("/mnt/far", None),
+        ];
+        let known = ["U", "V", "W", "X"].map(identity);
+        let among = |keys: &[&str], uuid: Option<&str>, serial: Option<&str>| {
+            let keys = keys.iter().map(|&key| key.to_owned()).collect();
+            let on = On::known(keys, uuid.map(str::as_bytes), serial.map(str::to_owned));
+            on.unwrap().among(
+                places
+                    .iter()
+                    .zip(&known)
+                    .map(|(at, it)| (vec![at], vec![it])),
+            )
+        };
+        assert_eq!(among(&["sdb"], None, None), Some(vec![0]));
+        assert_eq!(among(&["sdz"], None, None), Some(vec![]));
+        assert_eq!(among(&[], Some("V"), None), Some(vec![1]));
+        // Another file system of one of these drives, for all that is known.
+        assert_eq!(among(&[], Some("Z"), None), None);
+        // A drive without a serial number may have any.
+        assert_eq!(among(&[], None, Some("S")), Some(vec![0, 2]));
+        assert_eq!(among(&[], Some("Z"), Some("R")), Some(vec![2]));
     }
 }

@@ -28,6 +28,7 @@ mod limit;
 mod links;
 mod log;
 mod mend;
+mod mounted;
 mod opening;
 mod outcomes;
 mod outlets;

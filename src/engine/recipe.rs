@@ -37,7 +37,7 @@ use serde::{Deserialize, Serialize};
 use super::job::{
     CopyJob, EngineSettings, Existing, GRACE_DEFAULT, IoChoice, Preserve, STALL_DEFAULT, Verify,
 };
-use super::left_out::Mounted;
+use super::mounted::Mounted;
 use super::outcomes::shown;
 use crate::error::{Error, ErrorKind, Side};
 use crate::scan::{FilesFrom, Filter, Rule};

@@ -147,7 +147,8 @@ fn look_for(
             found.push(path);
         } else {
             let silent = call.take_silent(&typed);
-            let on = On::of(&source.identity).or_else(|| call.on(&typed));
+            // Not where its mount point is: that is another drive's.
+            let on = On::of(&source.identity);
             missing.push(silent.unwrap_or_else(|| is_missing(&typed, "", on)));
         }
     }
@@ -162,11 +163,8 @@ fn look_for(
             continue;
         }
         let owed = recipe.left_out().find(|(path, _)| *path == typed);
-        let on = match &owed {
-            Some((_, Some(was))) => was.on(&topology),
-            Some((_, None)) => None,
-            None => call.on(&typed),
-        };
+        let was = owed.as_ref().and_then(|(_, was)| *was);
+        let on = was.and_then(|was| was.on(&topology));
         // What does not answer, or fails, is not here any more: it was silent then.
         let Some(place) = place_of(&typed) else {
             missing.push(is_missing(&typed, "", on));

@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::bounded;
 use rustix::io::Errno;
 
-use super::left_out::{LeftOut, Mounted, On};
+use super::left_out::{LeftOut, On};
+use super::mounted::Mounted;
 use super::report::HealthChange;
 use super::session::Session;
 use super::telemetry::Health;
@@ -34,16 +35,9 @@ pub(super) struct RollCall {
     pub(super) silent: Vec<LeftOut>,
     /// What is mounted where each of them all is, as far as that is known.
     pub(super) mounted: HashMap<PathBuf, Mounted>,
-    /// Which drives each of them may be on, as far as that is known.
-    on: HashMap<PathBuf, On>,
 }
 
 impl RollCall {
-    /// Returns which drives a source may be on.
-    pub(super) fn on(&self, path: &Path) -> Option<On> {
-        self.on.get(path).cloned()
-    }
-
     /// Takes out what there is to report of a source, if it is not here.
     pub(super) fn take_silent(&mut self, path: &Path) -> Option<LeftOut> {
         let at = self.silent.iter().position(|it| it.path() == path)?;
@@ -95,9 +89,6 @@ pub(super) fn ask_all(
         if let Some(mounted) = Mounted::at(&topology, &trail) {
             call.mounted.insert(path.clone(), mounted);
         }
-        if let Some(on) = On::at(&topology, &trail) {
-            call.on.insert(path.clone(), on);
-        }
         let (why, health) = match answer {
             Answer::Here => {
                 call.here.push(path.clone());
@@ -124,7 +115,7 @@ pub(super) fn ask_all(
                 Answer::Failed(errno) => Error::source(path, &what, errno),
                 _ => Error::new(ErrorKind::SourceStalled, Side::Source, path, &what),
             },
-            on: call.on(path),
+            on: On::at(&topology, &trail),
         });
     }
     Ok(call)

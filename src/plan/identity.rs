@@ -78,7 +78,8 @@ fn has_subvolumes(mount: &Mount) -> bool {
     matches!(mount.fs.as_str(), "btrfs" | "bcachefs")
 }
 
-fn serial(location: &Location) -> Option<String> {
+/// Returns the serial number of the one drive beneath; `None` of several, and of a loop device.
+pub fn serial(location: &Location) -> Option<String> {
     match location.drives.as_slice() {
         [drive] if drive.transport != Transport::Loop => drive.serial.clone(),
         _ => None,
