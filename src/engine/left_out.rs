@@ -73,7 +73,7 @@ impl On {
             if !tells(&location) {
                 return None;
             }
-            on.keys.extend(location.keys());
+            on.keys.extend(blamed(topology, location));
         }
         Some(on)
     }
@@ -132,6 +132,26 @@ impl On {
     }
 }
 
+/// Returns the keys of what a location is on, and of what the images of its loop devices are on: whoever
+/// takes that drive away takes them, too. An image on what has no drive counts with its unit alone.
+pub(super) fn blamed(topology: &Topology, location: Location) -> HashSet<String> {
+    let mut keys = HashSet::new();
+    let mut open = vec![location];
+    while let Some(location) = open.pop() {
+        let known = keys.len();
+        keys.extend(location.keys());
+        if keys.len() == known {
+            continue;
+        }
+        let images = location.drives.iter();
+        for image in images.filter_map(|drive| drive.backing.as_ref()) {
+            let mounts = topology.mounts_above(image).into_iter();
+            open.extend(mounts.map(|mount| topology.locate_mount(mount)));
+        }
+    }
+    keys
+}
+
 /// Returns the UUID of a whole file system, of which a subvolume may be known.
 fn whole_fs(uuid: &[u8]) -> Vec<u8> {
     let end = uuid.iter().position(|&byte| byte == b'/');
@@ -169,7 +189,8 @@ mod tests {
         36 20 8:65 / /mnt/hidden rw - ext4 /dev/sde1 rw\n\
         37 20 8:81 / /mnt/gone rw - ext4 /dev/sdf1 rw\n\
         38 20 0:53 / /mnt/many rw - btrfs /dev/sdf2 rw\n\
-        39 20 0:54 / /mnt/tank rw - zfs tank rw\n";
+        39 20 0:54 / /mnt/tank rw - zfs tank rw\n\
+        40 20 7:0 / /mnt/image rw - ext4 /dev/loop0 rw\n";
 
     fn trail(at: &str, rest: &str) -> Trail {
         Trail {
@@ -179,7 +200,7 @@ mod tests {
         }
     }
 
-    /// A machine with the partition 1 of each of the drives `sda` to `sde`.
+    /// A machine with the partition 1 of each of the drives `sda` to `sde`, and an image on `sdc`.
     fn machine(table: &[u8]) -> (Topology, TempDir) {
         let sysfs = tempfile::tempdir().unwrap();
         let numbers = sysfs.path().join("dev/block");
@@ -192,6 +213,10 @@ mod tests {
             let link = numbers.join(format!("8:{minor}"));
             symlink(Path::new("../..").join(part), link).unwrap();
         }
+        let image = sysfs.path().join("devices/loop0/loop");
+        std::fs::create_dir_all(&image).unwrap();
+        std::fs::write(image.join("backing_file"), "/mnt/x/b/sub/disk\n").unwrap();
+        symlink("../../devices/loop0", numbers.join("7:0")).unwrap();
         (Topology::with_roots(sysfs.path(), table), sysfs)
     }
 
@@ -215,6 +240,7 @@ mod tests {
         assert_eq!(keys("", ""), None);
         // A mount that a later one covers.
         assert_eq!(keys("/mnt/hidden/deep/c", ""), known("sdd sde"));
+        assert_eq!(keys("/mnt/image/c", ""), known("loop0 sdc"));
         // What was on a drive that is not to be seen any more may have been on any.
         assert_eq!(keys("/mnt/gone/c", ""), None);
         assert_eq!(keys("/mnt/many/c", ""), None);

@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use serde::{Deserialize, Serialize};
 
-use super::left_out::{On, tells};
+use super::left_out::{On, blamed, tells};
 use super::recipe::Bytes;
 use crate::plan::{Trail, serial};
 use crate::topology::{Mount, Topology};
@@ -135,7 +135,7 @@ impl Mounted {
         let by_number = format!("{}:{major}:{minor}", self.fs);
         let is_served = location.drives.is_empty() && location.unit != by_number;
         let keys = if tells(&location) && (is_there || is_served) {
-            location.keys().collect()
+            blamed(topology, location)
         } else {
             HashSet::new()
         };
