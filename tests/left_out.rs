@@ -234,6 +234,36 @@ fn a_copy_that_is_given_again_takes_a_source_that_is_back() {
 }
 
 #[test]
+fn a_source_that_is_given_by_another_path_is_missing_no_more() {
+    if !can_mount("a_source_that_is_given_by_another_path_is_missing_no_more") {
+        return;
+    }
+    let mut two = Two::new();
+    two.die();
+    two.copy(3);
+    two.sick.heal();
+    two.sick.unmount();
+    let elsewhere = two.lab.join("elsewhere");
+    std::fs::create_dir(&elsewhere).unwrap();
+    two.sick.mount_at(&elsewhere);
+    // Its own folder on the same drive is not all of it.
+    let b = elsewhere.join("b");
+    with(&[&"copy", &two.a(), &b, &two.target()], 0).says("it stays open for them");
+    assert!(!two.is_finished());
+    two.sick.unmount();
+    two.sick.mount();
+    let target = two.scratch.join("again");
+    two.die();
+    with(&[&"copy", &two.a(), &two.b(), &target], 3);
+    two.sick.heal();
+    two.sick.unmount();
+    two.sick.mount_at(&elsewhere);
+    with(&[&"copy", &two.a(), &contents(&elsewhere), &target], 0);
+    assert!(std::fs::symlink_metadata(target.join(".inhaul/current")).is_err());
+    same_bytes(&elsewhere.join("b/b.mov"), &target.join("b/b.mov"));
+}
+
+#[test]
 fn a_job_is_not_finished_while_a_source_is_missing() {
     if !can_mount("a_job_is_not_finished_while_a_source_is_missing") {
         return;

@@ -4,7 +4,9 @@
 //! All of it is from the mount table, and from what was told on the way: nothing is asked of it.
 
 use std::collections::HashSet;
+use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -24,6 +26,9 @@ pub(super) struct Mounted {
     root: Bytes,
     point: Bytes,
     uuid: Option<String>,
+    /// Path of the source in the file system.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    inside: Option<Bytes>,
     /// Serial number of its drive, if that is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     serial: Option<String>,
@@ -48,7 +53,13 @@ impl Mounted {
             .map(|above| topology.mounts_above(above));
         let around = around.and_then(|mounts| mounts.into_iter().next());
         let location = topology.locate_mount(mount);
+        let inside = path.strip_prefix(&mount.point).ok().map(|inside| {
+            let root = Path::new(OsStr::from_bytes(&mount.root));
+            let whole: PathBuf = root.join(inside).components().collect();
+            Bytes::of(whole.as_os_str().as_bytes())
+        });
         Some(Self {
+            inside,
             serial: tells(&location).then(|| serial(&location)).flatten(),
             is_of_around: around.is_some_and(|around| around.device == mount.device),
             device: mount.device,
@@ -102,6 +113,12 @@ impl Mounted {
         }
     }
 
+    /// Returns whether what is at another path `now` is the same for sure.
+    pub(super) fn is_also(&self, now: &Self) -> bool {
+        let has_all = self.uuid.is_some() && self.inside.is_some();
+        has_all && (&self.fs, &self.uuid, &self.inside) == (&now.fs, &now.uuid, &now.inside)
+    }
+
     /// Returns whether this is mounted at the mount point of another, or below.
     fn is_below(&self, other: &Self) -> bool {
         let point = |of: &Self| of.point.clone().path().ok();
@@ -149,8 +166,6 @@ impl Mounted {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
 
     fn topology(table: &[u8]) -> Topology {
@@ -235,6 +250,30 @@ mod tests {
         let was = mounted(&format!("{root}{own}"), None).unwrap();
         let now = mounted(&format!("{root}{own}{around}"), None);
         assert!(was.check(now.as_ref()).is_err(), "the file system around");
+    }
+
+    #[test]
+    fn a_source_is_the_same_at_another_path_by_its_uuid_and_place() {
+        let table = "20 1 8:1 / / rw - ext4 /dev/sda1 rw\n\
+            30 20 8:17 / /mnt/b rw - ext4 /dev/sdb1 rw\n\
+            31 20 8:17 / /media/b rw - ext4 /dev/sdb1 rw\n\
+            32 20 8:17 /c /bound rw - ext4 /dev/sdb1 rw\n";
+        let at = |path: &str, uuid: Option<&str>| {
+            let trail = Trail {
+                at: path.into(),
+                uuid: uuid.map(|uuid| ((8, 17), uuid.to_owned())),
+                ..Trail::default()
+            };
+            Mounted::at(&topology(table.as_bytes()), &trail).unwrap()
+        };
+        let was = at("/mnt/b/c", Some("U"));
+        assert!(was.is_also(&at("/media/b/c/", Some("U"))));
+        assert!(was.is_also(&at("/bound", Some("U"))), "by its folder");
+        assert!(!was.is_also(&at("/media/b/c", Some("V"))));
+        assert!(!was.is_also(&at("/media/b", Some("U"))));
+        assert!(!was.is_also(&at("/media/b/c/d", Some("U"))));
+        let unknown = at("/mnt/b/c", None);
+        assert!(!unknown.is_also(&unknown));
     }
 
     #[test]

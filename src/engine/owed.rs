@@ -23,7 +23,7 @@ fn recorded(recipe: &Recipe, loaded: &Loaded) -> Vec<PathBuf> {
 }
 
 /// Returns whether a job has a source that was left out when it was begun, that no run has recorded
-/// since, and that is not given now.
+/// since, and that is not given now, nor the same by another path.
 ///
 /// # Errors
 /// `Refused` when one is given and another file system, or none, is mounted there by now: the folder
@@ -46,7 +46,10 @@ pub(super) fn is_owed(
         let mut given = sources.iter().zip(numbers);
         let given = given.find(|(source, _)| whole(&source.label) == path);
         let Some((source, number)) = given else {
-            is_owed = true;
+            let here = sources.iter();
+            let mut here = here.filter_map(|source| asked.mounted.get(&source.label));
+            let is_here = was.is_some_and(|was| here.any(|now| was.is_also(now)));
+            is_owed |= !is_here;
             continue;
         };
         let now = asked.mounted.get(&source.label);

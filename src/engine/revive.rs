@@ -158,12 +158,20 @@ fn look_for(
         return Err(Error::new(kind, side, "sources", what));
     }
     for typed in others {
+        let owed = recipe.left_out().find(|(path, _)| *path == typed);
+        let was = owed.as_ref().and_then(|(_, was)| *was);
+        // It was given by another path since.
+        let is_it = |path: &PathBuf| {
+            let now = call.mounted.get(path);
+            was.zip(now).is_some_and(|(was, now)| was.is_also(now))
+        };
+        if found.iter().any(is_it) {
+            continue;
+        }
         if let Some(silent) = call.take_silent(&typed) {
             missing.push(silent);
             continue;
         }
-        let owed = recipe.left_out().find(|(path, _)| *path == typed);
-        let was = owed.as_ref().and_then(|(_, was)| *was);
         let on = was.and_then(|was| was.on(&topology));
         // What does not answer, or fails, is not here any more: it was silent then.
         let Some(place) = place_of(&typed) else {
