@@ -33,7 +33,7 @@ pub(super) struct Hidden {
     tells_nothing: bool,
     /// The block device, and its path.
     device: Option<(OwnedFd, PathBuf)>,
-    /// Bytes in use at the beginning, where all of them belong to what is listed.
+    /// Bytes in use at the beginning, where all of them belong to what is listed and nothing better tells.
     used: Option<u64>,
     /// Bytes of what was listed.
     listed: u64,
@@ -50,7 +50,6 @@ impl Hidden {
         }
         let device = (kind == FAT).then(|| block_device(tree.device)).flatten();
         let is_whole = kind == FAT
-            && device.is_none()
             && options.files_from.is_none()
             && options.filter.is_empty()
             && rustix::fs::fstat(&tree.root).is_ok_and(|stat| stat.st_ino == FAT_ROOT);
@@ -71,14 +70,20 @@ impl Hidden {
         if self.is_told {
             return Vec::new();
         }
-        let mut read = |at: u64, bytes: &mut [u8]| {
-            // The whole page is asked for: what fails the first time may be a neighbour.
-            read_all(device.as_fd(), at, bytes).or_else(|_| read_all(device.as_fd(), at, bytes))
+        let mut read = |at: u64, bytes: &mut [u8]| read_all(device.as_fd(), at, bytes);
+        let (faults, gave, is_all) = match fat::look(&mut read, goes_on) {
+            Looked::Through(faults, gave) => (faults, gave, true),
+            Looked::Partly(faults, gave) => (faults, gave, false),
+            Looked::Stopped => return Vec::new(),
+            Looked::Untold => {
+                // What is in use still tells.
+                self.device = None;
+                return Vec::new();
+            }
         };
-        let Looked::Through(faults, gave) = fat::look(&mut read, goes_on) else {
-            return Vec::new();
-        };
-        self.is_told = !faults.is_empty();
+        // It tells more than that, and is not misled by lost clusters.
+        self.used = None;
+        self.is_told = !faults.is_empty() || !is_all;
         if let Some(fault) = faults
             .first()
             .filter(|_| !gave && !gives_its_first(device.as_fd()))
@@ -97,7 +102,14 @@ impl Hidden {
             );
             Error::source(&tree.label, &what, fault.errno)
         };
-        faults.into_iter().map(told).collect()
+        let mut told: Vec<Error> = faults.into_iter().map(told).collect();
+        if !is_all {
+            let what = "not all its folders were looked at on the drive itself: there are too many of them, \
+                        or of their blocks that cannot be read; further names may be missing";
+            let error = Error::new(ErrorKind::SourceRead, Side::Source, &tree.label, what);
+            told.push(error);
+        }
+        told
     }
 
     /// Returns whether the listing of a folder, which has come to its end, ended before the folder does.

@@ -5,31 +5,39 @@
 //! the page cache of the block device, as they do for the kernel's own listing: what is read before a
 //! listing is there for it.
 //!
-//! What is read may be damaged or crafted: every number is checked, and nothing is followed twice.
-//!
-//! Source of the layout: Microsoft's FAT specification 1.03; of what the kernel does with it,
-//! `fat_fill_super`, `fat_ent_read` and `__fat_readdir` of linux/fs/fat.
+//! What is read may be damaged or crafted: every number is checked, no cluster is read for two folders,
+//! and what is remembered is bounded. Of a drive that fails, few reads fail before it ends.
 
-use std::collections::HashSet;
+mod shape;
+
+use std::ops::ControlFlow;
 
 use rustix::io::Errno;
 
-/// Most folders looked at: each is remembered.
+use shape::{Root, Shape, shape, word};
+
+/// Most folders looked at: each is remembered, in 20 bytes.
 const FOLDERS_MAX: usize = 1 << 20;
 /// Most bytes of one folder: twice what the format allows (65,536 records).
 const FOLDER_LEN_MAX: u64 = 4 << 20;
-/// Most blocks told of that cannot be read. So few of them do not make a drive pass for one that is gone
-/// (`FAILURES_MAX` of `engine::vitals`).
+/// Most blocks told of that cannot be read; nothing more is read then. So few of them do not make a
+/// drive pass for one that is gone (`FAILURES_MAX` of `engine::vitals`).
 const FAULTS_MAX: usize = 8;
+/// Most names of a folder's path that are told.
+const NAMES_MAX: usize = 32;
 /// Bytes of a record in a folder.
 const RECORD_LEN: usize = 32;
+/// Most bytes read at once: all of most clusters.
+const PIECE_LEN: u64 = 32 << 10;
+/// Bytes of a page, which the kernel reads again whole whenever a bad block of it is asked for.
+const PAGE_LEN: u64 = 4096;
 
 /// A block that cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Fault {
     /// Where it begins, in bytes.
     pub(super) at: u64,
-    /// The folder it is of, by short names; empty for the root.
+    /// The folder it is of, by short names; empty for the root. Of a deep one, `...` and the last names.
     pub(super) folder: String,
     pub(super) errno: Errno,
 }
@@ -37,21 +45,29 @@ pub(super) struct Fault {
 /// What came of looking.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Looked {
-    /// All folders were looked at: the first faults, and whether any block of a folder could be read.
+    /// All folders were looked at: the faults, and whether any block of a folder could be read.
     Through(Vec<Fault>, bool),
+    /// The same; there are too many folders, or faults, for all folders to be looked at.
+    Partly(Vec<Fault>, bool),
     /// It was stopped.
     Stopped,
-    /// This is no FAT file system that is understood, or there is too much of it.
+    /// This is no FAT file system that is understood.
     Untold,
 }
 
 /// Reads bytes of the drive from an offset on: all of them, or it fails.
 pub(super) type Read<'r> = &'r mut dyn FnMut(u64, &mut [u8]) -> Result<(), Errno>;
 
-/// Reads every block of every folder, as long as `goes_on` says so.
+/// Reads every block of every folder, as long as `goes_on`, which is asked before each read, says so.
+///
+/// Takes at most 32 MiB, a bit for each cluster, and 20 MiB for folders.
 pub(super) fn look(read: Read<'_>, goes_on: &dyn Fn() -> bool) -> Looked {
+    look_at(FOLDERS_MAX, read, goes_on)
+}
+
+fn look_at(folders_max: usize, read: Read<'_>, goes_on: &dyn Fn() -> bool) -> Looked {
     let mut boot = [0; 512];
-    if let Err(errno) = read(0, &mut boot) {
+    if let Err(errno) = read(0, &mut boot).or_else(|_| read(0, &mut boot)) {
         let fault = Fault {
             at: 0,
             folder: String::new(),
@@ -64,161 +80,117 @@ pub(super) fn look(read: Read<'_>, goes_on: &dyn Fn() -> bool) -> Looked {
     };
     let mut looking = Looking {
         read,
+        goes_on,
         shape,
-        block: vec![0; usize::try_from(shape.sector).unwrap_or(512)],
-        met: HashSet::new(),
-        pending: Vec::new(),
+        piece: Vec::new(),
+        met: Clusters::below(shape.end),
+        folders: Vec::new(),
+        folders_max,
+        is_cut: false,
         faults: Vec::new(),
         gave: false,
     };
-    if !looking.root(goes_on) {
-        return Looked::Stopped;
-    }
-    while let Some((cluster, folder)) = looking.pending.pop() {
-        if !looking.folder(cluster, &folder, goes_on) {
-            return Looked::Stopped;
+    match looking.all() {
+        ControlFlow::Break(End::Stop) => Looked::Stopped,
+        ControlFlow::Continue(()) if !looking.is_cut => {
+            Looked::Through(looking.faults, looking.gave)
         }
-        if looking.met.len() > FOLDERS_MAX {
-            return Looked::Untold;
-        }
+        _ => Looked::Partly(looking.faults, looking.gave),
     }
-    Looked::Through(looking.faults, looking.gave)
 }
 
-/// Where the root folder is.
+/// Why looking ended before all was looked at.
+enum End {
+    Stop,
+    Faults,
+}
+
+/// Clusters that were met.
+struct Clusters(Vec<u64>);
+
+impl Clusters {
+    /// None, of those below a number.
+    fn below(end: u64) -> Self {
+        Self(vec![0; usize::try_from(end / 64 + 1).unwrap_or(0)])
+    }
+
+    /// Adds one; returns whether it is new.
+    fn insert(&mut self, cluster: u32) -> bool {
+        let bit = 1 << (cluster % 64);
+        let bits = self.0.get_mut((cluster / 64) as usize);
+        bits.is_some_and(|bits| std::mem::replace(bits, *bits | bit) & bit == 0)
+    }
+}
+
+/// A folder that was met.
 #[derive(Debug, Clone, Copy)]
-enum Root {
-    /// In a chain of clusters, as any other.
-    Chain(u32),
-    /// In a place of its own: where it begins and ends, in bytes.
-    Fixed(u64, u64),
-}
-
-/// Where things are; offsets and lengths in bytes.
-#[derive(Debug, Clone, Copy)]
-struct Shape {
-    sector: u64,
-    cluster: u64,
-    /// The first table.
-    table: u64,
-    /// Bits of an entry in it: 12, 16 or 32.
-    bits: u32,
-    root: Root,
-    /// Cluster 2.
-    data: u64,
-    /// The first number that is no cluster any more.
-    end: u64,
-}
-
-fn byte(bytes: &[u8], at: usize) -> u64 {
-    bytes.get(at).copied().unwrap_or(0).into()
-}
-
-fn word(bytes: &[u8], at: usize) -> u64 {
-    byte(bytes, at) | byte(bytes, at + 1) << 8
-}
-
-fn long(bytes: &[u8], at: usize) -> u64 {
-    word(bytes, at) | word(bytes, at + 2) << 16
-}
-
-/// Returns the shape that a boot sector describes, if it is a sound one.
-fn shape(boot: &[u8; 512]) -> Option<Shape> {
-    let (sector, per_cluster) = (word(boot, 11), byte(boot, 13));
-    let is_sound =
-        sector.is_power_of_two() && (512..=4096).contains(&sector) && per_cluster.is_power_of_two();
-    let (reserved, tables) = (word(boot, 14), byte(boot, 16));
-    if !is_sound || reserved == 0 || tables == 0 {
-        return None;
-    }
-    let has_fat32 = word(boot, 22) == 0;
-    let table_sectors = if has_fat32 {
-        long(boot, 36)
-    } else {
-        word(boot, 22)
-    };
-    let sectors = match word(boot, 19) {
-        0 => long(boot, 32),
-        few => few,
-    };
-    let root_at = reserved + tables * table_sectors;
-    let root_sectors = (word(boot, 17) * RECORD_LEN as u64).div_ceil(sector);
-    let data_at = root_at + root_sectors;
-    let clusters = sectors.checked_sub(data_at)? / per_cluster;
-    let bits = match clusters {
-        _ if has_fat32 => 32,
-        // MAX_FAT12 of linux/fs/fat/fat.h.
-        0..=0xFF4 => 12,
-        _ => 16,
-    };
-    let in_table = table_sectors * sector * 8 / u64::from(bits);
-    let root = if has_fat32 {
-        Root::Chain(u32::try_from(long(boot, 44)).ok()?)
-    } else {
-        Root::Fixed(root_at * sector, data_at * sector)
-    };
-    Some(Shape {
-        sector,
-        cluster: sector * per_cluster,
-        table: reserved * sector,
-        bits,
-        root,
-        data: data_at * sector,
-        end: (clusters + 2).min(in_table),
-    })
-}
-
-impl Shape {
-    fn has(&self, cluster: u32) -> bool {
-        cluster >= 2 && u64::from(cluster) < self.end
-    }
+struct Folder {
+    /// Its place among all. The root's is 0, and its parent is itself.
+    parent: u32,
+    name: [u8; 11],
+    /// The first one.
+    cluster: u32,
 }
 
 struct Looking<'r> {
     read: Read<'r>,
+    goes_on: &'r dyn Fn() -> bool,
     shape: Shape,
-    block: Vec<u8>,
-    /// First clusters of folders.
-    met: HashSet<u32>,
-    pending: Vec<(u32, String)>,
+    /// What was read last.
+    piece: Vec<u8>,
+    /// The first clusters of folders, and all others that were read.
+    met: Clusters,
+    /// In the order in which they are looked at; the root first.
+    folders: Vec<Folder>,
+    folders_max: usize,
+    /// Whether there are more of them.
+    is_cut: bool,
     faults: Vec<Fault>,
     /// Whether any block of a folder could be read.
     gave: bool,
 }
 
 impl Looking<'_> {
-    /// Looks at the root; returns whether to go on.
-    fn root(&mut self, goes_on: &dyn Fn() -> bool) -> bool {
-        match self.shape.root {
-            Root::Chain(cluster) => {
-                self.met.insert(cluster);
-                self.folder(cluster, "", goes_on)
-            }
-            Root::Fixed(start, end) => {
-                self.blocks(start, end, "");
-                goes_on()
-            }
+    fn all(&mut self) -> ControlFlow<End> {
+        let mut root = Folder {
+            parent: 0,
+            name: [b' '; 11],
+            cluster: 0,
+        };
+        if let Root::Chain(cluster) = self.shape.root {
+            root.cluster = cluster;
+            self.met.insert(cluster);
         }
+        self.folders.push(root);
+        if let Root::Fixed(start, end) = self.shape.root {
+            self.blocks(start, end, 0)?;
+        }
+        let mut index = 0;
+        while let Some(folder) = self.folders.get(index as usize) {
+            self.folder(folder.cluster, index)?;
+            index += 1;
+        }
+        ControlFlow::Continue(())
     }
 
-    /// Looks at the folder that begins in a cluster; returns whether to go on.
-    fn folder(&mut self, mut cluster: u32, folder: &str, goes_on: &dyn Fn() -> bool) -> bool {
+    /// Looks at the folder that begins in a cluster.
+    fn folder(&mut self, mut cluster: u32, folder: u32) -> ControlFlow<End> {
         let mut left = FOLDER_LEN_MAX;
-        while self.shape.has(cluster) && left > 0 {
-            if !goes_on() {
-                return false;
-            }
+        while self.shape.has(cluster) {
             let start = self.shape.data + u64::from(cluster - 2) * self.shape.cluster;
-            self.blocks(start, start + self.shape.cluster, folder);
+            self.blocks(start, start + self.shape.cluster, folder)?;
             left = left.saturating_sub(self.shape.cluster);
             // A chain that is damaged is no business of ours: the kernel does not enter its folder.
-            cluster = self.next(cluster, folder).unwrap_or(0);
+            cluster = self.next(cluster, folder)?;
+            if left == 0 || !self.met.insert(cluster) {
+                break;
+            }
         }
-        true
+        ControlFlow::Continue(())
     }
 
-    /// Returns what follows a cluster, whatever it is; `None` when that cannot be read.
-    fn next(&mut self, cluster: u32, folder: &str) -> Option<u32> {
+    /// Returns what follows a cluster, whatever it is; 0 when that cannot be read.
+    fn next(&mut self, cluster: u32, folder: u32) -> ControlFlow<End, u32> {
         let number = u64::from(cluster);
         let (offset, len) = match self.shape.bits {
             12 => (number + number / 2, 2),
@@ -227,12 +199,18 @@ impl Looking<'_> {
         };
         let mut entry = [0; 4];
         let at = self.shape.table + offset;
-        if let Err(errno) = (self.read)(at, entry.get_mut(..len)?) {
-            self.fails(at, folder, errno);
-            return None;
+        let bytes = entry.get_mut(..len).unwrap_or_default();
+        // The first time the whole page is asked for: what fails may be a neighbour.
+        let mut read = self.read(at, bytes)?;
+        if read.is_err() {
+            read = self.read(at, bytes)?;
+        }
+        if let Err(errno) = read {
+            self.fails(at, folder, errno)?;
+            return ControlFlow::Continue(0);
         }
         let entry = u32::from_le_bytes(entry);
-        Some(match self.shape.bits {
+        ControlFlow::Continue(match self.shape.bits {
             12 if cluster % 2 == 1 => entry >> 4,
             12 => entry & 0xFFF,
             16 => entry,
@@ -241,25 +219,84 @@ impl Looking<'_> {
     }
 
     /// Looks at blocks of a folder, and notes the folders in it.
-    fn blocks(&mut self, start: u64, end: u64, folder: &str) {
+    fn blocks(&mut self, start: u64, end: u64, folder: u32) -> ControlFlow<End> {
         let mut at = start;
         while at < end {
-            match (self.read)(at, &mut self.block) {
-                Ok(()) => self.note(folder),
-                Err(errno) => self.fails(at, folder, errno),
+            let to = end.min(at + PIECE_LEN);
+            if self.read_and_note(at, to, folder)?.is_err() {
+                self.pages(at, to, folder)?;
             }
-            at += self.shape.sector;
+            at = to;
         }
+        ControlFlow::Continue(())
     }
 
-    /// Notes the folders in the block at hand.
-    fn note(&mut self, folder: &str) {
+    /// Looks at blocks that could not be read at once.
+    fn pages(&mut self, start: u64, end: u64, folder: u32) -> ControlFlow<End> {
+        let mut at = start;
+        while at < end {
+            let to = end.min((at / PAGE_LEN + 1) * PAGE_LEN);
+            let is_all = (at, to) == (start, end);
+            if is_all || self.read_and_note(at, to, folder)?.is_err() {
+                self.page(at, to, folder)?;
+            }
+            at = to;
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Looks at blocks of a page of which some cannot be read: at those before the first of them, and
+    /// behind the last. Each that cannot be read is a wait for the drive, which reads them all again;
+    /// what could be read is in memory.
+    fn page(&mut self, start: u64, end: u64, folder: u32) -> ControlFlow<End> {
+        let len = self.shape.sector;
+        let mut at = start;
+        while at < end {
+            if let Err(errno) = self.read_and_note(at, at + len, folder)? {
+                self.fails(at, folder, errno)?;
+                break;
+            }
+            at += len;
+        }
+        let mut last = end;
+        while last > at + len && self.read_and_note(last - len, last, folder)?.is_ok() {
+            last -= len;
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Reads what `goes_on` says may be read.
+    fn read(&mut self, at: u64, bytes: &mut [u8]) -> ControlFlow<End, Result<(), Errno>> {
+        if !(self.goes_on)() {
+            return ControlFlow::Break(End::Stop);
+        }
+        ControlFlow::Continue((self.read)(at, bytes))
+    }
+
+    /// Reads blocks of a folder, and notes the folders in them.
+    fn read_and_note(
+        &mut self,
+        start: u64,
+        end: u64,
+        folder: u32,
+    ) -> ControlFlow<End, Result<(), Errno>> {
+        let mut piece = std::mem::take(&mut self.piece);
+        piece.resize(usize::try_from(end - start).unwrap_or(0), 0);
+        let read = self.read(start, &mut piece);
+        if matches!(read, ControlFlow::Continue(Ok(()))) {
+            self.note(&piece, folder);
+        }
+        self.piece = piece;
+        read
+    }
+
+    /// Notes the folders that blocks of a folder list.
+    fn note(&mut self, blocks: &[u8], parent: u32) {
         self.gave = true;
-        for record in self.block.chunks_exact(RECORD_LEN) {
-            let (first, attributes) = (byte(record, 0), byte(record, 11));
-            let is_free = first == 0 || first == 0xE5 || first == u64::from(b'.');
+        for record in blocks.as_chunks::<RECORD_LEN>().0 {
+            let [first, attributes] = [record[0], record[11]];
             // 0x08: the volume's label, or a piece of a long name.
-            if is_free || attributes & 0x08 != 0 || attributes & 0x10 == 0 {
+            if matches!(first, 0 | 0xE5 | b'.') || attributes & 0x18 != 0x10 {
                 continue;
             }
             let high = if self.shape.bits == 32 {
@@ -270,26 +307,46 @@ impl Looking<'_> {
             let Ok(cluster) = u32::try_from(word(record, 26) | high) else {
                 continue;
             };
-            if self.shape.has(cluster) && self.met.insert(cluster) {
-                let name = short_name(record.get(..11).unwrap_or_default());
-                let path = if folder.is_empty() {
-                    name
-                } else {
-                    format!("{folder}/{name}")
-                };
-                self.pending.push((cluster, path));
+            if !self.shape.has(cluster) || !self.met.insert(cluster) {
+                continue;
             }
+            if self.folders.len() == self.folders_max {
+                self.is_cut = true;
+                return;
+            }
+            self.folders.push(Folder {
+                parent,
+                name: record.first_chunk().copied().unwrap_or_default(),
+                cluster,
+            });
         }
     }
 
-    fn fails(&mut self, at: u64, folder: &str, errno: Errno) {
+    fn fails(&mut self, at: u64, folder: u32, errno: Errno) -> ControlFlow<End> {
+        let folder = self.path(folder);
+        self.faults.push(Fault { at, folder, errno });
         if self.faults.len() < FAULTS_MAX {
-            self.faults.push(Fault {
-                at,
-                folder: folder.to_owned(),
-                errno,
-            });
+            ControlFlow::Continue(())
+        } else {
+            ControlFlow::Break(End::Faults)
         }
+    }
+
+    /// Returns the path of a folder, by short names.
+    fn path(&self, mut folder: u32) -> String {
+        let mut names = Vec::new();
+        while folder != 0
+            && let Some(met) = self.folders.get(folder as usize)
+        {
+            if names.len() == NAMES_MAX {
+                names.push("...".to_owned());
+                break;
+            }
+            names.push(short_name(&met.name));
+            folder = met.parent;
+        }
+        names.reverse();
+        names.join("/")
     }
 }
 

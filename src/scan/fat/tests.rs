@@ -1,4 +1,4 @@
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 use super::*;
 
@@ -31,7 +31,7 @@ impl Image {
         let data = root + root_sectors * SECTOR;
         let sectors = data / SECTOR + clusters;
         let mut image = Self {
-            bytes: vec![0; data + 16 * SECTOR],
+            bytes: vec![0; data + 4096 * SECTOR],
             bits,
             table: reserved * SECTOR,
             root,
@@ -109,6 +109,11 @@ impl Image {
 
     /// Looks at it while these blocks cannot be read; returns also which blocks of folders were asked for.
     fn look(&self, bad: &[usize]) -> (Looked, Vec<usize>) {
+        self.look_at(FOLDERS_MAX, bad)
+    }
+
+    /// The same, at so many folders at most.
+    fn look_at(&self, folders_max: usize, bad: &[usize]) -> (Looked, Vec<usize>) {
         let asked = RefCell::new(Vec::new());
         let mut read = |at: u64, bytes: &mut [u8]| {
             let at = usize::try_from(at).unwrap();
@@ -123,7 +128,7 @@ impl Image {
             bytes.copy_from_slice(from);
             Ok(())
         };
-        let looked = look(&mut read, &|| true);
+        let looked = look_at(folders_max, &mut read, &|| true);
         (looked, asked.into_inner())
     }
 }
@@ -190,6 +195,161 @@ fn a_drive_that_gives_nothing_is_told_from_one_with_bad_blocks() {
     let (looked, _) = image.look(&[image.root]);
     let want = vec![fault(image.root, "")];
     assert_eq!(looked, Looked::Through(want, false));
+}
+
+#[test]
+fn deep_folders_are_all_looked_at_and_their_paths_are_cut() {
+    let mut image = Image::new(32);
+    // `DEEP`, 3,000 times in each other.
+    let root = image.root;
+    image.record(root, 5, b"DEEP       ", 0x10, 1000);
+    for cluster in 1000..3999 {
+        image.chain(cluster, 0x0FFF_FFFF);
+        let block = image.cluster(cluster);
+        image.record(block, 2, b"DEEP       ", 0x10, cluster + 1);
+    }
+    image.chain(3999, 0x0FFF_FFFF);
+    let (looked, asked) = image.look(&[]);
+    assert_eq!(looked, Looked::Through(Vec::new(), true));
+    assert_eq!(asked.len(), 3004);
+    let last = image.cluster(3999);
+    let (looked, _) = image.look(&[last]);
+    let path = format!(".../{}", ["DEEP"; 32].join("/"));
+    assert_eq!(looked, Looked::Through(vec![fault(last, &path)], true));
+}
+
+#[test]
+fn chains_that_run_into_each_other_are_read_once() {
+    let mut image = Image::new(16);
+    let root = image.root;
+    // Ten folders of one cluster each, and then all of them the same chain of a hundred.
+    for number in 0..10 {
+        image.record(root, 5 + number, b"MERGED     ", 0x10, 1000 + number);
+        image.chain(1000 + number, 2000);
+    }
+    for cluster in 2000..2099 {
+        image.chain(cluster, cluster + 1);
+    }
+    // And it runs into itself.
+    image.chain(2099, 2050);
+    let (looked, asked) = image.look(&[]);
+    assert_eq!(looked, Looked::Through(Vec::new(), true));
+    // The root, the three of before, ten and a hundred.
+    assert_eq!(asked.len(), 114);
+}
+
+#[test]
+fn a_folder_that_is_listed_often_is_remembered_once() {
+    let mut image = Image::new(16);
+    let first = image.cluster(3);
+    for number in 2..16 {
+        image.record(first, number, b"SAME       ", 0x10, 1000);
+    }
+    image.chain(1000, 0xFFFF);
+    // With the root, `DCIM`, `SAME` and `100CANON` there are four.
+    let (looked, asked) = image.look_at(4, &[]);
+    assert_eq!(looked, Looked::Through(Vec::new(), true));
+    assert_eq!(asked.len(), 5);
+}
+
+#[test]
+fn what_was_found_before_there_were_too_many_folders_is_told() {
+    let image = Image::new(16);
+    let first = image.cluster(3);
+    let (looked, asked) = image.look_at(2, &[first]);
+    assert_eq!(looked, Looked::Partly(vec![fault(first, "DCIM")], true));
+    assert!(!asked.contains(&image.cluster(4)));
+    let (looked, _) = image.look_at(3, &[first]);
+    assert_eq!(looked, Looked::Through(vec![fault(first, "DCIM")], true));
+}
+
+/// A file system of 32 KiB a cluster, the first of its root. Its second page lists `FIRST` in its first
+/// block and `LAST` in the last but one, in clusters 3 and 4.
+fn large_clusters() -> Image {
+    let mut image = Image::new(32);
+    image.put(13, 64, 1);
+    image.put(32, 64 * 70_000, 4);
+    // Two more blocks before the table, and the root begins a page.
+    image.put(14, 34, 2);
+    image.table += 2 * SECTOR;
+    image.data += 2 * SECTOR;
+    image.root = image.data;
+    assert_eq!(image.root % 4096, 0);
+    let root = image.root;
+    image.bytes[root - 4096..].fill(0);
+    image.record(root + 4096, 3, b"FIRST      ", 0x10, 3);
+    image.record(root + 8192 - 2 * SECTOR, 3, b"LAST       ", 0x10, 4);
+    for cluster in 2..5 {
+        image.chain(cluster, 0x0FFF_FFFF);
+    }
+    image
+}
+
+/// Where each page of a cluster of 32 KiB begins, and the cluster itself.
+const CLUSTER_AND_PAGES: [usize; 9] = [0, 0, 4096, 8192, 12288, 16384, 20480, 24576, 28672];
+
+#[test]
+fn a_bad_page_is_asked_for_four_times_and_told_of_once() {
+    let image = large_clusters();
+    let root = image.root;
+    let bad: Vec<usize> = (8..16).map(|sector| root + sector * SECTOR).collect();
+    let (looked, asked) = image.look(&bad);
+    let want = vec![fault(root + 4096, "")];
+    assert_eq!(looked, Looked::Through(want, true));
+    let mut want = CLUSTER_AND_PAGES.to_vec();
+    // Of the second page its first and its last block.
+    want.splice(3..3, [4096, 7680]);
+    let want: Vec<usize> = want.iter().map(|at| root + at).collect();
+    assert_eq!(asked, want);
+}
+
+#[test]
+fn what_a_page_lists_beside_a_bad_block_is_looked_at() {
+    let image = large_clusters();
+    let bad = image.root + 10 * SECTOR;
+    let (looked, asked) = image.look(&[bad]);
+    assert_eq!(looked, Looked::Through(vec![fault(bad, "")], true));
+    // `FIRST` and `LAST`, at once each.
+    let below = [1, 2].map(|number| image.root + number * 64 * SECTOR);
+    assert_eq!(asked[asked.len() - 2..], below);
+}
+
+#[test]
+fn after_some_faults_nothing_more_is_read() {
+    let mut image = Image::new(16);
+    let second = image.cluster(5);
+    for number in 0..15 {
+        image.record(second, number, b"BAD        ", 0x10, 1000 + number);
+    }
+    let bad: Vec<usize> = (1000..1015).map(|number| image.cluster(number)).collect();
+    for number in 1000..1015 {
+        image.chain(number, 0xFFFF);
+    }
+    let (looked, asked) = image.look(&bad);
+    let faults = (0..8).map(|number| fault(bad[number], "DCIM/BAD"));
+    assert_eq!(looked, Looked::Partly(faults.collect(), true));
+    let of = |number: usize| asked.iter().filter(|at| **at == bad[number]).count();
+    assert_eq!([of(0), of(7), of(8)], [2, 2, 0]);
+}
+
+#[test]
+fn before_each_read_it_is_asked_whether_to_go_on() {
+    let image = Image::new(16);
+    let (asked, reads) = (Cell::new(0), Cell::new(0));
+    let mut read = |at: u64, bytes: &mut [u8]| {
+        reads.set(reads.get() + 1);
+        let at = usize::try_from(at).unwrap();
+        // What is asked for is bad, but for the boot sector.
+        bytes.copy_from_slice(&image.bytes[at..at + bytes.len()]);
+        if at == 0 { Ok(()) } else { Err(Errno::IO) }
+    };
+    let goes_on = || {
+        asked.set(asked.get() + 1);
+        asked.get() < 2
+    };
+    assert_eq!(look(&mut read, &goes_on), Looked::Stopped);
+    // The boot sector, and the root once.
+    assert_eq!(reads.get(), 2);
 }
 
 #[test]
