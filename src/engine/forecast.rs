@@ -184,6 +184,10 @@ impl Visitor for Counter<'_> {
 
     fn skipped(&mut self, _path: PathBuf, _kind: &'static str, _why: &str) {}
 
+    fn only_counts(&self) -> bool {
+        true
+    }
+
     fn stopped(&self) -> bool {
         self.is_stopped
             || self.stop.try_recv() != Err(TryRecvError::Empty)

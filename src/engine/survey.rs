@@ -188,6 +188,10 @@ impl Visitor for Surveyor<'_> {
         self.ties.pulse.forgive();
     }
 
+    fn only_counts(&self) -> bool {
+        true
+    }
+
     fn stopped(&self) -> bool {
         self.ties.stopped()
     }

@@ -41,15 +41,16 @@ pub(super) struct Hidden {
 }
 
 impl Hidden {
-    /// Begins to watch a tree.
-    pub(super) fn of(tree: &Tree, options: &WalkOptions<'_>) -> Self {
+    /// Begins to watch a tree; `looks` is whether more than its listings is looked at.
+    pub(super) fn of(tree: &Tree, options: &WalkOptions<'_>, looks: bool) -> Self {
         let kind = rustix::fs::fstatfs(&tree.root).map_or(0, |stat| stat.f_type);
         let kind = u64::try_from(kind).unwrap_or(0);
         if !matches!(kind, FAT | ISO_9660) || tree.only.is_some() {
             return Self::default();
         }
-        let device = (kind == FAT).then(|| block_device(tree.device)).flatten();
-        let is_whole = kind == FAT
+        let looks = looks && kind == FAT;
+        let device = looks.then(|| block_device(tree.device)).flatten();
+        let is_whole = looks
             && options.files_from.is_none()
             && options.filter.is_empty()
             && rustix::fs::fstat(&tree.root).is_ok_and(|stat| stat.st_ino == FAT_ROOT);

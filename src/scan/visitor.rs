@@ -55,6 +55,12 @@ pub trait Visitor {
     /// looks at whether to stop.
     fn answered(&self) {}
 
+    /// Whether it only counts, or looks around. The drive itself is then not looked at for errors that
+    /// the kernel keeps to itself: who copies does that.
+    fn only_counts(&self) -> bool {
+        false
+    }
+
     /// Whether to stop now; asked between directories and between batches of names. What waits in
     /// the window is then dropped, and nothing more is called.
     fn stopped(&self) -> bool;

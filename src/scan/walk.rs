@@ -39,6 +39,7 @@ pub const DEPTH_MAX: usize = 2048;
 /// directory is entered.
 pub fn walk(tree: &Arc<Tree>, options: &WalkOptions<'_>, visitor: &mut dyn Visitor) {
     let mut walker = Walker {
+        hidden: Hidden::of(tree, options, !visitor.only_counts()),
         tree,
         options,
         visitor,
@@ -48,7 +49,6 @@ pub fn walk(tree: &Arc<Tree>, options: &WalkOptions<'_>, visitor: &mut dyn Visit
         root: None,
         device: tree.device,
         seen: options.files_from.map(Seen::new),
-        hidden: Hidden::of(tree, options),
     };
     walker.look_for_hidden();
     if walker.run().is_continue() && walker.flush().is_continue() {
