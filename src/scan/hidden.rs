@@ -4,7 +4,8 @@
 //!   (`fat__get_entry` of linux/fs/fat/dir.c). With the right to read the block device all blocks of all
 //!   folders are read before the walk, from when they are in memory, and looked at again after it.
 //!   Without it, of a whole file system what is in use is compared with what was listed, which is the
-//!   same on a sound one without lost or bad clusters.
+//!   same on a sound one without lost or bad clusters. Names of empty files take up nothing there, and
+//!   are not missed; nor are names of files that take up just as much as the root, where it may be FAT16.
 //! - FAT and ISO 9660: the listing ends at a block that cannot be found or read (`do_isofs_readdir` of
 //!   linux/fs/isofs/dir.c). The place where it ended is then before the folder's end.
 //!
@@ -26,6 +27,8 @@ const FAT: u64 = 0x4D44;
 const ISO_9660: u64 = 0x9660;
 /// `MSDOS_ROOT_INO` of linux/msdos_fs.h.
 const FAT_ROOT: u64 = 1;
+/// Most clusters of FAT12 and FAT16 (`MAX_FAT16` of linux/fs/fat/fat.h).
+const FAT16_CLUSTERS_MAX: u64 = 0xFFF4;
 
 /// What is watched of a tree while it is walked; nothing, where listings tell their errors.
 #[derive(Debug, Default)]
@@ -35,8 +38,10 @@ pub(super) struct Hidden {
     device: Option<(OwnedFd, PathBuf)>,
     /// Bytes in use at the beginning, where all of them belong to what is listed and nothing better tells.
     used: Option<u64>,
-    /// Bytes of what was listed.
+    /// Bytes of what was listed, without the root.
     listed: u64,
+    /// Bytes of the root.
+    root: u64,
     is_told: bool,
 }
 
@@ -123,7 +128,12 @@ impl Hidden {
 
     /// Notes a folder that is listed.
     pub(super) fn met_folder(&mut self, stat: &Statx) {
-        self.listed += stat.stx_blocks.saturating_mul(512);
+        let bytes = stat.stx_blocks.saturating_mul(512);
+        if stat.stx_ino == FAT_ROOT {
+            self.root = bytes;
+        } else {
+            self.listed += bytes;
+        }
     }
 
     /// Notes what a folder lists.
@@ -143,7 +153,7 @@ impl Hidden {
         if used(tree) != Some(before) {
             return None;
         }
-        let missing = before.checked_sub(self.listed).filter(|bytes| *bytes > 0)?;
+        let missing = missing(before.checked_sub(self.listed)?, self.root, has_many(tree))?;
         let what = format!(
             "{missing} bytes are in use on it that belong to nothing that was listed: names may be \
              missing, as the kernel does not tell when a folder of a FAT file system cannot be read; run \
@@ -163,6 +173,23 @@ pub(super) fn ended_early(path: PathBuf) -> Error {
     let what = "list the directory: its listing ended before it does, and the kernel does not say why; \
                 what was listed is kept, the rest is missing";
     Error::source(path, what, Errno::IO)
+}
+
+/// Returns how many bytes of those are missing that are in use and belong to nothing below the root, if
+/// any are. The root has its part in them on FAT32, which `is_fat32` says for sure if it says so, and
+/// none on FAT12 and FAT16.
+fn missing(bytes: u64, root: u64, is_fat32: bool) -> Option<u64> {
+    let bytes = if is_fat32 {
+        bytes.saturating_sub(root)
+    } else {
+        bytes
+    };
+    (bytes > 0 && (is_fat32 || bytes != root)).then_some(bytes)
+}
+
+/// Returns whether a FAT file system has so many clusters that it is FAT32.
+fn has_many(tree: &Tree) -> bool {
+    rustix::fs::fstatvfs(&tree.root).is_ok_and(|stat| stat.f_blocks > FAT16_CLUSTERS_MAX)
 }
 
 /// Returns how many bytes are in use on the file system of a tree.
@@ -210,4 +237,24 @@ fn read_all(device: BorrowedFd<'_>, at: u64, bytes: &mut [u8]) -> Result<(), Err
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_is_what_neither_the_root_nor_anything_listed_takes_up() {
+        // FAT12 or FAT16, or a small FAT32: of a sound one nothing is left, or its root.
+        assert_eq!(missing(0, 16384, false), None);
+        assert_eq!(missing(16384, 16384, false), None);
+        assert_eq!(missing(2048, 16384, false), Some(2048));
+        assert_eq!(missing(18432, 16384, false), Some(18432));
+        // FAT32: its root is always left.
+        assert_eq!(missing(16384, 16384, true), None);
+        assert_eq!(missing(18432, 16384, true), Some(2048));
+        assert_eq!(missing(32768, 16384, true), Some(16384));
+        // Something went meanwhile.
+        assert_eq!(missing(2048, 16384, true), None);
+    }
 }
