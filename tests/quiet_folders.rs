@@ -11,7 +11,7 @@ mod support;
 use support::{Scratch, uml};
 
 /// What both scripts begin with. `copy` forgets what was cached, and copies: `$1` names the run, `$2` is
-/// who runs it, `$3` what becomes of the drive when it has been mounted.
+/// who runs it, `$3` what becomes of the drive when it has been mounted, `$4` what is copied if not all.
 const COPY: &str = r#"
 mkdir m
 copy() {
@@ -22,8 +22,8 @@ copy() {
     $3
     mkdir t
     chown $2 t
-    setpriv --reuid $2 --clear-groups "$INHAUL" copy --grace 0 --memory 64MiB m t/t >told 2>&1
-    echo "$1: code $?, $(find t/t/m -type f 2>/dev/null | wc -l) files"
+    setpriv --reuid $2 --clear-groups "$INHAUL" copy --grace 0 --memory 64MiB ${4:-m} t/t >told 2>&1
+    echo "$1: code $?, $(find t/t -name .inhaul -prune -o -type f -print 2>/dev/null | wc -l) files"
     sed "s/^/$1: /" told
     rm -rf t
     well
@@ -57,6 +57,9 @@ fill 32 64M
 copy FAT32-sound 0 true
 copy FAT32-sound-anybody 65534 true
 copy FAT32-bad 0 "bad $BAD"
+copy FAT32-bad-itself 0 "bad $BAD" m/many
+copy FAT32-bad-elsewhere 0 "bad $BAD" m/deep
+copy FAT32-bad-left-out 0 "bad $BAD" "--exclude many m"
 copy FAT32-bad-anybody 65534 "bad $BAD"
 copy FAT32-dead 0 dead
 copy FAT32-dead-anybody 65534 dead
@@ -129,6 +132,11 @@ fn a_folder_of_fat_that_cannot_be_read_is_told_of() {
             &[in_use, KEPT],
         );
     }
+    let itself = ["read the folder \"/MANY\"", KEPT];
+    check(&said, "FAT32-bad-itself", "code 3, 192 files", &itself);
+    // It is in no source, or not asked for: it keeps nobody's copy from being whole.
+    check(&said, "FAT32-bad-elsewhere", "code 0, 1 files", &[SAFE]);
+    check(&said, "FAT32-bad-left-out", "code 0, 54 files", &[SAFE]);
 }
 
 #[test]

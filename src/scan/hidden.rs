@@ -20,6 +20,8 @@ use rustix::io::Errno;
 use super::entry::{Entry, Tree};
 use super::fat::{self, Fault, Looked};
 use super::visitor::WalkOptions;
+use super::walk::DEPTH_MAX;
+use crate::beneath::check_name;
 use crate::error::{Error, ErrorKind, Side};
 
 // Numbers: linux/magic.h.
@@ -43,6 +45,9 @@ pub(super) struct Hidden {
     /// Bytes of the root.
     root: u64,
     is_told: bool,
+    has_looked: bool,
+    /// What is to be told of folders when they are entered, each held open: its number stays its own.
+    awaited: Vec<(OwnedFd, u64, Error)>,
 }
 
 impl Hidden {
@@ -68,7 +73,8 @@ impl Hidden {
     }
 
     /// Looks at the folders on the drive itself, where that is possible; returns what cannot be read of
-    /// them, once.
+    /// them, once. What is known before the walk of one that can be opened is told when it is entered:
+    /// it may be in no source, or left out.
     pub(super) fn look(&mut self, tree: &Tree, goes_on: &dyn Fn() -> bool) -> Vec<Error> {
         let Some((device, path)) = &self.device else {
             return Vec::new();
@@ -108,14 +114,23 @@ impl Hidden {
             );
             Error::source(&tree.label, &what, fault.errno)
         };
-        let mut told: Vec<Error> = faults.into_iter().map(told).collect();
+        let is_before = !std::mem::replace(&mut self.has_looked, true);
+        let mut errors = Vec::new();
+        for fault in faults {
+            let folder = is_before.then(|| open_folder(tree, &fault.folder));
+            let error = told(fault);
+            match folder.flatten() {
+                Some((folder, number)) => self.awaited.push((folder, number, error)),
+                None => errors.push(error),
+            }
+        }
         if !is_all {
             let what = "not all its folders were looked at on the drive itself: there are too many of them, \
                         or of their blocks that cannot be read; further names may be missing";
             let error = Error::new(ErrorKind::SourceRead, Side::Source, &tree.label, what);
-            told.push(error);
+            errors.push(error);
         }
-        told
+        errors
     }
 
     /// Returns whether the listing of a folder, which has come to its end, ended before the folder does.
@@ -126,14 +141,17 @@ impl Hidden {
         self.tells_nothing && place(SeekFrom::Current(0)).is_some_and(is_before)
     }
 
-    /// Notes a folder that is listed.
-    pub(super) fn met_folder(&mut self, stat: &Statx) {
+    /// Notes a folder that is listed; returns what is to be told of it.
+    pub(super) fn met_folder(&mut self, stat: &Statx) -> Vec<Error> {
         let bytes = stat.stx_blocks.saturating_mul(512);
         if stat.stx_ino == FAT_ROOT {
             self.root = bytes;
         } else {
             self.listed += bytes;
         }
+        let is_it = |(_, number, _): &mut (OwnedFd, u64, Error)| *number == stat.stx_ino;
+        let met = self.awaited.extract_if(.., is_it);
+        met.map(|(_, _, error)| error).collect()
     }
 
     /// Notes what a folder lists.
@@ -215,6 +233,32 @@ fn block_device(number: u64) -> Option<(OwnedFd, PathBuf)> {
     // Folders lie anywhere, and nothing around them is wanted.
     let _best_effort = rustix::fs::fadvise(&device, 0, None, rustix::fs::Advice::Random);
     is_it.then_some((device, path))
+}
+
+/// Opens a folder of a tree's FAT file system by its path from the root of that, also where the tree is
+/// only a part of it; returns its number as well. Not one that the tree is in: what that lists, and so
+/// the tree itself, may not have been looked at.
+fn open_folder(tree: &Tree, path: &str) -> Option<(OwnedFd, u64)> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let open = |at: &OwnedFd, name: &str| rustix::fs::openat(at, name, flags, Mode::empty()).ok();
+    let number = |folder: &OwnedFd| {
+        let stat = rustix::fs::fstat(folder).ok()?;
+        (stat.st_dev == tree.device).then_some(stat.st_ino)
+    };
+    let mut folder = open(&tree.root, ".")?;
+    let mut above = Vec::new();
+    let mut at = number(&folder)?;
+    while at != FAT_ROOT {
+        folder = open(&folder, "..").filter(|_| above.len() < DEPTH_MAX)?;
+        at = number(&folder)?;
+        above.push(at);
+    }
+    for name in path.split('/').filter(|name| !name.is_empty()) {
+        check_name(name.as_bytes()).ok()?;
+        folder = open(&folder, name)?;
+    }
+    let number = number(&folder)?;
+    (!above.contains(&number)).then_some((folder, number))
 }
 
 /// Returns whether a drive gives its first block, from where it is stored if that can be had.

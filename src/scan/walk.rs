@@ -169,7 +169,11 @@ impl Walker<'_> {
             self.device = id.0;
         }
         match self.visitor.enter(&dir, fd.as_fd(), &stat) {
-            Ok(Enter::Descend) => self.hidden.met_folder(&stat),
+            Ok(Enter::Descend) => {
+                for error in self.hidden.met_folder(&stat) {
+                    self.fail(error);
+                }
+            }
             Ok(Enter::Skip) => {
                 self.hidden.left_out();
                 return ControlFlow::Continue(());
