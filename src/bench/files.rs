@@ -315,6 +315,10 @@ impl Visitor for Gather<'_> {
 
     fn skipped(&mut self, _: PathBuf, _: &'static str, _: &str) {}
 
+    fn only_counts(&self) -> bool {
+        true
+    }
+
     fn stopped(&self) -> bool {
         self.ties.stopped() || Instant::now() >= self.until
     }
