@@ -5,8 +5,9 @@ use crate::topology::{Link, LinkKind};
 
 /// Together they should reach this share of their sum alone. Below it, something bends the curve.
 pub(crate) const STRAIGHT: f64 = 0.90;
-/// A few of many can lose much and their sum little. Several below this share of their own rates
-/// bend the curve as well; it is less than [`STRAIGHT`], because one drive varies more than a sum.
+/// A few of many can lose much and their sum little. Several below this share of their own rates, in
+/// one step and still in the last, bend the curve as well: one bad moment of two drives bends nothing.
+/// It is less than [`STRAIGHT`], because one drive varies more than a sum.
 const SQUEEZED: f64 = 0.80;
 /// A link of which this share is in use is full: protocols take the rest.
 const FULL: f64 = 0.75;
@@ -37,11 +38,19 @@ impl Part {
     }
 }
 
-/// Finds where the curve bends, and what bends it. `parts` are those of the steps, in order.
+/// Finds where the curve bends, and what bends it. `parts` are those of the steps, by their names.
 pub(crate) fn explain(together: &mut Together, parts: &[Part], links: &[Link]) {
+    let squeezed = |step: &TogetherStep| below(step, parts, SQUEEZED);
+    let at_last = together.steps.last().map(squeezed).unwrap_or_default();
+    let still = |step: &TogetherStep| {
+        let then = squeezed(step);
+        let both = then
+            .iter()
+            .filter(|(name, _)| at_last.iter().any(|(last, _)| last == name));
+        both.count()
+    };
     let several = together.steps.iter().filter(|step| step.count > 1);
-    let mut bends = several
-        .filter(|step| step.efficiency() < STRAIGHT || below(step, parts, SQUEEZED).len() > 1);
+    let mut bends = several.filter(|step| step.efficiency() < STRAIGHT || still(step) > 1);
     let Some(bent) = bends.next() else {
         return;
     };
@@ -85,8 +94,11 @@ pub(crate) fn explain(together: &mut Together, parts: &[Part], links: &[Link]) {
         };
         let (names, reached) = losing.into_iter().unzip::<_, _, Vec<_>, Vec<f64>>();
         let alone = names.len() == 1;
-        // One drive shares nothing.
-        together.cause = Some(if alone { "drive" } else { "unknown" }.to_owned());
+        let one_drive = drive_of_all(parts, &names).filter(|_| !alone);
+        // One drive shares nothing, by whatever paths it is read.
+        let is_drive = alone || one_drive.is_some();
+        together.cause = Some(if is_drive { "drive" } else { "unknown" }.to_owned());
+        together.cause_name = one_drive;
         together.cause_ceiling = (names.len() > 1).then(|| as_count(reached.iter().sum()));
         together.cause_subjects = names;
     }
@@ -94,23 +106,36 @@ pub(crate) fn explain(together: &mut Together, parts: &[Part], links: &[Link]) {
 
 /// Those that reach less than this share of their own rates in a step: names and rates.
 fn below(step: &TogetherStep, parts: &[Part], share: f64) -> Vec<(String, f64)> {
-    let all = parts.iter().zip(&step.each);
-    all.filter(|(part, rate)| **rate < part.alone * share)
-        .map(|(part, rate)| (part.name.clone(), *rate))
+    each_of(step, parts)
+        .filter(|(part, rate)| *rate < part.alone * share)
+        .map(|(part, rate)| (part.name.clone(), rate))
         .collect()
+}
+
+/// Those that took part in a step, with their rates. Those that failed before did not.
+fn each_of<'s>(step: &'s TogetherStep, parts: &'s [Part]) -> impl Iterator<Item = (&'s Part, f64)> {
+    let each = step.subjects.iter().zip(&step.each);
+    each.filter_map(|(name, rate)| Some((parts.iter().find(|part| part.name == *name)?, *rate)))
+}
+
+/// The drive that all of these are on, by its name.
+fn drive_of_all(parts: &[Part], names: &[String]) -> Option<String> {
+    let mut these = parts.iter().filter(|part| names.contains(&part.name));
+    let mut keys = these.next()?.keys.clone();
+    for part in these {
+        keys.retain(|key| part.keys.contains(key));
+    }
+    keys.into_iter().next()
 }
 
 /// Whether a link is what holds back those behind it: full, and they give less than alone.
 fn fills(step: &TogetherStep, parts: &[Part], link: &Link) -> bool {
-    let behind = || {
-        let all = parts.iter().zip(&step.each);
-        all.filter(|(part, _)| part.is_behind(link))
-    };
+    let behind = || each_of(step, parts).filter(|(part, _)| part.is_behind(link));
     let (count, alone) = (
         behind().count(),
         behind().map(|(part, _)| part.alone).sum::<f64>(),
     );
-    let reached: f64 = behind().map(|(_, rate)| *rate).sum();
+    let reached: f64 = behind().map(|(_, rate)| rate).sum();
     #[allow(clippy::cast_precision_loss, reason = "a ceiling is no count")]
     let ceiling = link.ceiling.map(|ceiling| ceiling as f64);
     let is_full = ceiling.is_some_and(|ceiling| reached >= ceiling * FULL);
@@ -139,6 +164,7 @@ mod tests {
             rate_min: alone * share,
             rate_max: alone * share,
             alone,
+            subjects: (0..count).map(|n| format!("sd{n}")).collect(),
             each: vec![200e6 * share; count],
             busy,
             ..TogetherStep::default()
@@ -276,12 +302,49 @@ mod tests {
     }
 
     #[test]
+    fn two_that_had_a_bad_moment_bend_nothing_when_all_are_straight_later() {
+        // 1,100 MB/s of 1,200, then 99% of all eight: two lost much only once.
+        let mut steps = uneven(&[200.0, 200.0, 150.0, 150.0, 200.0, 200.0]);
+        steps.push(step(8, 0.99, 0.1));
+        assert_eq!(explained(steps.clone(), &[]).cause, None);
+        // Two others that lose later are no proof that these do.
+        let later = uneven(&[200.0, 200.0, 200.0, 200.0, 150.0, 150.0, 200.0, 200.0]);
+        steps.extend(later.into_iter().skip(1));
+        let together = explained(steps, &[]);
+        assert_eq!(together.cause_subjects, ["sd4", "sd5"]);
+        assert_eq!(together.bend, Some(6), "the first six are straight");
+    }
+
+    #[test]
+    fn two_folders_of_one_drive_are_on_one_drive() {
+        let each = [200.0, 200.0, 80.0, 80.0];
+        let mut together = Together {
+            steps: uneven(&each),
+            ..Together::default()
+        };
+        let mut parts = parts(4);
+        parts[3].keys = vec!["sd2".to_owned()];
+        explain(&mut together, &parts, &[]);
+        assert_eq!(together.cause.as_deref(), Some("drive"));
+        assert_eq!(together.cause_name.as_deref(), Some("sd2"));
+        assert_eq!(together.cause_subjects, ["sd2", "sd3"]);
+    }
+
+    #[test]
     fn one_drive_that_loses_shares_nothing() {
         let each = [200.0, 20.0, 200.0, 200.0, 200.0];
         let together = explained(uneven(&each), &[]);
         assert_eq!(together.cause.as_deref(), Some("drive"));
         assert_eq!(together.cause_subjects, ["sd1"]);
         assert_eq!(together.cause_ceiling, None);
+    }
+
+    #[test]
+    fn who_lost_is_found_in_steps_without_one_that_failed() {
+        let mut steps = uneven(&[200.0, 200.0, 100.0, 100.0]);
+        let names = ["sd0", "sd2", "sd4", "sd5"];
+        steps[1].subjects = names.map(str::to_owned).to_vec();
+        assert_eq!(explained(steps, &[]).cause_subjects, ["sd4", "sd5"]);
     }
 
     #[test]

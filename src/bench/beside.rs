@@ -73,6 +73,10 @@ pub(super) fn bend(together: &Together, report: &Report) -> Option<Verdict> {
             ("cpu-limits", text)
         }
         "memory" => ("memory-limits", format!("memory is the limit; {reach}")),
+        "drive" if count > 1 => {
+            let text = format!("{sharing} are on one drive, {name}; {reach}");
+            ("shared-drive", text)
+        }
         "drive" => {
             let text = format!(
                 "{sharing} gives less beside others{}; {reach}",
@@ -213,6 +217,28 @@ mod tests {
                 "less-together".to_owned(),
                 "sdb gives less beside others, 40.0 MB/s; 3 of 4 at once give 440 MB/s of the 600 \
                  MB/s they give one by one; the curve bends after 2"
+                    .to_owned()
+            )
+        );
+    }
+
+    #[test]
+    fn folders_of_one_drive_are_told_so_and_no_link_would_help() {
+        let mut report = Report {
+            subjects: ["sda", "sdb", "sdc"].map(drive).to_vec(),
+            together: Some(Together {
+                cause_name: Some("sdx".to_owned()),
+                ..at_once(&[200.0, 100.0, 100.0], "drive", &["sdb", "sdc"])
+            }),
+            ..Report::default()
+        };
+        report.estimate = crate::bench::estimate::estimate(&report);
+        assert_eq!(
+            told(&report),
+            (
+                "shared-drive".to_owned(),
+                "sdb and sdc are on one drive, sdx; all 3 at once give 400 MB/s of the 600 MB/s \
+                 they give one by one; the curve bends after 2"
                     .to_owned()
             )
         );

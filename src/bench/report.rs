@@ -290,7 +290,7 @@ pub struct Together {
     #[serde(default)]
     pub bend: Option<usize>,
     /// What bends the curve: `link`, `backing`, `cpu`, `memory`, `drive` (one gives less beside
-    /// others) or `unknown`.
+    /// others, or several are on one drive) or `unknown`.
     #[serde(default)]
     pub cause: Option<String>,
     /// Which of its kind: `port-0:0`.
@@ -407,8 +407,8 @@ pub struct PairRate {
 /// A sentence.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Verdict {
-    /// Stable word: `slow-drive`, `shared-link`, `target-limits`, `hash-limits`, `cpu-limits`,
-    /// `memory-limits`, `less-together`, `uneven`, `slow-tail`, `changed`, `failed`, `fine`.
+    /// Stable word: `slow-drive`, `shared-link`, `shared-drive`, `target-limits`, `hash-limits`,
+    /// `cpu-limits`, `memory-limits`, `less-together`, `uneven`, `slow-tail`, `changed`, `failed`, `fine`.
     pub about: String,
     /// Whether somebody should act.
     pub bad: bool,
