@@ -96,8 +96,25 @@ fn stretch(subject: &Opened) -> Range<u64> {
     begin..begin + len
 }
 
-/// Goes to where [`read`] measured. To be done before each sample that is held against that figure.
-pub(crate) fn seek(subject: &mut Opened) {
+/// Makes a drive ready for a sample that is held against the figure of [`read`]: nothing of it is in
+/// the page cache, or that is told of, and it is read where it was.
+///
+/// # Errors
+/// As [`Opened::drop_cached`].
+pub(crate) fn ready(subject: &mut Opened) -> Result<(), Error> {
+    if !subject.drop_cached()? {
+        let warning = "beside others, some of it stayed in the page cache, which may have answered: \
+                       that rate may be that of memory";
+        let warnings = &mut subject.report.warnings;
+        if !warnings.iter().any(|said| said == warning) {
+            warnings.push(warning.to_owned());
+        }
+    }
+    seek(subject);
+    Ok(())
+}
+
+fn seek(subject: &mut Opened) {
     if subject.report.access == "direct" {
         let stretch = stretch(subject);
         subject.cursor.seek_within(&stretch);
@@ -202,7 +219,7 @@ fn sample(
     at: Knee,
     ties: &Ties,
 ) -> Result<Sample, Error> {
-    if !subject.drop_cached() {
+    if !subject.drop_cached()? {
         "unproved".clone_into(&mut subject.report.access);
     }
     let mut load = manner.load(at, Way::Read);

@@ -13,6 +13,21 @@ pub(crate) struct Failed {
     pub(crate) text: String,
     /// The subjects that failed, by name; none when it was not a drive's doing.
     pub(crate) subjects: Vec<String>,
+    /// Those of them that did not answer.
+    pub(crate) silent: Vec<String>,
+    /// Whether it is nothing but a stop.
+    pub(crate) stopped: bool,
+}
+
+impl Failed {
+    /// Adds it to what a report says of failures.
+    pub(crate) fn note(self, error: &mut Option<String>, subjects: &mut Vec<String>) {
+        *error = Some(match error.take() {
+            Some(before) => format!("{before}; {}", self.text),
+            None => self.text,
+        });
+        subjects.extend(self.subjects);
+    }
 }
 
 impl From<Error> for Failed {
@@ -20,6 +35,8 @@ impl From<Error> for Failed {
         Self {
             text: error.to_string(),
             subjects: Vec::new(),
+            silent: Vec::new(),
+            stopped: error.kind() == ErrorKind::Stopped,
         }
     }
 }
@@ -101,22 +118,30 @@ fn lock(gate: &Mutex<bool>) -> MutexGuard<'_, bool> {
 ///
 /// # Errors
 /// The first failure of a drive, with all drives that failed at that moment: a hub that goes takes
-/// several with it. Without one, the first failure of anything else.
+/// several with it. Without one, the first failure of anything else, and a stop only if there is
+/// nothing but that. A target that does not answer counts before drives that do not: it holds them.
 pub(crate) fn all_of<T>(results: Vec<(String, Result<T, Error>)>) -> Result<Vec<T>, Failed> {
-    let (mut given, mut failed, mut other) = (Vec::new(), None::<Failed>, None);
+    let (mut given, mut failed, mut other) = (Vec::new(), None::<Failed>, None::<Error>);
+    let is_silent = |error: &Error| error.kind() == ErrorKind::SourceStalled;
     for (name, result) in results {
         match result {
             Ok(one) => given.push(one),
             Err(error) if error.side() == Side::Source && error.kind().reach() != Reach::Run => {
+                let silent = is_silent(&error).then(|| name.clone());
                 let failed = failed.get_or_insert_with(|| Failed::from(error));
+                failed.silent.extend(silent);
                 failed.subjects.push(name);
             }
             Err(error) => {
-                other.get_or_insert(error);
+                let before = other.take().filter(|it| it.kind() != ErrorKind::Stopped);
+                other = before.or(Some(error));
             }
         }
     }
     match (failed, other) {
+        (Some(failed), Some(error)) if is_silent(&error) && failed.silent == failed.subjects => {
+            Err(error.into())
+        }
         (Some(failed), _) => Err(failed),
         (None, Some(error)) => Err(error.into()),
         (None, None) => Ok(given),
@@ -176,5 +201,28 @@ mod tests {
         let failed = all_of(vec![fine(), write()]).unwrap_err();
         assert!(failed.subjects.is_empty() && failed.text.contains("/tank"));
         assert_eq!(all_of(vec![fine()]).unwrap(), [1]);
+    }
+
+    #[test]
+    fn a_silent_target_is_blamed_on_no_drive_and_a_stop_on_nobody() {
+        let fails = |name: &str, kind: ErrorKind, side: Side| {
+            let error = Error::new(kind, side, name, "no answer");
+            (name.to_owned(), Err::<(), Error>(error))
+        };
+        let (silent, stopped) = (ErrorKind::SourceStalled, ErrorKind::Stopped);
+        let (sda, tank) = (
+            || fails("sda", silent, Side::Source),
+            || fails("/tank", silent, Side::Target),
+        );
+        let failed = all_of(vec![sda(), tank()]).unwrap_err();
+        assert_eq!(failed.text, "/tank: no answer");
+        assert_eq!(failed.subjects, [""; 0]);
+        let failed = all_of(vec![sda()]).unwrap_err();
+        assert_eq!((&failed.silent, failed.stopped), (&failed.subjects, false));
+        let stop = || fails("sdb", stopped, Side::Source);
+        let failed = all_of(vec![stop(), tank()]).unwrap_err();
+        assert!(!failed.stopped && failed.text.starts_with("/tank"));
+        let failed = all_of(vec![stop(), stop()]).unwrap_err();
+        assert!(failed.stopped && failed.subjects.is_empty());
     }
 }

@@ -1,7 +1,7 @@
 //! What is said of drives that are read beside each other: what holds them back, and what failed.
 
 use super::relief::relief;
-use super::report::{Report, Together, Verdict};
+use super::report::{Report, Together, TogetherStep, Verdict};
 use super::verdict::verdict;
 use super::words::{list, percent, rate};
 
@@ -12,7 +12,16 @@ pub(super) fn failed(together: &Together) -> Option<Verdict> {
         [] => "reading all at once failed".to_owned(),
         names => format!("{} failed beside others", list(names)),
     };
+    let failures = &together.error_subjects;
+    let is_without = |step: &TogetherStep| {
+        let named = !failures.is_empty() && !step.subjects.is_empty();
+        named && !step.subjects.iter().any(|name| failures.contains(name))
+    };
     let stands = match together.steps.last() {
+        Some(step) if step.count > 1 && is_without(step) => {
+            let whom = if failures.len() == 1 { "it" } else { "them" };
+            format!("; {} others were read at once without {whom}", step.count)
+        }
         Some(step) if step.count > 1 => {
             format!("; what up to {} at once gave before it, stands", step.count)
         }
@@ -114,7 +123,7 @@ fn lost(together: &Together) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::report::{Holds, Measure, Subject, TogetherStep};
+    use crate::bench::report::{Holds, Measure, Subject};
 
     fn drive(name: &str) -> Subject {
         Subject {
@@ -190,6 +199,26 @@ mod tests {
             cause_subjects: sharing.iter().map(|n| (*n).to_owned()).collect(),
             ..Together::default()
         }
+    }
+
+    #[test]
+    fn what_stands_of_others_is_told_with_a_failure() {
+        let mut together = at_once(&[200.0, 200.0], "unknown", &[]);
+        together.error = Some("read: Input/output error".to_owned());
+        let text = |together: &Together| failed(together).unwrap().text;
+        assert_eq!(
+            text(&together),
+            "reading all at once failed: read: Input/output error; what up to 2 at once gave before \
+             it, stands"
+        );
+        together.error_subjects = vec!["sdb".to_owned()];
+        assert!(text(&together).ends_with("; what up to 2 at once gave before it, stands"));
+        together.error_subjects = vec!["sdc".to_owned(), "sdd".to_owned()];
+        assert_eq!(
+            text(&together),
+            "sdc and sdd failed beside others: read: Input/output error; 2 others were read at once \
+             without them"
+        );
     }
 
     #[test]

@@ -9,7 +9,8 @@
 //! 3. Every later batch is counted with the time it came. The rate is what came after the clock was
 //!    started, over the time of the last of it: a slow drive's last block is in it with its time.
 //! 4. At the end nothing new goes out, and what is still in flight is waited for, not counted: the
-//!    queue is not full any more.
+//!    queue is not full any more. But a copy counts all that it wrote, from its begin on: the sync
+//!    that follows makes all of it durable, and its time counts.
 //! 5. When nothing comes for too long ([`Silence`]), the sample fails, and what is in flight stays
 //!    so. Its owner must then keep the generator, for good: the kernel may yet write into its buffers.
 
@@ -22,11 +23,11 @@ use std::time::{Duration, Instant};
 
 use super::cursor::{Cursor, Extent};
 use super::machine::cpu_seconds;
-use super::sample::{Discard, Load, Sample, Ties, Way};
+use super::sample::{Discard, Load, Sample, Ties, Way, is_zeros, turn};
 use super::silence::{Silence, TICK, stalled};
 use crate::buffer::{ALIGN, Credits, Lease, SLOT_LEN};
 use crate::digest::{Bytes, HashJob};
-use crate::error::Error;
+use crate::error::{Error, Side};
 use crate::io::probe::{self, Chosen};
 use crate::io::resume::{Step, Transfer};
 use crate::io::{Backend, Completion, Full, Op, Request, Wait};
@@ -36,8 +37,6 @@ const STOP_MAX: Duration = Duration::from_secs(10);
 /// A sample goes on until so many requests are counted, or for [`LONGEST`] times its time.
 const COUNTED_MIN: u64 = 8;
 const LONGEST: u32 = 10;
-/// Bytes at the head of each block that are looked at for zeros.
-const LOOKED_AT: usize = 4096;
 
 /// What became of an attempt to send a request.
 enum Issued {
@@ -63,6 +62,7 @@ struct Pending {
     since: Instant,
     len: usize,
     path: Arc<PathBuf>,
+    side: Side,
 }
 
 /// One sample while it runs.
@@ -84,8 +84,9 @@ impl Run<'_> {
     /// Returns that the drive does not answer: the one that was asked first.
     fn stalled(&self, silence: &Silence) -> Error {
         let oldest = self.pending.values().min_by_key(|pending| pending.since);
-        let path = oldest.map(|pending| Arc::clone(&pending.path));
-        stalled(&path.unwrap_or_default(), silence, self.ties)
+        let asked = oldest.map(|pending| (pending.side, Arc::clone(&pending.path)));
+        let (side, path) = asked.unwrap_or((Side::Source, Arc::default()));
+        stalled(side, &path, silence, self.ties)
     }
 
     fn is_over(&self) -> bool {
@@ -144,7 +145,7 @@ impl Generator {
     ///
     /// # Errors
     /// The first request that fails ends the sample: a drive with errors has no rate. `SourceStalled`
-    /// when it does not answer.
+    /// when it does not answer, of the side that was asked first; `Stopped`.
     pub(crate) fn sample(
         &mut self,
         cursor: &mut Cursor,
@@ -156,7 +157,7 @@ impl Generator {
             load,
             ties,
             begun,
-            clock: None,
+            clock: matches!(load.way, Way::Copy(_)).then_some(begun),
             last: begun,
             sample: Sample::default(),
             pending: HashMap::new(),
@@ -165,7 +166,7 @@ impl Generator {
             written: 0,
         };
         self.credits.set_waker(self.backend.waker());
-        let mut cpu = 0.0;
+        let mut cpu = cpu_seconds();
         let mut failure = None;
         let mut done = Vec::new();
         let mut silence = Silence::new(ties.stall);
@@ -277,6 +278,10 @@ impl Generator {
             since: Instant::now(),
             len,
             path,
+            side: match op {
+                Op::Read { .. } => Side::Source,
+                _ => Side::Target,
+            },
         };
         run.pending.insert(token, pending);
         self.submit(run, Request { token, file, op });
@@ -312,8 +317,8 @@ impl Generator {
                 self.done(run, request, &pending, batch, counted);
                 Ok(())
             }
-            Step::Failed { request, errno } => Err(match request.op {
-                Op::Read { .. } => Error::source(&*pending.path, "read", errno),
+            Step::Failed { errno, .. } => Err(match pending.side {
+                Side::Source => Error::source(&*pending.path, "read", errno),
                 _ => Error::target(&*pending.path, "write", errno),
             }),
             Step::EndOfFile { .. } => Err(Error::source(
@@ -340,13 +345,15 @@ impl Generator {
             (Way::Copy(sink), Op::Read { lease, .. }) => (sink, lease),
             (_, op) => {
                 run.ties.bytes.fetch_add(pending.len as u64, Relaxed);
+                if counted || matches!(load.way, Way::Copy(_)) {
+                    run.sample.bytes += pending.len as u64;
+                    run.last = batch;
+                }
                 if counted {
                     let waited = batch.duration_since(pending.since).as_nanos();
                     let nanos = u64::try_from(waited).unwrap_or(u64::MAX);
                     run.sample.latency.record(nanos);
-                    run.sample.bytes += pending.len as u64;
                     run.sample.zeros += u64::from(is_zeros(&op));
-                    run.last = batch;
                 }
                 return;
             }
@@ -367,22 +374,6 @@ impl Generator {
         run.written += view.len() as u64;
         let (file, path) = (Arc::clone(&sink.into.file), Arc::clone(&sink.into.path));
         self.send(run, file, path, Op::Write { offset, view }, len);
-    }
-}
-
-/// Whose turn it is of `count` that come one after the other.
-fn turn(number: u64, count: usize) -> usize {
-    usize::try_from(number % count.max(1) as u64).unwrap_or(0)
-}
-
-fn is_zeros(op: &Op) -> bool {
-    match op {
-        Op::Read { lease, .. } => {
-            let head = lease.as_slice();
-            let head = head.get(..LOOKED_AT).unwrap_or(head);
-            head.iter().all(|&byte| byte == 0)
-        }
-        _ => false,
     }
 }
 

@@ -5,16 +5,20 @@
 
 use std::path::Path;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use crossbeam::channel::{Receiver, Sender, bounded};
 
 use super::cursor::Cursor;
 use super::generate::Generator;
 use super::sample::{Load, Sample, Ties};
-use super::silence::{Silence, no_thread, wait};
+use super::silence::{Silence, TICK, no_thread, wait};
 use crate::buffer::Credits;
 use crate::error::{Error, ErrorKind, Side};
 use crate::io::probe::Chosen;
+
+/// How much longer the thread is waited for than the drives it asks: it knows which of them is silent.
+const LAST_WORD: Duration = TICK.saturating_mul(5);
 
 /// What the thread is to do.
 type Job = Box<dyn FnOnce(&mut Generator) + Send>;
@@ -100,7 +104,7 @@ impl Loader {
     /// Does something with the generator, on its thread.
     ///
     /// # Errors
-    /// `SourceStalled` when nothing comes of it, as [`wait`](super::silence::wait).
+    /// `SourceStalled` and `Stopped` when nothing comes of it, as [`wait`](super::silence::wait).
     pub(crate) fn run<T: Send + 'static>(
         &mut self,
         label: &Path,
@@ -125,7 +129,8 @@ impl Loader {
                 what,
             ));
         }
-        match wait(&answers, label, &mut Silence::new(ties.stall), &own) {
+        let limit = ties.stall.map(|stall| stall + LAST_WORD);
+        match wait(&answers, label, &mut Silence::new(limit), &own) {
             Ok((result, is_busy)) => {
                 self.is_left |= is_busy;
                 Ok(result)
@@ -169,7 +174,6 @@ mod tests {
     use std::path::PathBuf;
     use std::sync::Arc;
     use std::sync::atomic::Ordering::Relaxed;
-    use std::time::Duration;
 
     fn cursor(file: OwnedFd) -> Cursor {
         let extent = Extent {
@@ -232,7 +236,8 @@ mod tests {
         assert_eq!(error.path(), Path::new("/mnt/hung/file"));
         assert!(error.reason().contains("does not answer"), "{error}");
         // Without a limit, a stop is what ends it.
-        left(&Ties::default(), true);
+        let error = left(&Ties::default(), true);
+        assert_eq!(error.kind(), ErrorKind::Stopped);
     }
 
     #[test]

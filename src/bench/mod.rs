@@ -191,9 +191,10 @@ impl Run<'_> {
             let bytes = self.job.scratch_bytes;
             let (bench, opened) = (&self.bench, &mut self.opened);
             let measured = pair::measure(bench, opened, failed, place, bytes, &mut pair, &tell);
-            if let Err(failed) = measured {
-                pair.error = Some(failed.text);
-                pair.error_subjects = failed.subjects;
+            if let Err(failed) = measured
+                && !failed.stopped
+            {
+                failed.note(&mut pair.error, &mut pair.error_subjects);
             }
             self.report.pair = Some(pair);
         }
@@ -291,7 +292,9 @@ impl Run<'_> {
         }
         match measured {
             // A broken backend is nobody's drive.
-            Err(error) if error.kind() == ErrorKind::Stopped => {}
+            Err(error) if error.kind() == ErrorKind::Stopped => {
+                subject.report.warnings.push(error.reason());
+            }
             Err(error) if error.kind().reach() == Reach::Run => return Err(error),
             Err(error) => {
                 subject.report.error = Some(error.to_string());
@@ -312,7 +315,9 @@ fn shelf(topology: &Arc<Topology>, ties: &Ties) -> (Arc<Shelf>, Option<String>) 
     let call = move |_: &Ties| asked.shelf();
     let shelf = ask(Path::new("drives"), ties.stall, ties, call).map(Arc::new);
     let warning = "a mounted file system does not answer: which drives share a link is not known";
-    let warning = shelf.is_err().then(|| warning.to_owned());
+    let stopped = |error: &Error| error.kind() == ErrorKind::Stopped;
+    let is_silent = shelf.as_ref().is_err_and(|error| !stopped(error));
+    let warning = is_silent.then(|| warning.to_owned());
     (shelf.unwrap_or_default(), warning)
 }
 
@@ -325,10 +330,14 @@ fn is_of_drive(error: &Error) -> bool {
     ) || errno.is_some_and(is_bad_medium)
 }
 
-fn pair_of(place: &Place<'_>, topology: &Topology) -> Pair {
+/// Returns what is known of a pair before it is measured; less of a target that does not answer.
+fn pair_of(place: &Place<'_>, topology: &Arc<Topology>) -> Pair {
     use std::os::unix::ffi::OsStrExt;
     let (target, target_hex) = crate::engine::shown(place.label.as_os_str().as_bytes());
-    let location = topology.locate(place.label).ok();
+    let (asked, path) = (Arc::clone(topology), place.label.to_owned());
+    let call = move |_: &Ties| asked.locate(&path).ok();
+    let location = ask(place.label, place.ties.stall, &place.ties, call);
+    let location = location.ok().flatten();
     let drives = location.iter().flat_map(|location| &location.drives);
     let (direct, why) = place.fs.direct_write();
     let mut warnings = Vec::new();

@@ -3,8 +3,9 @@
 //! The figure is what all of them give while all of them run. A source that has filled its share of
 //! the room would leave the target to the others, and the rate would be that of fewer and fewer
 //! sources, at last of the slowest; in a copy it would have more to give. So each gets a share of
-//! the room by its own rate, and the first that ends, ends all of them. What they wrote by then
-//! counts, over the time until the last of it is durable: what a sync costs, a copy pays, too.
+//! the room by its own rate, and the first that ends, ends all of them. What they had read by then
+//! is written and counts, over the time until the last of it is durable: what a sync costs, a copy
+//! pays, too.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -21,7 +22,7 @@ use super::sample::{Load, Sink, Ties, Way};
 use super::scratch::{Place, whole_buffers};
 use super::stats::{median, range};
 use super::subject::Opened;
-use super::together::Bench;
+use super::together::{Bench, leave};
 use super::write;
 use crate::buffer::SLOT_LEN;
 use crate::digest::HashPool;
@@ -34,7 +35,8 @@ const DEPTH: usize = 16;
 type Moved = (u64, f64);
 
 /// Measures the target alone, then all sources that have a rate into it, without those that failed
-/// before. What was found before an error or a stop is in `pair`.
+/// before. Sources that fail are named in `pair`, once, and the others are copied without them. What
+/// was found before an error or a stop is in `pair`.
 ///
 /// # Errors
 /// Of the first read, write or sync that failed, with the sources that could not be read.
@@ -59,17 +61,25 @@ pub(crate) fn measure(
         .filter(|(_, opened)| !without.contains(&opened.report.name))
         .map(|(index, opened)| Source { index, opened })
         .collect();
-    let names = sources
-        .iter()
-        .map(|source| source.opened.report.name.clone());
-    pair.subjects = names.collect();
+    pair.subjects = names(&sources);
     tell("all sources into the target, hashed");
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     let pool = HashPool::new(cpus).map_err(|source| {
         let what = "start hash workers";
         Error::new(ErrorKind::Unsupported, Side::Record, "threads", what).because(source)
     })?;
-    pair.hashed = rate(bench, &mut sources, place, bytes, Some(&Arc::new(pool)))?;
+    let pool = Arc::new(pool);
+    let hashed = rate(bench, &mut sources, place, bytes, Some(&pool));
+    pair.hashed = match hashed {
+        Err(failed) if !failed.subjects.is_empty() && !bench.ties.stopped() => {
+            leave(sources.iter_mut().map(|it| &mut *it.opened), &failed);
+            sources.retain(|source| !failed.subjects.contains(&source.opened.report.name));
+            failed.note(&mut pair.error, &mut pair.error_subjects);
+            pair.subjects = names(&sources);
+            rate(bench, &mut sources, place, bytes, Some(&pool))?
+        }
+        hashed => hashed?,
+    };
     tell("all sources into the target, without a hash");
     pair.unhashed = rate(bench, &mut sources, place, bytes, None)?;
     Ok(())
@@ -80,6 +90,11 @@ struct Source<'s> {
     /// Its place among the subjects.
     index: usize,
     opened: &'s mut Opened,
+}
+
+fn names(sources: &[Source<'_>]) -> Vec<String> {
+    let names = sources.iter().map(|source| &source.opened.report.name);
+    names.cloned().collect()
 }
 
 fn rate(
@@ -164,8 +179,16 @@ fn moment(
     let over = Arc::new(AtomicBool::new(false));
     let mut taking = Vec::new();
     for (source, share) in sources.iter_mut().zip(shares) {
+        let into = match place.make(*share) {
+            Ok(into) => into,
+            Err(error) => {
+                let made = taking.into_iter().map(|(_, _, sink)| sink);
+                place.close(made.collect::<Vec<Sink>>())?;
+                return Err(error.into());
+            }
+        };
         let sink = Sink {
-            into: place.make(*share)?,
+            into,
             over: Arc::clone(&over),
             pool: pool.map(Arc::clone),
         };
@@ -175,9 +198,10 @@ fn moment(
         taking,
         |(index, opened, sink)| {
             let credits = bench.credits.get(index);
-            let loader = credits.map(|credits| Loader::new(bench.chosen, credits));
-            opened.drop_cached();
-            alone::seek(opened);
+            let loader = credits.map(|credits| {
+                alone::ready(opened)?;
+                Loader::new(bench.chosen, credits)
+            });
             (opened, sink, loader)
         },
         |(opened, sink, loader)| {
@@ -194,7 +218,8 @@ fn moment(
                 ..bench.manner.load(knee, Way::Copy(sink.clone()))
             };
             let moved = one(loader, &mut opened.cursor, &load, bench.ties, &sink, place);
-            (name, moved)
+            let closed = place.close((load, sink));
+            (name, moved.and_then(|moved| closed.map(|()| moved)))
         },
     )?;
     all_of(moved)
@@ -213,7 +238,7 @@ fn one(
     // However it ended: without it, the others are not all.
     sink.over.store(true, Relaxed);
     let sample = sample?;
-    let synced = write::sync(place, &sink.into.file)?;
+    let synced = write::sync(place, &sink.into)?;
     Ok((sample.bytes, sample.seconds + synced))
 }
 
@@ -272,6 +297,40 @@ mod tests {
         let credits = crate::buffer::Arena::new(4).unwrap().lend(4).unwrap();
         let loader = Loader::new(crate::io::probe::Chosen::Blocking, &credits);
         one(loader, &mut cursor, &load, &Ties::default(), &sink, &place)
+    }
+
+    #[test]
+    fn what_is_written_when_a_copy_is_cut_counts() {
+        let extent = |there: u64, len: u64| {
+            let file = tempfile::tempfile().unwrap();
+            file.set_len(there).unwrap();
+            Extent {
+                file: Arc::new(file.into()),
+                start: 0,
+                len,
+                path: Arc::new("file".into()),
+            }
+        };
+        let into = extent(0, 256 * MIB);
+        let load = Load {
+            block: SLOT_LEN,
+            depth: 3,
+            warm: Duration::ZERO,
+            // It ends long before the sink is full, with reads and writes under way.
+            time: Duration::from_millis(1),
+            way: Way::Copy(Sink {
+                into: into.clone(),
+                over: Arc::default(),
+                pool: None,
+            }),
+        };
+        let credits = crate::buffer::Arena::new(4).unwrap().lend(4).unwrap();
+        let mut loader = Loader::new(crate::io::probe::Chosen::Blocking, &credits).unwrap();
+        let mut cursor = Cursor::new(Arc::from([extent(4 * MIB, 4 * MIB)]), true);
+        let sample = loader.sample(&mut cursor, &load, &Ties::default()).unwrap();
+        let written = rustix::fs::fstat(&into.file).unwrap().st_size;
+        assert_eq!(i64::try_from(sample.bytes), Ok(written));
+        assert!(sample.seconds > 0.0 && written >= 8 << 20);
     }
 
     #[test]

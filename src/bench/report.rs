@@ -307,10 +307,11 @@ pub struct Together {
     /// Bytes a second that this machine copies in memory, on all processors.
     #[serde(default)]
     pub memory_rate: Option<f64>,
-    /// Why there are no more steps.
+    /// Why not all were read at once.
     #[serde(default)]
     pub error: Option<String>,
-    /// The subjects that failed then, by name; none when it was not a drive's doing.
+    /// The subjects that failed, by name; the steps after that are without these. None when it was not
+    /// a drive's doing: then there are no more steps.
     #[serde(default)]
     pub error_subjects: Vec<String>,
 }

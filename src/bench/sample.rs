@@ -8,6 +8,10 @@ use super::cursor::Extent;
 use super::histogram::Histogram;
 use crate::buffer::View;
 use crate::digest::{FileDigest, Hash, HashPool, block_value};
+use crate::io::Op;
+
+/// Bytes at the head of each block that are looked at for zeros.
+const LOOKED_AT: usize = 4096;
 
 /// Which way bytes go.
 #[derive(Debug, Clone)]
@@ -91,6 +95,22 @@ impl Sample {
         #[allow(clippy::cast_precision_loss, reason = "a rate is no count")]
         let bytes = self.bytes as f64;
         (self.seconds > 0.0 && self.bytes > 0).then(|| bytes / self.seconds)
+    }
+}
+
+/// Whose turn it is of `count` that come one after the other.
+pub(crate) fn turn(number: u64, count: usize) -> usize {
+    usize::try_from(number % count.max(1) as u64).unwrap_or(0)
+}
+
+pub(crate) fn is_zeros(op: &Op) -> bool {
+    match op {
+        Op::Read { lease, .. } => {
+            let head = lease.as_slice();
+            let head = head.get(..LOOKED_AT).unwrap_or(head);
+            head.iter().all(|&byte| byte == 0)
+        }
+        _ => false,
     }
 }
 

@@ -66,13 +66,38 @@ impl<'p> Place<'p> {
         let limit = sync_limit(self.ties.stall, bytes);
         let file = ask(self.label, limit, &self.ties, move |_| {
             make(&dir, &label, direct, bytes)
-        })??;
+        });
+        let file = file.map_err(of_target)??;
         Ok(Extent {
             file: Arc::new(file),
             start: 0,
             len: bytes,
             path: Arc::new(self.label.join("(scratch file)")),
         })
+    }
+
+    /// Lets go of what has scratch files open: the last close frees their space, and may wait for the
+    /// drive. A stop is waited for no longer, and no failure.
+    ///
+    /// # Errors
+    /// `SourceStalled`.
+    pub(crate) fn close(&self, files: impl Send + 'static) -> Result<(), Error> {
+        match ask(self.label, self.ties.stall, &self.ties, move |_| {
+            drop(files);
+        }) {
+            Err(error) if error.kind() != ErrorKind::Stopped => Err(of_target(error)),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Returns the error of a call that asked a target, which [`ask`] does not know.
+pub(crate) fn of_target(error: Error) -> Error {
+    match error.kind() {
+        ErrorKind::SourceStalled | ErrorKind::Stopped => {
+            Error::new(error.kind(), Side::Target, error.path(), &error.reason())
+        }
+        _ => error,
     }
 }
 

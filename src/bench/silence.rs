@@ -61,19 +61,29 @@ impl Silence {
         if passed < GAP {
             self.lasted += passed;
         }
-        self.limit.is_some_and(|limit| self.lasted >= limit) || stopped && self.lasted >= STOP_GRACE
+        self.is_at_limit() || stopped && self.lasted >= STOP_GRACE
+    }
+
+    fn is_at_limit(&self) -> bool {
+        self.limit.is_some_and(|limit| self.lasted >= limit)
     }
 }
 
-/// Returns that a drive does not answer, and has `ties` know.
-pub(crate) fn stalled(label: &Path, silence: &Silence, ties: &Ties) -> Error {
+/// Returns that the drive of a side does not answer; that it was stopped, when its time was not up: a
+/// drive may take longer than anybody waits after a stop. Has `ties` know that nothing of it may be
+/// waited for.
+pub(crate) fn stalled(side: Side, label: &Path, silence: &Silence, ties: &Ties) -> Error {
     ties.silent.store(true, Relaxed);
+    if !silence.is_at_limit() {
+        let what = "stopped before it had answered";
+        return Error::new(ErrorKind::Stopped, side, label, what);
+    }
     let what = format!(
         "it does not answer: nothing came for {} s (check cable and power; a thread that waits for it \
          may keep this process from ending until it does)",
         silence.lasted.as_secs()
     );
-    Error::new(ErrorKind::SourceStalled, Side::Source, label, &what)
+    Error::new(ErrorKind::SourceStalled, side, label, &what)
 }
 
 /// Returns how long a call may take that makes `bytes` durable, which gives no sign of life meanwhile.
@@ -102,13 +112,7 @@ pub(crate) fn ask<T: Send + 'static>(
         let _late = sender.send(call(&asked));
     });
     started.map_err(|source| no_thread(&source))?;
-    match wait(&answers, label, &mut Silence::new(limit), &own) {
-        Err(error) if error.kind() == ErrorKind::SourceStalled && ties.stopped() => {
-            let what = "stopped before it had answered";
-            Err(Error::new(ErrorKind::Stopped, Side::Source, label, what))
-        }
-        answer => answer,
-    }
+    wait(&answers, label, &mut Silence::new(limit), &own)
 }
 
 pub(crate) fn no_thread(source: &std::io::Error) -> Error {
@@ -120,7 +124,8 @@ pub(crate) fn no_thread(source: &std::io::Error) -> Error {
 /// Waits for the answer of another thread, as long as that says that its drive answers.
 ///
 /// # Errors
-/// `SourceStalled` when nothing comes for as long as `silence` may last, or soon after a stop; `Panic`.
+/// `SourceStalled` when nothing comes for as long as `silence` may last; `Stopped` when nothing came
+/// soon after a stop; `Panic`.
 pub(crate) fn wait<T>(
     answers: &Receiver<T>,
     label: &Path,
@@ -144,7 +149,7 @@ pub(crate) fn wait<T>(
             silence.answered();
         }
         if silence.is_too_long(ties.stopped()) {
-            return Err(stalled(label, silence, ties));
+            return Err(stalled(Side::Source, label, silence, ties));
         }
     }
 }
@@ -207,6 +212,14 @@ mod tests {
         assert!(error.to_string().starts_with("/mnt/d1: it does not answer"));
         assert!(ties.silent.load(Relaxed));
         assert_eq!(ask(label, Some(TENTH), &ties, |_| 7).unwrap(), 7);
+        ties.stop.store(true, Relaxed);
+        let mut silence = Silence::new(Some(TENTH * 40));
+        assert!(passes(&mut silence, 20, true));
+        let error = stalled(Side::Target, label, &silence, &ties);
+        assert_eq!(
+            (error.kind(), error.side()),
+            (ErrorKind::Stopped, Side::Target)
+        );
         let panicked = ask(label, None, &ties, |_| panic!("on purpose"));
         let error = panicked.map(|(): ()| ()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Panic);

@@ -11,7 +11,7 @@ use super::sample::{Sample, Ties};
 use super::stats::{median, range};
 use super::subject::CACHES_MAX;
 use super::words::{percent, rate};
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 
 /// Share of their mean that the samples of a window may range over.
 const BAND: f64 = 0.20;
@@ -56,7 +56,7 @@ pub(crate) fn begin(rates: &[f64], window: usize) -> Option<usize> {
 }
 
 /// Takes samples until `window` of them are steady, or [`TAKEN_MAX`] times as many are taken. One that
-/// was cut short by a stop is no sample.
+/// was cut short by a stop, or not answered before it, is no sample.
 ///
 /// # Errors
 /// That of the first sample that failed.
@@ -71,7 +71,10 @@ pub(crate) fn take(
         if taken >= window && begin(&rates, window).is_some() {
             break;
         }
-        let sample = one()?;
+        let sample = match one() {
+            Err(error) if error.kind() == ErrorKind::Stopped => break,
+            sample => sample?,
+        };
         if ties.stopped() {
             break;
         }
@@ -188,6 +191,24 @@ mod tests {
             "three times as many, and no more"
         );
         assert_eq!(taken(&wild, 4), wild[..4], "none after a stop");
+    }
+
+    #[test]
+    fn a_stop_that_no_answer_came_before_leaves_what_there_is() {
+        let ended = |kind: ErrorKind| {
+            let mut left = 3;
+            take(9, &Ties::default(), &mut || {
+                left -= 1;
+                let error = || Error::new(kind, crate::error::Side::Source, "sdb", "ended");
+                if left < 0 {
+                    Err(error())
+                } else {
+                    Ok(Sample::default())
+                }
+            })
+        };
+        assert_eq!(ended(ErrorKind::Stopped).unwrap().len(), 3);
+        assert!(ended(ErrorKind::SourceStalled).is_err());
     }
 
     fn figure(cut: &[f64], steady: bool) -> Measure {

@@ -304,13 +304,16 @@ impl Opened {
 
     /// Makes sure that the next sample is not answered from the page cache. Returns whether that is
     /// known.
-    pub(crate) fn drop_cached(&self) -> bool {
+    ///
+    /// # Errors
+    /// `SourceStalled` when its drive does not answer; `Stopped`.
+    pub(crate) fn drop_cached(&self) -> Result<bool, Error> {
         if self.probes.is_empty() {
-            return true;
+            return Ok(true);
         }
         let probes = Arc::clone(&self.probes);
         let call = move |ties: &Ties| drop_cached(&probes, ties);
-        ask(&self.path(), self.ties.stall, &self.ties, call).unwrap_or(false)
+        ask(&self.path(), self.ties.stall, &self.ties, call)
     }
 
     /// Returns the path for messages.

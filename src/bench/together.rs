@@ -34,7 +34,8 @@ pub(crate) struct Bench<'b> {
 }
 
 /// Measures all subjects that have a rate. `None` when there are fewer than two, or no step was
-/// whole before a stop. A failure ends it and is in what is returned, beside the steps before it.
+/// whole before a stop. Drives that fail are named in what is returned; the others go on without them.
+/// Any other failure ends it.
 pub(crate) fn measure(
     bench: &Bench<'_>,
     subjects: &mut [Opened],
@@ -60,20 +61,31 @@ pub(crate) fn measure(
         return None;
     }
     let mut together = Together::default();
-    for count in counts(parts.len()) {
+    let mut left = parts.clone();
+    let mut done = 0;
+    let next = |left: usize, done: usize| counts(left).into_iter().find(|count| *count > done);
+    while let Some(count) = next(left.len(), done) {
         if bench.ties.stopped() {
             break;
         }
-        tell(&format!("{count} of {} drives at once", parts.len()));
-        let Some(chosen) = parts.get(..count) else {
+        tell(&format!("{count} of {} drives at once", left.len()));
+        let Some(chosen) = left.get(..count) else {
             break;
         };
         match step(bench, subjects, chosen) {
-            Ok(step) => together.steps.extend(step),
+            Ok(step) => {
+                together.steps.extend(step);
+                done = count;
+            }
+            Err(failed) if failed.stopped => break,
             Err(failed) => {
-                together.error = Some(failed.text);
-                together.error_subjects = failed.subjects;
-                break;
+                let of_drives = !failed.subjects.is_empty();
+                left.retain(|part| !failed.subjects.contains(&part.name));
+                leave(subjects.iter_mut(), &failed);
+                failed.note(&mut together.error, &mut together.error_subjects);
+                if !of_drives {
+                    break;
+                }
             }
         }
     }
@@ -83,6 +95,13 @@ pub(crate) fn measure(
     together.memory_rate = Some(memory_rate(cpus));
     explain(&mut together, &parts, links);
     Some(together)
+}
+
+/// Leaves those that did not answer: they are asked for nothing more.
+pub(crate) fn leave<'o>(subjects: impl Iterator<Item = &'o mut Opened>, failed: &Failed) {
+    subjects
+        .filter(|opened| failed.silent.contains(&opened.report.name))
+        .for_each(Opened::leave);
 }
 
 fn step(
@@ -143,9 +162,10 @@ fn moment(
         taking,
         |(opened, part)| {
             let credits = bench.credits.get(part.subject);
-            let loader = credits.map(|credits| Loader::new(bench.chosen, credits));
-            opened.drop_cached();
-            alone::seek(opened);
+            let loader = credits.map(|credits| {
+                alone::ready(opened)?;
+                Loader::new(bench.chosen, credits)
+            });
             (opened, part, loader)
         },
         |(opened, part, loader)| (part.name.clone(), one(bench, opened, part, loader)),

@@ -3,16 +3,15 @@
 //! Each sample has a new file: writing over an old one is faster than what a copy does. There is
 //! no warm-up, because files have none, and the time of the last sync counts.
 
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::alone::{Manner, Samples};
-use super::cursor::Cursor;
+use super::cursor::{Cursor, Extent};
 use super::load::Loader;
 use super::report::{Knee, Measure, Point};
 use super::sample::{Load, Sample, Ties, Way};
-use super::scratch::{Place, noise, whole_buffers};
+use super::scratch::{Place, noise, of_target, whole_buffers};
 use super::silence::{ask, sync_limit};
 use super::stats::knee;
 use super::steady;
@@ -98,15 +97,17 @@ fn sample(
         return Ok(Sample::default());
     }
     let extent = place.make(bytes)?;
-    let file = Arc::clone(&extent.file);
-    let mut cursor = Cursor::new(Arc::from([extent]), false);
+    let mut cursor = Cursor::new(Arc::from([extent.clone()]), false);
     let load = Load {
         warm: std::time::Duration::ZERO,
         ..manner.load(at, Way::Write(Arc::clone(views)))
     };
-    let mut sample = loader.sample(&mut cursor, &load, ties)?;
-    sample.seconds += sync(place, &file)?;
-    Ok(sample)
+    let sample = loader.sample(&mut cursor, &load, ties).and_then(|it| {
+        let seconds = it.seconds + sync(place, &extent)?;
+        Ok(Sample { seconds, ..it })
+    });
+    place.close((extent, cursor))?;
+    sample
 }
 
 /// Makes a scratch file durable; the seconds that took.
@@ -114,14 +115,14 @@ fn sample(
 /// # Errors
 /// That of fdatasync(2), classed as the target's; `SourceStalled` when it takes longer than a slow
 /// drive would; `Stopped`.
-pub(crate) fn sync(place: &Place<'_>, file: &Arc<OwnedFd>) -> Result<f64, Error> {
-    // Of what this program made a moment ago the kernel knows the length.
-    let len = rustix::fs::fstat(file).map_or(0, |stat| u64::try_from(stat.st_size).unwrap_or(0));
-    let limit = sync_limit(place.ties.stall, len);
-    let file = Arc::clone(file);
+pub(crate) fn sync(place: &Place<'_>, extent: &Extent) -> Result<f64, Error> {
+    // As long as all of it would take: asking how much there is would wait for the drive as well.
+    let limit = sync_limit(place.ties.stall, extent.len);
+    let file = Arc::clone(&extent.file);
     let synced = ask(place.label, limit, &place.ties, move |_| {
         let begun = Instant::now();
         rustix::fs::fdatasync(&file).map(|()| begun.elapsed().as_secs_f64())
-    })?;
+    });
+    let synced = synced.map_err(of_target)?;
     synced.map_err(|errno| Error::target_sync(place.label, "sync a scratch file", errno))
 }

@@ -8,10 +8,10 @@ use serde_json::Value;
 
 use crate::drive::{Drive, Heals};
 use crate::support::lab::Lab;
-use crate::support::mounts::Fs;
+use crate::support::mounts::{Fs, Mounted};
 use crate::support::program::{Running, inhaul, so_far};
 use crate::support::{Scratch, can_mount, tool, wait_for};
-use crate::{Device, check_measure, filled};
+use crate::{Device, check_measure, check_rate, filled};
 
 /// A drive that is well, and one that is about to hang.
 struct Pair {
@@ -128,7 +128,18 @@ fn a_stop_while_a_drive_hangs_leaves_the_results_so_far() {
         let report = printed(running, healing, 75);
         assert_eq!(report["complete"], false, "{io}");
         check_measure(&report["subjects"][0]["read"]);
-        check_silent(&report);
+        // Without a limit nobody knows whether it would have answered.
+        let stopped = &report["subjects"][1];
+        assert!(stopped["error"].is_null(), "{stopped}");
+        assert!(stopped["read"].is_null(), "{stopped}");
+        let warnings = stopped["warnings"].to_string();
+        assert!(
+            warnings.contains("stopped before it had answered"),
+            "{warnings}"
+        );
+        let verdicts = report["verdicts"].to_string();
+        assert!(!verdicts.contains("does not answer"), "{verdicts}");
+        assert!(report["together"].is_null(), "{report}");
     }
 }
 
@@ -162,6 +173,122 @@ fn a_drive_that_hangs_before_it_is_opened_keeps_none_from_being_measured() {
     let report = printed(running, healing, 75);
     assert_eq!(report["complete"], false);
     assert_eq!(report["subjects"].as_array().unwrap().len(), 1);
+}
+
+/// Returns the names in a list.
+fn names(list: &Value) -> Vec<&str> {
+    let names = list.as_array().unwrap().iter();
+    names.map(|name| name.as_str().unwrap()).collect()
+}
+
+#[test]
+fn a_drive_that_hangs_when_all_are_read_takes_nothing_from_the_others() {
+    let test = "a_drive_that_hangs_when_all_are_read_takes_nothing_from_the_others";
+    if !can_mount(test) {
+        return;
+    }
+    for io in ["uring", "blocking"] {
+        let lab = Lab::new();
+        let mut sick = Drive::new(&lab.join("drive"), Fs::Ext4, 72);
+        filled(sick.path());
+        sick.remount();
+        let scratch = Scratch::new();
+        let well = ["one", "two"].map(|name| Device::new(&scratch, name, 12, &[]));
+        let target = Mounted::image(&scratch, "target", Fs::Ext4, 120);
+        let running = Running::start(inhaul(&[
+            &"bench",
+            &"--json",
+            &"--progress",
+            &"plain",
+            &"--seconds",
+            &"0.3",
+            &"--stall-timeout",
+            &"1s",
+            &"--scratch",
+            &"16MiB",
+            &"--io",
+            &io,
+            &"--target",
+            &target.path(),
+            &sick.path(),
+            &well[0].0,
+            &well[1].0,
+        ]));
+        until_told(&running, "1 of 3 drives at once");
+        let healing = sick.healing();
+        sick.hang();
+        let report = printed(running, healing, 3);
+        assert_eq!(report["complete"], true, "{io}");
+        let name = report["subjects"][0]["name"].as_str().unwrap();
+        check_measure(&report["subjects"][0]["read"]);
+        let (together, pair) = (&report["together"], &report["pair"]);
+        assert_eq!(names(&together["error_subjects"]), [name], "{together}");
+        let error = together["error"].as_str().unwrap();
+        assert!(error.contains("does not answer"), "{error}");
+        let both = well.each_ref().map(Device::name);
+        let steps = together["steps"].as_array().unwrap();
+        assert_eq!(steps.len(), 2, "{together}");
+        assert_eq!(names(&steps[0]["subjects"]), both[..1]);
+        assert_eq!(names(&steps[1]["subjects"]), both);
+        let verdicts = report["verdicts"].to_string();
+        assert!(
+            verdicts.contains("; 2 others were read at once without it"),
+            "{verdicts}"
+        );
+        assert_eq!(names(&pair["subjects"]), both);
+        assert!(pair["error"].is_null(), "{pair}");
+        check_rate(&pair["hashed"]);
+        check_rate(&pair["unhashed"]);
+    }
+}
+
+#[test]
+fn a_target_that_hangs_is_blamed_on_no_drive() {
+    let test = "a_target_that_hangs_is_blamed_on_no_drive";
+    if !can_mount(test) {
+        return;
+    }
+    for io in ["uring", "blocking"] {
+        let lab = Lab::new();
+        let target = Drive::new(&lab.join("drive"), Fs::Ext4, 220);
+        let scratch = Scratch::new();
+        let well = ["one", "two"].map(|name| Device::new(&scratch, name, 12, &[]));
+        let running = Running::start(inhaul(&[
+            &"bench",
+            &"--json",
+            &"--progress",
+            &"plain",
+            &"--seconds",
+            &"0.3",
+            &"--stall-timeout",
+            &"1s",
+            &"--scratch",
+            &"16MiB",
+            &"--io",
+            &io,
+            &"--target",
+            &target.path(),
+            &well[0].0,
+            &well[1].0,
+        ]));
+        until_told(&running, "all sources into the target, hashed");
+        let healing = target.healing();
+        target.hang();
+        let report = printed(running, healing, 3);
+        assert_eq!(report["complete"], true, "{io}");
+        check_rate(&report["together"]["steps"][1]);
+        let pair = &report["pair"];
+        check_measure(&pair["write"]);
+        let error = pair["error"].as_str().unwrap();
+        assert!(error.contains("does not answer"), "{error}");
+        let at = target.path().to_str().unwrap();
+        assert!(error.starts_with(at), "{error}");
+        assert_eq!(names(&pair["error_subjects"]), [""; 0], "{pair}");
+        let verdicts = report["verdicts"].to_string();
+        let sentence = format!("copying into {at} failed: ");
+        assert!(verdicts.contains(&sentence), "{verdicts}");
+        assert!(pair["hashed"].is_null(), "{pair}");
+    }
 }
 
 #[test]

@@ -164,6 +164,10 @@ fn a_stop_in_any_part_leaves_what_was_measured_and_no_file() {
             check_rate(figure);
         }
         assert!(document["pair"]["hashed"].is_null(), "{what}");
+        // A stop is nobody's failure.
+        for part in [&document["pair"], &document["together"], subject] {
+            assert!(part["error"].is_null(), "{what}: {part}");
+        }
         assert_eq!(listing(source.path()), before, "{what}");
         assert_eq!(listing(target.path()), there, "{what}");
     }
