@@ -104,7 +104,7 @@ impl Loader {
     /// Does something with the generator, on its thread.
     ///
     /// # Errors
-    /// `SourceStalled` and `Stopped` when nothing comes of it, as [`wait`](super::silence::wait).
+    /// `SourceStalled` and `Stopped` when nothing comes of it, as [`wait`].
     pub(crate) fn run<T: Send + 'static>(
         &mut self,
         label: &Path,
