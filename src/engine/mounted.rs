@@ -116,7 +116,12 @@ impl Mounted {
     /// Returns whether what is at another path `now` is the same for sure.
     pub(super) fn is_also(&self, now: &Self) -> bool {
         let has_all = self.uuid.is_some() && self.inside.is_some();
-        has_all && (&self.fs, &self.uuid, &self.inside) == (&now.fs, &now.uuid, &now.inside)
+        // An image of a drive that was written to another has its UUID, too.
+        let mut serials = self.serial.iter().zip(&now.serial);
+        let is_clone = serials.any(|(was, is)| was != is);
+        has_all
+            && !is_clone
+            && (&self.fs, &self.uuid, &self.inside) == (&now.fs, &now.uuid, &now.inside)
     }
 
     /// Returns whether this is mounted at the mount point of another, or below.
@@ -274,6 +279,15 @@ mod tests {
         assert!(!was.is_also(&at("/media/b/c/d", Some("U"))));
         let unknown = at("/mnt/b/c", None);
         assert!(!unknown.is_also(&unknown));
+        let of = |serial: &str| Mounted {
+            serial: Some(serial.to_owned()),
+            ..at("/mnt/b/c", Some("U"))
+        };
+        assert!(of("S").is_also(&of("S")));
+        assert!(
+            !of("S").is_also(&of("T")),
+            "an image of it on another drive"
+        );
     }
 
     #[test]

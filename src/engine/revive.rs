@@ -160,16 +160,17 @@ fn look_for(
     for typed in others {
         let owed = recipe.left_out().find(|(path, _)| *path == typed);
         let was = owed.as_ref().and_then(|(_, was)| *was);
+        // What is there and silent is not what another path leads to.
+        if let Some(silent) = call.take_silent(&typed) {
+            missing.push(silent);
+            continue;
+        }
         // It was given by another path since.
         let is_it = |path: &PathBuf| {
             let now = call.mounted.get(path);
             was.zip(now).is_some_and(|(was, now)| was.is_also(now))
         };
         if found.iter().any(is_it) {
-            continue;
-        }
-        if let Some(silent) = call.take_silent(&typed) {
-            missing.push(silent);
             continue;
         }
         let on = was.and_then(|was| was.on(&topology));
