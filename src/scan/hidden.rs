@@ -46,6 +46,8 @@ pub(super) struct Hidden {
     root: u64,
     is_told: bool,
     has_looked: bool,
+    /// Where the faults are that the first look found: the second has no news of those.
+    known: Vec<u64>,
     /// What is to be told of folders when they are entered, each held open: its number stays its own.
     awaited: Vec<(OwnedFd, u64, Error)>,
 }
@@ -95,13 +97,13 @@ impl Hidden {
         };
         // It tells more than that, and is not misled by lost clusters.
         self.used = None;
-        self.is_told = !faults.is_empty() || !is_all;
         if let Some(fault) = faults
             .first()
             .filter(|_| !gave && !gives_its_first(device.as_fd()))
         {
             let what = "read its folders: the drive gives nothing";
             let lost = Error::new(ErrorKind::SourceLost, Side::Source, &tree.label, what);
+            self.is_told = true;
             return vec![lost.because(fault.errno)];
         }
         let told = |fault: Fault| {
@@ -117,6 +119,10 @@ impl Hidden {
         let is_before = !std::mem::replace(&mut self.has_looked, true);
         let mut errors = Vec::new();
         for fault in faults {
+            if self.known.contains(&fault.at) {
+                continue;
+            }
+            self.known.push(fault.at);
             let folder = is_before.then(|| open_folder(tree, &fault.folder));
             let error = told(fault);
             match folder.flatten() {
@@ -130,6 +136,7 @@ impl Hidden {
             let error = Error::new(ErrorKind::SourceRead, Side::Source, &tree.label, what);
             errors.push(error);
         }
+        self.is_told = !errors.is_empty();
         errors
     }
 
