@@ -73,19 +73,23 @@ fn a_target_that_fills_up_on_the_way() {
         let there = check_whole(&source, &copy);
         assert!((2..30).contains(&there), "{fs:?}: {there} files");
         assert!(text.contains("make room"), "{fs:?}: {text}");
-        // What btrfs has set aside for a file takes other room to be written than there is then: the
-        // journal may get none.
-        let no_records = fs == Fs::Btrfs && text.contains("/journal)");
-        assert!(
-            ran.code == 3 || no_records && ran.code == 1,
-            "{fs:?}: {text}"
-        );
-        assert!(!text.contains("record-write"), "{fs:?}: {text}");
+        let of_a_file = format!("record-write  {}", source.display());
+        assert!(!text.contains(&of_a_file), "{fs:?}: {text}");
         if ran.code == 3 {
-            // Told once, not for each file; and what is there is in the manifest.
+            // Told once, not for each file; and what is acknowledged is in the manifest.
+            let report = report(target.path());
             let line = format!("target-full {}", target.path().display());
-            assert_eq!(listed(&report(target.path()), "problems"), [line]);
-            b3sum_agrees(target.path(), there);
+            assert_eq!(listed(&report, "problems"), [line]);
+            let recorded = report["totals"]["files"].as_u64().unwrap();
+            let recorded = usize::try_from(recorded).unwrap();
+            // What btrfs has set aside for a file takes other room to be written than there is then: a
+            // sync or the journal may get none. What has its name by then is known to the next run.
+            let is_known_later = fs == Fs::Btrfs && recorded < there;
+            assert!(recorded == there || is_known_later, "{fs:?}: {text}");
+            b3sum_agrees(target.path(), recorded);
+        } else {
+            // Nor may what a run ends with.
+            assert!(fs == Fs::Btrfs && ran.code == 1, "{fs:?}: {text}");
         }
 
         // With room again, the rest follows.
