@@ -21,7 +21,7 @@ use support::extents::place;
 use support::judge::{b3sum_agrees, same_bytes, walk};
 use support::lab::Lab;
 use support::mounts::Fs;
-use support::program::{Running, contents, inhaul, job, listed, report, run};
+use support::program::{Running, contents, inhaul, job, killed_at, listed, report, run};
 use support::{Scratch, can_mount, need_tools, tree};
 
 const LARGE: u64 = 5_000_000;
@@ -301,9 +301,7 @@ fn a_file_that_is_called_like_what_is_saved_stays_in_the_manifest() {
     run(&[&"copy", &source, &target]).expect(3);
     // It gets its name, and is never acknowledged.
     tree::paint(&drive.join("x.partial"), 2, SMALL);
-    let mut command = inhaul(&[&"copy", &source, &target]);
-    command.env("INHAUL_TEST_KILL", "named-all:1");
-    Running::start(command).finish().expect(137);
+    killed_at(&[&"copy", &source, &target], "named-all:1");
     let bytes = std::fs::read(drive.join("x.partial")).unwrap();
     std::fs::remove_file(drive.join("x.partial")).unwrap();
     drive.heal();

@@ -4,7 +4,7 @@ use std::os::unix::fs::{FileExt, PermissionsExt};
 
 use crate::support::failing::{ready, run_failing, source};
 use crate::support::judge::{b3sum_agrees, rsync_agrees};
-use crate::support::program::{Running, inhaul, run, under};
+use crate::support::program::{Running, inhaul, killed_at, run, under};
 use crate::support::{Scratch, need_root, need_tools, tool, tree};
 use crate::{check_kept, give_away};
 
@@ -112,9 +112,7 @@ fn a_stop_while_times_are_set_again_leaves_the_file_ours() {
         let target = scratch.join("target");
         let args: [&dyn AsRef<std::ffi::OsStr>; 3] = [&"copy", &source, &target];
         run_failing("utimensat:error=EPERM", &scratch, &args).expect(3);
-        let mut command = inhaul(&args);
-        command.env("INHAUL_TEST_KILL", format!("{point}:1"));
-        Running::start(command).finish().expect(137);
+        killed_at(&args, &format!("{point}:1"));
         run(&args).expect(0);
         rsync_agrees(&source, &target.join("source"));
         b3sum_agrees(&target, 41);
@@ -135,9 +133,7 @@ fn a_file_in_doubt_that_cannot_be_read_is_left_and_told_of() {
     let target = scratch.join("target");
     let args: [&dyn AsRef<std::ffi::OsStr>; 3] = [&"copy", &source, &target];
     run_failing("utimensat:error=EPERM", &scratch, &args).expect(3);
-    let mut command = inhaul(&args);
-    command.env("INHAUL_TEST_KILL", "named-all:1");
-    Running::start(command).finish().expect(137);
+    killed_at(&args, "named-all:1");
     // There are no others of its bytes any more.
     let bytes = std::fs::read(source.join("only")).unwrap();
     std::fs::remove_file(source.join("only")).unwrap();
@@ -181,9 +177,7 @@ fn a_file_in_doubt_with_other_bytes_is_told_of_when_its_source_is_not_here() {
     let target = scratch.join("target");
     let args: [&dyn AsRef<std::ffi::OsStr>; 4] = [&"copy", &source, &other, &target];
     run_failing("utimensat:error=EPERM", &scratch, &args).expect(3);
-    let mut command = inhaul(&args);
-    command.env("INHAUL_TEST_KILL", "named-all:1");
-    Running::start(command).finish().expect(137);
+    killed_at(&args, "named-all:1");
     let copy = target.join("source/only");
     let file = std::fs::OpenOptions::new().write(true).open(&copy).unwrap();
     file.write_all_at(b"edited", 50_000).unwrap();

@@ -94,6 +94,13 @@ pub(crate) fn run(args: &[&dyn AsRef<OsStr>]) -> Ran {
     Running::start(inhaul(args)).finish()
 }
 
+/// Runs the program to where it kills itself: at a point of its own, the n-th time that it passes it.
+pub(crate) fn killed_at(args: &[&dyn AsRef<OsStr>], point: &str) -> Ran {
+    let mut command = inhaul(args);
+    command.env("INHAUL_TEST_KILL", point);
+    Running::start(command).finish().expect(137)
+}
+
 /// Returns `command` with another program before it that ends in running it, as `strace` does.
 pub(crate) fn under<S: AsRef<OsStr>>(prefix: &[S], command: &Command) -> Command {
     let (program, args) = prefix.split_first().unwrap();
