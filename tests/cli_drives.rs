@@ -7,10 +7,16 @@
 
 mod support;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
+
+use fuser::{Errno, FileAttr, FileType, OpenFlags};
 use serde_json::Value;
+use support::flat::{Flat, FlatFs, attributes};
 use support::mounts::{Fs, Mounted};
-use support::program::{INHAUL, inhaul, run, under};
-use support::{Scratch, can_mount, need_root, need_tools, tool};
+use support::program::{INHAUL, Running, inhaul, run, so_far, under};
+use support::{Scratch, can_mount, need_root, need_tools, tool, wait_for};
 
 fn document(text: &[u8]) -> Value {
     let document: Value = serde_json::from_slice(text).unwrap();
@@ -128,6 +134,77 @@ fn the_whole_machine_can_be_listed() {
     assert!(out.lines().next().unwrap().contains(" drive"), "{out}");
     assert!(!out.contains('\x1b'));
     document(&run(&[&"drives", &"--json"]).expect(0).stdout);
+}
+
+/// A folder with one more in it, which is on a drive that answers nobody while it is told so.
+struct Deaf(Arc<AtomicBool>);
+
+impl Flat for Deaf {
+    fn names(&self) -> Vec<String> {
+        vec!["inner".to_owned()]
+    }
+
+    fn number(&self, _: usize) -> Option<u64> {
+        while self.0.load(Relaxed) {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Some(2)
+    }
+
+    fn attributes(&self, number: u64) -> FileAttr {
+        attributes(number, FileType::Directory, 0)
+    }
+
+    fn read(&self, _: u64, _: u64, _: usize, _: OpenFlags) -> Result<Vec<u8>, Errno> {
+        Err(Errno::EISDIR)
+    }
+}
+
+/// Answers again when dropped.
+struct Heard(Arc<AtomicBool>);
+
+impl Drop for Heard {
+    fn drop(&mut self) {
+        self.0.store(false, Relaxed);
+    }
+}
+
+#[test]
+fn a_mount_that_does_not_answer_hides_no_drive() {
+    let test = "a_mount_that_does_not_answer_hides_no_drive";
+    if !can_mount(test) {
+        return;
+    }
+    let scratch = Scratch::new();
+    let deaf = Arc::new(AtomicBool::new(false));
+    let outer = FlatFs::new(&scratch.join("outer"), "deaf", Deaf(Arc::clone(&deaf)));
+    let image = scratch.join("image");
+    let file = std::fs::File::create(&image).unwrap();
+    file.set_len(48 << 20).unwrap();
+    let inner = Mounted::make(&outer.path().join("inner"), &image, Fs::Ext4, "noatime");
+    let well = Mounted::image(&scratch, "well", Fs::Ext4, 32);
+    let heard = Heard(Arc::clone(&deaf));
+    deaf.store(true, Relaxed);
+    let running = Running::start(inhaul(&[&"drives", &"--json"]));
+    let stdout = running.stdout_file();
+    let text = wait_for("the drives", || {
+        let text = so_far(&stdout);
+        text.ends_with(b"\n").then_some(text)
+    });
+    // The kernel may hold the process until the drive answers.
+    drop(heard);
+    running.finish().expect(0);
+    let document = document(&text);
+    let [told, silent] = [&well, &inner].map(|mounted| {
+        let name = mounted.device().strip_prefix("/dev/").unwrap();
+        drive(&document, name)
+    });
+    assert!(told["used_bytes"].as_u64().unwrap() > 0, "{told}");
+    assert_eq!(told["health"]["concerns"], serde_json::json!([]));
+    let point = inner.path().display();
+    let concern = format!("the file system at {point} does not answer");
+    assert_eq!(silent["health"]["concerns"], serde_json::json!([concern]));
+    assert!(silent["mounts"][0]["used_bytes"].is_null(), "{silent}");
 }
 
 #[test]

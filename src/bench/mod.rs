@@ -47,7 +47,6 @@ pub(crate) mod words;
 mod write;
 
 use std::mem::ManuallyDrop;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, SystemTime};
@@ -93,7 +92,7 @@ pub fn bench(job: &BenchJob, session: &BenchSession) -> Result<Report, Error> {
     };
     let surroundings = Surroundings::look();
     let topology = Arc::new(Topology::live()?);
-    let (shelf, blind) = shelf(&topology, &ties);
+    let shelf = Arc::new(topology.shelf());
     let (chosen, line) = probe::choose(job.io)?;
     if let Some(line) = line {
         session.watcher.note(&line);
@@ -112,10 +111,7 @@ pub fn bench(job: &BenchJob, session: &BenchSession) -> Result<Report, Error> {
     let mut run = Run {
         job,
         session,
-        report: Report {
-            warnings: blind.into_iter().collect(),
-            ..heading(&manner)
-        },
+        report: heading(&manner),
         opened: Vec::new(),
         bench: Bench {
             credits: &credits,
@@ -306,19 +302,6 @@ impl Run<'_> {
         }
         Ok(())
     }
-}
-
-/// Returns all drives; none, and why, where a mounted file system does not answer that is asked how full
-/// it is.
-fn shelf(topology: &Arc<Topology>, ties: &Ties) -> (Arc<Shelf>, Option<String>) {
-    let asked = Arc::clone(topology);
-    let call = move |_: &Ties| asked.shelf();
-    let shelf = ask(Path::new("drives"), ties.stall, ties, call).map(Arc::new);
-    let warning = "a mounted file system does not answer: which drives share a link is not known";
-    let stopped = |error: &Error| error.kind() == ErrorKind::Stopped;
-    let is_silent = shelf.as_ref().is_err_and(|error| !stopped(error));
-    let warning = is_silent.then(|| warning.to_owned());
-    (shelf.unwrap_or_default(), warning)
 }
 
 /// Returns whether a failure to open a PATH is about its drive, which is nothing against the others.

@@ -25,6 +25,7 @@ pub mod mountinfo;
 mod resolve;
 mod shelf;
 mod sysfs;
+mod usage;
 mod uuid;
 
 #[cfg(test)]

@@ -5,34 +5,47 @@
 //! in use, and memory (`ram`, `zram`).
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
-use super::attached::{Attached, Controller, MountUse, Part, Queue, Shelf, Unit, Usage};
+use super::attached::{Attached, Controller, MountUse, Part, Queue, Shelf, Unit};
 use super::drive::{Drive, Transport, Udev, is_numbered};
 use super::health::{Health, array_concerns, file_system_concern, holders};
 use super::links::{Link, LinkKind, is_pci_function, routes, shared, stops};
 use super::mountinfo::parse_device;
 use super::sysfs::{attribute, device_name, is_multipath, linked, names, whole_disk};
-use super::{Location, Mount, Place, Topology, open_place};
+use super::usage::Usages;
+use super::{Location, Mount, Topology};
 
 /// Bytes in one unit of the `size` attribute. Source: Documentation/ABI/stable/sysfs-block.
 const SIZE_UNIT: u64 = 512;
 
 impl Topology {
-    /// Returns every drive that is attached. Needs no privileges; what cannot be read is absent.
+    /// Returns every drive that is attached. Needs no privileges; what cannot be read is absent, and a
+    /// mounted file system that does not say in 5 s how full it is, is told of.
     pub fn shelf(&self) -> Shelf {
         let mut drives = self.attached();
         let mut units: BTreeMap<String, Vec<Mount>> = BTreeMap::new();
+        let mut on_drives = Vec::new();
         for mount in &self.mounts {
             let location = self.locate_mount(mount);
-            if location.drives.is_empty() {
-                if is_storage(mount) {
-                    units.entry(location.unit).or_default().push(mount.clone());
-                }
-                continue;
+            if !location.drives.is_empty() {
+                on_drives.push(location);
+            } else if is_storage(mount) {
+                units.entry(location.unit).or_default().push(mount.clone());
             }
-            self.note_mount(&mut drives, &location);
+        }
+        let usages = if self.live {
+            Usages::ask(
+                &on_drives
+                    .iter()
+                    .map(|location| &location.mount)
+                    .collect::<Vec<_>>(),
+            )
+        } else {
+            Usages::default()
+        };
+        for location in &on_drives {
+            self.note_mount(&mut drives, location, &usages);
         }
         self.note_arrays(&mut drives);
         let links = self.links(&drives);
@@ -188,11 +201,15 @@ impl Topology {
         })
     }
 
-    fn note_mount(&self, drives: &mut [Attached], location: &Location) {
+    fn note_mount(&self, drives: &mut [Attached], location: &Location, usages: &Usages) {
         let spread = location.drives.len();
-        let usage = self.usage(&location.mount);
+        let usage = usages.of(&location.mount);
         let node = self.sysfs.block(location.mount.device);
-        let concern = node.and_then(|node| file_system_concern(&self.sysfs, &device_name(&node)));
+        let silent = usages.is_silent(&location.mount).then(|| {
+            let point = location.mount.point.display();
+            format!("the file system at {point} does not answer")
+        });
+        let found = node.and_then(|node| file_system_concern(&self.sysfs, &device_name(&node)));
         for drive in drives
             .iter_mut()
             .filter(|drive| location.drives.iter().any(|d| d.name == drive.drive.name))
@@ -202,32 +219,12 @@ impl Topology {
                 usage,
                 spread,
             });
-            if let Some(concern) = &concern
-                && !drive.health.concerns.contains(concern)
-            {
-                drive.health.concerns.push(concern.clone());
+            for concern in [&found, &silent].into_iter().flatten() {
+                if !drive.health.concerns.contains(concern) {
+                    drive.health.concerns.push(concern.clone());
+                }
             }
         }
-    }
-
-    /// Asks the file system of a mount how full it is, if the mount is where the table says.
-    fn usage(&self, mount: &Mount) -> Option<Usage> {
-        if !self.live {
-            return None;
-        }
-        let fd = open_place(&mount.point).ok()?;
-        // Another file system may have been mounted over it.
-        let place = Place::of(fd.as_fd()).ok()?;
-        if place.mount_id.is_some_and(|id| id != mount.id) {
-            return None;
-        }
-        let stat = rustix::fs::fstatvfs(&fd).ok()?;
-        let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
-        Some(Usage {
-            size: bytes(stat.f_blocks),
-            used: bytes(stat.f_blocks.saturating_sub(stat.f_bfree)),
-            available: bytes(stat.f_bavail),
-        })
     }
 
     fn note_arrays(&self, drives: &mut [Attached]) {
