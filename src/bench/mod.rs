@@ -47,11 +47,13 @@ pub(crate) mod words;
 mod write;
 
 use std::mem::ManuallyDrop;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, SystemTime};
 
 use self::alone::Manner;
+use self::at_once::at_once;
 pub use self::job::{BenchJob, BenchSession, Watcher};
 use self::job::{DEPTH_MAX, REPETITIONS_MIN};
 use self::load::Loader;
@@ -197,28 +199,26 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Opens what is to be measured.
+    /// Opens what is to be measured, all at once: each waits for its own drive alone.
     ///
     /// # Errors
     /// What is wrong with a PATH by itself; what is wrong with all of their drives.
     fn open(&mut self, topology: &Arc<Topology>, shelf: &Arc<Shelf>) -> Result<(), Error> {
         let mut failures = Vec::new();
-        let files_max = (FILES_ALL / self.job.paths.len().max(1)).clamp(2, FILES_MAX);
-        for path in &self.job.paths {
-            let ties = self.bench.ties;
-            if ties.stopped() {
-                break;
-            }
-            let looking = format!("looking at {}", path.display());
-            self.session.watcher.part(&looking);
-            let must_read = !self.job.write;
-            let call = {
-                let (path, topology, shelf) = (path.clone(), topology.clone(), shelf.clone());
-                move |ties: &Ties| {
-                    subject::open(&path, &topology, &shelf, files_max, must_read, ties)
-                }
+        let (ties, paths) = (self.bench.ties, &self.job.paths);
+        let files_max = (FILES_ALL / paths.len().max(1)).clamp(2, FILES_MAX);
+        let must_read = !self.job.write;
+        self.session.watcher.part(&looking(paths));
+        let look = |path: &PathBuf| {
+            let (asked, topology, shelf) = (path.clone(), topology.clone(), shelf.clone());
+            let call = move |ties: &Ties| {
+                subject::open(&asked, &topology, &shelf, files_max, must_read, ties)
             };
-            let opened = match ask(path, ties.stall, ties, call).and_then(|opened| opened) {
+            ask(path, ties.stall, ties, call).and_then(|opened| opened)
+        };
+        let looked = at_once(paths.iter().collect(), |path| path, look)?;
+        for (path, opened) in paths.iter().zip(looked) {
+            let opened = match opened {
                 // What a stop leaves of a look is too little for many reasons, none of them true.
                 Err(_) if ties.stopped() => break,
                 Err(error) if is_of_drive(&error) => {
@@ -301,6 +301,14 @@ impl Run<'_> {
             Ok(()) => {}
         }
         Ok(())
+    }
+}
+
+fn looking(paths: &[PathBuf]) -> String {
+    match paths {
+        [] => String::new(),
+        [path] => format!("looking at {}", path.display()),
+        [path, more @ ..] => format!("looking at {} and {} more", path.display(), more.len()),
     }
 }
 

@@ -167,7 +167,7 @@ fn a_drive_that_hangs_before_it_is_opened_keeps_none_from_being_measured() {
     let running = pair.start(&["--stall-timeout", "0"]);
     until_told(
         &running,
-        &format!("looking at {}", pair.sick.path().display()),
+        &format!("looking at {} and 1 more", pair.well.0),
     );
     running.signal(Signal::INT);
     let report = printed(running, healing, 75);
