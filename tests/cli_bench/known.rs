@@ -13,6 +13,9 @@ use crate::support::program::{Ran, Running, inhaul, powerless, report};
 use crate::support::{Scratch, need_tools, tool};
 use crate::{Device, document, filled, number};
 
+/// So many benches in a row are not all unsteady.
+const TRIES_MAX: usize = 20;
+
 /// A drive that has a serial number, and a user whose state is empty.
 struct Known<'s> {
     scratch: &'s Scratch,
@@ -48,6 +51,18 @@ impl<'s> Known<'s> {
         let first: [&dyn AsRef<OsStr>; 4] = [&"bench", &"--json", &"--seconds", &"0.1"];
         let all: Vec<&dyn AsRef<OsStr>> = first.into_iter().chain(args.iter().copied()).collect();
         self.run(&all)
+    }
+
+    /// Benches until what the drive gives is remembered anew, and returns the last: on a machine that
+    /// has other things to do, a figure may not be steady, and is not.
+    fn bench_anew(&self, args: &[&dyn AsRef<OsStr>]) -> Ran {
+        let before = std::fs::read(self.entry()).ok();
+        self.bench_until(args, |_| std::fs::read(self.entry()).ok() != before)
+    }
+
+    fn bench_until(&self, args: &[&dyn AsRef<OsStr>], done: impl Fn(&Ran) -> bool) -> Ran {
+        let mut runs = (0..TRIES_MAX).map(|_| self.bench(args).expect(0));
+        runs.find(done).expect("one that is steady")
     }
 
     fn folder(&self) -> PathBuf {
@@ -86,8 +101,7 @@ fn a_copy_knows_what_a_bench_has_found() {
     let mounted = Mounted::image(&scratch, "one", Fs::Ext4, 40);
     let source = filled(mounted.path());
     let known = Known::new(&scratch, mounted.device());
-    known.bench(&[&mounted.device()]).expect(0);
-    assert!(known.entry().is_file());
+    known.bench_anew(&[&mounted.device()]);
 
     // Slow enough that the best second of the run itself is far from either.
     let copy = |name: &str, more: &[&dyn AsRef<OsStr>]| {
@@ -128,7 +142,7 @@ fn what_cannot_be_remembered_is_a_note() {
     let mounted = Mounted::image(&scratch, "one", Fs::Ext4, 40);
     let source = filled(mounted.path());
     let known = Known::new(&scratch, mounted.device());
-    let bench = || known.bench(&[&mounted.device()]).expect(0);
+    let bench = || known.bench_anew(&[&mounted.device()]);
     let copied = std::cell::Cell::new(0);
     let copy = || {
         copied.set(copied.get() + 1);
@@ -167,21 +181,26 @@ fn what_cannot_be_remembered_is_a_note() {
     rustix::fs::rename(known.folder(), &elsewhere).unwrap();
     symlink(&elsewhere, known.folder()).unwrap();
     copy().says(unused).says("is a link or a file");
-    bench()
+    let not_remembered = "note: what drives give is not remembered: ";
+    known
+        .bench(&[&mounted.device()])
+        .expect(0)
         .says("note: what drives gave before cannot be read: ")
-        .says("note: what drives give is not remembered: ");
+        .says(not_remembered);
     std::fs::remove_file(known.folder()).unwrap();
     rustix::fs::rename(&elsewhere, known.folder()).unwrap();
     silent(copy());
 
     let closed = std::fs::Permissions::from_mode(0o500);
     std::fs::set_permissions(known.folder(), closed).unwrap();
-    let command = known.command(&[&"bench", &"--json", &"--seconds", &"0.1", &mounted.device()]);
-    known
-        .start(&powerless(&command))
-        .expect(0)
-        .says("note: what drives give is not remembered: ")
-        .says("Permission denied");
+    let bench = || {
+        let args: [&dyn AsRef<OsStr>; 5] =
+            [&"bench", &"--json", &"--seconds", &"0.1", &mounted.device()];
+        known.start(&powerless(&known.command(&args))).expect(0)
+    };
+    let mut runs = (0..TRIES_MAX).map(|_| bench());
+    let told = runs.find(|ran| ran.err().contains(not_remembered));
+    told.expect("one that is steady").says("Permission denied");
 }
 
 /// A partition of a device; gone when dropped.
@@ -232,11 +251,8 @@ fn only_all_of_a_drive_is_held_against_what_it_gave() {
     let known = Known::new(&scratch, &device.0);
     assert!(!changed(known.bench(&[&partition.path()])));
     assert!(!known.entry().exists());
-    assert!(!changed(known.bench(&[
-        &device.0,
-        &partition.path(),
-        &"--alone"
-    ])));
+    let both: [&dyn AsRef<OsStr>; 3] = [&device.0, &partition.path(), &"--alone"];
+    assert!(!changed(known.bench_anew(&both)));
     // So much that whatever is held against it is slower.
     known.gave(5e12);
     let before = std::fs::read(known.entry()).unwrap();
@@ -250,8 +266,7 @@ fn only_all_of_a_drive_is_held_against_what_it_gave() {
         assert!(!changed(known.bench(&args)));
         assert_eq!(std::fs::read(known.entry()).unwrap(), before);
     }
-    assert!(changed(known.bench(&[&device.0])));
-    assert_ne!(std::fs::read(known.entry()).unwrap(), before);
+    assert!(changed(known.bench_anew(&[&device.0])));
     assert!(!changed(known.bench(&[&device.0, &"--depth=1"])));
 }
 

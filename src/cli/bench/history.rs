@@ -2,7 +2,8 @@
 //! whichever slot it is in.
 //!
 //! Only figures of all of a drive are held against each other: a partition at its inner edge gives
-//! half of what the drive does, and no drive has grown slower.
+//! half of what the drive does, and no drive has grown slower. Only steady ones are remembered: of
+//! another nobody knows whether the drive gives it.
 
 use super::entries::Entries;
 use crate::bench::report::{Report, Subject, Verdict};
@@ -13,7 +14,8 @@ use crate::cli::units::{rate, whole};
 use crate::engine::job::KnownDrive;
 
 /// Compares each drive with what it gave before, says what changed, and remembers what it gives
-/// now, if the bench was not stopped. Returns what could not be read or remembered, for people.
+/// now, if that is steady and the bench was not stopped. Returns what could not be read or
+/// remembered, for people.
 pub(super) fn remember(report: &mut Report, registry: &Registry) -> Vec<String> {
     let (drives, mut notes) = comparable(report);
     if drives.is_empty() {
@@ -39,7 +41,7 @@ pub(super) fn remember(report: &mut Report, registry: &Registry) -> Vec<String> 
     }
     if report.complete {
         let written = Entries::make(registry).and_then(|entries| {
-            let mut each = drives.iter();
+            let mut each = drives.iter().filter(|(subject, _)| is_steady(subject));
             each.try_for_each(|(subject, identity)| {
                 entries.write(identity, &entry(report, subject))
             })
@@ -124,11 +126,16 @@ fn identity<'r>(report: &Report, subject: &'r Subject) -> Option<&'r str> {
     subject.drives.first().filter(|_| is_good)?.identity()
 }
 
+fn is_steady(subject: &Subject) -> bool {
+    subject.read.as_ref().is_some_and(|read| read.steady)
+}
+
 /// Returns the drive of an entry, if it is the entry of the drive with this identity: of long ones
 /// only the beginning is in the name of an entry.
 fn drive_of<'r>(entry: &'r Report, identity: &str) -> Option<&'r Subject> {
     let subject = entry.subjects.first().filter(|_| entry.complete)?;
-    (self::identity(entry, subject) == Some(identity)).then_some(subject)
+    let is_its = self::identity(entry, subject) == Some(identity);
+    (is_its && is_steady(subject)).then_some(subject)
 }
 
 /// What is kept of a drive.
@@ -215,6 +222,7 @@ mod tests {
                     rate_min: mb * 1e6,
                     rate_max: mb * 1e6,
                     samples: vec![mb * 1e6; 3],
+                    steady: true,
                     ..Measure::default()
                 }),
                 knee: Some(Knee {
@@ -335,6 +343,26 @@ mod tests {
         stopped.complete = false;
         assert_eq!(told(&registry, stopped).len(), 1);
         assert_eq!(rate_of(&registry, "Z1"), Some(100_000_000));
+    }
+
+    #[test]
+    fn what_never_got_steady_is_compared_and_not_remembered() {
+        let state = tempfile::tempdir().unwrap();
+        let registry = Registry::at(state.path());
+        let unsteady = || {
+            let mut report = report("Z1", 10.0);
+            report.subjects[0].read.as_mut().unwrap().steady = false;
+            report
+        };
+        told(&registry, unsteady());
+        assert_eq!(rate_of(&registry, "Z1"), None);
+        told(&registry, report("Z1", 100.0));
+        assert_eq!(told(&registry, unsteady()).len(), 1);
+        assert_eq!(rate_of(&registry, "Z1"), Some(100_000_000));
+        // Nor is one believed that an entry holds all the same.
+        let entries = Entries::make(&registry).unwrap();
+        entries.write("Z1", &unsteady()).unwrap();
+        assert_eq!(rate_of(&registry, "Z1"), None);
     }
 
     #[test]
