@@ -17,7 +17,7 @@ use super::sample::Ties;
 use super::silence::ask;
 use crate::buffer::ALIGN;
 use crate::error::{Error, ErrorKind, Side};
-use crate::topology::{Drive, Shelf, Topology};
+use crate::topology::{Drive, MountUse, Shelf, Topology};
 
 /// Caches in drives and controllers hold no more than this, as far as we know.
 pub(crate) const CACHES_MAX: u64 = 1 << 30;
@@ -110,7 +110,7 @@ fn open_device(
     let mut report = subject(path, "device", drives);
     "direct".clone_into(&mut report.access);
     report.span_bytes = len;
-    report.holds = on_drives(drives, shelf);
+    report.holds = on_device(device, drives, shelf);
     warn_of_drives(&mut report, drives, topology);
     Ok(Opened {
         // The beginning and the end of a partition are no edges of a platter.
@@ -122,15 +122,18 @@ fn open_device(
     })
 }
 
-/// What is in use in the file systems on whole drives; nothing is known of those not mounted.
-fn on_drives(drives: &[Drive], shelf: &Shelf) -> Option<Holds> {
+/// What is in use in the file systems on a block device: on all of a drive, or else in its own, for a
+/// partition holds nothing of the one beside it. Nothing is known of those not mounted.
+fn on_device(device: (u32, u32), drives: &[Drive], shelf: &Shelf) -> Option<Holds> {
     let mut seen = Vec::new();
     let mut bytes = None;
     for attached in &shelf.drives {
         if !drives.iter().any(|drive| drive.name == attached.drive.name) {
             continue;
         }
-        for used in attached.mounts.iter().filter(|used| used.spread == 1) {
+        let is_all = attached.drive.device == device;
+        let own = |used: &&MountUse| used.spread == 1 && (is_all || used.mount.device == device);
+        for used in attached.mounts.iter().filter(own) {
             if let Some(usage) = used.usage
                 && !seen.contains(&used.mount.device)
             {

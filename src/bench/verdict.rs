@@ -54,14 +54,21 @@ fn failed(subject: &Subject) -> Option<Verdict> {
     Some(verdict("failed", true, text))
 }
 
-/// What makes drives of one kind: the model, or else how they spin and are attached.
+/// What makes drives of one kind: the model, or else how they spin and are attached. Files are held
+/// against files and whole drives against whole drives: neither gives what the other does. What a
+/// partition gives depends on where on its drive it is, so it has no kind.
 fn kind_of(subject: &Subject) -> Option<(String, String)> {
     let drive = subject
         .drives
         .first()
         .filter(|_| subject.drives.len() == 1)?;
+    let is_of = match subject.kind.as_str() {
+        "device" if subject.is_whole_drive() => "whole",
+        "device" => return None,
+        _ => "files of",
+    };
     if let Some(model) = &drive.model {
-        return Some((format!("model {model}"), format!("other {model}")));
+        return Some((format!("{is_of} model {model}"), format!("other {model}")));
     }
     let spins = match drive.rotational {
         Some(true) => "spinning ",
@@ -69,7 +76,7 @@ fn kind_of(subject: &Subject) -> Option<(String, String)> {
         None => "",
     };
     let kind = format!("{spins}{}", drive.transport);
-    Some((kind.clone(), format!("other {kind} drives")))
+    Some((format!("{is_of} {kind}"), format!("other {kind} drives")))
 }
 
 fn slow_drives(subjects: &[Subject]) -> Vec<Verdict> {
@@ -222,8 +229,11 @@ mod tests {
     fn drive(name: &str, model: Option<&str>, mb: f64) -> Subject {
         Subject {
             name: name.to_owned(),
+            kind: "device".to_owned(),
+            span_bytes: 1 << 40,
             drives: vec![DriveFacts {
                 name: name.to_owned(),
+                bytes: 1 << 40,
                 model: model.map(str::to_owned),
                 transport: "sas".to_owned(),
                 rotational: Some(true),
@@ -345,6 +355,39 @@ mod tests {
         assert!(is(&report, 1000.0));
         report.pair.as_mut().unwrap().subjects = vec!["sda".to_owned()];
         assert!(is(&report, 500.0), "the other one failed before");
+    }
+
+    #[test]
+    fn parts_of_drives_and_files_are_no_kind_of_whole_drives() {
+        let whole = || ["sda", "sdb", "sdc"].map(|name| drive(name, Some("EXOS"), 200.0));
+        let mut partition = drive("sdd", Some("EXOS"), 90.0);
+        partition.span_bytes = 1 << 39;
+        let mut folder = drive("sde", Some("EXOS"), 90.0);
+        folder.kind = "directory".to_owned();
+        let abouts = |subjects: Vec<Subject>| {
+            let report = Report {
+                subjects,
+                ..Report::default()
+            };
+            said(&report)
+                .into_iter()
+                .map(|(about, _)| about)
+                .collect::<Vec<_>>()
+        };
+        let mut mixed = Vec::from(whole());
+        mixed.extend([partition.clone(), folder.clone()]);
+        assert_eq!(abouts(mixed), ["fine"]);
+        // Two halves of drives, at their two edges.
+        let halves = Vec::from(whole().map(|whole| Subject {
+            span_bytes: 1 << 39,
+            ..whole
+        }));
+        assert_eq!(abouts([halves, vec![partition]].concat()), ["fine"]);
+        let folders = Vec::from(whole().map(|whole| Subject {
+            kind: "directory".to_owned(),
+            ..whole
+        }));
+        assert_eq!(abouts([folders, vec![folder]].concat()), ["slow-drive"]);
     }
 
     #[test]
