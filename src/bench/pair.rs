@@ -183,7 +183,7 @@ fn moment(
             Ok(into) => into,
             Err(error) => {
                 let made = taking.into_iter().map(|(_, _, sink)| sink);
-                place.close(made.collect::<Vec<Sink>>())?;
+                place.close(shares.iter().sum(), made.collect::<Vec<Sink>>())?;
                 return Err(error.into());
             }
         };
@@ -218,7 +218,7 @@ fn moment(
                 ..bench.manner.load(knee, Way::Copy(sink.clone()))
             };
             let moved = one(loader, &mut opened.cursor, &load, bench.ties, &sink, place);
-            let closed = place.close((load, sink));
+            let closed = place.close(sink.into.len, (load, sink));
             (name, moved.and_then(|moved| closed.map(|()| moved)))
         },
     )?;

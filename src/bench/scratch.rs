@@ -76,13 +76,15 @@ impl<'p> Place<'p> {
         })
     }
 
-    /// Lets go of what has scratch files open: the last close frees their space, and may wait for the
-    /// drive. A stop is waited for no longer, and no failure.
+    /// Lets go of what has scratch files of so many bytes open: the last close frees their space, and
+    /// may wait for the drive. A stop is waited for no longer, and no failure.
     ///
     /// # Errors
     /// `SourceStalled`.
-    pub(crate) fn close(&self, files: impl Send + 'static) -> Result<(), Error> {
-        match ask(self.label, self.ties.stall, &self.ties, move |_| {
+    pub(crate) fn close(&self, bytes: u64, files: impl Send + 'static) -> Result<(), Error> {
+        // Where freeing means writing, or asking a drive to trim, it takes as long as that does.
+        let limit = sync_limit(self.ties.stall, bytes);
+        match ask(self.label, limit, &self.ties, move |_| {
             drop(files);
         }) {
             Err(error) if error.kind() != ErrorKind::Stopped => Err(of_target(error)),

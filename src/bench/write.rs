@@ -106,7 +106,7 @@ fn sample(
         let seconds = it.seconds + sync(place, &extent)?;
         Ok(Sample { seconds, ..it })
     });
-    place.close((extent, cursor))?;
+    place.close(bytes, (extent, cursor))?;
     sample
 }
 
