@@ -34,6 +34,8 @@ const LOOK_MAX: Duration = Duration::from_secs(20);
 const WINDOW: usize = 4 << 20;
 /// Places of a file that are looked at for how it is stored. (btrfs decides anew for each 128 KiB.)
 const PLACES: u64 = 64;
+/// Small files of which it is looked at how they are stored.
+const LOOKED_AT: usize = 64;
 /// Inodes with more than one name that are remembered, so that each is counted once: some MiB.
 const LINKED_MAX: usize = 1 << 16;
 /// Less than this to read from end to end says nothing about a drive.
@@ -125,7 +127,7 @@ pub(crate) fn choose(
         warnings: Vec::new(),
     };
     open_large(tree, large, &mut chosen, ties);
-    open_small(tree, small, &mut chosen);
+    open_small(tree, small, &mut chosen, ties);
     if unread > 0 {
         let warning = format!("{unread} folders could not be listed");
         chosen.warnings.push(warning);
@@ -202,24 +204,40 @@ fn open_large(tree: &Arc<Tree>, large: Vec<Entry>, chosen: &mut Chosen, ties: &T
     if encoded > 0 {
         chosen.warnings.push(format!(
             "{encoded} of its largest files are left out: they are stored compressed or encrypted, and \
-             their rate would not be that of the drive; so may its small files be, which are not"
+             their rate would not be that of the drive"
         ));
     }
 }
 
-fn open_small(tree: &Arc<Tree>, small: Vec<Entry>, chosen: &mut Chosen) {
+fn open_small(tree: &Arc<Tree>, small: Vec<Entry>, chosen: &mut Chosen, ties: &Ties) {
     let Ok(root) = tree.root.try_clone() else {
         return;
     };
     let mut dirs = DirCache::new(Arc::new(root), 256);
-    for entry in small {
-        if let Ok(dir) = dirs.get(&entry.dir.source_path()) {
-            chosen.small.push(Small {
-                dir,
-                name: entry.name,
-                size: entry.stamp.size,
-            });
+    let every = small.len().div_ceil(LOOKED_AT).max(1);
+    let (mut looked_at, mut encoded) = (0, 0);
+    for (index, entry) in small.into_iter().enumerate() {
+        let Ok(dir) = dirs.get(&entry.dir.source_path()) else {
+            continue;
+        };
+        if index % every == 0
+            && let Ok(opened) = open_source(dir.as_fd(), &entry.name, false)
+        {
+            ties.beat();
+            looked_at += 1;
+            encoded += u32::from(is_encoded(opened.file.as_fd(), entry.stamp.size, 1));
         }
+        chosen.small.push(Small {
+            dir,
+            name: entry.name,
+            size: entry.stamp.size,
+        });
+    }
+    if encoded > 0 {
+        chosen.warnings.push(format!(
+            "{encoded} of {looked_at} small files that were looked at are stored compressed or \
+             encrypted: the drive gives less for them than they hold"
+        ));
     }
 }
 
