@@ -1,6 +1,7 @@
 //! Drives that do not answer: the others are measured, and what was found is printed.
 
 use std::ffi::OsStr;
+use std::path::Path;
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -48,19 +49,11 @@ impl Pair {
 
     /// Lets the sick drive hang once this is said on standard error.
     fn hang_at(&self, running: &Running, what: &str) -> Heals<'_> {
-        until_told(running, what);
+        running.until_told(what);
         let healing = self.sick.healing();
         self.sick.hang();
         healing
     }
-}
-
-fn until_told(running: &Running, what: &str) {
-    let told = running.stderr_file();
-    wait_for(what, || {
-        let text = String::from_utf8_lossy(&so_far(&told)).into_owned();
-        text.contains(what).then_some(())
-    });
 }
 
 /// Returns what was printed while the drive still hangs, and how it ended: the kernel may hold the
@@ -165,14 +158,68 @@ fn a_drive_that_hangs_before_it_is_opened_keeps_none_from_being_measured() {
     tool("sh", &["-c", "echo 3 > /proc/sys/vm/drop_caches"]);
     pair.sick.hang();
     let running = pair.start(&["--stall-timeout", "0"]);
-    until_told(
-        &running,
-        &format!("looking at {} and 1 more", pair.well.0),
-    );
+    running.until_told(&format!("looking at {} and 1 more", pair.well.0));
     running.signal(Signal::INT);
     let report = printed(running, healing, 75);
     assert_eq!(report["complete"], false);
     assert_eq!(report["subjects"].as_array().unwrap().len(), 1);
+}
+
+/// A drive that is about to hang, two that are well, and a target for all of them.
+struct Shelf {
+    // In this order they go.
+    sick: Drive,
+    well: [Device; 2],
+    target: Mounted,
+    _lab: Lab,
+    _scratch: Scratch,
+}
+
+impl Shelf {
+    fn new(fs: Fs) -> Self {
+        let lab = Lab::new();
+        let mib = if fs == Fs::Btrfs { 160 } else { 72 };
+        let mut sick = Drive::new(&lab.join("drive"), fs, mib);
+        filled(sick.path());
+        sick.remount();
+        let scratch = Scratch::new();
+        Self {
+            sick,
+            well: ["one", "two"].map(|name| Device::new(&scratch, name, 12, &[])),
+            target: Mounted::image(&scratch, "target", Fs::Ext4, 220),
+            _lab: lab,
+            _scratch: scratch,
+        }
+    }
+
+    /// Returns the names of the drives that are well.
+    fn well(&self) -> [&str; 2] {
+        self.well.each_ref().map(Device::name)
+    }
+
+    fn start(&self, io: &str, scratch: &str) -> Running {
+        let sick = self.sick.path();
+        let paths: [&dyn AsRef<OsStr>; 3] = [&sick, &self.well[0].0, &self.well[1].0];
+        start(io, scratch, self.target.path(), &paths)
+    }
+
+    /// Lets the sick drive hang once this is said on standard error.
+    fn hang_at(&self, running: &Running, what: &str) -> Heals<'_> {
+        running.until_told(what);
+        let healing = self.sick.healing();
+        self.sick.hang();
+        healing
+    }
+}
+
+/// Starts a bench of these into a target, with so much to write.
+fn start(io: &str, scratch: &str, target: &Path, paths: &[&dyn AsRef<OsStr>]) -> Running {
+    let mut args: Vec<&dyn AsRef<OsStr>> = vec![&"bench", &"--json", &"--progress", &"plain"];
+    args.extend::<[&dyn AsRef<OsStr>; 4]>([&"--seconds", &"0.3", &"--stall-timeout", &"1s"]);
+    args.extend::<[&dyn AsRef<OsStr>; 4]>([&"--io", &io, &"--scratch", &scratch]);
+    args.extend::<[&dyn AsRef<OsStr>; 2]>([&"--target", &target]);
+    args.extend(paths);
+    Running::start(inhaul(&args))
 }
 
 /// Returns the names in a list.
@@ -188,35 +235,9 @@ fn a_drive_that_hangs_when_all_are_read_takes_nothing_from_the_others() {
         return;
     }
     for io in ["uring", "blocking"] {
-        let lab = Lab::new();
-        let mut sick = Drive::new(&lab.join("drive"), Fs::Ext4, 72);
-        filled(sick.path());
-        sick.remount();
-        let scratch = Scratch::new();
-        let well = ["one", "two"].map(|name| Device::new(&scratch, name, 12, &[]));
-        let target = Mounted::image(&scratch, "target", Fs::Ext4, 120);
-        let running = Running::start(inhaul(&[
-            &"bench",
-            &"--json",
-            &"--progress",
-            &"plain",
-            &"--seconds",
-            &"0.3",
-            &"--stall-timeout",
-            &"1s",
-            &"--scratch",
-            &"16MiB",
-            &"--io",
-            &io,
-            &"--target",
-            &target.path(),
-            &sick.path(),
-            &well[0].0,
-            &well[1].0,
-        ]));
-        until_told(&running, "1 of 3 drives at once");
-        let healing = sick.healing();
-        sick.hang();
+        let shelf = Shelf::new(Fs::Ext4);
+        let running = shelf.start(io, "16MiB");
+        let healing = shelf.hang_at(&running, "1 of 3 drives at once");
         let report = printed(running, healing, 3);
         assert_eq!(report["complete"], true, "{io}");
         let name = report["subjects"][0]["name"].as_str().unwrap();
@@ -225,7 +246,7 @@ fn a_drive_that_hangs_when_all_are_read_takes_nothing_from_the_others() {
         assert_eq!(names(&together["error_subjects"]), [name], "{together}");
         let error = together["error"].as_str().unwrap();
         assert!(error.contains("does not answer"), "{error}");
-        let both = well.each_ref().map(Device::name);
+        let both = shelf.well();
         let steps = together["steps"].as_array().unwrap();
         assert_eq!(steps.len(), 2, "{together}");
         assert_eq!(names(&steps[0]["subjects"]), both[..1]);
@@ -243,6 +264,37 @@ fn a_drive_that_hangs_when_all_are_read_takes_nothing_from_the_others() {
 }
 
 #[test]
+fn a_drive_that_hangs_while_all_are_copied_is_left_out_of_the_pair() {
+    let test = "a_drive_that_hangs_while_all_are_copied_is_left_out_of_the_pair";
+    if !can_mount(test) {
+        return;
+    }
+    // One whose files are read past the page cache, and one whose files are dropped from it each time.
+    for (io, fs) in [("uring", Fs::Ext4), ("blocking", Fs::Btrfs)] {
+        let shelf = Shelf::new(fs);
+        let running = shelf.start(io, "64MiB");
+        let healing = shelf.hang_at(&running, "all sources into the target, hashed");
+        let report = printed(running, healing, 3);
+        assert_eq!(report["complete"], true, "{io}");
+        let name = report["subjects"][0]["name"].as_str().unwrap();
+        let pair = &report["pair"];
+        assert_eq!(names(&pair["error_subjects"]), [name], "{pair}");
+        let error = pair["error"].as_str().unwrap();
+        assert!(error.contains("does not answer"), "{error}");
+        assert_eq!(names(&pair["subjects"]), shelf.well());
+        check_rate(&pair["hashed"]);
+        check_rate(&pair["unhashed"]);
+        let at = shelf.target.path().display();
+        let sentence = format!("{name} failed while copied into {at}: ");
+        let verdicts = report["verdicts"].to_string();
+        assert!(verdicts.contains(&sentence), "{verdicts}");
+        // What it gave before stays.
+        check_measure(&report["subjects"][0]["read"]);
+        assert_eq!(report["together"]["steps"].as_array().unwrap().len(), 3);
+    }
+}
+
+#[test]
 fn a_target_that_hangs_is_blamed_on_no_drive() {
     let test = "a_target_that_hangs_is_blamed_on_no_drive";
     if !can_mount(test) {
@@ -253,25 +305,8 @@ fn a_target_that_hangs_is_blamed_on_no_drive() {
         let target = Drive::new(&lab.join("drive"), Fs::Ext4, 220);
         let scratch = Scratch::new();
         let well = ["one", "two"].map(|name| Device::new(&scratch, name, 12, &[]));
-        let running = Running::start(inhaul(&[
-            &"bench",
-            &"--json",
-            &"--progress",
-            &"plain",
-            &"--seconds",
-            &"0.3",
-            &"--stall-timeout",
-            &"1s",
-            &"--scratch",
-            &"16MiB",
-            &"--io",
-            &io,
-            &"--target",
-            &target.path(),
-            &well[0].0,
-            &well[1].0,
-        ]));
-        until_told(&running, "all sources into the target, hashed");
+        let running = start(io, "16MiB", target.path(), &[&well[0].0, &well[1].0]);
+        running.until_told("all sources into the target, hashed");
         let healing = target.healing();
         target.hang();
         let report = printed(running, healing, 3);

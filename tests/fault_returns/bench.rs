@@ -117,7 +117,7 @@ impl Bench {
     pub(crate) fn hang(&mut self, running: &Running) {
         self.pulled.hang();
         let healing = self.pulled.healing();
-        until_told(running, "the other drives are through");
+        running.until_told("the other drives are through");
         drop(healing);
         self.pulled.unmount();
     }
@@ -172,17 +172,6 @@ pub(crate) fn is_gone(running: &Running, times: usize) {
     wait_for("the drive to be gone", || {
         let text = String::from_utf8_lossy(&so_far(&stdout)).into_owned();
         (text.matches("\"health\":\"gone\"").count() >= times).then_some(())
-    });
-}
-
-/// Waits until this was told of.
-pub(crate) fn until_told(running: &Running, text: &str) {
-    let told = [running.stdout_file(), running.stderr_file()];
-    wait_for(text, || {
-        let so_far = told
-            .iter()
-            .map(|file| String::from_utf8_lossy(&so_far(file)).into_owned());
-        so_far.into_iter().any(|it| it.contains(text)).then_some(())
     });
 }
 

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::bench::{Aside, Bench, Bound, is_gone, paint, until_told};
+use crate::bench::{Aside, Bench, Bound, is_gone, paint};
 use crate::drive::Drive;
 use crate::support::mounts::{Fs, Mounted, quietly};
 use crate::support::program::report;
@@ -136,7 +136,7 @@ fn what_cannot_be_gone_on_with_yet_is_tried_again() {
     let running = bench.start(&[]);
     let aside = Aside::put(&bench.target());
     bench.pulled.mount();
-    until_told(&running, "cannot be gone on with yet");
+    running.until_told("cannot be gone on with yet");
     aside.put_back();
     bench.check(&running.finish());
 }
@@ -175,7 +175,7 @@ fn what_fails_at_its_first_folder_is_not_the_drive_put_back() {
     std::fs::metadata(bench.pulled.join("d")).unwrap();
     bench.pulled.die();
     running.signal(rustix::process::Signal::CONT);
-    until_told(&running, "it is back at");
+    running.until_told("it is back at");
     is_gone(&running, 2);
     bench.is_let_go(&running);
     wait_for("the dead mount to go", || {

@@ -196,6 +196,15 @@ impl Running {
         });
     }
 
+    /// Waits until it has said this, on standard output or standard error.
+    pub(crate) fn until_told(&self, text: &str) {
+        super::wait_for(text, || {
+            let told = [&self.stdout, &self.stderr].map(so_far);
+            let is_in = |bytes: &Vec<u8>| String::from_utf8_lossy(bytes).contains(text);
+            told.iter().any(is_in).then_some(())
+        });
+    }
+
     /// Returns whether it still runs.
     pub(crate) fn alive(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
