@@ -17,7 +17,7 @@ use super::sample::Ties;
 use super::silence::ask;
 use crate::buffer::ALIGN;
 use crate::error::{Error, ErrorKind, Side};
-use crate::topology::{Drive, MountUse, Shelf, Topology};
+use crate::topology::{Attached, Drive, Shelf, Topology};
 
 /// Caches in drives and controllers hold no more than this, as far as we know.
 pub(crate) const CACHES_MAX: u64 = 1 << 30;
@@ -125,23 +125,12 @@ fn open_device(
 /// What is in use in the file systems on a block device: on all of a drive, or else in its own, for a
 /// partition holds nothing of the one beside it. Nothing is known of those not mounted.
 fn on_device(device: (u32, u32), drives: &[Drive], shelf: &Shelf) -> Option<Holds> {
-    let mut seen = Vec::new();
-    let mut bytes = None;
-    for attached in &shelf.drives {
-        if !drives.iter().any(|drive| drive.name == attached.drive.name) {
-            continue;
-        }
+    let beneath = |attached: &&Attached| drives.iter().any(|d| d.name == attached.drive.name);
+    let used = shelf.drives.iter().filter(beneath).filter_map(|attached| {
         let is_all = attached.drive.device == device;
-        let own = |used: &&MountUse| used.spread == 1 && (is_all || used.mount.device == device);
-        for used in attached.mounts.iter().filter(own) {
-            if let Some(usage) = used.usage
-                && !seen.contains(&used.mount.device)
-            {
-                seen.push(used.mount.device);
-                bytes = Some(usage.used.saturating_add(bytes.unwrap_or(0)));
-            }
-        }
-    }
+        attached.used_bytes((!is_all).then_some(device))
+    });
+    let bytes = used.reduce(u64::saturating_add);
     bytes.map(|bytes| Holds {
         bytes,
         ..Holds::default()
@@ -356,4 +345,35 @@ fn is_absent(probe: &OwnedFd, at: u64) -> bool {
     let flags = rustix::io::ReadWriteFlags::NOWAIT;
     let answer = rustix::io::preadv2(probe.as_fd(), buffer, at, flags);
     matches!(answer, Err(Errno::AGAIN))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::topology::Usage;
+    use crate::topology::recorded::with_sata_disks;
+
+    #[test]
+    fn an_overlay_adds_nothing_to_what_a_device_holds() {
+        let machine = with_sata_disks();
+        let topology = machine.topology(
+            "30 1 8:1 / / rw - ext4 /dev/sda1 rw\n\
+            31 30 0:50 / /c rw - overlay overlay rw,lowerdir=/l,upperdir=/u,workdir=/w\n\
+            32 30 8:2 / /d rw - ext4 /dev/sda2 rw\n",
+        );
+        let mut shelf = topology.shelf();
+        for (used, bytes) in shelf.drives[0].mounts.iter_mut().zip([7, 7, 100]) {
+            used.usage = Some(Usage {
+                used: bytes,
+                ..Usage::default()
+            });
+        }
+        let holds = |device| {
+            let drives = topology.drives_of(device);
+            on_device(device, &drives, &shelf).map(|holds| holds.bytes)
+        };
+        assert_eq!(holds((8, 0)), Some(107));
+        assert_eq!(holds((8, 1)), Some(7));
+        assert_eq!(holds((8, 16)), None);
+    }
 }

@@ -42,6 +42,31 @@ pub struct Attached {
     pub mounts: Vec<MountUse>,
 }
 
+impl Attached {
+    /// Returns what is in use in the mounted file systems that are on this drive alone, each counted
+    /// once; with `device`, in those on that block device. Those spread over several drives, and
+    /// overlays, are not counted: an overlay gives the figures of the file system that its upper
+    /// layer is in. Source: fs/overlayfs/super.c, `ovl_statfs`.
+    pub fn used_bytes(&self, device: Option<(u32, u32)>) -> Option<u64> {
+        let mut seen = Vec::new();
+        let mut sum = None;
+        let own = |used: &&MountUse| {
+            used.spread == 1
+                && used.mount.fs != "overlay"
+                && device.is_none_or(|device| used.mount.device == device)
+        };
+        for used in self.mounts.iter().filter(own) {
+            if let Some(usage) = used.usage
+                && !seen.contains(&used.mount.device)
+            {
+                seen.push(used.mount.device);
+                sum = Some(usage.used.saturating_add(sum.unwrap_or(0)));
+            }
+        }
+        sum
+    }
+}
+
 /// How requests are queued.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Queue {
@@ -110,4 +135,37 @@ pub struct Unit {
     pub name: String,
     /// Where it is mounted. How full it is, is not asked: a server that is gone never answers.
     pub mounts: Vec<Mount>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::topology::recorded::{ATA, ATA_B, with_sata_disks};
+
+    #[test]
+    fn what_is_in_use_is_counted_once_for_each_file_system() {
+        let machine = with_sata_disks();
+        let array = [&format!("{ATA}/sda2")[..], &format!("{ATA_B}/sdb1")];
+        machine.stacked("md0", "9:0", "", &array);
+        let table = "30 1 8:1 / / rw - ext4 /dev/sda1 rw\n\
+            31 30 8:1 /srv /bind rw - ext4 /dev/sda1 rw\n\
+            32 30 0:50 / /c1 rw - overlay overlay rw,lowerdir=/l,upperdir=/u1,workdir=/w1\n\
+            33 30 0:51 / /c2 rw - overlay overlay rw,lowerdir=/l,upperdir=/u2,workdir=/w2\n\
+            34 30 9:0 / /array rw - ext4 /dev/md0 rw\n\
+            35 30 8:2 / /other rw - ext4 /dev/sda2 rw\n";
+        let mut shelf = machine.topology(table).shelf();
+        let sda = &mut shelf.drives[0];
+        assert_eq!(sda.used_bytes(None), None, "no file system was asked");
+        let points: Vec<_> = sda.mounts.iter().map(|used| used.mount.id).collect();
+        assert_eq!(points, [30, 31, 32, 33, 34, 35]);
+        for (used, bytes) in sda.mounts.iter_mut().zip([7, 7, 7, 7, 100, 1000]) {
+            used.usage = Some(Usage {
+                used: bytes,
+                ..Usage::default()
+            });
+        }
+        assert_eq!(sda.used_bytes(None), Some(1007));
+        assert_eq!(sda.used_bytes(Some((8, 2))), Some(1000));
+        assert_eq!(sda.used_bytes(Some((8, 3))), None);
+    }
 }

@@ -29,7 +29,7 @@ mod usage;
 mod uuid;
 
 #[cfg(test)]
-mod recorded;
+pub(crate) mod recorded;
 #[cfg(test)]
 mod recorded_shelf;
 

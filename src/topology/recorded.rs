@@ -7,30 +7,30 @@ use tempfile::TempDir;
 
 use super::{Drive, Location, Topology, Transport};
 
-pub(super) const ATA: &str =
+pub(crate) const ATA: &str =
     "devices/pci0000:00/0000:00:17.0/ata1/host0/target0:0:0/0:0:0:0/block/sda";
-pub(super) const ATA_B: &str =
+pub(crate) const ATA_B: &str =
     "devices/pci0000:00/0000:00:17.0/ata2/host1/target1:0:0/1:0:0:0/block/sdb";
-pub(super) const ATA_C: &str =
+pub(crate) const ATA_C: &str =
     "devices/pci0000:00/0000:00:17.0/ata3/host2/target2:0:0/2:0:0:0/block/sdc";
-pub(super) const VIRTUAL: &str = "devices/virtual/block";
+pub(crate) const VIRTUAL: &str = "devices/virtual/block";
 
 /// A tree like `/sys`, with links as the kernel makes them: relative.
-pub(super) struct Machine(TempDir);
+pub(crate) struct Machine(TempDir);
 
 impl Machine {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(tempfile::tempdir().unwrap())
     }
 
-    pub(super) fn attr(&self, place: &str, name: &str, value: impl AsRef<[u8]>) -> &Self {
+    pub(crate) fn attr(&self, place: &str, name: &str, value: impl AsRef<[u8]>) -> &Self {
         let path = self.0.path().join(place).join(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, value).unwrap();
         self
     }
 
-    pub(super) fn link(&self, at: &str, to: &str) -> &Self {
+    pub(crate) fn link(&self, at: &str, to: &str) -> &Self {
         let path = self.0.path().join(at);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         symlink("../".repeat(at.matches('/').count()) + to, path).unwrap();
@@ -38,7 +38,7 @@ impl Machine {
     }
 
     /// A block device: its directory, number, and the links to it.
-    pub(super) fn block(&self, place: &str, number: &str) -> &Self {
+    pub(crate) fn block(&self, place: &str, number: &str) -> &Self {
         let name = base(place);
         self.attr(place, "dev", format!("{number}\n"))
             .link(&format!("dev/block/{number}"), place)
@@ -46,14 +46,14 @@ impl Machine {
     }
 
     /// A partition, and its place.
-    pub(super) fn partition(&self, disk: &str, name: &str, number: &str) -> String {
+    pub(crate) fn partition(&self, disk: &str, name: &str, number: &str) -> String {
         let place = format!("{disk}/{name}");
         self.block(&place, number).attr(&place, "partition", "1\n");
         place
     }
 
     /// A virtual device on top of others, and its place.
-    pub(super) fn stacked(&self, name: &str, number: &str, uuid: &str, lower: &[&str]) -> String {
+    pub(crate) fn stacked(&self, name: &str, number: &str, uuid: &str, lower: &[&str]) -> String {
         let place = format!("{VIRTUAL}/{name}");
         self.block(&place, number);
         if !uuid.is_empty() {
@@ -65,18 +65,18 @@ impl Machine {
         place
     }
 
-    pub(super) fn btrfs(&self, uuid: &str, devices: &[&str]) -> &Self {
+    pub(crate) fn btrfs(&self, uuid: &str, devices: &[&str]) -> &Self {
         for device in devices {
             self.link(&format!("fs/btrfs/{uuid}/devices/{}", base(device)), device);
         }
         self.attr("fs/btrfs/features", "acl", "0\n")
     }
 
-    pub(super) fn topology(&self, table: &str) -> Topology {
+    pub(crate) fn topology(&self, table: &str) -> Topology {
         Topology::with_roots(self.0.path(), table.as_bytes())
     }
 
-    pub(super) fn locate(&self, table: &str) -> Vec<Location> {
+    pub(crate) fn locate(&self, table: &str) -> Vec<Location> {
         let topology = Topology::with_roots(self.0.path(), table.as_bytes());
         let mounts = topology.mounts();
         assert_eq!(mounts.len(), table.lines().count(), "every line parses");
@@ -84,7 +84,7 @@ impl Machine {
     }
 
     /// The names of what is beneath each mount.
-    pub(super) fn names(&self, table: &str) -> Vec<String> {
+    pub(crate) fn names(&self, table: &str) -> Vec<String> {
         self.locate(table).iter().map(Location::name).collect()
     }
 }
@@ -93,7 +93,7 @@ fn base(place: &str) -> &str {
     place.rsplit('/').next().unwrap()
 }
 
-pub(super) fn with_sata_disks() -> Machine {
+pub(crate) fn with_sata_disks() -> Machine {
     let machine = Machine::new();
     for (place, letter, minor) in [(ATA, 'a', 0), (ATA_B, 'b', 16), (ATA_C, 'c', 32)] {
         machine.block(place, &format!("8:{minor}"));

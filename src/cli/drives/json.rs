@@ -162,7 +162,7 @@ fn drive(attached: &Attached) -> DriveBody<'_> {
         serial: drive.serial.as_deref(),
         wwn: drive.wwn.as_deref(),
         bytes: drive.size,
-        used_bytes: used(attached),
+        used_bytes: attached.used_bytes(None),
         transport: drive.transport.word(),
         rotational: drive.rotational,
         read_only: drive.read_only,
@@ -200,21 +200,6 @@ fn drive(attached: &Attached) -> DriveBody<'_> {
         mounts: attached.mounts.iter().map(mount).collect(),
         image: drive.backing.as_deref().map(path),
     }
-}
-
-/// The sum over the file systems that are on this drive alone, each counted once.
-fn used(attached: &Attached) -> Option<u64> {
-    let mut seen = Vec::new();
-    let mut sum = None;
-    for used in attached.mounts.iter().filter(|used| used.spread == 1) {
-        if let Some(usage) = used.usage
-            && !seen.contains(&used.mount.device)
-        {
-            seen.push(used.mount.device);
-            sum = Some(usage.used.saturating_add(sum.unwrap_or(0)));
-        }
-    }
-    sum
 }
 
 fn celsius(millidegrees: i64) -> f64 {
