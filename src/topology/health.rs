@@ -1,10 +1,11 @@
 //! What the kernel itself has noticed about a drive. No drive is asked: that takes root, wakes a
 //! drive that sleeps, and is what smartctl(8) is for.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::drive::is_numbered;
-use super::sysfs::{Sysfs, attribute, linked, names};
+use super::links::routes;
+use super::sysfs::{Sysfs, attribute, device_name, linked, names};
 
 /// What the kernel has noticed. A field is `None` where the driver keeps no such record.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -22,35 +23,91 @@ pub struct Health {
     pub concerns: Vec<String>,
 }
 
+/// One way to a drive: its name, and the directory where its driver keeps its records.
+#[derive(Debug)]
+pub(super) struct Way {
+    pub(super) name: String,
+    pub(super) device: PathBuf,
+}
+
+/// Returns the ways to a drive whose paths have these canonical directories. With native multipath of
+/// NVMe these are its controllers: `device` is the subsystem, which has neither state nor sensors.
+/// Source: drivers/nvme/host/multipath.c, `nvme_mpath_set_live`, and core.c, `nvme_subsys_attrs`.
+pub(super) fn health_ways<'p>(sysfs: &Sysfs, paths: impl Iterator<Item = &'p Path>) -> Vec<Way> {
+    let of_path = |disk: &Path| {
+        let ways = routes(sysfs, disk).into_iter().map(|route| Way {
+            name: device_name(&route),
+            device: if route == disk {
+                disk.join("device")
+            } else {
+                route
+            },
+        });
+        ways.collect::<Vec<_>>()
+    };
+    paths.flat_map(of_path).collect()
+}
+
 impl Health {
-    /// Returns what sysfs tells of the drive whose canonical directory is `disk`.
-    pub(super) fn read(disk: &Path) -> Self {
-        let state = attribute(disk, "device/state").filter(|text| !text.is_empty());
-        let mut concerns = Vec::new();
-        if let Some(state) = state.as_deref()
-            && !matches!(state, "running" | "live" | "created")
-        {
-            concerns.push(format!("its state is '{state}'"));
+    /// Returns what sysfs tells of the drive by all ways to it. Of several the one that is not well is
+    /// named.
+    pub(super) fn read(ways: &[Way]) -> Self {
+        let mut health = Self::default();
+        for way in ways {
+            // Where there is but one way, it needs no name.
+            let on_path = match ways {
+                [_] => String::new(),
+                _ => format!(" on path {}", way.name),
+            };
+            health.add(&way.device, &on_path);
+        }
+        health
+    }
+
+    fn add(&mut self, device: &Path, on_path: &str) {
+        let state = attribute(device, "state").filter(|text| !text.is_empty());
+        if let Some(state) = state {
+            let is_well = |state: &str| matches!(state, "running" | "live" | "created");
+            if !is_well(&state) {
+                let concern = format!("its state is '{state}'{on_path}");
+                self.concerns.push(concern);
+            }
+            // The first that is not well speaks for all.
+            let known = self.state.as_deref();
+            if known.is_none_or(|known| is_well(known) && !is_well(&state)) {
+                self.state = Some(state);
+            }
         }
         // eMMC: 1 is normal, 2 and 3 mean that spare blocks run out. Source: JEDEC 84-B51, 7.4.
-        let spare = attribute(disk, "device/pre_eol_info").and_then(|text| hex(&text));
+        let spare = attribute(device, "pre_eol_info").and_then(|text| hex(&text));
         if let Some(spare @ 2..) = spare {
             let word = if spare == 2 { "80%" } else { "90%" };
-            concerns.push(format!("{word} of its spare blocks are used up"));
+            let concern = format!("{word} of its spare blocks are used up");
+            self.concerns.push(concern);
         }
-        let timeouts = attribute(disk, "device/iotmo_cnt").and_then(|text| hex(&text));
+        let timeouts = attribute(device, "iotmo_cnt").and_then(|text| hex(&text));
         if let Some(count @ 1..) = timeouts {
-            let times = if count == 1 { "time" } else { "times" };
-            concerns.push(format!("it did not answer in time {count} {times}"));
+            let times = counted(count, "time", "times");
+            let concern = format!("it did not answer in time {times}{on_path}");
+            self.concerns.push(concern);
         }
-        Self {
-            state,
-            io_errors: attribute(disk, "device/ioerr_cnt").and_then(|text| hex(&text)),
-            io_timeouts: timeouts,
-            millidegrees: temperature(disk),
-            concerns,
-        }
+        let errors = attribute(device, "ioerr_cnt").and_then(|text| hex(&text));
+        self.io_timeouts = sum(self.io_timeouts, timeouts);
+        self.io_errors = sum(self.io_errors, errors);
+        self.millidegrees = self.millidegrees.max(temperature(device));
     }
+}
+
+fn sum(one: Option<u64>, other: Option<u64>) -> Option<u64> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.saturating_add(other)),
+        _ => one.or(other),
+    }
+}
+
+/// `1 drive`, `2 drives`.
+fn counted(number: u64, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
 }
 
 /// `0x1f`, as SCSI counters and eMMC registers are written.
@@ -60,9 +117,9 @@ fn hex(text: &str) -> Option<u64> {
 
 /// From the first sensor of the drive's own: NVMe has one in any case, SATA drives with the
 /// drivetemp module.
-fn temperature(disk: &Path) -> Option<i64> {
-    let device = disk.join("device");
-    [device.join("hwmon"), device].iter().find_map(|dir| {
+fn temperature(device: &Path) -> Option<i64> {
+    let dirs = [device.join("hwmon"), device.to_owned()];
+    dirs.iter().find_map(|dir| {
         names(dir)
             .into_iter()
             .filter(|name| name.to_str().is_some_and(|n| is_numbered(n, "hwmon")))
@@ -74,8 +131,8 @@ fn temperature(disk: &Path) -> Option<i64> {
 pub(super) fn file_system_concern(sysfs: &Sysfs, device: &str) -> Option<String> {
     let dir = sysfs.dir("fs/ext4").join(device);
     let count: u64 = attribute(&dir, "errors_count")?.parse().ok()?;
-    let errors = if count == 1 { "error" } else { "errors" };
-    (count > 0).then(|| format!("the file system on {device} has recorded {count} {errors}"))
+    let errors = counted(count, "error", "errors");
+    (count > 0).then(|| format!("the file system on {device} has recorded {errors}"))
 }
 
 /// Returns what is wrong with an MD array whose canonical directory is `array`: a clause for the
@@ -84,8 +141,8 @@ pub(super) fn array_concerns(array: &Path, name: &str) -> (Option<String>, Vec<(
     let missing: u64 = attribute(array, "md/degraded")
         .and_then(|text| text.parse().ok())
         .unwrap_or(0);
-    let drives = if missing == 1 { "drive" } else { "drives" };
-    let whole = (missing > 0).then(|| format!("array {name} lacks {missing} {drives}"));
+    let drives = counted(missing, "drive", "drives");
+    let whole = (missing > 0).then(|| format!("array {name} lacks {drives}"));
     let faulty = names(&array.join("md"))
         .into_iter()
         .filter_map(|member| {

@@ -29,7 +29,11 @@ mod usage;
 mod uuid;
 
 #[cfg(test)]
+pub(crate) mod machines;
+#[cfg(test)]
 pub(crate) mod recorded;
+#[cfg(test)]
+mod recorded_health;
 #[cfg(test)]
 mod recorded_shelf;
 

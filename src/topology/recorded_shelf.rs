@@ -1,7 +1,11 @@
-//! Whole shelves, rebuilt as small trees in the shape sysfs has them: what hangs on what, and how
-//! much each link carries.
+//! Whole shelves, rebuilt as small trees in the shape sysfs has them: what is found of what hangs on
+//! what, and how much each link carries.
 
-use super::recorded::{ATA, ATA_B, ATA_C, Machine, VIRTUAL, with_sata_disks};
+use super::machines::{
+    ARRAY_TABLE, MULTIPATH_TABLE, UNITS_TABLE, pci, with_degraded_array, with_expander, with_hub,
+    with_multipath, with_two_controllers,
+};
+use super::recorded::{ATA_B, ATA_C, Machine, VIRTUAL, with_sata_disks};
 use super::{Attached, Link, LinkKind, Shelf, Transport};
 
 fn shelf(machine: &Machine, table: &str) -> Shelf {
@@ -33,64 +37,6 @@ fn points(attached: &Attached) -> Vec<(&str, usize)> {
         .iter()
         .map(|used| (used.mount.point.to_str().unwrap(), used.spread))
         .collect()
-}
-
-fn pci(machine: &Machine, place: &str, speed: &str, width: &str) {
-    machine
-        .attr(place, "current_link_speed", format!("{speed} GT/s PCIe\n"))
-        .attr(place, "current_link_width", format!("{width}\n"));
-}
-
-/// An HBA on 8 lanes of PCIe 3, one wide port of four wires at 12 Gbit/s to an expander, and four
-/// SATA drives behind that, each on a wire of 6 Gbit/s.
-fn with_expander() -> Machine {
-    let machine = Machine::new();
-    let root = "devices/pci0000:00/0000:00:01.0";
-    let hba = format!("{root}/0000:01:00.0");
-    pci(&machine, root, "8.0", "8");
-    pci(&machine, &hba, "8.0", "8");
-    machine
-        .attr(&hba, "numa_node", "1\n")
-        .link(&format!("{hba}/driver"), "bus/pci/drivers/mpt3sas")
-        .attr("bus/pci/drivers/mpt3sas", "bind", "");
-    let host = format!("{hba}/host0");
-    let phy = |owner: &str, name: &str, rate: &str| {
-        machine.attr(
-            &format!("{owner}/{name}/sas_phy/{name}"),
-            "negotiated_linkrate",
-            format!("{rate}\n"),
-        );
-        format!("{owner}/{name}")
-    };
-    let wide = format!("{host}/port-0:0");
-    for number in 0..4 {
-        let name = format!("phy-0:{number}");
-        let wire = phy(&host, &name, "12.0 Gbit");
-        machine.link(&format!("{wide}/{name}"), &wire);
-    }
-    let expander = format!("{wide}/expander-0:0");
-    for number in 0..4_u32 {
-        let port = format!("{expander}/port-0:0:{number}");
-        let name = format!("phy-0:0:{number}");
-        let wire = phy(&expander, &name, "6.0 Gbit");
-        machine.link(&format!("{port}/{name}"), &wire);
-        let letter = char::from(b'a' + u8::try_from(number).unwrap());
-        let disk = format!(
-            "{port}/end_device-0:0:{number}/target0:0:{number}/0:0:{number}:0/block/sd{letter}"
-        );
-        let device = format!("{port}/end_device-0:0:{number}/target0:0:{number}/0:0:{number}:0");
-        machine
-            .block(&disk, &format!("8:{}", number * 16))
-            .link(&format!("{disk}/device"), &device)
-            .attr(&device, "queue_depth", "32\n")
-            .attr(&device, "state", "running\n")
-            .attr(&device, "ioerr_cnt", "0x3\n")
-            .attr(&disk, "queue/nr_requests", "256\n")
-            .attr(&disk, "queue/max_sectors_kb", "1280\n")
-            .attr(&disk, "queue/scheduler", "[mq-deadline] none\n")
-            .attr(&disk, "size", "35156656128\n");
-    }
-    machine
 }
 
 #[test]
@@ -158,28 +104,7 @@ fn drives_behind_a_port_multiplier_share_a_sata_wire() {
 
 #[test]
 fn drives_on_a_hub_share_the_wire_to_it() {
-    let machine = Machine::new();
-    let controller = "devices/pci0000:00/0000:00:14.0";
-    let root = format!("{controller}/usb2");
-    let hub = format!("{root}/2-1");
-    machine
-        .attr(&root, "speed", "10000\n")
-        .attr(&hub, "speed", "5000\n");
-    let mut places = Vec::new();
-    for (number, letter, at) in [(1, 'a', &hub), (2, 'b', &hub), (3, 'c', &root)] {
-        let device = if number == 3 {
-            format!("{at}/2-3")
-        } else {
-            format!("{at}/2-1.{number}")
-        };
-        machine.attr(&device, "speed", "5000\n");
-        let name = device.rsplit('/').next().unwrap().to_owned();
-        let disk = format!(
-            "{device}/{name}:1.0/host{number}/target{number}:0:0/{number}:0:0:0/block/sd{letter}"
-        );
-        machine.block(&disk, &format!("8:{}", (number - 1) * 16));
-        places.push(disk);
-    }
+    let machine = with_hub();
     let found = shelf(&machine, "");
     assert_eq!(
         links(&found),
@@ -240,21 +165,7 @@ fn an_nvme_drive_has_its_own_lanes_and_a_state() {
 
 #[test]
 fn an_nvme_subsystem_goes_by_its_controllers() {
-    let machine = Machine::new();
-    let subsystem = "devices/virtual/nvme-subsystem/nvme-subsys0";
-    let disk = format!("{subsystem}/nvme0n1");
-    machine
-        .block(&disk, "259:0")
-        .attr(&disk, "size", "8\n")
-        .link(&format!("{disk}/device"), subsystem);
-    for (number, slot) in [(0, "02"), (1, "03")] {
-        let port = format!("devices/pci0000:00/0000:{slot}:00.0");
-        let controller = format!("{port}/nvme/nvme{number}");
-        pci(&machine, &port, "8.0", if number == 0 { "4" } else { "2" });
-        machine
-            .attr(&controller, "transport", "pcie\n")
-            .link(&format!("{subsystem}/nvme{number}"), &controller);
-    }
+    let machine = with_two_controllers();
     let found = shelf(&machine, "");
     let nvme = drive(&found, "nvme0n1");
     assert_eq!(nvme.drive.transport, Transport::Nvme);
@@ -287,18 +198,8 @@ fn drives_below_a_pcie_switch_share_its_upstream_link() {
 
 #[test]
 fn an_array_over_partitions_is_named_at_each_of_its_drives() {
-    let machine = with_sata_disks();
-    let members = [&format!("{ATA}/sda1")[..], &format!("{ATA_B}/sdb1")];
-    let md = machine.stacked("md0", "9:0", "", &members);
-    machine
-        .link(&format!("{ATA}/sda1/holders/md0"), &md)
-        .link(&format!("{ATA_B}/sdb1/holders/md0"), &md)
-        .attr(&md, "md/degraded", "1\n")
-        .attr(&md, "md/dev-sda1/state", "in_sync\n")
-        .attr(&md, "md/dev-sdc1/state", "faulty,blocked\n")
-        .attr("fs/ext4/md0", "errors_count", "2\n");
-    let table = "30 1 9:0 / /srv rw - ext4 /dev/md0 rw\n31 1 8:34 / /c ro - ext4 /dev/sdc2 ro\n";
-    let found = shelf(&machine, table);
+    let machine = with_degraded_array();
+    let found = shelf(&machine, ARRAY_TABLE);
     assert_eq!(
         names(&found),
         ["sda", "sdb", "sdc"],
@@ -357,9 +258,8 @@ fn btrfs_over_several_drives_is_mounted_from_each() {
 
 #[test]
 fn the_paths_of_multipath_are_one_drive() {
-    let machine = with_sata_disks();
-    machine.stacked("dm-2", "253:2", "mpath-3600a", &[ATA_C, ATA_B]);
-    let found = shelf(&machine, "31 1 253:2 / /b rw - xfs /dev/mapper/mpatha rw\n");
+    let machine = with_multipath();
+    let found = shelf(&machine, MULTIPATH_TABLE);
     assert_eq!(names(&found), ["sda", "sdb"]);
     let joined = drive(&found, "sdb");
     assert_eq!(joined.paths, ["sdb", "sdc"]);
@@ -429,12 +329,7 @@ fn virtio_drives_stand_alone_and_a_dead_one_says_so() {
 #[test]
 fn storage_without_a_drive_here_is_a_unit() {
     let machine = with_sata_disks();
-    let table = "30 1 0:50 / /n1 rw - nfs4 server:/export rw\n\
-        31 1 0:50 /d /n2 rw - nfs4 server:/export rw\n\
-        32 1 0:51 / /tmp rw - tmpfs tmpfs rw\n\
-        33 1 0:52 / /proc rw - proc proc rw\n\
-        34 1 0:53 / /z rw - zfs tank/photos rw\n";
-    let found = shelf(&machine, table);
+    let found = shelf(&machine, UNITS_TABLE);
     let units: Vec<(&str, usize)> = found
         .units
         .iter()

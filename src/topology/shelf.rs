@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::attached::{Attached, Controller, MountUse, Part, Queue, Shelf, Unit};
 use super::drive::{Drive, Transport, Udev, is_numbered};
-use super::health::{Health, array_concerns, file_system_concern, holders};
+use super::health::{Health, array_concerns, file_system_concern, health_ways, holders};
 use super::links::{Link, LinkKind, is_pci_function, routes, shared, stops};
 use super::mountinfo::parse_device;
 use super::sysfs::{attribute, device_name, is_multipath, linked, names, whole_disk};
@@ -105,7 +105,9 @@ impl Topology {
     fn attach(&self, disk: &Path, more_paths: &[PathBuf]) -> Attached {
         let drive = Drive::read(&self.sysfs, disk);
         let number = |name: &str| attribute(disk, name).and_then(|text| text.parse().ok());
-        let ways = self.ways(disk, more_paths);
+        let paths = || std::iter::once(disk).chain(more_paths.iter().map(PathBuf::as_path));
+        let ways = self.ways(paths());
+        let health_ways = health_ways(&self.sysfs, paths());
         let narrowest = ways
             .iter()
             .flatten()
@@ -125,10 +127,7 @@ impl Topology {
             .collect();
         holds.dedup();
         Attached {
-            paths: std::iter::once(disk)
-                .chain(more_paths.iter().map(PathBuf::as_path))
-                .map(device_name)
-                .collect(),
+            paths: paths().map(device_name).collect(),
             queue: Queue {
                 depth: number("device/queue_depth"),
                 requests: number("queue/nr_requests"),
@@ -139,7 +138,7 @@ impl Topology {
                 .first()
                 .and_then(|route| self.controller(route)),
             narrowest,
-            health: Health::read(disk),
+            health: Health::read(&health_ways),
             parts,
             holds,
             holders: held,
@@ -148,9 +147,8 @@ impl Topology {
         }
     }
 
-    fn ways(&self, disk: &Path, more_paths: &[PathBuf]) -> Vec<Vec<super::links::Stop>> {
-        std::iter::once(disk)
-            .chain(more_paths.iter().map(PathBuf::as_path))
+    fn ways<'p>(&self, paths: impl Iterator<Item = &'p Path>) -> Vec<Vec<super::links::Stop>> {
+        paths
             .flat_map(|disk| routes(&self.sysfs, disk))
             .map(|route| stops(&self.sysfs, &route))
             .collect()
