@@ -337,3 +337,29 @@ fn storage_without_a_drive_here_is_a_unit() {
         .collect();
     assert_eq!(units, [("nfs:server:/export", 2), ("zfs:tank", 1)]);
 }
+
+#[test]
+fn the_boot_areas_of_emmc_are_no_drives() {
+    let machine = Machine::new();
+    let disk = "devices/platform/soc/fe340000.mmc/mmc_host/mmc0/mmc0:0001/block/mmcblk0";
+    machine.block(disk, "179:0");
+    machine.partition(disk, "mmcblk0p1", "179:1");
+    for (name, number) in [("boot0", "179:32"), ("boot1", "179:64"), ("rpmb", "179:96")] {
+        machine.block(&format!("{disk}/mmcblk0{name}"), number);
+    }
+    let found = shelf(&machine, "");
+    assert_eq!(names(&found), ["mmcblk0"]);
+    assert_eq!(drive(&found, "mmcblk0").parts.len(), 1);
+}
+
+#[test]
+fn a_zfs_volume_is_no_drive_and_its_mount_is_not_lost() {
+    let machine = with_sata_disks();
+    let volume = format!("{VIRTUAL}/zd16");
+    machine.block(&volume, "230:16").attr(&volume, "size", "2048\n");
+    let found = shelf(&machine, "30 1 230:16 / /v rw - ext4 /dev/zd16 rw\n");
+    assert_eq!(names(&found), ["sda", "sdb", "sdc"]);
+    assert_eq!(found.units.len(), 1);
+    assert_eq!(found.units[0].name, "zd16");
+    assert_eq!(found.units[0].mounts.len(), 1);
+}

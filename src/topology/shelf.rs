@@ -2,7 +2,7 @@
 //!
 //! A drive is a block device with nothing beneath: no partition, no volume, no array. Several paths
 //! to one drive (multipath) are one drive. Left out: loop and network block devices that are not
-//! in use, and memory (`ram`, `zram`).
+//! in use, memory (`ram`, `zram`), and ZFS volumes (`zd`), whose drives only ZFS knows.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -28,10 +28,11 @@ impl Topology {
         let mut on_drives = Vec::new();
         for mount in &self.mounts {
             let location = self.locate_mount(mount);
-            if !location.drives.is_empty() {
+            if !location.drives.iter().all(is_volume) {
                 on_drives.push(location);
-            } else if is_storage(mount) {
-                units.entry(location.unit).or_default().push(mount.clone());
+            } else if !location.drives.is_empty() || is_storage(mount) {
+                let unit = units.entry(location.name()).or_default();
+                unit.push(mount.clone());
             }
         }
         let usages = if self.live {
@@ -319,7 +320,13 @@ fn is_there(attached: &Attached) -> bool {
         Transport::Network | Transport::Unknown => drive.size == 0,
         _ => false,
     };
-    !memory && !spare
+    !memory && !spare && !is_volume(drive)
+}
+
+/// Whether it is a ZFS volume: it is in a pool, and the kernel does not tell on which drives. Source:
+/// OpenZFS, include/sys/fs/zfs.h, `ZVOL_DEV_NAME`.
+fn is_volume(drive: &Drive) -> bool {
+    is_numbered(&drive.name, "zd")
 }
 
 /// Whether a mount without drives is storage somewhere else, not memory or the kernel's own.

@@ -61,13 +61,19 @@ impl Sysfs {
     }
 
     /// Returns the canonical directories of all block devices that are whole, sorted by name.
-    /// Paths that native multipath hides behind their namespace are left out.
+    /// Paths that native multipath hides behind their namespace are left out, and so is what is a part
+    /// of another without being a partition: the boot areas of eMMC are below their drive. Source:
+    /// drivers/mmc/core/block.c, `mmc_blk_alloc_part`.
     pub(super) fn disks(&self) -> Vec<PathBuf> {
-        linked(&self.root.join("class/block"))
-            .into_iter()
+        let nodes = linked(&self.root.join("class/block"));
+        let all: BTreeSet<&Path> = nodes.iter().map(|(_, node)| node.as_path()).collect();
+        let is_part = |node: &Path| node.parent().is_some_and(|above| all.contains(above));
+        nodes
+            .iter()
             .map(|(_, node)| node)
-            .filter(|node| !node.join("partition").exists())
+            .filter(|node| !node.join("partition").exists() && !is_part(node))
             .filter(|node| attribute(node, "hidden").as_deref() != Some("1"))
+            .cloned()
             .collect()
     }
 
