@@ -70,7 +70,8 @@ impl Attached {
 /// How requests are queued.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Queue {
-    /// Requests the drive takes at once; `None` where its driver keeps no count of its own.
+    /// Requests the drive takes at once, NVMe in each of its queues; `None` where its driver keeps no
+    /// count of its own.
     pub depth: Option<u32>,
     /// Requests the kernel keeps for each of its queues.
     pub requests: Option<u32>,

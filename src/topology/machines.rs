@@ -109,6 +109,7 @@ pub(super) fn with_two_controllers() -> Machine {
         pci(&machine, &port, "8.0", if number == 0 { "4" } else { "2" });
         machine
             .attr(&controller, "transport", "pcie\n")
+            .attr(&controller, "sqsize", "127\n")
             .link(&format!("{subsystem}/nvme{number}"), &controller);
     }
     machine

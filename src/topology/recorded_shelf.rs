@@ -137,6 +137,7 @@ fn an_nvme_drive_has_its_own_lanes_and_a_state() {
         .attr(port, "numa_node", "-1\n")
         .attr(&controller, "state", "live\n")
         .attr(&controller, "transport", "pcie\n")
+        .attr(&controller, "sqsize", "1023\n")
         .attr(&controller, "hwmon/hwmon3/temp1_input", "41850\n")
         .block(&disk, "259:0")
         .attr(&disk, "size", "1000215216\n")
@@ -156,6 +157,7 @@ fn an_nvme_drive_has_its_own_lanes_and_a_state() {
     );
     assert_eq!(nvme.health.state.as_deref(), Some("live"));
     assert_eq!(nvme.health.millidegrees, Some(41_850));
+    assert_eq!(nvme.queue.depth, Some(1023));
     assert_eq!(
         nvme.controller.as_ref().unwrap().numa_node,
         None,
@@ -170,6 +172,7 @@ fn an_nvme_subsystem_goes_by_its_controllers() {
     let nvme = drive(&found, "nvme0n1");
     assert_eq!(nvme.drive.transport, Transport::Nvme);
     assert_eq!(nvme.controller.as_ref().unwrap().place, "0000:02:00.0");
+    assert_eq!(nvme.queue.depth, Some(127));
     assert_eq!(
         nvme.narrowest,
         Some(("0000:03:00.0".to_owned(), 1_969_230_768))

@@ -130,7 +130,7 @@ impl Topology {
         Attached {
             paths: paths().map(device_name).collect(),
             queue: Queue {
-                depth: number("device/queue_depth"),
+                depth: number("device/queue_depth").or_else(|| self.ring(disk)),
                 requests: number("queue/nr_requests"),
                 max_bytes: number("queue/max_sectors_kb").map(|kib| u64::from(kib) << 10),
                 scheduler: attribute(disk, "queue/scheduler").and_then(|text| chosen(&text)),
@@ -153,6 +153,14 @@ impl Topology {
             .flat_map(|disk| routes(&self.sysfs, disk))
             .map(|route| stops(&self.sysfs, &route))
             .collect()
+    }
+
+    /// Requests in each queue of an NVMe drive. `sqsize` counts from zero, and one slot of a ring stays
+    /// empty, so that it is their number. Source: drivers/nvme/host/core.c, `nvme_alloc_io_tag_set`.
+    fn ring(&self, disk: &Path) -> Option<u32> {
+        health_ways(&self.sysfs, std::iter::once(disk))
+            .iter()
+            .find_map(|way| attribute(&way.device, "sqsize")?.parse().ok())
     }
 
     fn parts(&self, disk: &Path) -> Vec<Part> {
