@@ -1,11 +1,12 @@
 //! What the kernel itself has noticed about a drive. No drive is asked: that takes root, wakes a
 //! drive that sleeps, and is what smartctl(8) is for.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use super::drive::is_numbered;
 use super::links::routes;
-use super::sysfs::{Sysfs, attribute, device_name, linked, names};
+use super::sysfs::{Btrfs, Sysfs, attribute, device_name, linked, names};
 
 /// What the kernel has noticed. A field is `None` where the driver keeps no such record.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -133,6 +134,55 @@ pub(super) fn file_system_concern(sysfs: &Sysfs, device: &str) -> Option<String>
     let count: u64 = attribute(&dir, "errors_count")?.parse().ok()?;
     let errors = counted(count, "error", "errors");
     (count > 0).then(|| format!("the file system on {device} has recorded {errors}"))
+}
+
+/// Errors that btrfs counts for each of its devices, over all mounts.
+const BTRFS_ERRORS: [(&str, &str); 5] = [
+    ("write_errs", "write"),
+    ("read_errs", "read"),
+    ("flush_errs", "flush"),
+    ("corruption_errs", "checksum"),
+    ("generation_errs", "generation"),
+];
+
+/// Returns what a mounted btrfs file system has written down of its devices: which are missing, and
+/// errors. Source: fs/btrfs/sysfs.c, `devid_attrs`, and `btrfs_devinfo_error_stats_show` (Linux 5.14).
+pub(super) fn btrfs_concerns(sysfs: &Sysfs, btrfs: &Btrfs) -> Vec<String> {
+    let names_of: Vec<String> = btrfs.devices.iter().map(|node| device_name(node)).collect();
+    let system = format!("the file system on {}", names_of.join("+"));
+    let dir = sysfs.dir("fs/btrfs").join(&btrfs.uuid).join("devinfo");
+    let is_missing = |id: &OsString| attribute(&dir.join(id), "missing").as_deref() == Some("1");
+    let (missing, present): (Vec<OsString>, Vec<_>) = names(&dir).into_iter().partition(is_missing);
+    let mut concerns: Vec<String> = missing
+        .iter()
+        .map(|id| format!("{system} lacks its device {}", id.display()))
+        .collect();
+    for id in &present {
+        let Some(errors) = btrfs_errors(&dir.join(id)) else {
+            continue;
+        };
+        // sysfs does not tell which number is which device, where there are several.
+        concerns.push(match (&names_of[..], &present[..]) {
+            ([_], [_]) => format!("{system} has recorded {errors}"),
+            _ => format!("device {} of {system} has recorded {errors}", id.display()),
+        });
+    }
+    concerns
+}
+
+fn btrfs_errors(device: &Path) -> Option<String> {
+    let stats = attribute(device, "error_stats")?;
+    let found: Vec<String> = stats
+        .lines()
+        .filter_map(|line| {
+            let (key, count) = line.split_once(' ')?;
+            let (_, kind) = BTRFS_ERRORS.iter().find(|(known, _)| *known == key)?;
+            let count: u64 = count.trim().parse().ok()?;
+            let errors = format!("{kind} {}", if count == 1 { "error" } else { "errors" });
+            (count > 0).then(|| format!("{count} {errors}"))
+        })
+        .collect();
+    (!found.is_empty()).then(|| found.join(", "))
 }
 
 /// Returns what is wrong with an MD array whose canonical directory is `array`: a clause for the

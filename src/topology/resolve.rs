@@ -8,7 +8,7 @@ use rustix::fs::FileType;
 
 use super::drive::Udev;
 use super::mountinfo::{Mount, parse_device};
-use super::sysfs::{Leaves, attribute};
+use super::sysfs::{Btrfs, Leaves, attribute};
 use super::{Location, Topology};
 
 /// What is beneath a mount: drives, or the key of something else.
@@ -88,13 +88,20 @@ impl Topology {
         }
     }
 
+    /// Returns the btrfs file system that is mounted there; `None` of another type.
+    pub(super) fn btrfs_of(&self, mount: &Mount) -> Option<Btrfs> {
+        if mount.fs != "btrfs" {
+            return None;
+        }
+        let node = self.block_of_source(&mount.source);
+        self.sysfs.btrfs(&mount.source, node.as_deref())
+    }
+
     /// The mount names one device; sysfs lists all of the file system's.
     fn beneath_btrfs(&self, mount: &Mount) -> Beneath {
-        let node = self.block_of_source(&mount.source);
-        let known = self.sysfs.btrfs(&mount.source, node.as_deref());
-        let devices = match known {
+        let devices = match self.btrfs_of(mount) {
             Some(btrfs) => btrfs.devices,
-            None => node.into_iter().collect(),
+            None => self.block_of_source(&mount.source).into_iter().collect(),
         };
         let mut beneath = Beneath {
             leaves: Leaves::new(),

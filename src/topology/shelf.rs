@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 
 use super::attached::{Attached, Controller, MountUse, Part, Queue, Shelf, Unit};
 use super::drive::{Drive, Transport, Udev, is_numbered};
-use super::health::{Health, array_concerns, file_system_concern, health_ways, holders};
+use super::health::{
+    Health, array_concerns, btrfs_concerns, file_system_concern, health_ways, holders,
+};
 use super::links::{Link, LinkKind, is_pci_function, routes, shared, stops};
 use super::mountinfo::parse_device;
 use super::sysfs::{attribute, device_name, is_multipath, linked, names, whole_disk};
@@ -217,6 +219,13 @@ impl Topology {
             format!("the file system at {point} does not answer")
         });
         let found = node.and_then(|node| file_system_concern(&self.sysfs, &device_name(&node)));
+        let btrfs = self.btrfs_of(&location.mount);
+        let btrfs = btrfs.map(|btrfs| btrfs_concerns(&self.sysfs, &btrfs));
+        let concerns: Vec<String> = found
+            .into_iter()
+            .chain(btrfs.into_iter().flatten())
+            .chain(silent)
+            .collect();
         for drive in drives
             .iter_mut()
             .filter(|drive| location.drives.iter().any(|d| d.name == drive.drive.name))
@@ -226,7 +235,7 @@ impl Topology {
                 usage,
                 spread,
             });
-            for concern in [&found, &silent].into_iter().flatten() {
+            for concern in &concerns {
                 if !drive.health.concerns.contains(concern) {
                     drive.health.concerns.push(concern.clone());
                 }
