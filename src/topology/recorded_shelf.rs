@@ -341,10 +341,31 @@ fn storage_without_a_drive_here_is_a_unit() {
     assert_eq!(units, [("nfs:server:/export", 2), ("zfs:tank", 1)]);
 }
 
+const EMMC: &str =
+    "devices/platform/soc/fe340000.mmc/mmc_host/mmc0/mmc0:0001/block/mmcblk0";
+
+#[test]
+fn the_controller_on_a_device_tree_is_the_place_with_the_driver() {
+    let machine = Machine::new();
+    let host = "devices/platform/soc/fe340000.mmc";
+    let card = format!("{host}/mmc_host/mmc0/mmc0:0001");
+    machine
+        .block(EMMC, "179:0")
+        .attr("bus/platform/drivers/mmc-bcm2835", "bind", "")
+        .link(&format!("{host}/driver"), "bus/platform/drivers/mmc-bcm2835")
+        // The driver of the card is not that of its controller.
+        .attr("bus/mmc/drivers/mmcblk", "bind", "")
+        .link(&format!("{card}/driver"), "bus/mmc/drivers/mmcblk");
+    let found = shelf(&machine, "");
+    let controller = drive(&found, "mmcblk0").controller.as_ref().unwrap();
+    assert_eq!(controller.place, "fe340000.mmc");
+    assert_eq!(controller.driver.as_deref(), Some("mmc-bcm2835"));
+}
+
 #[test]
 fn the_boot_areas_of_emmc_are_no_drives() {
     let machine = Machine::new();
-    let disk = "devices/platform/soc/fe340000.mmc/mmc_host/mmc0/mmc0:0001/block/mmcblk0";
+    let disk = EMMC;
     machine.block(disk, "179:0");
     machine.partition(disk, "mmcblk0p1", "179:1");
     for (name, number) in [("boot0", "179:32"), ("boot1", "179:64"), ("rpmb", "179:96")] {

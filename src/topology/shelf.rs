@@ -192,6 +192,12 @@ impl Topology {
     fn controller(&self, route: &Path) -> Option<Controller> {
         let name = |dir: &Path| Some(dir.file_name()?.to_str()?.to_owned());
         let is_pci = |dir: &&Path| name(dir).is_some_and(|name| is_pci_function(&name));
+        // On machines with a device tree the controller is somewhere below `soc`: it has the driver.
+        let driver_of = |dir: &Path| std::fs::canonicalize(dir.join("driver")).ok();
+        let is_driven = |dir: &&Path| {
+            let driver = driver_of(dir);
+            driver.is_some_and(|driver| self.sysfs.place(&driver).starts_with("bus/platform"))
+        };
         let platform = |dir: &&Path| {
             let above = dir.parent().map(|above| self.sysfs.place(above));
             above == Some(Path::new("devices/platform"))
@@ -199,8 +205,9 @@ impl Topology {
         let dir = route
             .ancestors()
             .find(is_pci)
+            .or_else(|| route.ancestors().find(is_driven))
             .or_else(|| route.ancestors().find(platform))?;
-        let driver = std::fs::canonicalize(dir.join("driver")).ok();
+        let driver = driver_of(dir);
         let numa = dir.ancestors().find_map(|dir| attribute(dir, "numa_node"));
         Some(Controller {
             place: name(dir)?,
