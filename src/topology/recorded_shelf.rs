@@ -387,3 +387,27 @@ fn a_zfs_volume_is_no_drive_and_its_mount_is_not_lost() {
     assert_eq!(found.units[0].name, "zd16");
     assert_eq!(found.units[0].mounts.len(), 1);
 }
+
+#[test]
+fn storage_networks_of_all_kinds_are_units() {
+    let machine = with_sata_disks();
+    let table = "30 1 0:50 / /a rw - lustre 10.0.0.1@tcp:/work rw\n\
+        31 1 0:51 / /b rw - beegfs beegfs_nodev rw\n\
+        32 1 0:52 / /c rw - beegfs beegfs_nodev rw\n\
+        33 1 0:53 / /d rw - gpfs fs1 rw\n\
+        34 1 0:54 / /e rw - pvfs2 tcp://host:3334/orangefs rw\n\
+        35 1 0:55 / /f rw - vboxsf share rw\n";
+    let found = shelf(&machine, table);
+    let units: Vec<&str> = found.units.iter().map(|unit| unit.name.as_str()).collect();
+    assert_eq!(
+        units,
+        [
+            "beegfs:0:51",
+            "beegfs:0:52",
+            "gpfs:fs1",
+            "lustre:10.0.0.1@tcp:/work",
+            "pvfs2:tcp://host:3334/orangefs",
+            "vboxsf:share",
+        ]
+    );
+}

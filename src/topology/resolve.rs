@@ -74,7 +74,10 @@ impl Topology {
             "bcachefs" | "fuseblk" => return self.beneath_sources(mount),
             "nfs" | "nfs4" => format!("nfs:{source}"),
             "cifs" | "smb3" => format!("cifs:{source}"),
-            "9p" | "virtiofs" | "ceph" | "afs" => format!("{}:{source}", mount.fs),
+            // Not BeeGFS: its source is the same word for all.
+            "9p" | "virtiofs" | "ceph" | "afs" | "lustre" | "gpfs" | "pvfs2" | "vboxsf" => {
+                format!("{}:{source}", mount.fs)
+            }
             "zfs" => format!(
                 "zfs:{}",
                 source.split(['/', '@']).next().unwrap_or_default()

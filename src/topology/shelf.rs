@@ -366,6 +366,12 @@ fn is_storage(mount: &Mount) -> bool {
             | "virtiofs"
             | "ceph"
             | "afs"
+            | "lustre"
+            | "beegfs"
+            | "gpfs"
+            // OrangeFS. Source: fs/orangefs/orangefs-mod.c.
+            | "pvfs2"
+            | "vboxsf"
             | "zfs"
             | "fuseblk"
             | "bcachefs"
