@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
+use super::links::is_usb_device;
 use super::mountinfo::parse_device;
 use super::sysfs::{Sysfs, attribute, attribute_bytes, device_name, names};
 
@@ -171,7 +172,9 @@ impl Drive {
         Self {
             device,
             model: attribute(disk, model_attribute).filter(|text| !text.is_empty()),
-            serial: serial(disk).or_else(|| udev.property("ID_SERIAL_SHORT")),
+            serial: serial(disk)
+                .or_else(|| udev.property("ID_SERIAL_SHORT"))
+                .or_else(|| usb_serial(disk)),
             wwn: wwn(disk).or_else(|| udev.property("ID_WWN")),
             // Virtio's driver says so of every disk (drivers/block/virtio_blk.c): it does not know. A
             // SCSI disk behind virtio was asked.
@@ -200,6 +203,17 @@ fn serial(disk: &Path) -> Option<String> {
         .filter_map(|attr| attribute(disk, attr))
         .find(|text| !text.is_empty())
         .or_else(|| serial_page(&attribute_bytes(disk, "device/vpd_pg80")?))
+}
+
+/// The serial number of the USB device that a disk is behind: what udev has in its records, where it
+/// runs.
+fn usb_serial(disk: &Path) -> Option<String> {
+    let is_usb = |dir: &&Path| {
+        let name = dir.file_name().and_then(|name| name.to_str());
+        name.is_some_and(is_usb_device)
+    };
+    let device = disk.ancestors().find(is_usb)?;
+    attribute(device, "serial").filter(|text| !text.is_empty())
 }
 
 /// Reads SCSI vital product page 0x80: a four-byte header with the length in bytes 2 and 3, then

@@ -159,7 +159,7 @@ pub(super) fn is_pci_function(name: &str) -> bool {
 }
 
 /// `2-1`, `2-1.4.3`: bus and ports; with a colon it is an interface of the device, not a place.
-fn is_usb_device(name: &str) -> bool {
+pub(super) fn is_usb_device(name: &str) -> bool {
     name.split_once('-').is_some_and(|(bus, ports)| {
         let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
         digits(bus) && ports.split('.').all(digits)

@@ -74,7 +74,8 @@ pub(crate) fn with_hub() -> Machine {
     let hub = format!("{root}/2-1");
     machine
         .attr(&root, "speed", "10000\n")
-        .attr(&hub, "speed", "5000\n");
+        .attr(&hub, "speed", "5000\n")
+        .attr(&hub, "serial", "HUB1\n");
     for (number, letter, at) in [(1, 'a', &hub), (2, 'b', &hub), (3, 'c', &root)] {
         let device = if number == 3 {
             format!("{at}/2-3")
@@ -87,6 +88,9 @@ pub(crate) fn with_hub() -> Machine {
             "{device}/{name}:1.0/host{number}/target{number}:0:0/{number}:0:0:0/block/sd{letter}"
         );
         machine.block(&disk, &format!("8:{}", (number - 1) * 16));
+        if number == 1 {
+            machine.attr(&device, "serial", "575831\n");
+        }
         if number < 3 {
             machine.attr(&disk, "size", "7814037168\n");
         }

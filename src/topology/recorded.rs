@@ -273,7 +273,12 @@ fn virtio_and_usb_disks_tell_what_they_can() {
         .block(usb, "8:48")
         .attr(usb, "queue/rotational", "1\n")
         .attr(usb, "device/model", "Elements 25A2   \n")
-        .attr(usb, "device/wwid", "t10.WD      Elements 25A2   WX11\n");
+        .attr(usb, "device/wwid", "t10.WD      Elements 25A2   WX11\n")
+        .attr(
+            "devices/pci0000:00/0000:00:14.0/usb2/2-1",
+            "serial",
+            "other\n",
+        );
     let udev = tempfile::tempdir().unwrap();
     std::fs::write(
         udev.path().join("b8:48"),

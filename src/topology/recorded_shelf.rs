@@ -119,7 +119,10 @@ fn drives_on_a_hub_share_the_wire_to_it() {
             ),
         ]
     );
-    assert_eq!(drive(&found, "sda").drive.transport, Transport::Usb);
+    let sda = &drive(&found, "sda").drive;
+    assert_eq!(sda.transport, Transport::Usb);
+    assert_eq!(sda.serial.as_deref(), Some("575831"));
+    assert_eq!(drive(&found, "sdb").drive.serial, None, "not the hub's");
     assert_eq!(
         drive(&found, "sdc").narrowest,
         Some(("2-3".to_owned(), 500_000_000))
