@@ -303,6 +303,7 @@ fn join(known: &mut Link, inner: Link) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::topology::recorded::Machine;
 
     #[test]
     fn names_tell_what_a_place_is() {
@@ -334,6 +335,102 @@ mod tests {
         assert_eq!(tenths("22.5 Gbit"), Some(225));
         for text in ["Unknown", "", "<unknown>", "Spinup hold"] {
             assert_eq!(tenths(text), None, "{text}");
+        }
+    }
+
+    /// What the innermost stop on the way to a place is, and what it carries.
+    fn innermost(machine: &Machine, place: &str) -> (LinkKind, Option<u64>) {
+        let sysfs = machine.topology("").sysfs;
+        let stops = stops(&sysfs, &sysfs.dir(place));
+        stops.last().map(|stop| (stop.kind, stop.ceiling)).unwrap()
+    }
+
+    #[test]
+    fn a_pci_link_carries_its_lanes() {
+        let cases = [
+            ("2.5 GT/s PCIe", "1", Some(250_000_000)),
+            ("5.0 GT/s PCIe", "4", Some(2_000_000_000)),
+            ("8.0 GT/s PCIe", "1", Some(984_615_384)),
+            ("16.0 GT/s PCIe", "2", Some(3_938_461_538)),
+            ("32.0 GT/s PCIe", "4", Some(15_753_846_152)),
+            ("64.0 GT/s PCIe", "8", Some(60_500_000_000)),
+            ("128.0 GT/s PCIe", "4", None),
+            ("8.0 GT/s PCIe", "0", None),
+            ("Unknown", "4", None),
+        ];
+        for (speed, width, bytes) in cases {
+            let machine = Machine::new();
+            let place = "devices/pci0000:00/0000:00:01.0";
+            machine
+                .attr(place, "current_link_speed", format!("{speed}\n"))
+                .attr(place, "current_link_width", format!("{width}\n"));
+            assert_eq!(
+                innermost(&machine, place),
+                (LinkKind::Pci, bytes),
+                "{speed}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_usb_link_carries_its_rate_without_the_line_code() {
+        let cases = [
+            ("480", Some(60_000_000)),
+            ("5000", Some(500_000_000)),
+            ("10000", Some(1_212_121_212)),
+            ("20000", Some(2_424_242_424)),
+            ("unknown", None),
+        ];
+        for (speed, bytes) in cases {
+            let machine = Machine::new();
+            let place = "devices/pci0000:00/0000:00:14.0/usb2/2-1";
+            machine.attr(place, "speed", format!("{speed}\n"));
+            assert_eq!(
+                innermost(&machine, place),
+                (LinkKind::Usb, bytes),
+                "{speed}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_sas_port_carries_what_its_wires_do_together() {
+        let cases = [
+            (&["22.5 Gbit"][..], Some(2_400_000_000)),
+            (&["12.0 Gbit", "12.0 Gbit"], Some(2_400_000_000)),
+            (&["6.0 Gbit", "Phy disabled", "3.0 Gbit"], Some(900_000_000)),
+            (&["Unknown"], None),
+        ];
+        for (rates, bytes) in cases {
+            let machine = Machine::new();
+            let host = "devices/pci0000:00/0000:01:00.0/host0";
+            let port = format!("{host}/port-0:0");
+            for (number, rate) in rates.iter().enumerate() {
+                let name = format!("phy-0:{number}");
+                let wire = format!("{host}/{name}");
+                let inner = format!("{wire}/sas_phy/{name}");
+                machine
+                    .attr(&inner, "negotiated_linkrate", format!("{rate}\n"))
+                    .link(&format!("{port}/{name}"), &wire);
+            }
+            assert_eq!(
+                innermost(&machine, &port),
+                (LinkKind::Sas, bytes),
+                "{rates:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_fibre_channel_port_carries_what_its_name_says() {
+        let cases = [("32 Gbit", Some(3_200_000_000)), ("unknown", None)];
+        for (speed, bytes) in cases {
+            let machine = Machine::new();
+            let host = "devices/pci0000:00/0000:03:00.0/host3";
+            let inner = format!("{host}/fc_host/host3");
+            machine.attr(&inner, "speed", format!("{speed}\n"));
+            let found = innermost(&machine, &format!("{host}/rport-3:0-0/block/sdf"));
+            assert_eq!(found, (LinkKind::Network, bytes), "{speed}");
         }
     }
 

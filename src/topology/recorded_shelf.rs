@@ -78,6 +78,51 @@ fn drives_behind_an_expander_share_its_wide_port() {
 }
 
 #[test]
+fn the_ports_of_one_sata_controller_share_its_function() {
+    let machine = with_sata_disks();
+    assert_eq!(
+        links(&shelf(&machine, "")),
+        [(
+            LinkKind::Pci,
+            "0000:00:17.0",
+            None,
+            "sda sdb sdc".to_owned()
+        )]
+    );
+}
+
+#[test]
+fn the_namespaces_of_one_controller_share_it() {
+    let machine = Machine::new();
+    let controller = "devices/pci0000:00/0000:02:00.0/nvme/nvme0";
+    machine.attr(controller, "transport", "pcie\n");
+    for number in 1..3 {
+        let disk = format!("{controller}/nvme0n{number}");
+        machine.block(&disk, &format!("259:{number}"));
+    }
+    assert_eq!(
+        links(&shelf(&machine, "")),
+        [(LinkKind::Nvme, "nvme0", None, "nvme0n1 nvme0n2".to_owned())]
+    );
+}
+
+#[test]
+fn the_drives_of_one_iscsi_session_share_it() {
+    let machine = Machine::new();
+    for (number, letter) in [(0, 'a'), (1, 'b')] {
+        let disk =
+            format!("devices/platform/host7/session1/target7:0:0/7:0:0:{number}/block/sd{letter}");
+        machine
+            .block(&disk, &format!("8:{}", number * 16))
+            .attr(&disk, "size", "2048\n");
+    }
+    assert_eq!(
+        links(&shelf(&machine, "")),
+        [(LinkKind::Network, "session1", None, "sda sdb".to_owned())]
+    );
+}
+
+#[test]
 fn drives_behind_a_port_multiplier_share_a_sata_wire() {
     let machine = Machine::new();
     let port = "devices/pci0000:00/0000:00:17.0/ata5";
@@ -344,8 +389,7 @@ fn storage_without_a_drive_here_is_a_unit() {
     assert_eq!(units, [("nfs:server:/export", 2), ("zfs:tank", 1)]);
 }
 
-const EMMC: &str =
-    "devices/platform/soc/fe340000.mmc/mmc_host/mmc0/mmc0:0001/block/mmcblk0";
+const EMMC: &str = "devices/platform/soc/fe340000.mmc/mmc_host/mmc0/mmc0:0001/block/mmcblk0";
 
 #[test]
 fn the_controller_on_a_device_tree_is_the_place_with_the_driver() {
@@ -355,7 +399,10 @@ fn the_controller_on_a_device_tree_is_the_place_with_the_driver() {
     machine
         .block(EMMC, "179:0")
         .attr("bus/platform/drivers/mmc-bcm2835", "bind", "")
-        .link(&format!("{host}/driver"), "bus/platform/drivers/mmc-bcm2835")
+        .link(
+            &format!("{host}/driver"),
+            "bus/platform/drivers/mmc-bcm2835",
+        )
         // The driver of the card is not that of its controller.
         .attr("bus/mmc/drivers/mmcblk", "bind", "")
         .link(&format!("{card}/driver"), "bus/mmc/drivers/mmcblk");
@@ -383,7 +430,9 @@ fn the_boot_areas_of_emmc_are_no_drives() {
 fn a_zfs_volume_is_no_drive_and_its_mount_is_not_lost() {
     let machine = with_sata_disks();
     let volume = format!("{VIRTUAL}/zd16");
-    machine.block(&volume, "230:16").attr(&volume, "size", "2048\n");
+    machine
+        .block(&volume, "230:16")
+        .attr(&volume, "size", "2048\n");
     let found = shelf(&machine, "30 1 230:16 / /v rw - ext4 /dev/zd16 rw\n");
     assert_eq!(names(&found), ["sda", "sdb", "sdc"]);
     assert_eq!(found.units.len(), 1);
