@@ -1,5 +1,7 @@
 //! `inhaul drives`: every drive that is attached, as a table for people and as JSON for programs.
 
+#[cfg(test)]
+mod golden;
 mod json;
 mod table;
 
