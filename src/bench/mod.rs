@@ -8,7 +8,7 @@
 //!    curve.
 //! 4. `write` writes to scratch files without a name (`scratch`), and `pair` copies from all of them
 //!    into such files on the target.
-//! 5. `verdict` (`beside`), `estimate` (`falling`) and `relief` say what it means.
+//! 5. `verdict` (`beside`, `ingest`), `estimate` (`falling`) and `relief` say what it means.
 //!
 //! A drive that does not answer is left (`silence`): its figures are missing, and those of no other.
 //!
@@ -27,6 +27,7 @@ mod falling;
 mod files;
 mod generate;
 mod histogram;
+mod ingest;
 pub mod job;
 mod load;
 mod machine;

@@ -91,7 +91,7 @@ fn target_rate(report: &Report) -> Option<f64> {
     let pair = report.pair.as_ref()?;
     let hashed = pair.hashed.as_ref()?.rate;
     // As much as its sources give through what they share: then they were the limit, not the target.
-    let rate = if hashed < super::verdict::source_rate(report) * STRAIGHT {
+    let rate = if hashed < super::ingest::source_rate(report) * STRAIGHT {
         hashed
     } else {
         pair.write

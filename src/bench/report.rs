@@ -409,7 +409,8 @@ pub struct PairRate {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Verdict {
     /// Stable word: `slow-drive`, `shared-link`, `shared-drive`, `target-limits`, `hash-limits`,
-    /// `cpu-limits`, `memory-limits`, `less-together`, `uneven`, `slow-tail`, `changed`, `failed`, `fine`.
+    /// `pair-limits`, `cpu-limits`, `memory-limits`, `less-together`, `uneven`, `slow-tail`, `changed`,
+    /// `failed`, `fine`.
     pub about: String,
     /// Whether somebody should act.
     pub bad: bool,

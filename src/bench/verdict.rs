@@ -1,9 +1,9 @@
 //! What figures mean, in words. Pure: a report in, sentences out.
 
-use super::beside;
-use super::report::{Pair, Report, Subject, Verdict};
+use super::report::{Report, Subject, Verdict};
 use super::stats::median;
-use super::words::{latency, list, percent, rate, times};
+use super::words::{latency, rate, times};
+use super::{beside, ingest};
 
 /// Slower than this share of its kind is slow.
 const SLOW: f64 = 0.70;
@@ -16,8 +16,6 @@ const TAIL_TIMES: u64 = 20;
 const TAIL_NANOS: u64 = 250_000_000;
 /// Requests of which one in 1,000 can be spoken of; of fewer, it is the slowest.
 const TAIL_REQUESTS: u64 = 1000;
-/// A side that reaches this share of the pair's rate alone is what limits it.
-const LIMITS: f64 = 1.15;
 
 /// Returns all that there is to say, what matters most first.
 pub(crate) fn verdicts(report: &Report) -> Vec<Verdict> {
@@ -29,7 +27,7 @@ pub(crate) fn verdicts(report: &Report) -> Vec<Verdict> {
         said.extend(beside::bend(together, report));
     }
     if let Some(pair) = &report.pair {
-        said.extend(pair_limits(pair, report));
+        said.extend(ingest::limits(pair, report));
     }
     said.extend(report.subjects.iter().filter_map(slow_tail));
     said.extend(report.subjects.iter().filter_map(uneven));
@@ -107,67 +105,6 @@ fn slow_drives(subjects: &[Subject]) -> Vec<Verdict> {
     said
 }
 
-fn pair_limits(pair: &Pair, report: &Report) -> Vec<Verdict> {
-    let mut said = Vec::new();
-    if let Some(error) = &pair.error {
-        // Errors name the file or device; a reader knows drives by their names.
-        let failed = match &pair.error_subjects[..] {
-            [] => format!("copying into {} failed", pair.target),
-            names => format!("{} failed while copied into {}", list(names), pair.target),
-        };
-        let text = format!("{failed}: {error}");
-        said.push(verdict("failed", true, text));
-    }
-    let Some(hashed) = &pair.hashed else {
-        return said;
-    };
-    let sources = source_rate(report);
-    let write = pair.write.as_ref().map_or(0.0, |write| write.rate);
-    let bare = pair.unhashed.as_ref().map_or(0.0, |unhashed| unhashed.rate);
-    if hashed.rate <= 0.0 {
-        return said;
-    }
-    if bare > hashed.rate * LIMITS {
-        let text = format!(
-            "hashing limits this ingest: {} with it, {} without, processors {} busy",
-            rate(hashed.rate),
-            rate(bare),
-            percent(hashed.busy),
-        );
-        said.push(verdict("hash-limits", false, text));
-    } else if write > 0.0 && write < hashed.rate * LIMITS && write < sources {
-        let text = format!(
-            "target writes limit this ingest: {} takes {}, its sources would give {}",
-            pair.target,
-            rate(write),
-            rate(sources),
-        );
-        said.push(verdict("target-limits", false, text));
-    } else {
-        let text = format!(
-            "into {} they copy {}, hashed; the sources give {}, the target takes {}",
-            pair.target,
-            rate(hashed.rate),
-            rate(sources),
-            rate(write),
-        );
-        said.push(verdict("fine", false, text));
-    }
-    said
-}
-
-/// What all sources of a pair give at once; what they give one by one, when not all of them were
-/// read at once.
-pub(crate) fn source_rate(report: &Report) -> f64 {
-    let copied = report.pair.as_ref().map_or(&[][..], |pair| &pair.subjects);
-    let is_copied = |subject: &&Subject| copied.is_empty() || copied.contains(&subject.name);
-    let alone = report.subjects.iter().filter(is_copied);
-    let alone: Vec<f64> = alone.filter_map(|s| Some(s.read.as_ref()?.rate)).collect();
-    let last = report.together.as_ref().and_then(|t| t.steps.last());
-    last.filter(|step| step.count >= alone.len())
-        .map_or_else(|| alone.iter().sum(), |step| step.rate)
-}
-
 fn slow_tail(subject: &Subject) -> Option<Verdict> {
     let read = subject.read.as_ref()?;
     let (told, requests) = (&read.latency, read.requests);
@@ -210,7 +147,7 @@ fn uneven(subject: &Subject) -> Option<Verdict> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::report::{DriveFacts, Latency, Measure, PairRate, Together, TogetherStep};
+    use crate::bench::report::{DriveFacts, Latency, Measure, Pair, Together, TogetherStep};
 
     fn measured(mb: f64) -> Measure {
         Measure {
@@ -306,55 +243,6 @@ mod tests {
         pair.error_subjects.clear();
         let last = texts(&report).next_back().unwrap();
         assert!(last.starts_with("copying into /tank failed: "), "{last}");
-    }
-
-    fn pair(write: f64, hashed: f64, unhashed: f64) -> Report {
-        let rate = |mb: f64| {
-            Some(PairRate {
-                rate: mb * 1e6,
-                ..PairRate::default()
-            })
-        };
-        Report {
-            subjects: vec![drive("sda", None, 500.0), drive("sdb", None, 500.0)],
-            pair: Some(Pair {
-                target: "/tank".to_owned(),
-                write: Some(measured(write)),
-                hashed: rate(hashed),
-                unhashed: rate(unhashed),
-                ..Pair::default()
-            }),
-            ..Report::default()
-        }
-    }
-
-    #[test]
-    fn what_limits_an_ingest_is_the_side_that_gives_least() {
-        let about = |report: &Report| said(report)[0].0.clone();
-        assert_eq!(about(&pair(300.0, 290.0, 295.0)), "target-limits");
-        assert_eq!(about(&pair(2000.0, 600.0, 950.0)), "hash-limits");
-        assert_eq!(about(&pair(2000.0, 950.0, 960.0)), "fine");
-    }
-
-    #[test]
-    fn sources_that_were_not_all_read_at_once_give_what_they_give_alone() {
-        let mut report = pair(300.0, 290.0, 295.0);
-        let step = |count: usize, rate: f64| Together {
-            steps: vec![TogetherStep {
-                count,
-                rate,
-                ..TogetherStep::default()
-            }],
-            ..Together::default()
-        };
-        let is = |report: &Report, mb: f64| (source_rate(report) - mb * 1e6).abs() < 1.0;
-        assert!(is(&report, 1000.0));
-        report.together = Some(step(2, 800e6));
-        assert!(is(&report, 800.0));
-        report.together = Some(step(1, 500e6));
-        assert!(is(&report, 1000.0));
-        report.pair.as_mut().unwrap().subjects = vec!["sda".to_owned()];
-        assert!(is(&report, 500.0), "the other one failed before");
     }
 
     #[test]
