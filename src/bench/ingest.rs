@@ -1,7 +1,7 @@
 //! What is said of sources that are copied into a target: what limits them. Pure.
 
 use super::bend::STRAIGHT;
-use super::report::{Pair, Report, Subject, Verdict};
+use super::report::{Pair, Report, Subject, TogetherStep, Verdict};
 use super::verdict::verdict;
 use super::words::{list, percent, rate};
 
@@ -98,17 +98,29 @@ pub(crate) fn source_rate(report: &Report) -> f64 {
         let pair = report.pair.as_ref();
         pair.is_none_or(|pair| is_copied(pair, subject))
     };
-    let alone = report.subjects.iter().filter(copied);
-    let alone: Vec<f64> = alone.filter_map(|s| Some(s.read.as_ref()?.rate)).collect();
-    let last = report.together.as_ref().and_then(|t| t.steps.last());
-    last.filter(|step| step.count >= alone.len())
-        .map_or_else(|| alone.iter().sum(), |step| step.rate)
+    let sources = report.subjects.iter().filter(copied);
+    let sources = sources.filter_map(|it| Some((&it.name, it.read.as_ref()?.rate)));
+    let sources: Vec<(&String, f64)> = sources.collect();
+    let at_once = |step: &TogetherStep| {
+        if step.subjects.is_empty() {
+            return (step.count >= sources.len()).then_some(step.rate);
+        }
+        // Others may have been read beside them that failed since.
+        let of = |name: &String| {
+            let index = step.subjects.iter().position(|subject| subject == name)?;
+            step.each.get(index).copied()
+        };
+        sources.iter().map(|(name, _)| of(name)).sum()
+    };
+    let last = report.together.as_ref().and_then(|it| it.steps.last());
+    last.and_then(at_once)
+        .unwrap_or_else(|| sources.iter().map(|(_, alone)| alone).sum())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::report::{DriveFacts, Measure, PairRate, Together, TogetherStep};
+    use crate::bench::report::{DriveFacts, Measure, PairRate, Together};
 
     fn measured(mb: f64) -> Measure {
         Measure {
@@ -200,8 +212,16 @@ mod tests {
         assert!(is(&report, 800.0));
         report.together = Some(step(1, 500e6));
         assert!(is(&report, 1000.0));
+        let step = &mut report.together.as_mut().unwrap().steps[0];
+        (step.count, step.rate) = (3, 1200e6);
+        step.subjects = ["sda", "sdc", "sdb"].map(str::to_owned).to_vec();
+        step.each = vec![450e6, 410e6, 340e6];
+        report.subjects.push(drive("sdc"));
+        let copied = ["sda", "sdb"].map(str::to_owned);
+        report.pair.as_mut().unwrap().subjects = copied.to_vec();
+        assert!(is(&report, 790.0), "one of three failed in the pair");
         report.together = None;
         report.pair.as_mut().unwrap().subjects = vec!["sda".to_owned()];
-        assert!(is(&report, 500.0), "the other one failed before");
+        assert!(is(&report, 500.0), "the others failed before");
     }
 }
