@@ -1,42 +1,9 @@
 //! How long a copy of what is on the drives would take. Pure: a report in, seconds out.
 
-use super::falling;
 use super::relief::shared;
-use super::report::{Estimate, Measure, Report, Subject};
+use super::report::{Estimate, Report, Subject};
+use super::takes::{Seconds, alone, is_in};
 use super::words::list;
-
-/// The inner edge of a spinning drive gives about half of its outer one. Where zones were not
-/// measured, the slowest case counts with that.
-const INNER: f64 = 0.5;
-/// Zones of a drive whose curve is known.
-const ZONES: usize = 3;
-
-/// Seconds: by the medians, at best, at worst.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub(crate) struct Seconds {
-    pub(crate) usual: f64,
-    pub(crate) best: f64,
-    pub(crate) worst: f64,
-}
-
-impl Seconds {
-    pub(crate) fn of(amount: f64, usual: f64, best: f64, worst: f64) -> Self {
-        let over = |rate: f64| if rate > 0.0 { amount / rate } else { 0.0 };
-        Self {
-            usual: over(usual),
-            best: over(best),
-            worst: over(worst),
-        }
-    }
-
-    fn plus(self, other: Self) -> Self {
-        Self {
-            usual: self.usual + other.usual,
-            best: self.best + other.best,
-            worst: self.worst + other.worst,
-        }
-    }
-}
 
 /// Returns the estimate; `None` when nothing is known of what is on the subjects, or of how fast
 /// they are.
@@ -142,15 +109,6 @@ fn basis(report: &Report) -> String {
     text
 }
 
-/// Whether a subject is part of an estimate.
-fn is_in(subject: &Subject) -> bool {
-    // Nothing in use is what an unmounted drive looks like, but an empty directory was counted.
-    let known = subject
-        .holds
-        .filter(|holds| holds.counted || holds.bytes > 0);
-    known.is_some() && subject.read.is_some()
-}
-
 /// Bytes on those that are part of the estimate, of the names picked.
 pub(crate) fn held(report: &Report, pick: impl Fn(&str) -> bool) -> Vec<f64> {
     let all = report
@@ -162,48 +120,10 @@ pub(crate) fn held(report: &Report, pick: impl Fn(&str) -> bool) -> Vec<f64> {
     bytes.collect()
 }
 
-/// Returns how long a subject takes by itself; `None` when it is not part of an estimate.
-pub(crate) fn alone(subject: &Subject) -> Option<Seconds> {
-    let holds = subject.holds.filter(|_| is_in(subject))?;
-    let read = subject.read.as_ref()?;
-    #[allow(clippy::cast_precision_loss, reason = "an estimate")]
-    let (bytes, small_files) = (holds.bytes as f64, holds.small_files as f64);
-    let seconds = if subject.zones.len() < ZONES {
-        let spins = |drive: &super::report::DriveFacts| drive.rotational == Some(true);
-        let inner = if subject.drives.iter().any(spins) {
-            INNER
-        } else {
-            1.0
-        };
-        Seconds::of(bytes, read.rate, read.rate_max, read.rate_min * inner)
-    } else {
-        // From the outer edge on, where addresses begin and file systems do as well.
-        #[allow(clippy::cast_precision_loss, reason = "an estimate")]
-        let by = |pick: &dyn Fn(&Measure) -> f64| {
-            let places = subject
-                .zones
-                .iter()
-                .map(|zone| (zone.at as f64, pick(&zone.read)));
-            falling::seconds(bytes, &places.collect::<Vec<_>>())
-        };
-        Seconds {
-            usual: by(&|read| read.rate),
-            best: by(&|read| read.rate_max),
-            worst: by(&|read| read.rate_min),
-        }
-    };
-    let small = subject.small.as_ref().map_or(Seconds::default(), |small| {
-        Seconds::of(small_files, small.rate, small.rate_max, small.rate_min)
-    });
-    Some(seconds.plus(small))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::report::{
-        DriveFacts, Holds, Measure, Pair, PairRate, SmallFiles, Together, TogetherStep, Zone,
-    };
+    use crate::bench::report::{Holds, Measure, Pair, PairRate, Together, TogetherStep};
 
     fn close(a: f64, b: f64) -> bool {
         (a - b).abs() < 1e-6
@@ -225,8 +145,8 @@ mod tests {
             holds: Some(Holds {
                 bytes,
                 files: 10,
-                small_files: 0,
                 counted: true,
+                ..Holds::default()
             }),
             ..Subject::default()
         }
@@ -381,65 +301,6 @@ mod tests {
              where files were not counted: d; left out, for nothing is known of what is on them: b \
              and e; left out, for they have no rate: c"
         );
-    }
-
-    #[test]
-    fn spinning_drives_slow_down_towards_the_middle() {
-        let mut spinning = subject("a", 1000, 200.0);
-        spinning.span_bytes = 1000;
-        spinning.drives = vec![DriveFacts {
-            rotational: Some(true),
-            ..DriveFacts::default()
-        }];
-        let of = |subject: &Subject| {
-            estimate(&Report {
-                subjects: vec![subject.clone()],
-                ..Report::default()
-            })
-            .unwrap()
-        };
-        assert!(
-            close(of(&spinning).seconds_max, 12.5),
-            "half of the slowest sample"
-        );
-        let zones = [
-            ("outer", 0, 200.0),
-            ("middle", 500, 150.0),
-            ("inner", 1000, 100.0),
-        ];
-        let zones = zones.map(|(name, at, rate)| Zone {
-            name: name.to_owned(),
-            at,
-            read: reading(rate),
-        });
-        // Two places are no curve.
-        spinning.zones = zones[..2].to_vec();
-        assert!(close(of(&spinning).seconds_max, 12.5));
-        spinning.zones = zones.to_vec();
-        let near = |a: f64, b: f64| (a - b).abs() < 1e-3;
-        let full = of(&spinning);
-        assert!(near(full.seconds, 6.9315), "1000 * ln 2 / 100: {full:?}");
-        assert!(near(full.seconds_min, 5.5452) && near(full.seconds_max, 8.6643));
-        spinning.holds.as_mut().unwrap().bytes = 500;
-        let half = of(&spinning);
-        assert!(near(half.seconds, 2.8768), "its outer half: {half:?}");
-    }
-
-    #[test]
-    fn small_files_cost_time_beside_their_bytes() {
-        let mut many = subject("a", 1000, 100.0);
-        many.holds.as_mut().unwrap().small_files = 500;
-        many.small = Some(SmallFiles {
-            rate: 50.0,
-            rate_min: 50.0,
-            rate_max: 50.0,
-            ..SmallFiles::default()
-        });
-        let report = Report {
-            subjects: vec![many],
-            ..Report::default()
-        };
-        assert!(close(estimate(&report).unwrap().seconds, 20.0));
     }
 
     #[test]

@@ -278,7 +278,10 @@ impl Gather<'_> {
         }
         self.holds.bytes += size;
         self.holds.files += 1;
-        self.holds.small_files += u64::from(size <= SMALL_MAX);
+        if size <= SMALL_MAX {
+            self.holds.small_files += 1;
+            self.holds.small_bytes += size;
+        }
         // What has holes asks no drive for all of its bytes. Inline files (ext4, btrfs) have none.
         let whole = entry.allocated >= size - size % ALIGN as u64;
         if !whole {

@@ -8,7 +8,8 @@
 //!    curve.
 //! 4. `write` writes to scratch files without a name (`scratch`), and `pair` copies from all of them
 //!    into such files on the target.
-//! 5. `verdict` (`beside`, `ingest`), `estimate` (`falling`) and `relief` say what it means.
+//! 5. `verdict` (`beside`, `ingest`), `estimate` (`takes`, `falling`) and `relief`
+//!    say what it means.
 //!
 //! A drive that does not answer is left (`silence`): its figures are missing, and those of no other.
 //!
@@ -42,6 +43,7 @@ mod stats;
 mod steady;
 mod subject;
 mod surroundings;
+mod takes;
 mod together;
 mod verdict;
 pub(crate) mod words;

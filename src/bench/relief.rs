@@ -1,9 +1,10 @@
 //! Those that hold each other back, and what more links would save them. Pure.
 
 use super::bend::STRAIGHT;
-use super::estimate::{Seconds, alone, held};
+use super::estimate::held;
 use super::report::Report;
 use super::stats::{AS_GOOD, range};
+use super::takes::{Seconds, alone};
 use super::words::{number, time};
 
 /// Those that hold each other back when they are read at once.

@@ -277,6 +277,9 @@ pub struct Holds {
     pub files: u64,
     /// Files of at most 256 KiB among them.
     pub small_files: u64,
+    /// Bytes of those.
+    #[serde(default)]
+    pub small_bytes: u64,
     /// Whether everything was counted; else the bytes in use of the file system stand here.
     pub counted: bool,
 }

@@ -116,6 +116,7 @@ fn a_directory_is_measured_by_its_files_and_left_as_it_is() {
         assert_eq!(holds["bytes"], (12 << 20) + 120 * 3000);
         assert_eq!(holds["files"], 122);
         assert_eq!(holds["small_files"], 120);
+        assert_eq!(holds["small_bytes"], 120 * 3000);
         let small = &subject["small"];
         if fs == Fs::Ext4 {
             assert_eq!(small["files"], 120, "{small}");
