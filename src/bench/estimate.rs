@@ -9,8 +9,8 @@ use super::words::list;
 /// they are.
 ///
 /// Drives are read side by side, so the slowest of them counts, or what those that share something
-/// get through it, or what the target takes, whichever is longest; and so it is at best and at
-/// worst, each for itself.
+/// get through it, or what the target takes of all that is named, whichever is longest; and so it is
+/// at best and at worst, each for itself.
 pub(crate) fn estimate(report: &Report) -> Option<Estimate> {
     let mut longest: Option<(String, Seconds)> = None;
     let mut ends = Seconds::default();
@@ -41,10 +41,9 @@ pub(crate) fn estimate(report: &Report) -> Option<Estimate> {
     if let Some(pair) = &report.pair
         && let Some(hashed) = &pair.hashed
     {
-        let held = held(report, |name| {
-            pair.subjects.is_empty() || pair.subjects.iter().any(|subject| subject == name)
-        });
-        let amount = held.iter().sum();
+        // What failed beside the target is still to be copied, and is among what is named.
+        #[allow(clippy::cast_precision_loss, reason = "an estimate")]
+        let amount = bytes as f64;
         let seconds = Seconds::of(amount, hashed.rate, hashed.rate_max, hashed.rate_min);
         consider("target", seconds);
     }
@@ -105,6 +104,15 @@ fn basis(report: &Report) -> String {
             step.count
         );
         text.push_str(&only);
+    }
+    if let Some(pair) = report.pair.as_ref().filter(|_| into_target) {
+        let is_copied = |subject: &&Subject| pair.subjects.contains(&subject.name);
+        let of_it = report.subjects.iter().filter(|subject| is_in(subject));
+        let (copied, all) = (of_it.clone().filter(is_copied).count(), of_it.count());
+        if !pair.subjects.is_empty() && copied < all {
+            let only = format!("; the rate into the target is that of {copied} of {all}");
+            text.push_str(&only);
+        }
     }
     text
 }
@@ -300,6 +308,29 @@ mod tests {
             "drives side by side, into a target that takes all they give; what is in use was taken \
              where files were not counted: d; left out, for nothing is known of what is on them: b \
              and e; left out, for they have no rate: c"
+        );
+    }
+
+    #[test]
+    fn what_failed_beside_the_target_is_still_to_be_copied() {
+        let pair = Pair {
+            subjects: vec!["a".to_owned(), "b".to_owned()],
+            error_subjects: vec!["c".to_owned()],
+            ..into_target(20.0)
+        };
+        let report = Report {
+            subjects: ["a", "b", "c"]
+                .map(|name| subject(name, 1000, 100.0))
+                .to_vec(),
+            pair: Some(pair),
+            ..Report::default()
+        };
+        let found = estimate(&report).unwrap();
+        assert_eq!((found.bytes, found.limited_by.as_str()), (3000, "target"));
+        assert!(close(found.seconds, 150.0), "3000 at 20: {found:?}");
+        assert_eq!(
+            found.basis,
+            "drives side by side into the target; the rate into the target is that of 2 of 3"
         );
     }
 
