@@ -2,7 +2,7 @@
 
 use super::relief::shared;
 use super::report::{Estimate, Report, Subject};
-use super::takes::{Seconds, alone, is_in};
+use super::takes::{Seconds, is_in, turns};
 use super::words::list;
 
 /// Returns the estimate; `None` when nothing is known of what is on the subjects, or of how fast
@@ -25,12 +25,12 @@ pub(crate) fn estimate(report: &Report) -> Option<Estimate> {
         }
     };
     let (mut bytes, mut files) = (0_u64, 0_u64);
-    for subject in &report.subjects {
-        if let Some((holds, seconds)) = subject.holds.zip(alone(subject)) {
+    for turns in turns(report) {
+        for holds in turns.subjects.iter().filter_map(|subject| subject.holds) {
             bytes = bytes.saturating_add(holds.bytes);
             files = files.saturating_add(holds.files);
-            consider(&subject.name, seconds);
         }
+        consider(&turns.name(), turns.seconds);
     }
     if bytes == 0 {
         return None;
@@ -89,6 +89,12 @@ fn basis(report: &Report) -> String {
     add("; left out, for they have no rate: ", &|subject| {
         subject.read.is_none()
     });
+    let taking_turns = turns(report).into_iter().filter(|it| it.subjects.len() > 1);
+    let taking_turns: Vec<&Subject> = taking_turns.flat_map(|it| it.subjects).collect();
+    add(
+        "; one after the other, for they share a drive: ",
+        &|subject| taking_turns.iter().any(|it| std::ptr::eq(*it, subject)),
+    );
     let with_rate = report
         .subjects
         .iter()
@@ -131,7 +137,9 @@ pub(crate) fn held(report: &Report, pick: impl Fn(&str) -> bool) -> Vec<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::report::{Holds, Measure, Pair, PairRate, Together, TogetherStep};
+    use crate::bench::report::{
+        DriveFacts, Holds, Measure, Pair, PairRate, Together, TogetherStep,
+    };
 
     fn close(a: f64, b: f64) -> bool {
         (a - b).abs() < 1e-6
@@ -332,6 +340,37 @@ mod tests {
             found.basis,
             "drives side by side into the target; the rate into the target is that of 2 of 3"
         );
+    }
+
+    #[test]
+    fn what_is_on_one_drive_is_read_one_after_the_other() {
+        let mut report = Report {
+            subjects: ["a", "b", "c"]
+                .map(|name| subject(name, 1000, 100.0))
+                .to_vec(),
+            ..Report::default()
+        };
+        for folder in &mut report.subjects[..2] {
+            folder.drives = vec![DriveFacts {
+                name: "sda".to_owned(),
+                ..DriveFacts::default()
+            }];
+        }
+        let found = estimate(&report).unwrap();
+        assert_eq!((found.bytes, found.limited_by.as_str()), (3000, "sda"));
+        assert!(close(found.seconds, 20.0), "{found:?}");
+        assert_eq!(
+            found.basis,
+            "drives side by side, into a target that takes all they give; one after the other, for \
+             they share a drive: a and b"
+        );
+        // What they give at once, a copy never asks of them.
+        let both = [("a", 25.0), ("b", 25.0)];
+        report.together = Some(Together {
+            cause_name: Some("sda".to_owned()),
+            ..at_once(&both, Some("drive"), &["a", "b"])
+        });
+        assert!(close(estimate(&report).unwrap().seconds, 20.0));
     }
 
     #[test]

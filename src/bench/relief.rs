@@ -4,7 +4,7 @@ use super::bend::STRAIGHT;
 use super::estimate::held;
 use super::report::Report;
 use super::stats::{AS_GOOD, range};
-use super::takes::{Seconds, alone};
+use super::takes::{Seconds, turns};
 use super::words::{number, time};
 
 /// Those that hold each other back when they are read at once.
@@ -28,10 +28,12 @@ impl Group {
 
 /// Returns those that share what bends the curve, of the last step: it counts for what these hold.
 /// `None` when nothing bends it: then their rate at once is that of one place of each drive, and no
-/// limit.
+/// limit. Nor is what several give that are on one drive: a copy reads them one after the other.
 pub(crate) fn shared(report: &Report) -> Option<Group> {
     let together = report.together.as_ref()?;
-    together.cause.as_ref()?;
+    if together.cause.as_ref()? == "drive" && together.cause_name.is_some() {
+        return None;
+    }
     let step = together.steps.last()?;
     let named = &together.cause_subjects;
     let is_member = |name: &String| named.is_empty() || named.contains(name);
@@ -74,8 +76,8 @@ pub(crate) fn shared(report: &Report) -> Option<Group> {
 pub(crate) fn relief(report: &Report) -> Option<String> {
     let estimate = report.estimate.as_ref()?;
     let group = shared(report)?;
-    let singles = report.subjects.iter().filter_map(alone);
-    let next = singles.map(|seconds| seconds.usual).fold(0.0, f64::max);
+    let drives = turns(report).into_iter().map(|turns| turns.seconds.usual);
+    let next = drives.fold(0.0, f64::max);
     #[allow(clippy::cast_precision_loss, reason = "an estimate")]
     let target = target_rate(report).map_or(0.0, |rate| estimate.bytes as f64 / rate);
     let (more, saved) = more_links(&group.holds, group.rate, next.max(target))?;

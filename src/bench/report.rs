@@ -434,7 +434,8 @@ pub struct Estimate {
     pub seconds_min: f64,
     /// By the slowest ones.
     pub seconds_max: f64,
-    /// What takes longest: a drive's name, or `together`, or `target`.
+    /// What takes longest: a subject's name, or the drive's that several are on, or `together`, or
+    /// `target`.
     pub limited_by: String,
     /// What it rests on, for people.
     pub basis: String,

@@ -1,7 +1,8 @@
-//! How long each takes by itself. Pure: a subject in, seconds out.
+//! How long each takes by itself, and those that share a drive one after the other. Pure: a report
+//! in, seconds out.
 
 use super::falling;
-use super::report::{DriveFacts, Measure, Subject};
+use super::report::{DriveFacts, Measure, Report, Subject};
 
 /// The inner edge of a spinning drive gives about half of its outer one. Where zones were not
 /// measured, the slowest case counts with that.
@@ -100,6 +101,64 @@ fn sequential(subject: &Subject, bytes: f64) -> Option<Seconds> {
     })
 }
 
+/// Subjects that a copy reads one after the other: they share a drive, directly or through others.
+#[derive(Debug, Default)]
+pub(crate) struct Turns<'r> {
+    pub(crate) subjects: Vec<&'r Subject>,
+    pub(crate) seconds: Seconds,
+}
+
+impl Turns<'_> {
+    /// Returns the name of the only one, or of what they share.
+    pub(crate) fn name(&self) -> String {
+        if let [only] = &self.subjects[..] {
+            return only.name.clone();
+        }
+        let mut names = Vec::new();
+        for drive in self.subjects.iter().flat_map(|subject| &subject.drives) {
+            let on_it = self.subjects.iter().filter(|it| is_on(it, drive)).count();
+            if on_it > 1 && !names.contains(&&*drive.name) {
+                names.push(&*drive.name);
+            }
+        }
+        names.sort_unstable();
+        names.join("+")
+    }
+}
+
+fn is_on(subject: &Subject, drive: &DriveFacts) -> bool {
+    subject.drives.iter().any(|its| its.name == drive.name)
+}
+
+/// Returns all that are part of an estimate, as they take turns.
+pub(crate) fn turns(report: &Report) -> Vec<Turns<'_>> {
+    let mut lanes: Vec<Vec<&Subject>> = Vec::new();
+    for subject in &report.subjects {
+        let shares = |other: &&Subject| other.drives.iter().any(|drive| is_on(subject, drive));
+        let (with, without) = lanes
+            .into_iter()
+            .partition::<Vec<_>, _>(|lane| lane.iter().any(shares));
+        lanes = without;
+        let mut lane = with.concat();
+        lane.push(subject);
+        lanes.push(lane);
+    }
+    let mut all = Vec::new();
+    for lane in lanes {
+        let mut turns = Turns::default();
+        for subject in lane {
+            if let Some(seconds) = alone(subject) {
+                turns.subjects.push(subject);
+                turns.seconds = turns.seconds.plus(seconds);
+            }
+        }
+        if !turns.subjects.is_empty() {
+            all.push(turns);
+        }
+    }
+    all
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -186,5 +245,27 @@ mod tests {
         assert!(near(takes(&many), 16.0), "600 at 100, 500 files at 50");
         many.small = Some(small(1000.0));
         assert!(near(takes(&many), 10.0), "no faster than their bytes");
+    }
+
+    #[test]
+    fn what_is_on_one_drive_takes_turns() {
+        let mut report = Report {
+            subjects: vec![
+                on(&["sda"], "sda (/a)", 1000, 100.0),
+                on(&["sdb"], "sdb", 1000, 100.0),
+                on(&["sda"], "sda (/b)", 500, 50.0),
+            ],
+            ..Report::default()
+        };
+        let told = |report: &Report| {
+            let all = turns(report);
+            let one = |turns: &Turns<'_>| (turns.name(), turns.seconds.usual.round());
+            all.iter().map(one).collect::<Vec<_>>()
+        };
+        let is = |name: &str, seconds: f64| (name.to_owned(), seconds);
+        assert_eq!(told(&report), [is("sdb", 10.0), is("sda", 20.0)]);
+        // An array of both joins them.
+        report.subjects.push(on(&["sda", "sdb"], "md0", 100, 100.0));
+        assert_eq!(told(&report), [is("sda+sdb", 31.0)]);
     }
 }
