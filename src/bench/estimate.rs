@@ -79,7 +79,7 @@ fn basis(report: &Report) -> String {
         }
     };
     add(
-        "; what is in use was taken where files were not counted: ",
+        "; what is in use, or at least what was seen, was taken where files were not all counted: ",
         &|subject| is_in(subject) && subject.holds.is_some_and(|holds| !holds.counted),
     );
     add(
@@ -313,8 +313,8 @@ mod tests {
         assert_eq!(found.bytes, 1500);
         assert_eq!(
             found.basis,
-            "drives side by side, into a target that takes all they give; what is in use was taken \
-             where files were not counted: d; left out, for nothing is known of what is on them: b \
+            "drives side by side, into a target that takes all they give; what is in use, or \
+             at least what was seen, was taken where files were not all counted: d; left out, for nothing is known of what is on them: b \
              and e; left out, for they have no rate: c"
         );
     }

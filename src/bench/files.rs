@@ -28,8 +28,11 @@ use crate::topology::{Location, Topology};
 const SMALL_MAX: u64 = 256 << 10;
 /// Most small files that are read.
 const SMALL_FILES_MAX: usize = 6000;
-/// Longest time spent on looking for files: what is found by then stands for the rest.
-const LOOK_MAX: Duration = Duration::from_secs(20);
+/// How long folders are entered to look for files: what is found by then stands for the rest.
+pub(crate) const LOOK_MAX: Duration = Duration::from_secs(20);
+/// How long after that the folder at hand may still be listed. What was met and is not sorted by then is
+/// not counted.
+const LIST_MAX: Duration = Duration::from_secs(10);
 /// Memory for entries that wait to be sorted.
 const WINDOW: usize = 4 << 20;
 /// Places of a file that are looked at for how it is stored. (btrfs decides anew for each 128 KiB.)
@@ -60,14 +63,15 @@ pub(crate) struct Chosen {
     pub(crate) probes: Vec<(OwnedFd, u64)>,
     /// Whether O_DIRECT settles that the medium answers.
     pub(crate) settled: bool,
-    /// What is in it, if all of it was looked at.
-    pub(crate) holds: Option<Holds>,
+    /// What is in it, or what was seen of it.
+    pub(crate) holds: Holds,
     pub(crate) warnings: Vec<String>,
 }
 
 /// Looks for files below `path` and opens the largest `files_max` of them.
 ///
-/// `must_read` says that there has to be enough to read: nothing else is measured there.
+/// `must_read` says that there has to be enough to read: nothing else is measured there. After
+/// `look_max` no further folder is entered.
 ///
 /// # Errors
 /// `Refused` when its files are in memory, or when there is nothing to read.
@@ -76,6 +80,7 @@ pub(crate) fn choose(
     topology: &Topology,
     files_max: usize,
     must_read: bool,
+    look_max: Duration,
     ties: &Ties,
 ) -> Result<Chosen, Error> {
     let refused = |what: &str| Error::new(ErrorKind::Refused, Side::Source, path, what);
@@ -101,7 +106,8 @@ pub(crate) fn choose(
     };
     let mut gather = Gather {
         ties,
-        until: Instant::now() + LOOK_MAX,
+        until: Instant::now() + look_max,
+        entered: false,
         files_max,
         large: Vec::new(),
         small: Vec::new(),
@@ -111,7 +117,8 @@ pub(crate) fn choose(
         unread: 0,
     };
     walk(tree, &options, &mut gather);
-    let (cut, unread, holds) = (gather.cut || gather.stopped(), gather.unread, gather.holds);
+    let cut = gather.cut || gather.stopped();
+    let (unread, holds) = (gather.unread, gather.holds);
     let (large, small) = gather.finish();
     let settled = matches!(fs, FsType::Ext4 | FsType::Xfs);
     let mut chosen = Chosen {
@@ -120,10 +127,10 @@ pub(crate) fn choose(
         small: Vec::new(),
         probes: Vec::new(),
         settled,
-        holds: (!cut).then_some(Holds {
-            counted: true,
+        holds: Holds {
+            counted: !cut,
             ..holds
-        }),
+        },
         warnings: Vec::new(),
     };
     open_large(tree, large, &mut chosen, ties);
@@ -245,6 +252,8 @@ fn open_small(tree: &Arc<Tree>, small: Vec<Entry>, chosen: &mut Chosen, ties: &T
 struct Gather<'t> {
     ties: &'t Ties,
     until: Instant,
+    /// Whether a folder was entered; one always is.
+    entered: bool,
     files_max: usize,
     /// The largest so far, not sorted.
     large: Vec<Entry>,
@@ -259,6 +268,10 @@ struct Gather<'t> {
 }
 
 impl Gather<'_> {
+    fn is_late(&self) -> bool {
+        self.ties.stopped() || Instant::now() >= self.until
+    }
+
     fn take(&mut self, entry: Entry) {
         let size = entry.stamp.size;
         if entry.kind != Kind::File || size == 0 {
@@ -315,6 +328,11 @@ impl Gather<'_> {
 impl Visitor for Gather<'_> {
     fn enter(&mut self, _: &Arc<Dir>, _: BorrowedFd<'_>, _: &Statx) -> Result<Enter, Error> {
         self.ties.beat();
+        if self.entered && self.is_late() {
+            self.cut = true;
+            return Ok(Enter::Skip);
+        }
+        self.entered = true;
         Ok(Enter::Descend)
     }
 
@@ -323,7 +341,7 @@ impl Visitor for Gather<'_> {
         for entry in batch {
             self.take(entry);
         }
-        if self.stopped() {
+        if self.is_late() {
             self.cut = true;
             return ControlFlow::Break(());
         }
@@ -336,11 +354,54 @@ impl Visitor for Gather<'_> {
 
     fn skipped(&mut self, _: PathBuf, _: &'static str, _: &str) {}
 
+    fn answered(&self) {
+        self.ties.beat();
+    }
+
     fn only_counts(&self) -> bool {
         true
     }
 
     fn stopped(&self) -> bool {
-        self.ties.stopped() || Instant::now() >= self.until
+        self.ties.stopped() || Instant::now() >= self.until + LIST_MAX
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_walk_that_is_cut_keeps_what_it_saw() {
+        let dir = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+        let below = dir.path().join("below");
+        std::fs::create_dir(&below).unwrap();
+        for number in 0..3 {
+            std::fs::write(dir.path().join(number.to_string()), [7; 1000]).unwrap();
+            std::fs::write(below.join(number.to_string()), [7; 1000]).unwrap();
+        }
+        std::fs::write(dir.path().join("large"), vec![7; 1 << 20]).unwrap();
+        let topology = Topology::live().unwrap();
+        let look = |look_max: Duration| {
+            let ties = Ties::default();
+            let chosen = choose(dir.path(), &topology, 4, false, look_max, &ties);
+            chosen.unwrap().holds
+        };
+        let all = Holds {
+            bytes: (1 << 20) + 6000,
+            files: 7,
+            small_files: 6,
+            small_bytes: 6000,
+            counted: true,
+        };
+        assert_eq!(look(LOOK_MAX), all);
+        let seen = Holds {
+            bytes: (1 << 20) + 3000,
+            files: 4,
+            small_files: 3,
+            small_bytes: 3000,
+            counted: false,
+        };
+        assert_eq!(look(Duration::ZERO), seen);
     }
 }

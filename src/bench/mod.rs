@@ -8,8 +8,8 @@
 //!    curve.
 //! 4. `write` writes to scratch files without a name (`scratch`), and `pair` copies from all of them
 //!    into such files on the target.
-//! 5. `verdict` (`beside`, `ingest`), `estimate` (`takes`, `falling`) and `relief`
-//!    say what it means.
+//! 5. `verdict` (`beside`, `ingest`), `estimate` (`holds`, `takes`, `falling`) and `relief` say what
+//!    it means.
 //!
 //! A drive that does not answer is left (`silence`): its figures are missing, and those of no other.
 //!
@@ -28,6 +28,7 @@ mod falling;
 mod files;
 mod generate;
 mod histogram;
+mod holds;
 mod ingest;
 pub mod job;
 mod load;
@@ -241,6 +242,7 @@ impl Run<'_> {
         if failures.len() == self.job.paths.len() && !failures.is_empty() {
             return Err(failures.remove(0));
         }
+        holds::settle(&mut self.opened);
         tell_apart(&mut self.opened);
         let shared = shared_drives(&self.opened);
         self.report.warnings.extend(shared);

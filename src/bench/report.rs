@@ -280,7 +280,8 @@ pub struct Holds {
     /// Bytes of those.
     #[serde(default)]
     pub small_bytes: u64,
-    /// Whether everything was counted; else the bytes in use of the file system stand here.
+    /// Whether everything was counted; else the bytes in use of the file system stand here, or what
+    /// was seen if that is more, and so many files as go with them by what was seen.
     pub counted: bool,
 }
 

@@ -11,13 +11,14 @@ use rustix::fs::{Advice, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::cursor::{Cursor, Extent};
-use super::files::{Chosen, Small, choose};
+use super::files::{Chosen, LOOK_MAX, Small, choose};
+use super::holds::FileSystem;
 use super::report::{DriveFacts, Holds, Subject};
 use super::sample::Ties;
 use super::silence::ask;
 use crate::buffer::ALIGN;
 use crate::error::{Error, ErrorKind, Side};
-use crate::topology::{Attached, Drive, Shelf, Topology};
+use crate::topology::{Attached, Drive, Location, Shelf, Topology};
 
 /// Caches in drives and controllers hold no more than this, as far as we know.
 pub(crate) const CACHES_MAX: u64 = 1 << 30;
@@ -37,6 +38,8 @@ pub(crate) struct Opened {
     /// Drives or units it is on.
     pub(crate) keys: Vec<String>,
     pub(crate) small: Vec<Small>,
+    /// Of a directory or file.
+    pub(crate) file_system: Option<FileSystem>,
     /// The same files, buffered: where O_DIRECT does not settle that the medium answers, these are
     /// dropped from the page cache before each sample.
     probes: Arc<[(OwnedFd, u64)]>,
@@ -145,14 +148,14 @@ fn open_files(
     must_read: bool,
     ties: &Ties,
 ) -> Result<Opened, Error> {
-    let chosen: Chosen = choose(path, topology, files_max, must_read, ties)?;
+    let chosen: Chosen = choose(path, topology, files_max, must_read, LOOK_MAX, ties)?;
     let location = &chosen.location;
     let kind = if path.is_dir() { "directory" } else { "file" };
     let mut report = subject(path, kind, &location.drives);
     report.name = location.name();
     report.fs = Some(location.mount.fs.clone());
     report.span_bytes = chosen.extents.iter().map(|extent| extent.len).sum();
-    report.holds = Some(chosen.holds.unwrap_or_else(|| in_use(location, shelf)));
+    report.holds = Some(chosen.holds);
     let access = if chosen.settled { "direct" } else { "dropped" };
     access.clone_into(&mut report.access);
     report.warnings.extend(chosen.warnings);
@@ -163,19 +166,21 @@ fn open_files(
         keys: location.keys().collect(),
         cursor: Cursor::new(Arc::from(chosen.extents), wraps),
         small: chosen.small,
+        file_system: Some(file_system(location, shelf)),
         probes: Arc::from(chosen.probes),
         ties: ties.clone(),
         ..Opened::of(report)
     })
 }
 
-fn in_use(location: &crate::topology::Location, shelf: &Shelf) -> Holds {
+fn file_system(location: &Location, shelf: &Shelf) -> FileSystem {
+    let device = location.mount.device;
     let uses = shelf.drives.iter().flat_map(|attached| &attached.mounts);
-    let mut same = uses.filter(|used| used.mount.device == location.mount.device);
+    let mut same = uses.filter(|used| used.mount.device == device);
     let usage = same.find_map(|used| used.usage);
-    Holds {
-        bytes: usage.map_or(0, |usage| usage.used),
-        ..Holds::default()
+    FileSystem {
+        device,
+        used: usage.map(|usage| usage.used),
     }
 }
 
@@ -257,6 +262,7 @@ impl Opened {
             has_zones: false,
             keys: Vec::new(),
             small: Vec::new(),
+            file_system: None,
             probes: Arc::from([]),
             ties: Ties::default(),
             left: None,
