@@ -1,67 +1,101 @@
-//! What the whole machine does meanwhile: its processors, and its memory.
+//! What the machine does meanwhile: the processors that we may use, and its memory.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
+
+use rustix::thread::{CpuSet, sched_getaffinity};
+use rustix::time::{ClockId, clock_gettime};
+
+use super::surroundings::quota;
 
 /// Longer than the caches of processors: 32 MiB for each thread, half read and half written.
 const COPIED: usize = 16 << 20;
 /// How long memory is measured.
 const MEMORY_TIME: Duration = Duration::from_millis(200);
 
-/// The processors' time since the machine started, in ticks.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// The time of the processors that this process may use.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(crate) struct Ticks {
+    /// Theirs since the machine started, whoever had it, in ticks.
     busy: u64,
     all: u64,
+    /// Seconds of a processor that this process has had.
+    own: f64,
+    /// Seconds since the machine started.
+    now: f64,
+    /// Of how many processors it may have all the time.
+    processors: f64,
 }
 
 impl Ticks {
     /// Reads them; zeros where /proc is not there.
     pub(crate) fn now() -> Self {
-        Self::parse(&std::fs::read_to_string("/proc/stat").unwrap_or_default())
-    }
-
-    /// The first line: user, nice, system, idle, iowait, irq, softirq, steal; what follows is in
-    /// the first two already. Source: proc_stat(5).
-    fn parse(text: &str) -> Self {
-        let fields: Vec<u64> = text
-            .lines()
-            .next()
-            .and_then(|line| line.strip_prefix("cpu "))
-            .map(|rest| {
-                rest.split_whitespace()
-                    .take(8)
-                    .map_while(|field| field.parse().ok())
-            })
-            .into_iter()
-            .flatten()
-            .collect();
-        let all = fields.iter().sum();
-        let idle: u64 = fields.iter().skip(3).take(2).sum();
+        let allowed = sched_getaffinity(None).ok();
+        let is_allowed = |cpu: usize| {
+            let set = allowed.filter(|_| cpu < CpuSet::MAX_CPU);
+            set.is_none_or(|set| set.is_set(cpu))
+        };
+        let text = std::fs::read_to_string("/proc/stat").unwrap_or_default();
+        let (busy, all) = parse(&text, is_allowed);
+        let count = allowed.map_or(u32::MAX, |set| set.count());
         Self {
-            busy: all - idle,
+            busy,
             all,
+            own: cpu_seconds(),
+            now: seconds(ClockId::Monotonic),
+            processors: f64::from(count).min(quota().unwrap_or(f64::INFINITY)),
         }
     }
 
-    /// Returns the share of the time since `before` in which processors were busy, 0 to 1.
+    /// Returns the share of the time since `before` in which processors were busy, 0 to 1; or, if that
+    /// is more, what this process had of all that it may have. A limit on its time leaves processors idle
+    /// that are of no use to it.
     pub(crate) fn busy_since(self, before: Self) -> f64 {
         let all = self.all.saturating_sub(before.all);
         let busy = self.busy.saturating_sub(before.busy);
+        let share = |part: f64, all: f64| if all > 0.0 { part / all } else { 0.0 };
         #[allow(clippy::cast_precision_loss, reason = "ticks of seconds")]
-        if all == 0 {
-            0.0
-        } else {
-            busy as f64 / all as f64
-        }
+        let busy = share(busy as f64, all as f64);
+        let may = (self.now - before.now) * self.processors;
+        busy.max(share(self.own - before.own, may)).min(1.0)
     }
+}
+
+/// Returns the busy and all time of those processors that are allowed, in ticks; of all of them where
+/// none of these is told of. A line each: user, nice, system, idle, iowait, irq, softirq, steal; what
+/// follows is in the first two already. Source: `proc_stat(5)`.
+fn parse(text: &str, is_allowed: impl Fn(usize) -> bool) -> (u64, u64) {
+    let of = |pick: &dyn Fn(&str) -> bool| {
+        let (mut busy, mut all) = (0, 0);
+        let lines = text.lines().filter_map(|line| line.strip_prefix("cpu"));
+        for (number, fields) in lines.filter_map(|line| line.split_once(' ')) {
+            if pick(number) {
+                let fields = fields.split_whitespace().take(8);
+                let fields: Vec<u64> = fields.map_while(|field| field.parse().ok()).collect();
+                let idle: u64 = fields.iter().skip(3).take(2).sum();
+                let ticks: u64 = fields.iter().sum();
+                (busy, all) = (busy + ticks - idle, all + ticks);
+            }
+        }
+        (busy, all)
+    };
+    let allowed = of(&|number| number.parse::<usize>().is_ok_and(&is_allowed));
+    if allowed.1 > 0 {
+        allowed
+    } else {
+        of(&|number| number.is_empty())
+    }
+}
+
+fn seconds(clock: ClockId) -> f64 {
+    let time = Duration::try_from(clock_gettime(clock));
+    time.unwrap_or_default().as_secs_f64()
 }
 
 /// Seconds of a processor that this process has had, in all its threads, the kernel's workers for
 /// its ring among them. Source: clock_getres(2), `CLOCK_PROCESS_CPUTIME_ID`.
 pub(crate) fn cpu_seconds() -> f64 {
-    let spent = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
-    Duration::try_from(spent).unwrap_or_default().as_secs_f64()
+    seconds(ClockId::ProcessCPUTime)
 }
 
 /// Returns the bytes a second that all processors together copy in memory: what is read and what
@@ -101,20 +135,62 @@ pub(crate) fn memory_rate(cpus: usize) -> f64 {
 mod tests {
     use super::*;
 
+    const BEFORE: &str = "cpu  100 0 50 800 50 0 0 0 7 7\ncpu0 60 0 40 390 10 0 0 0 7 7\n\
+                          cpu1 40 0 10 410 40 0 0 0 0 0\nintr 5\n";
+    const AFTER: &str = "cpu  160 0 70 900 70 0 0 0 7 7\ncpu0 118 0 60 410 12 0 0 0 7 7\n\
+                         cpu1 42 0 10 490 58 0 0 0 0 0\nintr 6\n";
+
+    fn ticks((busy, all): (u64, u64)) -> Ticks {
+        Ticks {
+            busy,
+            all,
+            ..Ticks::default()
+        }
+    }
+
+    fn busy(is_allowed: impl Fn(usize) -> bool + Copy) -> f64 {
+        ticks(parse(AFTER, is_allowed)).busy_since(ticks(parse(BEFORE, is_allowed)))
+    }
+
     #[test]
     fn idle_and_waiting_for_drives_is_not_busy() {
-        let before = Ticks::parse("cpu  100 0 50 800 50 0 0 0 7 7\ncpu0 1 1 1\n");
-        assert_eq!(
-            before,
-            Ticks {
-                busy: 150,
-                all: 1000
-            }
-        );
-        let after = Ticks::parse("cpu  160 0 70 900 70 0 0 0 7 7\n");
-        assert!((after.busy_since(before) - 0.4).abs() < 1e-9);
-        assert!(after.busy_since(after).abs() < 1e-9);
-        assert_eq!(Ticks::parse("intr 5"), Ticks::default());
+        assert_eq!(parse(BEFORE, |_| true), (150, 1000));
+        assert!((busy(|_| true) - 0.4).abs() < 1e-9);
+        let same = ticks(parse(BEFORE, |_| true));
+        assert!(same.busy_since(same).abs() < 1e-9);
+        assert_eq!(parse("intr 5", |_| true), (0, 0));
+        assert_eq!(parse("cpu  1 2 3", |_| true), (6, 6), "no line of its own");
+    }
+
+    #[test]
+    fn processors_that_may_not_be_used_do_not_count() {
+        assert!((busy(|cpu| cpu == 0) - 0.78).abs() < 1e-9);
+        assert!((busy(|cpu| cpu == 1) - 0.02).abs() < 1e-9);
+        assert!((busy(|cpu| cpu > 7) - 0.4).abs() < 1e-9, "told of nowhere");
+    }
+
+    #[test]
+    fn a_limit_on_time_is_reached_with_idle_processors() {
+        let at = |now: f64, own: f64, busy: u64, all: u64| Ticks {
+            own,
+            now,
+            processors: 1.5,
+            ..ticks((busy, all))
+        };
+        // 1.5 of 8 processors for 2 s, and nobody else.
+        let before = at(100.0, 7.0, 0, 0);
+        let busy = |own: f64, busy: u64| at(102.0, own, busy, 1600).busy_since(before);
+        assert!((busy(10.0, 300) - 1.0).abs() < 1e-9);
+        assert!((busy(8.5, 150) - 0.5).abs() < 1e-9);
+        assert!((busy(7.1, 1440) - 0.9).abs() < 1e-9, "others have them");
+        assert!((busy(10.1, 310) - 1.0).abs() < 1e-9, "clocks differ");
+    }
+
+    #[test]
+    fn this_process_may_use_some_processor() {
+        let now = Ticks::now();
+        assert!(now.processors > 0.0 && now.processors.is_finite());
+        assert!(now.all > 0 && now.own > 0.0 && now.now > 0.0);
     }
 
     #[test]

@@ -344,7 +344,7 @@ pub struct TogetherStep {
     /// The samples of each, in the order of `each`: of one moment with that of `samples`.
     #[serde(default)]
     pub each_samples: Vec<Vec<f64>>,
-    /// Share of the processors' time in use, of the whole machine, 0 to 1.
+    /// Share in use of the time of those processors that inhaul may use, 0 to 1.
     pub busy: f64,
 }
 
@@ -405,7 +405,7 @@ pub struct PairRate {
     /// All of them, in order; empty in reports of before they were kept.
     #[serde(default)]
     pub samples: Vec<f64>,
-    /// Share of the processors' time in use, of the whole machine, 0 to 1.
+    /// Share in use of the time of those processors that inhaul may use, 0 to 1.
     pub busy: f64,
 }
 

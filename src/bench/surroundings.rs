@@ -97,11 +97,11 @@ fn numbered(dir: &Path, prefix: &str) -> Vec<PathBuf> {
     named.map(|entry| entry.path()).collect()
 }
 
-/// Returns how often and for how long the control groups that this process is in were held back, each
-/// with all above it. Where they are mounted: cgroups(7), as systemd does it.
-fn throttled(root: &Path) -> (u64, Duration) {
+/// Returns the directories of the control groups for processor time that this process is in, each with
+/// all above it. Where they are mounted: cgroups(7), as systemd does it.
+fn groups(root: &Path) -> Vec<PathBuf> {
     let groups = root.join("sys/fs/cgroup");
-    let mut sum = (0, Duration::ZERO);
+    let mut found = Vec::new();
     for (controllers, path) in memberships(&text(&root.join("proc/self/cgroup"))) {
         let mounts: &[&str] = match controllers.as_str() {
             "" => &["", "unified"],
@@ -116,12 +116,44 @@ fn throttled(root: &Path) -> (u64, Duration) {
             continue;
         };
         // In a container its path may be that of the host; then the mount is all there is.
-        for above in Path::new(path.trim_start_matches('/')).ancestors() {
-            let (count, time) = held_back(&text(&mount.join(above).join("cpu.stat")));
-            sum = (sum.0 + count, sum.1 + time);
-        }
+        let ancestors = Path::new(path.trim_start_matches('/')).ancestors();
+        found.extend(ancestors.map(|above| mount.join(above)));
+    }
+    found
+}
+
+/// Returns how often and for how long they were held back.
+fn throttled(root: &Path) -> (u64, Duration) {
+    let mut sum = (0, Duration::ZERO);
+    for group in groups(root) {
+        let (count, time) = held_back(&text(&group.join("cpu.stat")));
+        sum = (sum.0 + count, sum.1 + time);
     }
     sum
+}
+
+/// Returns of how many processors control groups let this process have all the time; `None` without a
+/// limit.
+pub(super) fn quota() -> Option<f64> {
+    quota_below(Path::new("/"))
+}
+
+fn quota_below(root: &Path) -> Option<f64> {
+    let groups = groups(root).into_iter();
+    groups.filter_map(|group| limit(&group)).reduce(f64::min)
+}
+
+/// Returns the limit of one control group: `cpu.max` of version 2 (`max` for none), or else those of
+/// version 1 (-1 for none). Source: cgroup-v2.rst and sched-bwc.rst of Linux.
+fn limit(group: &Path) -> Option<f64> {
+    let value = |name: &str| text(&group.join(name)).trim().to_owned();
+    let both = value("cpu.max");
+    let (quota, period) = both.split_once(' ').map_or_else(
+        || (value("cpu.cfs_quota_us"), value("cpu.cfs_period_us")),
+        |(quota, period)| (quota.to_owned(), period.to_owned()),
+    );
+    let (quota, period) = (quota.parse::<f64>().ok()?, period.parse::<f64>().ok()?);
+    (quota > 0.0 && period > 0.0).then(|| quota / period)
 }
 
 /// Returns the controllers and paths of /proc/PID/cgroup: `HIERARCHY:CONTROLLERS:PATH`, without
@@ -345,6 +377,27 @@ mod tests {
         );
         let nothing = tempfile::tempdir().unwrap();
         assert_eq!(Counters::read(nothing.path()), Counters::default());
+    }
+
+    #[test]
+    fn the_narrowest_limit_on_time_counts() {
+        let root = tempfile::tempdir().unwrap();
+        let put = |path: &str, text: &str| put(root.path(), path, text);
+        let is = |expected: Option<f64>| assert_eq!(quota_below(root.path()), expected);
+        is(None);
+        put("proc/self/cgroup", "4:cpu,cpuacct:/a\n0::/x/y\n");
+        put("sys/fs/cgroup/unified/cgroup.procs", "");
+        put("sys/fs/cgroup/unified/x/cpu.max", "max 100000\n");
+        is(None);
+        put("sys/fs/cgroup/unified/x/y/cpu.max", "250000 100000\n");
+        is(Some(2.5));
+        put("sys/fs/cgroup/cpu,cpuacct/cgroup.procs", "");
+        put("sys/fs/cgroup/cpu,cpuacct/cpu.cfs_quota_us", "-1\n");
+        put("sys/fs/cgroup/cpu,cpuacct/cpu.cfs_period_us", "100000\n");
+        is(Some(2.5));
+        put("sys/fs/cgroup/cpu,cpuacct/a/cpu.cfs_quota_us", "150000\n");
+        put("sys/fs/cgroup/cpu,cpuacct/a/cpu.cfs_period_us", "100000\n");
+        is(Some(1.5));
     }
 
     #[test]
