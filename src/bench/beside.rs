@@ -289,4 +289,25 @@ mod tests {
             "{text}"
         );
     }
+
+    #[test]
+    fn what_more_links_would_save_is_said_of_a_link_that_is_known() {
+        let all = ["sda", "sdb", "sdc", "sdd"];
+        let mut report = Report {
+            subjects: all.map(drive).to_vec(),
+            together: Some(Together {
+                cause_name: Some("port-0:0".to_owned()),
+                cause_ceiling: Some(400_000_000),
+                ..at_once(&[100.0; 4], "link", &all)
+            }),
+            ..Report::default()
+        };
+        report.estimate = crate::bench::estimate::estimate(&report);
+        assert_eq!(
+            told(&report).1,
+            "these 4 share one 400 MB/s link, port-0:0: sda, sdb, sdc and sdd; all 4 at once give \
+             400 MB/s of the 800 MB/s they give one by one; the curve bends after 2; one more such \
+             link would save 6 h"
+        );
+    }
 }
