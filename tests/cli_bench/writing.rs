@@ -77,3 +77,33 @@ fn a_pair_is_measured_with_a_hash_and_without() {
     }
     assert_eq!(listing(target.path()), before);
 }
+
+#[test]
+fn memory_is_not_written_to() {
+    let test = "memory_is_not_written_to";
+    if !can_mount(test) {
+        return;
+    }
+    let scratch = Scratch::new();
+    let device = Device::new(&scratch, "one", 24, &["--read-only"]);
+    let memory = Mounted::tmpfs(&scratch, "memory", 300);
+    filled(memory.path());
+    let before = listing(memory.path());
+    let refused = format!("refused: {}\n", memory.path().display());
+    let why = "  why:  its files are in memory: a rate would be that of memory\n";
+    bench(&[&memory.path(), &"--write", &"--scratch", &"16MiB"])
+        .expect(6)
+        .says(&refused)
+        .says(why);
+    bench(&[
+        &device.0,
+        &"--scratch",
+        &"16MiB",
+        &"--target",
+        &memory.path(),
+    ])
+    .expect(6)
+    .says(&refused)
+    .says(why);
+    assert_eq!(listing(memory.path()), before);
+}
