@@ -10,8 +10,9 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
-use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, flock};
 use rustix::io::Errno;
 
 use crate::bench::report::{Report, SCHEMA};
@@ -22,6 +23,9 @@ use crate::cli::registry::Registry;
 const LEN_MAX: u64 = 1 << 20;
 /// The folder.
 const FOLDER: &str = "bench";
+/// How long another bench may take to write its entries, and between two looks.
+const LOCK_WAIT: Duration = Duration::from_secs(1);
+const LOCK_EVERY: Duration = Duration::from_millis(10);
 
 /// The folder of the entries, open.
 #[derive(Debug)]
@@ -96,20 +100,49 @@ impl Entries {
         let name = file_name(identity);
         // Structs of strings and numbers always serialise.
         let text = serde_json::to_vec(report).unwrap_or_default();
-        // Beside it first: what is there is whole, whenever this ends.
-        let draft = format!("{name}.{}", std::process::id());
-        let flags =
-            OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let told =
+            |error: std::io::Error| format!("{}: {error}", escape_path(&self.path.join(&name)));
+        let _alone = self.lock().map_err(|errno| told(errno.into()))?;
+        // Beside it first: what is there is whole, whenever this ends. By one name for all runs, so
+        // that the next one takes away what a killed one left.
+        let draft = format!("{name}.draft");
+        let gone = || rustix::fs::unlinkat(&self.folder, &draft, AtFlags::empty());
+        let _of_one_killed = gone();
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         let mode = Mode::RUSR | Mode::WUSR;
-        let told = |error: std::io::Error| {
-            let _gone = rustix::fs::unlinkat(&self.folder, &draft, AtFlags::empty());
-            format!("{}: {error}", escape_path(&self.path.join(&name)))
-        };
         let file = rustix::fs::openat(&self.folder, &draft, flags, mode);
         let file = file.map_err(|errno| told(errno.into()))?;
-        File::from(file).write_all(&text).map_err(told)?;
-        let named = rustix::fs::renameat(&self.folder, &draft, &self.folder, &name);
-        named.map_err(|errno| told(errno.into()))
+        let written = File::from(file).write_all(&text).and_then(|()| {
+            rustix::fs::renameat(&self.folder, &draft, &self.folder, &name)?;
+            Ok(())
+        });
+        written.map_err(|error| {
+            let _part_of_it = gone();
+            told(error)
+        })
+    }
+
+    /// Waits until no other bench writes an entry. The kernel lets go of it when this one is killed.
+    fn lock(&self) -> Result<Locked<'_>, Errno> {
+        let until = Instant::now() + LOCK_WAIT;
+        loop {
+            match flock(&self.folder, FlockOperation::NonBlockingLockExclusive) {
+                Err(Errno::WOULDBLOCK) if Instant::now() < until => std::thread::sleep(LOCK_EVERY),
+                Err(errno @ Errno::WOULDBLOCK) => return Err(errno),
+                // Where folders cannot be locked, two benches that end at once may lose an entry.
+                Ok(()) | Err(_) => return Ok(Locked(&self.folder)),
+            }
+        }
+    }
+}
+
+/// The folder, locked; let go when dropped.
+struct Locked<'f>(&'f OwnedFd);
+
+impl Drop for Locked<'_> {
+    fn drop(&mut self) {
+        // At the latest it is let go with the folder.
+        let _let_go = flock(self.0, FlockOperation::Unlock);
     }
 }
 
@@ -176,6 +209,42 @@ mod tests {
             .map(|entry| entry.unwrap().file_name())
             .collect();
         assert_eq!(found, ["_2e_2e_2fZ_201.json"], "and no draft");
+    }
+
+    #[test]
+    fn what_a_killed_bench_left_is_swept() {
+        let state = tempfile::tempdir().unwrap();
+        let entries = Entries::make(&Registry::at(state.path())).unwrap();
+        let folder = state.path().join("inhaul/bench");
+        std::fs::write(folder.join("Z1.json.draft"), "{\"half").unwrap();
+        entries.write("Z1", &report()).unwrap();
+        assert_eq!(entries.read("Z1"), Ok(Some(report())));
+        let found: Vec<_> = std::fs::read_dir(&folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .collect();
+        assert_eq!(found, ["Z1.json"]);
+        // A link in its place is not followed.
+        let mine = state.path().join("mine");
+        std::fs::write(&mine, "mine").unwrap();
+        symlink(&mine, folder.join("Z1.json.draft")).unwrap();
+        entries.write("Z1", &report()).unwrap();
+        assert_eq!(std::fs::read_to_string(&mine).unwrap(), "mine");
+    }
+
+    #[test]
+    fn two_benches_do_not_write_at_once() {
+        let state = tempfile::tempdir().unwrap();
+        let registry = Registry::at(state.path());
+        let (one, other) = (
+            Entries::make(&registry).unwrap(),
+            Entries::make(&registry).unwrap(),
+        );
+        let held = one.lock().unwrap();
+        said(other.write("Z1", &report()), "Z1.json: ");
+        assert_eq!(other.read("Z1"), Ok(None));
+        drop(held);
+        other.write("Z1", &report()).unwrap();
     }
 
     #[test]
