@@ -11,8 +11,8 @@ pub fn push(text: &mut String, args: std::fmt::Arguments<'_>) {
 
 /// Returns at most how many columns the text takes.
 ///
-/// Exact for ASCII, Latin, Greek and Cyrillic letters; every other character counts as two, the
-/// most any of them takes, so that a line is never wider than promised. Controls are expected to be
+/// Exact for ASCII, Latin, Greek and Cyrillic letters, lines and blocks; every other character counts
+/// as two, the most any of them takes, so that a line is never wider than promised. Controls are expected to be
 /// escaped already.
 pub fn columns(text: &str) -> usize {
     text.chars().map(char_columns).sum()
@@ -20,7 +20,7 @@ pub fn columns(text: &str) -> usize {
 
 fn char_columns(c: char) -> usize {
     match c {
-        ' '..='~' | '\u{a0}'..='\u{52f}' => 1,
+        ' '..='~' | '\u{a0}'..='\u{52f}' | '\u{2500}'..='\u{259f}' => 1,
         _ => 2,
     }
 }
@@ -116,6 +116,7 @@ mod tests {
         assert_eq!(columns("\u{e9}t\u{e9}"), 3);
         assert_eq!(columns("\u{65e5}\u{672c}"), 4);
         assert_eq!(columns("\u{1f4be}"), 2);
+        assert_eq!(columns("\u{2500}\u{2588}\u{2591}"), 3);
     }
 
     #[test]

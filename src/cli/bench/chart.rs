@@ -1,7 +1,7 @@
 //! Charts as SVG, drawn here so that a page needs nothing from anywhere.
 
+use super::figures::latency;
 use super::markup::escape;
-use super::table::latency;
 use crate::cli::text::push;
 use crate::cli::units::{rate, whole};
 

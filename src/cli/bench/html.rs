@@ -2,8 +2,9 @@
 //! programs in it.
 
 use super::chart::{Bar, Line, NAMES_MAX, Span, bars, lines, spans};
+use super::figures::latency;
 use super::markup::{embedded, escape};
-use super::table::{latency, to_know};
+use super::table::to_know;
 use super::{scaling, tiles};
 use crate::bench::report::{Measure, Report, Subject};
 use crate::cli::text::push;

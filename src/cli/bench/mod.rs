@@ -3,9 +3,11 @@
 mod chart;
 mod csv;
 mod entries;
+mod figures;
 mod fio;
 pub(super) mod history;
 mod html;
+mod ink;
 mod live;
 mod markup;
 mod resolve;
@@ -31,6 +33,7 @@ use super::text::Paint;
 use crate::bench::{self, BenchSession, Report};
 use crate::error::{Error, Reach};
 use crate::exit::{Exit, exit_of, worst};
+use ink::Ink;
 pub use resolve::{BenchCommand, Form, resolve};
 
 const STOPPING: &str = "stopping: what was measured by now is printed, and nothing stays behind; \
@@ -75,7 +78,7 @@ pub fn run(command: &BenchCommand) -> Exit {
         }
     }
     let text = match command.form {
-        Form::Table => table::render(&report, on_stdout).into_bytes(),
+        Form::Table => table::render(&report, on_stdout, Ink::of_locale()).into_bytes(),
         Form::Json => json(&report),
         Form::Csv => csv::render(&report).into_bytes(),
         Form::Fio => fio::render(&report),

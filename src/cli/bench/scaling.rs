@@ -1,8 +1,8 @@
 //! Many drives at once, on a page: the curve, and a table of its steps.
 
 use super::chart::{Line, lines};
+use super::figures::spread;
 use super::html::table;
-use super::table::spread;
 use crate::bench::report::{Report, TogetherStep};
 use crate::bench::words::{list, percent};
 use crate::cli::units::{rate, whole};
