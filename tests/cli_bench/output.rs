@@ -110,7 +110,7 @@ fn every_form_of_output_and_the_comparison_of_two() {
 
     run(&[&"bench", &"--compare", &kept, &kept])
         .expect(0)
-        .says("0 slower, 0 faster, 1 the same");
+        .says("0 slower, 0 faster, 3 the same");
     let mut slower: Value = serde_json::from_slice(&json.stdout).unwrap();
     for field in ["rate", "rate_min", "rate_max"] {
         let rate = &mut slower["subjects"][0]["read"][field];

@@ -100,22 +100,39 @@ pub(super) fn of_target(pair: &Pair) -> Key {
     }
 }
 
-/// Returns what took part in a step: the first of those that have a rate, in any order.
+/// Returns what took part in a step, in any order; of reports of before it was named, the first of
+/// those that have a rate.
 pub(super) fn of_step(report: &Report, step: &TogetherStep) -> (usize, Vec<Key>) {
-    (step.count, measured(report, step.count))
+    let keys = keys(took_part(report, &step.subjects, step.count));
+    (step.count, keys)
 }
 
-/// Returns what was copied into a target.
+/// Returns what was copied into the target of a report.
 pub(super) fn of_sources(report: &Report) -> Vec<Key> {
-    measured(report, usize::MAX)
+    keys(sources(report))
 }
 
-fn measured(report: &Report, most: usize) -> Vec<Key> {
-    let all = report
-        .subjects
-        .iter()
-        .filter(|subject| subject.read.is_some());
-    let mut keys: Vec<Key> = all.take(most).map(of_subject).collect();
+/// The same as they are.
+pub(super) fn sources(report: &Report) -> Vec<&Subject> {
+    let names = report.pair.iter().flat_map(|pair| &pair.subjects);
+    let names: Vec<String> = names.cloned().collect();
+    took_part(report, &names, usize::MAX)
+}
+
+/// Returns the subjects of these names; of none, the first `most` that have a rate.
+pub(super) fn took_part<'r>(report: &'r Report, names: &[String], most: usize) -> Vec<&'r Subject> {
+    let subjects = report.subjects.iter();
+    if names.is_empty() {
+        let measured = subjects.filter(|subject| subject.read.is_some());
+        return measured.take(most).collect();
+    }
+    subjects
+        .filter(|subject| names.contains(&subject.name))
+        .collect()
+}
+
+fn keys(subjects: Vec<&Subject>) -> Vec<Key> {
+    let mut keys: Vec<Key> = subjects.into_iter().map(of_subject).collect();
     keys.sort();
     keys
 }

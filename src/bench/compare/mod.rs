@@ -3,14 +3,27 @@
 mod again;
 #[cfg(test)]
 mod tests;
+mod took;
+mod unlike;
+#[cfg(test)]
+mod unlike_tests;
 
 use serde::{Deserialize, Serialize};
 
-use self::again::{Matched, label, matched, of_sources, of_step, of_subject, of_target};
+use self::again::{
+    Matched, label, matched, of_sources, of_step, of_subject, of_target, sources, took_part,
+};
+pub use self::unlike::notes;
+use self::unlike::{access_differs, any_access_differs, backends_differ};
 use super::report::{Knee, Measure, Pair, PairRate, Report, SmallFiles, Subject, TogetherStep};
 
 /// Less than this share of difference is none.
 const SAME: f64 = 0.05;
+/// The same of latencies: 10%, and a thirty-second, the width of a bucket they are counted in, which
+/// two that are alike may be apart. Those of one drive differ more from run to run than its rates.
+const LATENCY_SAME: f64 = 0.10 + 1.0 / 32.0;
+/// Of what was measured so differently that neither is more or less than the other.
+const NOT_COMPARABLE: &str = "not-comparable";
 
 /// One figure of both.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -21,15 +34,18 @@ pub struct Row {
     pub path: Option<String>,
     /// 1; 2, 3 ... of what is alike in all that a report says of it, in the order of the report.
     pub nth: usize,
-    /// `read`, `read-outer`, `small-files`, `write`, `together-8`, `pair-hashed` ...
+    /// `read`, `read-p50`, `read-p99`, `read-outer`, `small-files`, `write`, `together-8`,
+    /// `pair-hashed` ...
     pub what: String,
-    /// Median before, bytes (or files) a second; `None` when there was no such figure.
+    /// `bytes/s`, `files/s`; `ns` of a latency.
+    pub unit: String,
+    /// Median before, or that latency; `None` when there was no such figure.
     pub before: Option<f64>,
     /// Median after.
     pub after: Option<f64>,
-    /// After over before.
+    /// After over before; `None` of what is not comparable.
     pub ratio: Option<f64>,
-    /// `same`, `faster`, `slower`, `only-before`, `only-after`.
+    /// `same`, `faster`, `slower`, `only-before`, `only-after`, `not-comparable`.
     pub verdict: String,
     /// The requests it was measured with before; `None` of several drives and of small files.
     pub requests_before: Option<Knee>,
@@ -94,7 +110,8 @@ impl Figure {
 /// A drive is known again by its serial number and size, in any slot; one without a number by its
 /// name. What is not the whole of one drive must have the same path as well. What still cannot be
 /// told apart is matched in the order of the reports. Several at once are compared only when they
-/// are the same ones, and copies only into the same target.
+/// are the same ones, and copies only into the same target. Of what was read in two ways, or measured
+/// by two kinds of calls, neither is called slower.
 pub fn compare(before: &Report, after: &Report) -> Vec<Row> {
     let mut rows = Vec::new();
     for (pair, nth) in matched(&before.subjects, &after.subjects, of_subject) {
@@ -102,7 +119,28 @@ pub fn compare(before: &Report, after: &Report) -> Vec<Row> {
     }
     together_rows(&mut rows, before, after);
     pair_rows(&mut rows, before, after);
+    if backends_differ(before, after) {
+        rows = rows.into_iter().map(Row::not_comparable).collect();
+    }
     rows
+}
+
+impl Row {
+    /// Takes the judgement out of a row of both.
+    fn not_comparable(self) -> Self {
+        if self.before.is_none() || self.after.is_none() {
+            return self;
+        }
+        Self {
+            ratio: None,
+            verdict: NOT_COMPARABLE.to_owned(),
+            ..self
+        }
+    }
+
+    fn not_comparable_if(self, unlike: bool) -> Self {
+        if unlike { self.not_comparable() } else { self }
+    }
 }
 
 fn subject_rows(rows: &mut Vec<Row>, subjects: Matched<'_, Subject>, nth: usize) {
@@ -110,28 +148,55 @@ fn subject_rows(rows: &mut Vec<Row>, subjects: Matched<'_, Subject>, nth: usize)
         return;
     };
     let (drive, path) = label(named);
-    let mut push = |what: &str, pick: &dyn Fn(&Subject) -> Option<Figure>| {
-        let both = (
-            subjects.before.and_then(pick),
-            subjects.after.and_then(pick),
-        );
-        rows.extend(row(&drive, what, both).map(|row| Row {
+    let both = subjects.before.zip(subjects.after);
+    let unlike = both.is_some_and(|(before, after)| access_differs(before, after));
+    let mut add = |row: Option<Row>, unlike: bool| {
+        rows.extend(row.map(|row| Row {
             path: path.clone(),
             nth,
-            ..row
+            ..row.not_comparable_if(unlike)
         }));
     };
-    push("read", &|subject| subject.read.as_ref().map(Figure::from));
+    let picked = |pick: &dyn Fn(&Subject) -> Option<Figure>| {
+        (
+            subjects.before.and_then(pick),
+            subjects.after.and_then(pick),
+        )
+    };
+    let read = picked(&|subject| subject.read.as_ref().map(Figure::from));
+    add(row(&drive, "read", read), unlike);
+    for (what, share) in took::PERCENTILES {
+        let took = picked(&|subject| took::figure(subject.read.as_ref()?, share));
+        add(took_row(&drive, what, took), unlike);
+    }
     for zone in ["outer", "middle", "inner"] {
-        push(&format!("read-{zone}"), &|subject| {
+        let read = picked(&|subject| {
             let found = subject.zones.iter().find(|found| found.name == zone);
             found.map(|found| Figure::from(&found.read))
         });
+        add(row(&drive, &format!("read-{zone}"), read), unlike);
     }
-    push("small-files", &|subject| {
-        subject.small.as_ref().map(Figure::from)
+    let small = picked(&|subject| subject.small.as_ref().map(Figure::from));
+    let small = row(&drive, "small-files", small).map(|row| Row {
+        unit: "files/s".to_owned(),
+        ..row
     });
-    push("write", &|subject| subject.write.as_ref().map(Figure::from));
+    add(small, unlike);
+    // What is written goes to the drive, however it is read.
+    let write = picked(&|subject| subject.write.as_ref().map(Figure::from));
+    add(row(&drive, "write", write), false);
+}
+
+/// Returns the row of a latency that both have.
+fn took_row(drive: &str, what: &str, both: (Option<Figure>, Option<Figure>)) -> Option<Row> {
+    let verdict = took::judge(both.0?, both.1?);
+    let row = row(drive, what, both)?;
+    let row = Row {
+        unit: "ns".to_owned(),
+        verdict: verdict.to_owned(),
+        ..row
+    };
+    Some(row.not_comparable_if(verdict == NOT_COMPARABLE))
 }
 
 fn together_rows(rows: &mut Vec<Row>, before: &Report, after: &Report) {
@@ -141,15 +206,23 @@ fn together_rows(rows: &mut Vec<Row>, before: &Report, after: &Report) {
             .map(|step| (of_step(report, step), step.clone()))
             .collect()
     };
-    let (before, after) = (steps(before), steps(after));
-    let mut pairs = matched(&before, &after, |(key, _)| key.clone());
+    let (was, is) = (steps(before), steps(after));
+    let mut pairs = matched(&was, &is, |(key, _)| key.clone());
     let count = |pair: &Matched<'_, (_, TogetherStep)>| pair.either().map(|(_, step)| step.count);
     pairs.sort_by_key(|(pair, _)| count(pair));
     for (pair, nth) in pairs {
         let what = format!("together-{}", count(&pair).unwrap_or_default());
         let pick = |(_, step): &(_, TogetherStep)| Figure::from(step);
         let both = (pair.before.map(pick), pair.after.map(pick));
-        rows.extend(row("all", &what, both).map(|row| Row { nth, ..row }));
+        let unlike = pair.before.zip(pair.after).is_some_and(|(was, is)| {
+            let was = took_part(before, &was.1.subjects, was.1.count);
+            let is = took_part(after, &is.1.subjects, is.1.count);
+            any_access_differs(&was, &is)
+        });
+        rows.extend(row("all", &what, both).map(|row| Row {
+            nth,
+            ..row.not_comparable_if(unlike)
+        }));
     }
 }
 
@@ -162,6 +235,7 @@ fn pair_rows(rows: &mut Vec<Row>, before: &Report, after: &Report) {
     // What a copy reaches is as much the doing of its sources.
     let (from, now_from) = (of_sources(before), of_sources(after));
     let alike = from == now_from;
+    let unlike = alike && any_access_differs(&sources(before), &sources(after));
     let hashed = |pair: &Pair| pair.hashed.as_ref().map(Figure::from);
     let unhashed = |pair: &Pair| pair.unhashed.as_ref().map(Figure::from);
     for (pair, _) in matched(was, is, of_target) {
@@ -171,7 +245,8 @@ fn pair_rows(rows: &mut Vec<Row>, before: &Report, after: &Report) {
             ("pair-unhashed", &unhashed),
         ] {
             for part in &parts {
-                rows.extend(target_row(what, *part, pick));
+                let row = target_row(what, *part, pick);
+                rows.extend(row.map(|row| row.not_comparable_if(unlike)));
             }
         }
     }
@@ -204,6 +279,7 @@ fn row(drive: &str, what: &str, both: (Option<Figure>, Option<Figure>)) -> Optio
         path: None,
         nth: 1,
         what: what.to_owned(),
+        unit: "bytes/s".to_owned(),
         before: before.map(|figure| figure.rate),
         after: after.map(|figure| figure.rate),
         ratio,

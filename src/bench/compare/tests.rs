@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::bench::report::{DriveFacts, Together, Zone};
 
-fn read(rates: [f64; 3]) -> Measure {
+pub(super) fn read(rates: [f64; 3]) -> Measure {
     Measure {
         block: 1 << 20,
         depth: 4,
@@ -17,7 +17,7 @@ fn read(rates: [f64; 3]) -> Measure {
 }
 
 /// All of a drive of 8,000 bytes.
-fn whole(name: &str, serial: Option<&str>, rates: [f64; 3]) -> Subject {
+pub(super) fn whole(name: &str, serial: Option<&str>, rates: [f64; 3]) -> Subject {
     Subject {
         name: name.to_owned(),
         path: format!("/dev/{name}"),
@@ -35,7 +35,7 @@ fn whole(name: &str, serial: Option<&str>, rates: [f64; 3]) -> Subject {
 }
 
 /// A part of that drive: a partition, or a directory.
-fn part(path: &str, kind: &str, serial: &str, rate: f64) -> Subject {
+pub(super) fn part(path: &str, kind: &str, serial: &str, rate: f64) -> Subject {
     Subject {
         path: path.to_owned(),
         kind: kind.to_owned(),
@@ -44,7 +44,7 @@ fn part(path: &str, kind: &str, serial: &str, rate: f64) -> Subject {
     }
 }
 
-fn report(subjects: &[Subject]) -> Report {
+pub(super) fn report(subjects: &[Subject]) -> Report {
     Report {
         subjects: subjects.to_vec(),
         ..Report::default()
@@ -52,7 +52,7 @@ fn report(subjects: &[Subject]) -> Report {
 }
 
 /// Each row in a line: `Z1 /dev/sda1 #2 read same`.
-fn lines(before: &Report, after: &Report) -> Vec<String> {
+pub(super) fn lines(before: &Report, after: &Report) -> Vec<String> {
     let line = |row: Row| {
         let path = row.path.map_or(String::new(), |path| format!(" {path}"));
         let nth = if row.nth > 1 {
@@ -145,7 +145,7 @@ fn drives_with_one_number_are_told_apart_by_their_size_or_else_their_order() {
 }
 
 /// Two or more drives, read together two at a time at this rate.
-fn together(drives: &[&str], count: usize, rate: f64) -> Report {
+pub(super) fn together(drives: &[&str], count: usize, rate: f64) -> Report {
     let drives = drives
         .iter()
         .map(|serial| whole(serial, Some(serial), [100.0; 3]));
@@ -194,7 +194,7 @@ fn steps_are_compared_when_the_same_drives_took_part() {
     assert_eq!(of_many(&before, &failed), ["all together-2 slower"]);
 }
 
-fn into(target: &str, sources: &[&str], rate: f64) -> Report {
+pub(super) fn into(target: &str, sources: &[&str], rate: f64) -> Report {
     let reached = Some(PairRate {
         rate,
         rate_min: rate,
@@ -243,6 +243,41 @@ fn copies_are_compared_into_the_same_target_from_the_same_sources() {
         assert_eq!(told.len(), 6, "{told:?}");
         assert!(told.iter().all(|line| line.contains(" only-")), "{told:?}");
     }
+}
+
+#[test]
+fn who_took_part_goes_by_the_names_in_the_report() {
+    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+    let named = |who: &[&str], rate| {
+        let mut report = into("/tank", &["A", "B", "C"], rate);
+        report.pair.as_mut().unwrap().subjects = names(who);
+        report.together = together(&["A", "B", "C"], 2, rate).together;
+        report.together.as_mut().unwrap().steps[0].subjects = names(who);
+        report
+    };
+    let before = named(&["A", "B"], 200.0);
+    // B failed beside A, and C took its place.
+    assert_eq!(
+        of_many(&before, &named(&["A", "C"], 100.0)),
+        [
+            "all together-2 only-before",
+            "all together-2 only-after",
+            "/tank target-write slower",
+            "/tank pair-hashed only-before",
+            "/tank pair-hashed only-after",
+            "/tank pair-unhashed only-before",
+            "/tank pair-unhashed only-after",
+        ]
+    );
+    assert_eq!(
+        of_many(&before, &named(&["B", "A"], 100.0)),
+        [
+            "all together-2 slower",
+            "/tank target-write slower",
+            "/tank pair-hashed slower",
+            "/tank pair-unhashed slower",
+        ]
+    );
 }
 
 #[test]

@@ -4,8 +4,9 @@ use std::path::Path;
 
 use serde::Serialize;
 
+use super::figures::latency;
 use super::resolve::Form;
-use crate::bench::compare::{Row, compare};
+use crate::bench::compare::{Row, compare, notes};
 use crate::bench::report::{Knee, Report, SCHEMA};
 use crate::cli::escape::{escape, escape_json, escape_path};
 use crate::cli::render::table;
@@ -20,6 +21,7 @@ struct Document<'r> {
     kind: &'static str,
     before: &'r str,
     after: &'r str,
+    notes: &'r [String],
     rows: &'r [Row],
 }
 
@@ -41,6 +43,7 @@ pub(super) fn render(
             kind: "bench-compare",
             before: &before.started,
             after: &after.started,
+            notes: &notes(&before, &after),
             rows: &rows,
         };
         let mut text = serde_json::to_vec(&document).unwrap_or_default();
@@ -81,18 +84,11 @@ fn text(before: &Report, after: &Report, rows: &[Row], paint: Paint) -> String {
         many("faster"),
         many("same"),
     );
-    if before.sample_seconds.to_bits() != after.sample_seconds.to_bits() {
-        head.push_str("; samples were not of the same length");
-    }
-    if (before.block_asked, before.depth_asked) != (after.block_asked, after.depth_asked) {
-        head.push_str("; not the same requests or queues were asked for");
-    }
-    if before.kernel != after.kernel {
-        let (old, new) = (
-            escape(before.kernel.as_bytes()),
-            escape(after.kernel.as_bytes()),
+    if many("not-comparable") > 0 {
+        push(
+            &mut head,
+            format_args!(", {} not comparable", many("not-comparable")),
         );
-        push(&mut head, format_args!("; Linux {old}, then {new}"));
     }
     let tone = if many("slower") > 0 {
         Tone::Notice
@@ -100,7 +96,15 @@ fn text(before: &Report, after: &Report, rows: &[Row], paint: Paint) -> String {
         Tone::Strong
     };
     let mut text = paint.paint(tone, &head);
-    text.push_str("\n\n");
+    text.push('\n');
+    for note in notes(before, after) {
+        let note = format!("note: {}", escape(note.as_bytes()));
+        push(
+            &mut text,
+            format_args!("{}\n", paint.paint(Tone::Notice, &note)),
+        );
+    }
+    text.push('\n');
     let lines: Vec<Vec<String>> = rows.iter().map(line).collect();
     for (line, row) in table(&lines, &[2, 3, 4]).lines().zip(rows) {
         let tone = match row.verdict.as_str() {
@@ -115,8 +119,11 @@ fn text(before: &Report, after: &Report, rows: &[Row], paint: Paint) -> String {
 
 fn line(row: &Row) -> Vec<String> {
     let figure = |value: Option<f64>| match value {
-        Some(value) if row.what == "small-files" => format!("{} files/s", count(whole(value))),
-        Some(value) => rate(whole(value)),
+        Some(value) => match row.unit.as_str() {
+            "files/s" => format!("{} files/s", count(whole(value))),
+            "ns" => latency(whole(value)),
+            _ => rate(whole(value)),
+        },
         None => "-".to_owned(),
     };
     let mut drive = escape(row.drive.as_bytes());
@@ -173,18 +180,26 @@ mod tests {
                 ..row("Z2", Some(1e6), Some(1e6), "same")
             },
             row("Z3", None, Some(1e6), "only-after"),
+            Row {
+                what: "read-p50".to_owned(),
+                unit: "ns".to_owned(),
+                ratio: None,
+                ..row("Z4", Some(4.2e6), Some(85e3), "not-comparable")
+            },
         ];
         let at = |started: &str| Report {
             started: started.to_owned(),
+            complete: true,
             ..Report::default()
         };
         let expected = "\
-2026-02-01 against 2026-01-01: 1 slower, 0 faster, 1 the same; not the same requests or queues were \
-asked for
+2026-02-01 against 2026-01-01: 1 slower, 0 faster, 1 the same, 1 not comparable
+note: not the same requests or queues were asked for
 
-  Z1                  read   208 MB/s  52.0 MB/s  x 0.25  slower      by 1024 KiB x 4, then by 64 KiB x 1
-  Z2 /dev/sdb\\x1b #2  read  1.00 MB/s  1.00 MB/s  x 1.00  same
-  Z3                  read          -  1.00 MB/s          only after
+  Z1                  read       208 MB/s  52.0 MB/s  x 0.25  slower          by 1024 KiB x 4, then by 64 KiB x 1
+  Z2 /dev/sdb\\x1b #2  read      1.00 MB/s  1.00 MB/s  x 1.00  same
+  Z3                  read              -  1.00 MB/s          only after
+  Z4                  read-p50    4.20 ms    85.0 us          not comparable
 ";
         let before = at("2026-01-01");
         let after = Report {

@@ -1,0 +1,136 @@
+//! In what two benches differ besides their figures, and which figures that keeps from being held
+//! against each other.
+
+use super::again::{Matched, label, matched, of_subject};
+use crate::bench::report::{Measure, Report, Subject};
+use crate::bench::words::list;
+
+/// Returns what to know before believing a comparison, a sentence each.
+pub fn notes(before: &Report, after: &Report) -> Vec<String> {
+    let mut notes = Vec::new();
+    for (report, which) in [(before, "before"), (after, "after")] {
+        if !report.complete {
+            notes.push(format!("the bench {which} was stopped before its end"));
+        }
+    }
+    if backends_differ(before, after) {
+        notes.push(format!(
+            "measured by {}, then by {}: no figure is held against another",
+            before.backend, after.backend
+        ));
+    } else if before.backend != after.backend {
+        notes.push(format!(
+            "measured by {}, then by {}",
+            before.backend, after.backend
+        ));
+    }
+    if before.kernel != after.kernel {
+        notes.push(format!("Linux {}, then {}", before.kernel, after.kernel));
+    }
+    if before.cpus != after.cpus {
+        notes.push(format!("{} processors, then {}", before.cpus, after.cpus));
+    }
+    if before.sample_seconds.to_bits() != after.sample_seconds.to_bits() {
+        notes.push(format!(
+            "samples of {} s, then of {} s",
+            before.sample_seconds, after.sample_seconds
+        ));
+    }
+    if (before.block_asked, before.depth_asked) != (after.block_asked, after.depth_asked) {
+        notes.push("not the same requests or queues were asked for".to_owned());
+    }
+    let subjects = matched(&before.subjects, &after.subjects, of_subject);
+    notes.extend(accesses(subjects.iter().map(|(pair, _)| *pair)));
+    notes.extend(unsteady(before, "before"));
+    notes.extend(unsteady(after, "after"));
+    notes
+}
+
+/// Returns whether two were measured by calls of different kinds. Nothing, where one does not say.
+pub(super) fn backends_differ(before: &Report, after: &Report) -> bool {
+    let family = |report: &Report| {
+        let backend = &report.backend;
+        backend.split('+').next().map(str::to_owned)
+    };
+    let is_said = !before.backend.is_empty() && !after.backend.is_empty();
+    is_said && family(before) != family(after)
+}
+
+/// Returns whether memory may have answered the one, and not the other, or was dropped.
+pub(super) fn access_differs(before: &Subject, after: &Subject) -> bool {
+    let is_said = !before.access.is_empty() && !after.access.is_empty();
+    is_said && before.access != after.access
+}
+
+/// The same of several, which are the same ones.
+pub(super) fn any_access_differs(before: &[&Subject], after: &[&Subject]) -> bool {
+    let pairs = sorted(before).into_iter().zip(sorted(after));
+    pairs
+        .into_iter()
+        .any(|(before, after)| access_differs(before, after))
+}
+
+fn sorted<'r>(subjects: &[&'r Subject]) -> Vec<&'r Subject> {
+    let mut sorted = subjects.to_vec();
+    sorted.sort_by_cached_key(|subject| (of_subject(subject), subject.access.clone()));
+    sorted
+}
+
+/// One sentence for all that were read in the same two ways.
+fn accesses<'r>(subjects: impl Iterator<Item = Matched<'r, Subject>>) -> Vec<String> {
+    let mut told: Vec<(String, Vec<String>)> = Vec::new();
+    for pair in subjects {
+        let (Some(before), Some(after)) = (pair.before, pair.after) else {
+            continue;
+        };
+        if !access_differs(before, after) {
+            continue;
+        }
+        let ways = format!("{}, then {}", way(before), way(after));
+        match told.iter_mut().find(|(known, _)| *known == ways) {
+            Some((_, names)) => names.push(name(after)),
+            None => told.push((ways, vec![name(after)])),
+        }
+    }
+    let sentence = |(ways, names): (String, Vec<String>)| {
+        format!("{}: {ways}: not held against each other", list(&names))
+    };
+    told.into_iter().map(sentence).collect()
+}
+
+fn way(subject: &Subject) -> &'static str {
+    match subject.access.as_str() {
+        "direct" => "past the page cache",
+        "dropped" => "dropped from memory first",
+        _ => "perhaps from memory",
+    }
+}
+
+fn unsteady(report: &Report, which: &str) -> Option<String> {
+    let mut names = Vec::new();
+    let mut look = |what: &str, whose: &str, measure: Option<&Measure>| {
+        if measure.is_some_and(|measure| !measure.steady) {
+            names.push(format!("{what} of {whose}"));
+        }
+    };
+    for subject in &report.subjects {
+        let whose = name(subject);
+        look("read", &whose, subject.read.as_ref());
+        for zone in &subject.zones {
+            look(&format!("read-{}", zone.name), &whose, Some(&zone.read));
+        }
+        look("write", &whose, subject.write.as_ref());
+    }
+    if let Some(pair) = &report.pair {
+        look("target-write", &pair.target, pair.write.as_ref());
+    }
+    let is_any = !names.is_empty();
+    is_any.then(|| format!("not known to be steady {which}: {}", list(&names)))
+}
+
+fn name(subject: &Subject) -> String {
+    match label(subject) {
+        (drive, Some(path)) => format!("{drive} {path}"),
+        (drive, None) => drive,
+    }
+}
