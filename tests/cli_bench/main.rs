@@ -12,6 +12,7 @@ mod support;
 
 mod asked;
 mod beside;
+mod forms;
 mod honest;
 mod hung;
 mod known;

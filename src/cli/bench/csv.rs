@@ -5,66 +5,105 @@ use crate::cli::escape::{escape, exact};
 use crate::cli::text::push;
 
 const TITLES: &str = "what,subject,path,model,serial,count,block_bytes,depth,unit,rate,rate_min,\
-                      rate_max,samples,requests,p50_ns,p90_ns,p99_ns,p999_ns,max_ns";
+                      rate_max,samples,requests,p50_ns,p90_ns,p99_ns,p999_ns,max_ns,access,steady,\
+                      backend,kernel,sample_seconds,started";
+
+/// The lines so far, and what ends each of them.
+struct Lines<'r> {
+    text: String,
+    report: &'r Report,
+    manner: String,
+}
+
+/// What is known of a figure besides the figure.
+#[derive(Debug, Clone, Copy, Default)]
+struct Proof<'r> {
+    /// `access` of what was read.
+    access: &'r str,
+    /// Nothing where it was not looked at.
+    steady: Option<bool>,
+}
 
 /// Returns the text, its titles first.
 pub(super) fn render(report: &Report) -> String {
-    let mut text = format!("{TITLES}\r\n");
+    let words = [&report.backend, &report.kernel].map(|word| quoted(word.as_bytes()));
+    let [backend, kernel] = words;
+    let (seconds, started) = (report.sample_seconds, quoted(report.started.as_bytes()));
+    let mut lines = Lines {
+        text: format!("{TITLES}\r\n"),
+        report,
+        manner: format!("{backend},{kernel},{seconds},{started}"),
+    };
     for subject in &report.subjects {
+        lines.subject(subject);
+    }
+    lines.together();
+    lines.pair();
+    lines.text
+}
+
+impl Lines<'_> {
+    fn subject(&mut self, subject: &Subject) {
+        let access = subject.access.as_str();
+        let read = |measure: &Measure| Proof {
+            access,
+            steady: Some(measure.steady),
+        };
+        let one = Proof {
+            access,
+            steady: None,
+        };
         for point in &subject.sweep {
             let figures = format!("{},{}", point.block, point.depth);
             let rate = format!("{:.0}", point.rate);
-            line(
-                &mut text,
-                "sweep",
-                subject,
-                "1",
-                &format!("{figures},bytes/s,{rate},{rate},{rate},1,,,,,,"),
-            );
+            let figures = format!("{figures},bytes/s,{rate},{rate},{rate},1,,,,,,");
+            self.line("sweep", subject, 1, &figures, one);
         }
-        if let Some(read) = &subject.read {
-            line(&mut text, "read", subject, "1", &measure(read));
+        if let Some(found) = &subject.read {
+            self.line("read", subject, 1, &measure(found), read(found));
         }
         for zone in &subject.zones {
             let what = format!("read-{}", zone.name);
-            line(&mut text, &what, subject, "1", &measure(&zone.read));
+            self.line(&what, subject, 1, &measure(&zone.read), read(&zone.read));
         }
         if let Some(small) = &subject.small {
-            line(
-                &mut text,
-                "small-files",
-                subject,
-                "1",
-                &format!(
-                    ",,files/s,{:.1},{:.1},{:.1},{},{},,,,,",
-                    small.rate,
-                    small.rate_min,
-                    small.rate_max,
-                    counted(&small.samples),
-                    small.files
-                ),
+            let figures = format!(
+                ",,files/s,{:.1},{:.1},{:.1},{},{},,,,,",
+                small.rate,
+                small.rate_min,
+                small.rate_max,
+                counted(&small.samples),
+                small.files
             );
+            self.line("small-files", subject, 1, &figures, one);
         }
         if let Some(write) = &subject.write {
-            line(&mut text, "write", subject, "1", &measure(write));
+            self.line("write", subject, 1, &measure(write), written(write));
         }
     }
-    let all = Subject {
-        name: "all".to_owned(),
-        ..Subject::default()
-    };
-    for step in report.together.iter().flat_map(|together| &together.steps) {
-        let rates = rates(step.rate, step.rate_min, step.rate_max);
-        let count = step.count.to_string();
-        line(
-            &mut text,
-            "together",
-            &all,
-            &count,
-            &format!(",,bytes/s,{rates},{},,,,,,", counted(&step.samples)),
-        );
+
+    fn together(&mut self) {
+        let all = Subject {
+            name: "all".to_owned(),
+            ..Subject::default()
+        };
+        let report = self.report;
+        for step in report.together.iter().flat_map(|together| &together.steps) {
+            let rates = rates(step.rate, step.rate_min, step.rate_max);
+            let figures = format!(",,bytes/s,{rates},{},,,,,,", counted(&step.samples));
+            let proof = Proof {
+                access: least_proved(report, &step.subjects),
+                steady: None,
+            };
+            self.line("together", &all, step.count, &figures, proof);
+        }
     }
-    if let Some(pair) = &report.pair {
+
+    fn pair(&mut self) {
+        let report = self.report;
+        let Some(pair) = &report.pair else {
+            return;
+        };
         let target = Subject {
             name: "target".to_owned(),
             path: pair.target.clone(),
@@ -73,27 +112,87 @@ pub(super) fn render(report: &Report) -> String {
             ..Subject::default()
         };
         if let Some(write) = &pair.write {
-            line(&mut text, "target-write", &target, "1", &measure(write));
+            self.line("target-write", &target, 1, &measure(write), written(write));
         }
+        // Reports of before they were named have all that could be read.
+        let count = if pair.subjects.is_empty() {
+            let sources = report.subjects.iter().filter(|s| s.read.is_some());
+            sources.count()
+        } else {
+            pair.subjects.len()
+        };
         for (what, reached) in [
             ("pair-hashed", &pair.hashed),
             ("pair-unhashed", &pair.unhashed),
         ] {
             if let Some(reached) = reached {
                 let rates = rates(reached.rate, reached.rate_min, reached.rate_max);
-                let sources = report.subjects.iter().filter(|s| s.read.is_some());
-                let count = sources.count().to_string();
-                line(
-                    &mut text,
-                    what,
-                    &target,
-                    &count,
-                    &format!(",,bytes/s,{rates},{},,,,,,", counted(&reached.samples)),
-                );
+                let figures = format!(",,bytes/s,{rates},{},,,,,,", counted(&reached.samples));
+                let proof = Proof {
+                    access: least_proved(report, &pair.subjects),
+                    steady: None,
+                };
+                self.line(what, &target, count, &figures, proof);
             }
         }
     }
-    text
+
+    fn line(
+        &mut self,
+        what: &str,
+        subject: &Subject,
+        count: usize,
+        figures: &str,
+        proof: Proof<'_>,
+    ) {
+        let drive = subject.drives.first().filter(|_| subject.drives.len() == 1);
+        let model = drive
+            .and_then(|drive| drive.model.as_deref())
+            .unwrap_or_default();
+        let serial = drive.and_then(|drive| drive.identity()).unwrap_or_default();
+        let path = exact(&subject.path, subject.path_hex.as_deref());
+        let count = count.to_string();
+        let words: [&[u8]; 6] = [
+            what.as_bytes(),
+            subject.name.as_bytes(),
+            &path,
+            model.as_bytes(),
+            serial.as_bytes(),
+            count.as_bytes(),
+        ];
+        let words = words.map(quoted).join(",");
+        let (access, manner) = (quoted(proof.access.as_bytes()), &self.manner);
+        let steady = proof.steady.map_or("", |is| if is { "yes" } else { "no" });
+        push(
+            &mut self.text,
+            format_args!("{words},{figures},{access},{steady},{manner}\r\n"),
+        );
+    }
+}
+
+/// A write goes to the drive or is synced; `access` is about reading.
+fn written(write: &Measure) -> Proof<'static> {
+    Proof {
+        access: "",
+        steady: Some(write.steady),
+    }
+}
+
+/// Returns the `access` that proves least of those that took part, by name; of all that could be
+/// read, where they are not named.
+fn least_proved<'r>(report: &'r Report, names: &[String]) -> &'r str {
+    let takes_part = |subject: &&Subject| {
+        names.contains(&subject.name) || names.is_empty() && subject.read.is_some()
+    };
+    let all = report.subjects.iter().filter(takes_part);
+    let rank = |access: &&str| match *access {
+        "" => 0,
+        "direct" => 1,
+        "dropped" => 2,
+        _ => 3,
+    };
+    let all = all.map(|subject| subject.access.as_str());
+    all.max_by_key(rank).unwrap_or_default()
 }
 
 fn rates(rate: f64, least: f64, most: f64) -> String {
@@ -123,25 +222,6 @@ fn measure(measure: &Measure) -> String {
         latency.p999,
         latency.max,
     )
-}
-
-fn line(text: &mut String, what: &str, subject: &Subject, count: &str, figures: &str) {
-    let drive = subject.drives.first().filter(|_| subject.drives.len() == 1);
-    let model = drive
-        .and_then(|drive| drive.model.as_deref())
-        .unwrap_or_default();
-    let serial = drive.and_then(|drive| drive.identity()).unwrap_or_default();
-    let path = exact(&subject.path, subject.path_hex.as_deref());
-    let words: [&[u8]; 6] = [
-        what.as_bytes(),
-        subject.name.as_bytes(),
-        &path,
-        model.as_bytes(),
-        serial.as_bytes(),
-        count.as_bytes(),
-    ];
-    let words = words.map(quoted);
-    push(text, format_args!("{},{figures}\r\n", words.join(",")));
 }
 
 /// Returns a field as it stands in a line. What a terminal would obey is escaped, as in a table: a
@@ -260,17 +340,82 @@ mod tests {
             ..Report::default()
         };
         let text = render(&report);
-        let field = |what: &str, title: &str| {
-            let column = TITLES.split(',').position(|known| known == title).unwrap();
-            let line = text
-                .lines()
-                .find(|line| line.starts_with(&format!("{what},")));
-            line.unwrap().split(',').nth(column).unwrap().to_owned()
-        };
+        let field = |what: &str, title: &str| field_of(&text, what, title);
         assert_eq!(field("together", "count"), "2");
         assert_eq!(field("together", "samples"), "4");
         assert_eq!(field("pair-hashed", "count"), "2");
         assert_eq!(field("pair-hashed", "samples"), "5");
         assert_eq!(field("pair-unhashed", "samples"), "", "not known");
+        // One more failed beside the others.
+        let mut named = report.clone();
+        named.pair.as_mut().unwrap().subjects = vec!["sda".to_owned()];
+        let copied = field_of(&render(&named), "pair-hashed", "count");
+        assert_eq!(copied, "1");
+    }
+
+    fn field_of(text: &str, what: &str, title: &str) -> String {
+        let column = TITLES.split(',').position(|known| known == title).unwrap();
+        let start = format!("{what},");
+        let line = text.lines().find(|line| line.starts_with(&start)).unwrap();
+        line.split(',').nth(column).unwrap().to_owned()
+    }
+
+    #[test]
+    fn a_figure_says_how_far_it_can_be_believed() {
+        let subject = |name: &str, access: &str, steady: bool| Subject {
+            name: name.to_owned(),
+            access: access.to_owned(),
+            read: Some(Measure {
+                steady,
+                ..Measure::default()
+            }),
+            ..Subject::default()
+        };
+        let step = |names: &[&str]| TogetherStep {
+            count: names.len(),
+            subjects: names.iter().map(|name| (*name).to_owned()).collect(),
+            ..TogetherStep::default()
+        };
+        let report = Report {
+            kernel: "6.18.0".to_owned(),
+            backend: "blocking".to_owned(),
+            sample_seconds: 0.5,
+            started: "2026-01-02T03:04:05Z".to_owned(),
+            subjects: vec![
+                subject("sda", "direct", true),
+                subject("/tank", "unproved", false),
+            ],
+            together: Some(Together {
+                steps: vec![step(&["sda"]), step(&["sda", "/tank"])],
+                ..Together::default()
+            }),
+            pair: Some(Pair {
+                write: Some(Measure::default()),
+                hashed: Some(PairRate::default()),
+                subjects: vec!["sda".to_owned()],
+                ..Pair::default()
+            }),
+            ..Report::default()
+        };
+        let text = render(&report);
+        let manner = ",blocking,6.18.0,0.5,2026-01-02T03:04:05Z";
+        let told: Vec<(&str, &str)> = text
+            .split_terminator("\r\n")
+            .skip(1)
+            .map(|line| {
+                let line = line.strip_suffix(manner).unwrap();
+                let (rest, steady) = line.rsplit_once(',').unwrap();
+                (rest.rsplit_once(',').unwrap().1, steady)
+            })
+            .collect();
+        let expected = [
+            ("direct", "yes"),
+            ("unproved", "no"),
+            ("direct", ""),
+            ("unproved", ""),
+            ("", "no"),
+            ("direct", ""),
+        ];
+        assert_eq!(told, expected);
     }
 }

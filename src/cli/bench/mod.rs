@@ -21,7 +21,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use super::escape::{escape_json, escape_path};
+use super::escape::{escape, escape_json, escape_path};
 use super::message::{Context, render_error, render_misuse};
 use super::output::Output;
 use super::privileges::{self, Work};
@@ -84,6 +84,12 @@ pub fn run(command: &BenchCommand) -> Exit {
         Form::Fio => fio::render(&report),
     };
     let ended = print(&text, ending(&report));
+    // These have no place for it, and a figure of memory looks like a good one.
+    if matches!(command.form, Form::Csv | Form::Fio) {
+        for line in table::to_know(&report) {
+            screen.print(&format!("note: {}", escape(line.as_bytes())));
+        }
+    }
     match &command.html {
         Some(page) => worst(ended, write_page(&screen, page, &report)),
         None => ended,
