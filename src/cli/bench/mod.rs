@@ -10,13 +10,13 @@ mod html;
 mod ink;
 mod live;
 mod markup;
+mod page;
 mod resolve;
 mod scaling;
 mod table;
 mod tiles;
 mod versus;
 
-use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -34,6 +34,7 @@ use crate::bench::{self, BenchSession, Report};
 use crate::error::{Error, Reach};
 use crate::exit::{Exit, exit_of, worst};
 use ink::Ink;
+use page::Page;
 pub use resolve::{BenchCommand, Form, resolve};
 
 const STOPPING: &str = "stopping: what was measured by now is printed, and nothing stays behind; \
@@ -59,11 +60,10 @@ pub fn run(command: &BenchCommand) -> Exit {
     // Kept, should the kernel refuse: a bench has no final names to lose.
     let _kept = privileges::keep_for(Work::Measure);
     // Before the work, so that an hour of it does not end in this, and with the rights it ends with.
-    if let Some(page) = &command.html
-        && let Err(misuse) = can_be_written(page)
-    {
-        return misused(&screen, &misuse);
-    }
+    let page = match command.html.as_deref().map(page_at).transpose() {
+        Ok(page) => page,
+        Err(misuse) => return misused(&screen, &misuse),
+    };
     let session = BenchSession {
         stop: stop_on_signals(&screen),
         watcher: Arc::new(live::Live::new(Arc::clone(&screen), command.progress)),
@@ -90,7 +90,7 @@ pub fn run(command: &BenchCommand) -> Exit {
             screen.print(&format!("note: {}", escape(line.as_bytes())));
         }
     }
-    match &command.html {
+    match page {
         Some(page) => worst(ended, write_page(&screen, page, &report)),
         None => ended,
     }
@@ -106,20 +106,14 @@ fn print(text: &[u8], ending: Exit) -> Exit {
     }
 }
 
-/// Writes the page, into a new file; none that is cut off is left.
-fn write_page(screen: &Screen, page: &Path, report: &Report) -> Exit {
-    let written = std::fs::File::create_new(page).and_then(|mut file| {
-        let written = file.write_all(html::render(report).as_bytes());
-        if written.is_err() {
-            let _part_of_it = std::fs::remove_file(page);
-        }
-        written
-    });
-    match written {
+/// Writes the page; none that is cut off is left.
+fn write_page(screen: &Screen, page: Page, report: &Report) -> Exit {
+    let name = escape_path(page.path());
+    match page.write(html::render(report).as_bytes()) {
         Ok(()) => Exit::Success,
         Err(error) => {
             let misuse = Misuse {
-                what: format!("the page {} could not be written", escape_path(page)),
+                what: format!("the page {name} could not be written"),
                 why: error.to_string(),
                 next: "the figures above are all there is to it; with --json they can be kept"
                     .to_owned(),
@@ -130,22 +124,21 @@ fn write_page(screen: &Screen, page: &Path, report: &Report) -> Exit {
     }
 }
 
-/// Makes sure that the page can be made: by making it, and taking it away again.
-fn can_be_written(page: &Path) -> Result<(), Misuse> {
+/// Makes sure that the page can be made.
+fn page_at(page: &Path) -> Result<Page, Misuse> {
     let what = format!("--html {}", escape_path(page));
-    match std::fs::File::create_new(page).and_then(|_| std::fs::remove_file(page)) {
-        Ok(()) => Ok(()),
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Err(Misuse {
+    Page::open(page).map_err(|error| match error.kind() {
+        std::io::ErrorKind::AlreadyExists => Misuse {
             what,
             why: "it is there already, and nothing is overwritten unasked".to_owned(),
             next: "remove it, or name another".to_owned(),
-        }),
-        Err(error) => Err(Misuse {
+        },
+        _ => Misuse {
             what,
             why: format!("it cannot be made: {error}"),
             next: "name a file in a folder that is there and can be written to".to_owned(),
-        }),
-    }
+        },
+    })
 }
 
 fn misused(screen: &Screen, misuse: &Misuse) -> Exit {
