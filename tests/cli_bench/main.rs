@@ -18,6 +18,7 @@ mod hung;
 mod known;
 mod names;
 mod output;
+mod plot;
 mod reading;
 mod serials;
 mod stopping;

@@ -92,7 +92,6 @@ fn every_form_of_output_and_the_comparison_of_two() {
     assert_eq!(read.split(',').nth(2), Some(&device.0[..]));
 
     let fio = with(&[&"--output-format", &"fio"]).expect(0);
-    drawn_by_fio_plot(&scratch, &fio.stdout);
     let fio: Value = serde_json::from_slice(&fio.stdout).unwrap();
     assert!(fio["fio version"].as_str().unwrap().starts_with("inhaul-"));
     let job = &fio["jobs"][0]["read"];
@@ -126,40 +125,4 @@ fn every_form_of_output_and_the_comparison_of_two() {
     run(&[&"bench", &"--compare", &kept, &page])
         .expect(2)
         .says("not a report of a bench");
-}
-
-/// What fio-plot 1.1.21 looks up in each job; where it is installed, it draws it.
-fn drawn_by_fio_plot(scratch: &Scratch, output: &[u8]) {
-    let document: Value = serde_json::from_slice(output).unwrap();
-    assert!(document["fio version"].is_string() && document["global options"].is_object());
-    let job = &document["jobs"][0];
-    for option in ["iodepth", "numjobs", "bs", "rw"] {
-        assert!(job["job options"][option].is_string(), "{option}");
-    }
-    for figure in ["bw", "iops", "iops_stddev"] {
-        number(&job["read"][figure]);
-    }
-    for figure in ["mean", "stddev"] {
-        number(&job["read"]["lat_ns"][figure]);
-    }
-    for table in ["latency_ms", "latency_us", "latency_ns"] {
-        assert!(job[table].is_object(), "{table}");
-    }
-    for figure in ["usr_cpu", "sys_cpu"] {
-        number(&job[figure]);
-    }
-    let (folder, drawn) = (scratch.join("plot"), scratch.join("plot.png"));
-    std::fs::create_dir(&folder).unwrap();
-    std::fs::write(folder.join("fio.json"), output).unwrap();
-    let ran = std::process::Command::new("fio-plot")
-        .args(["-T", "a drive", "-r", "read", "-H", "-n", "1", "-d"])
-        .arg(job["job options"]["iodepth"].as_str().unwrap())
-        .args([OsStr::new("-i"), folder.as_os_str()])
-        .args([OsStr::new("-o"), drawn.as_os_str()])
-        .output();
-    // Without it, that all it looks up is there has to do.
-    if let Ok(ran) = ran {
-        let said = String::from_utf8_lossy(&ran.stdout);
-        assert!(drawn.is_file(), "{said}");
-    }
 }
