@@ -65,7 +65,7 @@ fn the_table_says_how_it_was_measured() {
     let ran = ran
         .expect(0)
         .says("bench of 1 drive\n")
-        .says("3 samples of 0.1 s each, after 0.05 s that do not count; blocking")
+        .says("3 samples of 0.1 s each, of reads past all caches after 0.05 s that do not count; blocking")
         .says("reading, one by one")
         .says("before you believe it");
     assert_eq!(ran.err(), "");
