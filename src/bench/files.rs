@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::bounded;
 use rustix::fs::{Statx, StatxFlags};
 
+use super::cached::Probe;
 use super::cursor::Extent;
 use super::report::Holds;
 use super::sample::Ties;
@@ -60,7 +61,7 @@ pub(crate) struct Chosen {
     pub(crate) extents: Vec<Extent>,
     pub(crate) small: Vec<Small>,
     /// See `Opened::probes`.
-    pub(crate) probes: Vec<(OwnedFd, u64)>,
+    pub(crate) probes: Vec<Probe>,
     /// Whether O_DIRECT settles that the medium answers.
     pub(crate) settled: bool,
     /// What is in it, or what was seen of it.

@@ -1,7 +1,8 @@
 //! What drives give, measured by the machinery that copies: the same backends, the same buffers.
 //!
 //! 1. `subject` opens each PATH: a block device for reading only, or files of a directory
-//!    (`files`). What would give a figure of memory instead of a drive is refused or warned of.
+//!    (`files`). What would give a figure of memory instead of a drive is refused or warned of; what
+//!    may be in the page cache is dropped from it and looked for there (`cached`).
 //! 2. `alone` measures one after the other: the knee, then repeated samples (`load`), zones, small
 //!    files (`small`).
 //! 3. `together` measures 1, 2, 4 ... all of them at once (`at_once`); `bend` finds what bends the
@@ -21,6 +22,7 @@ mod alone;
 mod at_once;
 mod bend;
 mod beside;
+mod cached;
 pub mod compare;
 mod cursor;
 mod estimate;

@@ -2,14 +2,12 @@
 //! else.
 
 use std::mem::ManuallyDrop;
-use std::num::NonZeroU64;
-use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{Advice, FileType, Mode, OFlags};
-use rustix::io::Errno;
+use rustix::fs::{FileType, Mode, OFlags};
 
+use super::cached::{self, Probe};
 use super::cursor::{Cursor, Extent};
 use super::files::{Chosen, LOOK_MAX, Small, choose};
 use super::holds::FileSystem;
@@ -22,11 +20,6 @@ use crate::topology::{Attached, Drive, Location, Shelf, Topology};
 
 /// Caches in drives and controllers hold no more than this, as far as we know.
 pub(crate) const CACHES_MAX: u64 = 1 << 30;
-
-/// How often it is tried to drop files from the page cache, and how long is waited in between: what
-/// somebody has in hand at that moment stays, and can go a moment later.
-const DROPS_MAX: u32 = 8;
-const DROP_WAIT: std::time::Duration = std::time::Duration::from_millis(20);
 
 /// A subject, ready to be read.
 #[derive(Debug)]
@@ -42,7 +35,7 @@ pub(crate) struct Opened {
     pub(crate) file_system: Option<FileSystem>,
     /// The same files, buffered: where O_DIRECT does not settle that the medium answers, these are
     /// dropped from the page cache before each sample.
-    probes: Arc<[(OwnedFd, u64)]>,
+    probes: Arc<[Probe]>,
     ties: Ties,
     /// The report of a drive that was left: nothing of it is measured any more.
     left: Option<Subject>,
@@ -255,7 +248,7 @@ fn is_sparse(image: &Path) -> bool {
 
 impl Opened {
     /// Returns a subject of which nothing is open.
-    fn of(report: Subject) -> Self {
+    pub(super) fn of(report: Subject) -> Self {
         Self {
             report,
             cursor: Cursor::new(Arc::from([]), false),
@@ -310,7 +303,7 @@ impl Opened {
             return Ok(true);
         }
         let probes = Arc::clone(&self.probes);
-        let call = move |ties: &Ties| drop_cached(&probes, ties);
+        let call = move |ties: &Ties| cached::staying(&probes, ties).is_empty();
         ask(&self.path(), self.ties.stall, &self.ties, call)
     }
 
@@ -318,39 +311,6 @@ impl Opened {
     pub(crate) fn path(&self) -> PathBuf {
         PathBuf::from(&self.report.path)
     }
-}
-
-fn drop_cached(probes: &[(OwnedFd, u64)], ties: &Ties) -> bool {
-    let dropped = |(probe, len): &(OwnedFd, u64)| {
-        for advice in [Advice::DontNeed, Advice::Random] {
-            let _checked_below = rustix::fs::fadvise(probe, 0, NonZeroU64::new(*len), advice);
-        }
-        let last = len.saturating_sub(1);
-        let is_gone = [0, last / 2, last].iter().all(|at| is_absent(probe, *at));
-        ties.beat();
-        is_gone
-    };
-    // All of them, even after one that stays; and all that stay wait together.
-    let mut left: Vec<_> = probes.iter().collect();
-    for before in 0..DROPS_MAX {
-        if before > 0 {
-            std::thread::sleep(DROP_WAIT);
-        }
-        left.retain(|probe| !dropped(probe));
-        if left.is_empty() {
-            return true;
-        }
-    }
-    false
-}
-
-/// A buffered read that must not wait answers EAGAIN for a page that is not there (preadv2(2)).
-fn is_absent(probe: &OwnedFd, at: u64) -> bool {
-    let mut byte = [0];
-    let buffer = &mut [rustix::io::IoSliceMut::new(&mut byte)];
-    let flags = rustix::io::ReadWriteFlags::NOWAIT;
-    let answer = rustix::io::preadv2(probe.as_fd(), buffer, at, flags);
-    matches!(answer, Err(Errno::AGAIN))
 }
 
 #[cfg(test)]
