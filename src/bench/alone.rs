@@ -69,11 +69,13 @@ pub(crate) fn read(
         return Ok(());
     };
     tell(&format!("reading, {} KiB x {}", at.block >> 10, at.depth));
-    subject.cursor.seek(stretch(subject).start);
+    seek(subject);
     let samples = repeat(subject, loader, manner, at, ties)?;
     subject.report.read = samples.figure(at, manner.repetitions);
     judge(subject, &samples.0);
-    zones(subject, loader, manner, at, ties, tell)?;
+    let zoned = zones(subject, loader, manner, at, ties, tell);
+    judge_laps(subject);
+    zoned?;
     if !subject.small.is_empty() && !ties.stopped() {
         tell("reading small files");
         subject.report.small = small::read(subject, loader, manner, ties)?;
@@ -96,6 +98,11 @@ fn stretch(subject: &Opened) -> Range<u64> {
     begin..begin + len
 }
 
+/// Whether places on a drive are told apart: on one that is smaller, each would be in a cache.
+fn is_zoned(subject: &Opened) -> bool {
+    subject.has_zones && subject.report.span_bytes >= CACHES_MAX
+}
+
 /// Makes a drive ready for a sample that is held against the figure of [`read`]: nothing of it is in
 /// the page cache, or that is told of, and it is read where it was.
 ///
@@ -115,12 +122,14 @@ pub(crate) fn ready(subject: &mut Opened) -> Result<(), Error> {
 }
 
 fn seek(subject: &mut Opened) {
-    if subject.report.access == "direct" {
-        let stretch = stretch(subject);
-        subject.cursor.seek_within(&stretch);
+    let stretch = stretch(subject);
+    if is_zoned(subject) {
+        subject.cursor.keep_to(&stretch);
     } else {
-        // What was dropped from the page cache is read once: from its beginning.
-        subject.cursor.seek(0);
+        subject.cursor.seek_within(&stretch);
+    }
+    if subject.report.access != "direct" {
+        subject.cursor.once();
     }
 }
 
@@ -224,9 +233,9 @@ fn sample(
     }
     let mut load = manner.load(at, Way::Read);
     if subject.report.access != "direct" {
-        // What was dropped is read once: from its beginning, and not a second time. There may be
-        // too little of it for a warm-up.
-        subject.cursor.seek(0);
+        // What was dropped is read once, and not a second time. There may be too little of it for a
+        // warm-up.
+        subject.cursor.once();
         load.warm = Duration::ZERO;
     }
     loader.sample(&mut subject.cursor, &load, ties)
@@ -255,10 +264,6 @@ fn judge(subject: &mut Opened, samples: &[Sample]) {
              without reading"
         ));
     }
-    if subject.cursor.laps > 0 && report.span_bytes >= CACHES_MAX {
-        let warning = "all of it was read more than once";
-        report.warnings.push(warning.to_owned());
-    }
     if report.access == "unproved" {
         report.warnings.push(
             "some of it stayed in the page cache, which may have answered: the rate may be that of \
@@ -269,6 +274,16 @@ fn judge(subject: &mut Opened, samples: &[Sample]) {
     if report.read.is_none() {
         let warning = "it has no figure: it was stopped, or too little came, before there were three \
                        samples";
+        report.warnings.push(warning.to_owned());
+    }
+}
+
+/// Says that the same bytes were read again. Of what is smaller than caches that is clear.
+fn judge_laps(subject: &mut Opened) {
+    let report = &mut subject.report;
+    if subject.cursor.laps > 0 && report.span_bytes >= CACHES_MAX {
+        let warning = "the same bytes were read more than once: a cache of a controller or of a host \
+                       that is large enough may have answered";
         report.warnings.push(warning.to_owned());
     }
 }
@@ -284,7 +299,7 @@ fn zones(
     tell: &dyn Fn(&str),
 ) -> Result<(), Error> {
     let span = subject.report.span_bytes;
-    if !subject.has_zones || span < CACHES_MAX {
+    if !is_zoned(subject) {
         return Ok(());
     }
     let margin = span / 16;
@@ -298,7 +313,7 @@ fn zones(
             break;
         }
         tell(&format!("reading its {name} zone"));
-        subject.cursor.seek(begin);
+        subject.cursor.keep_to(&(begin..begin + margin));
         let samples = repeat(subject, loader, manner, at, ties)?;
         if let Some(read) = samples.figure(at, manner.repetitions) {
             subject.report.zones.push(Zone {
@@ -309,4 +324,132 @@ fn zones(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::cursor::{Cursor, Extent};
+    use crate::bench::report::Subject;
+    use crate::buffer::Arena;
+    use crate::io::probe::Chosen;
+    use std::path::{Path, PathBuf};
+    use std::sync::Arc;
+    use std::sync::atomic::Ordering::Relaxed;
+
+    const MIB: u64 = 1 << 20;
+    const PART: u64 = 64 * MIB;
+
+    /// A drive of some parts, of which the others cannot be read.
+    fn drive(parts: usize, readable: &[usize]) -> Opened {
+        let extent = |number: usize| {
+            let file = tempfile::tempfile().unwrap();
+            let is_there = readable.contains(&number);
+            file.set_len(if is_there { PART } else { 0 }).unwrap();
+            Extent {
+                file: Arc::new(file.into()),
+                start: 0,
+                len: PART,
+                path: Arc::new(PathBuf::from(number.to_string())),
+            }
+        };
+        let extents: Vec<Extent> = (0..parts).map(extent).collect();
+        let mut subject = Opened::of(Subject {
+            span_bytes: parts as u64 * PART,
+            access: "direct".to_owned(),
+            ..Subject::default()
+        });
+        subject.cursor = Cursor::new(Arc::from(extents), true);
+        subject
+    }
+
+    fn manner() -> Manner {
+        Manner {
+            warm: Duration::ZERO,
+            time: Duration::from_millis(20),
+            repetitions: 3,
+            block: None,
+            depth: None,
+        }
+    }
+
+    fn loader() -> Loader {
+        let credits = Arena::new(4).unwrap().lend(4).unwrap();
+        Loader::new(Chosen::Blocking, &credits).unwrap()
+    }
+
+    const AT: Knee = Knee {
+        block: SLOT_LEN,
+        depth: 2,
+    };
+
+    #[test]
+    fn a_sample_of_what_was_dropped_goes_on_where_the_one_before_ended() {
+        let mut subject = drive(1, &[0]);
+        "dropped".clone_into(&mut subject.report.access);
+        let (mut loader, ties) = (loader(), Ties::default());
+        for _ in 0..5 {
+            sample(&mut subject, &mut loader, &manner(), AT, &ties).unwrap();
+            let passed = ties.bytes.load(Relaxed);
+            let mut cursor = subject.cursor.clone();
+            cursor.once();
+            let next = cursor.next(SLOT_LEN).unwrap().1;
+            assert_eq!((cursor.laps, next), (passed / PART, passed % PART));
+        }
+        // Beside others as well, within its stretch.
+        subject.cursor.seek_within(&(7 * MIB..8 * MIB));
+        for _ in 0..2 {
+            ready(&mut subject).unwrap();
+            subject.cursor.next(SLOT_LEN).unwrap();
+        }
+        assert_eq!(subject.cursor.next(SLOT_LEN).unwrap().1, 9 * MIB);
+        // It ends near its end, and the sample does not.
+        subject.cursor.seek_within(&(PART - MIB..PART));
+        let sample = sample(&mut subject, &mut loader, &manner(), AT, &ties).unwrap();
+        assert!(sample.latency.count() >= 8, "{sample:?}");
+        assert!(subject.cursor.laps > 0);
+    }
+
+    fn zones_of(readable: &[usize]) -> (Opened, Result<(), Error>) {
+        let mut subject = drive(16, readable);
+        subject.has_zones = true;
+        // The end of the outer one comes at once.
+        let end = 2 * PART;
+        subject.cursor.seek_within(&(end - MIB..end));
+        let ties = Ties::default();
+        let read = zones(&mut subject, &mut loader(), &manner(), AT, &ties, &|_| ());
+        (subject, read)
+    }
+
+    #[test]
+    fn each_zone_is_read_where_it_is_and_nothing_beside_it() {
+        let (subject, read) = zones_of(&[1, 8, 15]);
+        read.unwrap();
+        let zones = subject.report.zones.iter();
+        let zones: Vec<(&str, u64)> = zones.map(|it| (&*it.name, it.at / PART)).collect();
+        assert_eq!(zones, [("outer", 1), ("middle", 8), ("inner", 15)]);
+        assert!(
+            subject.cursor.laps > 0,
+            "it began anew within the outer one"
+        );
+        for (readable, failed, found) in [([8, 15], "1", 0), ([1, 15], "8", 1), ([1, 8], "15", 2)] {
+            let (subject, read) = zones_of(&readable);
+            assert_eq!(read.unwrap_err().path(), Path::new(failed));
+            assert_eq!(subject.report.zones.len(), found);
+        }
+    }
+
+    #[test]
+    fn bytes_that_were_read_again_are_told_of() {
+        let told = |laps: u64, parts: usize| {
+            let mut subject = drive(parts, &[]);
+            subject.cursor.laps = laps;
+            judge_laps(&mut subject);
+            subject.report.warnings
+        };
+        let again = told(1, 16);
+        assert!(again[0].starts_with("the same bytes were read more than once"));
+        assert_eq!(told(0, 16), [""; 0]);
+        assert_eq!(told(1, 15), [""; 0], "told already: it is small");
+    }
 }

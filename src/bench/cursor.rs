@@ -27,20 +27,30 @@ pub(crate) struct Cursor {
     extents: Arc<[Extent]>,
     extent: usize,
     offset: u64,
+    /// The bytes before it, of all extents.
+    at: u64,
+    /// What is gone through before it begins anew.
+    lap: Range<u64>,
     /// How often it began anew.
     pub(crate) laps: u64,
     /// Whether it may.
     wraps: bool,
+    /// How many bytes it may yet give, if that is limited.
+    left: Option<u64>,
 }
 
 impl Cursor {
     pub(crate) fn new(extents: Arc<[Extent]>, wraps: bool) -> Self {
+        let all = extents.iter().map(|extent| extent.len).sum();
         Self {
             extents,
             extent: 0,
             offset: 0,
+            at: 0,
+            lap: 0..all,
             laps: 0,
             wraps,
+            left: None,
         }
     }
 
@@ -51,46 +61,67 @@ impl Cursor {
         extent.map_or_else(Arc::default, |extent| Arc::clone(&extent.path))
     }
 
-    /// Goes to a byte of the lap.
-    pub(crate) fn seek(&mut self, at: u64) {
-        let mut at = at - at % SLOT_LEN as u64;
-        (self.extent, self.offset) = (0, 0);
+    /// Goes to a byte.
+    fn seek(&mut self, at: u64) {
+        let at = at - at % SLOT_LEN as u64;
+        let mut left = at;
+        (self.extent, self.offset, self.at) = (0, 0, at);
         for extent in self.extents.iter() {
-            if at < extent.len {
-                self.offset = at;
+            if left < extent.len {
+                self.offset = left;
                 return;
             }
-            at -= extent.len;
+            left -= extent.len;
             self.extent += 1;
         }
-        (self.extent, self.offset) = (0, 0);
+        (self.extent, self.offset, self.at) = (0, 0, 0);
     }
 
-    /// Goes to the beginning of a stretch of the lap, unless it is within it already: what was read
-    /// there by now is not asked for again while there is more of it.
+    /// Goes to the beginning of a stretch, unless it is within it already: what was read there by now
+    /// is not asked for again while there is more of it.
     pub(crate) fn seek_within(&mut self, stretch: &Range<u64>) {
-        let before = self.extents.iter().take(self.extent);
-        let at = before.map(|extent| extent.len).sum::<u64>() + self.offset;
         let first = stretch.start - stretch.start % SLOT_LEN as u64;
-        if !(first..stretch.end).contains(&at) {
+        if !(first..stretch.end).contains(&self.at) {
             self.seek(first);
         }
     }
 
+    /// Goes through a stretch alone from now on, and begins anew where that ends.
+    pub(crate) fn keep_to(&mut self, stretch: &Range<u64>) {
+        let slot = SLOT_LEN as u64;
+        let [start, end] = [stretch.start, stretch.end].map(|at| at - at % slot);
+        let all = self.extents.iter().map(|extent| extent.len).sum();
+        self.lap = start..end.max(start + slot).min(all);
+        let lap = self.lap.clone();
+        self.seek_within(&lap);
+    }
+
+    /// Gives no byte twice from now on, until this is called again: by then it would come from memory.
+    pub(crate) fn once(&mut self) {
+        self.left = Some(self.lap.end - self.lap.start);
+    }
+
     /// Returns the next bytes to move, at most `block` of them; `None` at the end.
     pub(crate) fn next(&mut self, block: usize) -> Option<(&Extent, u64, usize)> {
-        if self.extent >= self.extents.len() {
-            if !self.wraps || self.extents.is_empty() {
+        if self.lap.is_empty() || self.left == Some(0) {
+            return None;
+        }
+        if self.at >= self.lap.end {
+            if !self.wraps {
                 return None;
             }
-            (self.extent, self.offset) = (0, 0);
+            self.seek(self.lap.start);
             self.laps += 1;
         }
+        let bound = (self.lap.end - self.at).min(self.left.unwrap_or(u64::MAX));
         let extent = self.extents.get(self.extent)?;
-        let left = extent.len - self.offset;
+        let left = (extent.len - self.offset).min(bound);
         let len = usize::try_from(left).unwrap_or(usize::MAX).min(block);
         let at = extent.start + self.offset;
-        self.offset += len as u64;
+        let moved = len as u64;
+        self.offset += moved;
+        self.at += moved;
+        self.left = self.left.map(|left| left - moved);
         if self.offset >= extent.len {
             self.extent += 1;
             self.offset = 0;
@@ -163,5 +194,39 @@ mod tests {
         assert_eq!(at(&mut cursor), 1, "beyond its end: from the beginning");
         cursor.seek(7 * mib);
         assert_eq!(at(&mut cursor), 1, "also from another extent");
+    }
+
+    #[test]
+    fn a_cursor_that_keeps_to_a_stretch_does_not_leave_it() {
+        let mib = SLOT_LEN as u64;
+        let mut cursor = Cursor::new(extents(&[4 * mib, 4 * mib]), true);
+        let passed = |cursor: &mut Cursor, count: usize| -> Vec<u64> {
+            let next = |_| cursor.next(SLOT_LEN).unwrap().1 / mib;
+            (0..count).map(next).collect()
+        };
+        // The second extent begins at byte 4,096,000: within MiB 3.
+        cursor.keep_to(&(2 * mib + 5..5 * mib + 5));
+        assert_eq!(passed(&mut cursor, 5), [2, 3, 3, 2, 3]);
+        assert_eq!(cursor.laps, 1, "it began anew");
+        cursor.keep_to(&(2 * mib..5 * mib));
+        assert_eq!(passed(&mut cursor, 1), [3], "and goes on where it was");
+        cursor.keep_to(&(0..9));
+        assert_eq!(passed(&mut cursor, 2), [0, 0], "one request at least");
+    }
+
+    #[test]
+    fn a_cursor_that_gives_nothing_twice_ends_where_it_began() {
+        let mib = SLOT_LEN as u64;
+        let mut cursor = Cursor::new(extents(&[4 * mib]), true);
+        for _ in 0..3 {
+            cursor.next(SLOT_LEN).unwrap();
+        }
+        for _ in 0..2 {
+            cursor.once();
+            let given = std::iter::from_fn(|| Some(cursor.next(SLOT_LEN)?.1));
+            let given: Vec<u64> = given.take(9).collect();
+            assert_eq!(given, [3 * mib, 0, mib, 2 * mib]);
+        }
+        assert_eq!(cursor.laps, 2);
     }
 }

@@ -153,11 +153,10 @@ fn open_files(
     access.clone_into(&mut report.access);
     report.warnings.extend(chosen.warnings);
     warn_of_drives(&mut report, &location.drives, topology);
-    let wraps = chosen.settled;
     Ok(Opened {
         has_zones: false,
         keys: location.keys().collect(),
-        cursor: Cursor::new(Arc::from(chosen.extents), wraps),
+        cursor: Cursor::new(Arc::from(chosen.extents), true),
         small: chosen.small,
         file_system: Some(file_system(location, shelf)),
         probes: Arc::from(chosen.probes),
