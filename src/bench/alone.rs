@@ -78,7 +78,8 @@ pub(crate) fn read(
     zoned?;
     if !subject.small.is_empty() && !ties.stopped() {
         tell("reading small files");
-        subject.report.small = small::read(subject, loader, manner, ties)?;
+        let small = small::read(subject, loader, manner, ties)?;
+        subject.report.small = small;
     }
     Ok(())
 }
@@ -143,13 +144,11 @@ impl Samples {
         let rated = self.0.iter().filter(|sample| sample.rate().is_some());
         let rated: Vec<Sample> = rated.cloned().collect();
         let rates: Vec<f64> = rated.iter().filter_map(Sample::rate).collect();
-        // After a stop, those that there are.
-        let window = window.min(rates.len()).max(REPETITIONS_MIN);
-        let first = steady::begin(&rates, window);
-        let (cut, _) = rates.split_at_checked(first.unwrap_or(0))?;
+        let (cut, steady) = steady::cut(&rates, window);
+        let (cut, _) = rates.split_at_checked(cut)?;
         let figure = Measure {
             cut: cut.to_vec(),
-            steady: first.is_some(),
+            steady,
             ..measure(at, rated.get(cut.len()..)?)?
         };
         Some(figure).filter(|figure| figure.samples.len() >= REPETITIONS_MIN)
@@ -248,7 +247,7 @@ fn repeat(
     at: Knee,
     ties: &Ties,
 ) -> Result<Samples, Error> {
-    let mut one = || sample(subject, loader, manner, at, ties);
+    let mut one = || sample(subject, loader, manner, at, ties).map(Some);
     steady::take(manner.repetitions, ties, &mut one).map(Samples)
 }
 

@@ -21,6 +21,7 @@ use super::report::{Pair, PairRate};
 use super::sample::{Load, Sink, Ties, Way};
 use super::scratch::{Place, whole_buffers};
 use super::stats::{median, range};
+use super::steady::{self, Rated};
 use super::subject::Opened;
 use super::together::{Bench, leave};
 use super::write;
@@ -113,33 +114,54 @@ fn rate(
             .map_or(0.0, |read| read.rate)
     };
     let shares = shares(bytes, &sources.iter().map(of).collect::<Vec<_>>());
-    let (mut rates, mut busy) = (Vec::new(), Vec::new());
-    for _ in 0..bench.manner.repetitions {
-        if sources.is_empty() || bench.ties.stopped() {
-            break;
+    let mut one = || {
+        if sources.is_empty() {
+            return Ok(None);
         }
         let before = Ticks::now();
         let moved = moment(bench, sources, place, &shares, pool)?;
-        let load = Ticks::now().busy_since(before);
-        if bench.ties.stopped() {
-            break;
-        }
-        if let Some(rate) = rate_of(&moved) {
-            rates.push(rate);
-            busy.push(load);
-        }
+        let busy = Ticks::now().busy_since(before);
+        let rate = rate_of(&moved);
+        Ok(Some(Reached { rate, busy }))
+    };
+    let window = bench.manner.repetitions;
+    let reached = steady::take::<_, Failed>(window, bench.ties, &mut one)?;
+    Ok(figure(&reached, window))
+}
+
+/// What all of them reached at one time.
+#[derive(Debug)]
+struct Reached {
+    rate: Option<f64>,
+    busy: f64,
+}
+
+impl Rated for Reached {
+    fn rate(&self) -> Option<f64> {
+        self.rate
     }
+}
+
+/// Returns the figure of the last `window` of them, if those are steady.
+fn figure(reached: &[Reached], window: usize) -> Option<PairRate> {
+    let rated = || reached.iter().filter(|it| it.rate.is_some());
+    let rates: Vec<f64> = rated().filter_map(Rated::rate).collect();
+    let (cut, steady) = steady::cut(&rates, window);
+    let (before, rates) = rates.split_at_checked(cut)?;
     if rates.len() < REPETITIONS_MIN {
-        return Ok(None);
+        return None;
     }
-    let (rate_min, rate_max) = range(&rates);
-    Ok(Some(PairRate {
-        rate: median(&rates),
+    let busy: Vec<f64> = rated().skip(cut).map(|it| it.busy).collect();
+    let (rate_min, rate_max) = range(rates);
+    Some(PairRate {
+        rate: median(rates),
         rate_min,
         rate_max,
-        samples: rates,
+        samples: rates.to_vec(),
+        cut: before.to_vec(),
+        steady,
         busy: median(&busy),
-    }))
+    })
 }
 
 /// Divides the room among sources by their rates, in whole buffers, at least one for each: all of
@@ -267,6 +289,24 @@ mod tests {
         assert!((rate.unwrap() - 500.0).abs() < 1e-9);
         assert_eq!(rate_of(&[(0, 0.0)]), None);
         assert_eq!(rate_of(&[]), None);
+    }
+
+    #[test]
+    fn what_a_target_takes_before_it_is_steady_is_cut() {
+        let reached = |rates: &[f64]| -> Vec<Reached> {
+            let one = |rate: &f64| Reached {
+                rate: Some(*rate),
+                busy: rate / 1000.0,
+            };
+            rates.iter().map(one).collect()
+        };
+        let found = figure(&reached(&[900.0, 100.0, 102.0, 98.0]), 3).unwrap();
+        assert_eq!((found.cut, found.steady), (vec![900.0], true));
+        assert_eq!((found.rate, found.busy), (100.0, 0.1));
+        assert_eq!(found.samples, [100.0, 102.0, 98.0]);
+        let found = figure(&reached(&[900.0, 100.0, 50.0]), 3).unwrap();
+        assert_eq!((found.samples.len(), found.steady), (3, false));
+        assert_eq!(figure(&reached(&[100.0, 100.0]), 3), None, "too few");
     }
 
     /// Copies a source of so many bytes, of which it has `there`, for an hour at most.

@@ -262,6 +262,12 @@ pub struct SmallFiles {
     /// All of them, in order; empty in reports of before they were kept.
     #[serde(default)]
     pub samples: Vec<f64>,
+    /// As in a [`Measure`].
+    #[serde(default)]
+    pub cut: Vec<f64>,
+    /// As in a [`Measure`].
+    #[serde(default)]
+    pub steady: bool,
     /// Files read, no file twice.
     pub files: u64,
     /// Their bytes.
@@ -337,6 +343,12 @@ pub struct TogetherStep {
     /// All of them, in order; empty in reports of before they were kept.
     #[serde(default)]
     pub samples: Vec<f64>,
+    /// As in a [`Measure`].
+    #[serde(default)]
+    pub cut: Vec<f64>,
+    /// As in a [`Measure`].
+    #[serde(default)]
+    pub steady: bool,
     /// The sum of their rates alone.
     pub alone: f64,
     /// Median of each, in order.
@@ -405,6 +417,12 @@ pub struct PairRate {
     /// All of them, in order; empty in reports of before they were kept.
     #[serde(default)]
     pub samples: Vec<f64>,
+    /// As in a [`Measure`].
+    #[serde(default)]
+    pub cut: Vec<f64>,
+    /// As in a [`Measure`].
+    #[serde(default)]
+    pub steady: bool,
     /// Share in use of the time of those processors that inhaul may use, 0 to 1.
     pub busy: f64,
 }

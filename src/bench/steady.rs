@@ -6,11 +6,13 @@
 //! over no more than 20% of their average, and the best linear fit over no more than 10%. Its window
 //! is five rounds; here it is as many samples as were asked for.
 
-use super::report::{Measure, Report};
+use super::at_once::Failed;
+use super::job::REPETITIONS_MIN;
+use super::report::{DriveFacts, Measure, Report, TogetherStep};
 use super::sample::{Sample, Ties};
 use super::stats::{median, range};
 use super::subject::CACHES_MAX;
-use super::words::{percent, rate};
+use super::words::{list, percent, rate};
 use crate::error::{Error, ErrorKind};
 
 /// Share of their mean that the samples of a window may range over.
@@ -55,74 +57,189 @@ pub(crate) fn begin(rates: &[f64], window: usize) -> Option<usize> {
     is_steady.then_some(first)
 }
 
-/// Takes samples until `window` of them are steady, or [`TAKEN_MAX`] times as many are taken. One that
-/// was cut short by a stop, or not answered before it, is no sample.
+/// Returns how many of the rates are cut, and whether the others are steady.
+pub(crate) fn cut(rates: &[f64], window: usize) -> (usize, bool) {
+    // After a stop, those that there are.
+    let first = begin(rates, window.min(rates.len()).max(REPETITIONS_MIN));
+    (first.unwrap_or(0), first.is_some())
+}
+
+/// What samples are taken of: each has a rate, if enough came.
+pub(crate) trait Rated {
+    /// Bytes, or files, a second.
+    fn rate(&self) -> Option<f64>;
+}
+
+/// Why a sample failed.
+pub(crate) trait Ended {
+    /// Whether it is nothing but a stop.
+    fn is_stop(&self) -> bool;
+}
+
+impl Rated for Sample {
+    fn rate(&self) -> Option<f64> {
+        Self::rate(self)
+    }
+}
+
+impl Ended for Error {
+    fn is_stop(&self) -> bool {
+        self.kind() == ErrorKind::Stopped
+    }
+}
+
+impl Ended for Failed {
+    fn is_stop(&self) -> bool {
+        self.stopped
+    }
+}
+
+/// Takes samples until `window` of them are steady, there are no more, or [`TAKEN_MAX`] times as many
+/// are taken. One that was cut short by a stop, or not answered before it, is no sample.
 ///
 /// # Errors
 /// That of the first sample that failed.
-pub(crate) fn take(
+pub(crate) fn take<S: Rated, E: Ended>(
     window: usize,
     ties: &Ties,
-    one: &mut dyn FnMut() -> Result<Sample, Error>,
-) -> Result<Vec<Sample>, Error> {
-    let mut samples: Vec<Sample> = Vec::new();
+    one: &mut dyn FnMut() -> Result<Option<S>, E>,
+) -> Result<Vec<S>, E> {
+    let mut samples: Vec<S> = Vec::new();
     for taken in 0..window.saturating_mul(TAKEN_MAX) {
-        let rates: Vec<f64> = samples.iter().filter_map(Sample::rate).collect();
+        let rates: Vec<f64> = samples.iter().filter_map(S::rate).collect();
         if taken >= window && begin(&rates, window).is_some() {
             break;
         }
         let sample = match one() {
-            Err(error) if error.kind() == ErrorKind::Stopped => break,
+            Err(error) if error.is_stop() => break,
             sample => sample?,
         };
-        if ties.stopped() {
+        let Some(sample) = sample.filter(|_| !ties.stopped()) else {
             break;
-        }
+        };
         samples.push(sample);
     }
     Ok(samples)
 }
 
 /// Adds to a report what is to be known of its figures: which samples were cut, which figures never
-/// got steady, and how little was written.
+/// got steady, and what may have taken what was written.
 pub(crate) fn tell(report: &mut Report) {
     for subject in &mut report.subjects {
         let warnings = &mut subject.warnings;
-        warnings.extend(subject.read.iter().flat_map(|read| told("reading", read)));
+        let read = subject.read.iter();
+        warnings.extend(read.filter_map(|read| told("reading", &read.into(), rate)));
         for zone in &subject.zones {
-            warnings.extend(told(&format!("its {} zone", zone.name), &zone.read));
+            let what = format!("its {} zone", zone.name);
+            warnings.extend(told(&what, &(&zone.read).into(), rate));
         }
-        warnings.extend(subject.write.iter().flat_map(of_write));
+        if let Some(small) = &subject.small {
+            let figure = Figure {
+                rates: [small.rate, small.rate_min, small.rate_max],
+                samples: &small.samples,
+                cut: &small.cut,
+                steady: small.steady,
+            };
+            warnings.extend(told("reading small files", &figure, files));
+        }
+        let write = subject.write.iter();
+        warnings.extend(write.flat_map(|write| of_write(write, &subject.drives)));
+    }
+    if let Some(together) = &report.together {
+        report.warnings.extend(of_steps(&together.steps));
     }
     if let Some(pair) = &mut report.pair {
-        pair.warnings.extend(pair.write.iter().flat_map(of_write));
+        let warnings = &mut pair.warnings;
+        let write = pair.write.iter();
+        warnings.extend(write.flat_map(|write| of_write(write, &pair.drives)));
+        for (what, reached) in [
+            ("all into it, hashed", &pair.hashed),
+            ("all into it, without a hash", &pair.unhashed),
+        ] {
+            let Some(reached) = reached else { continue };
+            let figure = Figure {
+                rates: [reached.rate, reached.rate_min, reached.rate_max],
+                samples: &reached.samples,
+                cut: &reached.cut,
+                steady: reached.steady,
+            };
+            warnings.extend(told(what, &figure, rate));
+        }
     }
 }
 
-fn of_write(figure: &Measure) -> Vec<String> {
-    let mut warnings = told("writing", figure);
-    if figure.bytes < CACHES_MAX {
+fn of_steps(steps: &[TogetherStep]) -> Option<String> {
+    let unsteady = || steps.iter().filter(|step| !step.steady);
+    let last = unsteady().next_back()?;
+    let counts: Vec<String> = unsteady().map(|step| step.count.to_string()).collect();
+    let drives = if counts == ["1"] { "drive" } else { "drives" };
+    let which = match counts.len() {
+        1 => "its".to_owned(),
+        _ => format!("with {}, the", last.count),
+    };
+    Some(format!(
+        "reading together never got steady with {} {drives}: {which} {} samples go from {} to {}",
+        list(&counts),
+        last.samples.len(),
+        rate(last.rate_min),
+        rate(last.rate_max)
+    ))
+}
+
+fn of_write(figure: &Measure, drives: &[DriveFacts]) -> Vec<String> {
+    let mut warnings = Vec::from_iter(told("writing", &figure.into(), rate));
+    let written = figure.bytes / 1_000_000;
+    if drives.iter().any(|drive| drive.rotational == Some(false)) {
         warnings.push(format!(
-            "writing: only {} MB were written for the figure: a cache in the drive or its controller \
-             may have taken them",
-            figure.bytes / 1_000_000
+            "writing: {written} MB were written for the figure: a faster cache inside a flash drive may \
+             hold as much, and what comes after it is slower"
+        ));
+    } else if figure.bytes < CACHES_MAX {
+        warnings.push(format!(
+            "writing: only {written} MB were written for the figure: a cache in the drive or its \
+             controller may have taken them"
         ));
     }
     warnings
 }
 
-fn told(what: &str, figure: &Measure) -> Vec<String> {
+/// Any figure.
+struct Figure<'f> {
+    /// The median, the least and the most.
+    rates: [f64; 3],
+    samples: &'f [f64],
+    cut: &'f [f64],
+    steady: bool,
+}
+
+impl<'f> From<&'f Measure> for Figure<'f> {
+    fn from(measure: &'f Measure) -> Self {
+        Self {
+            rates: [measure.rate, measure.rate_min, measure.rate_max],
+            samples: &measure.samples,
+            cut: &measure.cut,
+            steady: measure.steady,
+        }
+    }
+}
+
+fn files(per_second: f64) -> String {
+    format!("{per_second:.0} files/s")
+}
+
+fn told(what: &str, figure: &Figure<'_>, shown: fn(f64) -> String) -> Option<String> {
+    let [median_rate, least, most] = figure.rates;
     if !figure.steady {
-        return vec![format!(
+        return Some(format!(
             "{what} never got steady: its {} samples go from {} to {}",
             figure.samples.len(),
-            rate(figure.rate_min),
-            rate(figure.rate_max)
-        )];
+            shown(least),
+            shown(most)
+        ));
     }
-    let differ = median(&figure.cut) / figure.rate.max(f64::MIN_POSITIVE) - 1.0;
+    let differ = median(figure.cut) / median_rate.max(f64::MIN_POSITIVE) - 1.0;
     let which = match figure.cut.len() {
-        0 => return Vec::new(),
+        0 => return None,
         1 => "the first sample was cut".to_owned(),
         count => format!("the first {count} samples were cut"),
     };
@@ -131,13 +248,13 @@ fn told(what: &str, figure: &Measure) -> Vec<String> {
     } else {
         format!("{} slower, before it was steady", percent(-differ))
     };
-    vec![format!("{what}: {which}: {why}")]
+    Some(format!("{what}: {which}: {why}"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::report::{Pair, Subject, Zone};
+    use crate::bench::report::{Pair, PairRate, SmallFiles, Subject, Together, Zone};
     use std::sync::atomic::Ordering::Relaxed;
 
     #[test]
@@ -168,11 +285,12 @@ mod tests {
         let samples = take(3, &ties, &mut || {
             number += 1;
             ties.stop.store(number > stop_after, Relaxed);
-            Ok(Sample {
-                bytes: rates[number - 1],
+            let sample = |bytes: &u64| Sample {
+                bytes: *bytes,
                 seconds: 1.0,
                 ..Sample::default()
-            })
+            };
+            Ok::<_, Error>(rates.get(number - 1).map(sample))
         });
         samples.unwrap().iter().map(|sample| sample.bytes).collect()
     }
@@ -191,6 +309,7 @@ mod tests {
             "three times as many, and no more"
         );
         assert_eq!(taken(&wild, 4), wild[..4], "none after a stop");
+        assert_eq!(taken(&wild[..5], 99), wild[..5], "there are no more");
     }
 
     #[test]
@@ -203,7 +322,7 @@ mod tests {
                 if left < 0 {
                     Err(error())
                 } else {
-                    Ok(Sample::default())
+                    Ok(Some(Sample::default()))
                 }
             })
         };
@@ -269,5 +388,101 @@ mod tests {
               may have taken them"
             ]
         );
+    }
+
+    #[test]
+    fn all_at_once_pairs_and_small_files_are_judged_as_well() {
+        let step = |count: usize, steady: bool| TogetherStep {
+            count,
+            rate_min: 50e6,
+            rate_max: 200e6,
+            samples: vec![100e6; 9],
+            steady,
+            ..TogetherStep::default()
+        };
+        let mut report = Report {
+            subjects: vec![Subject {
+                small: Some(SmallFiles {
+                    rate: 100.0,
+                    rate_min: 60.4,
+                    rate_max: 150.0,
+                    samples: vec![60.4, 100.0, 150.0],
+                    ..SmallFiles::default()
+                }),
+                ..Subject::default()
+            }],
+            together: Some(Together {
+                steps: vec![step(1, true), step(2, false), step(4, false)],
+                ..Together::default()
+            }),
+            pair: Some(Pair {
+                hashed: Some(PairRate {
+                    rate: 100e6,
+                    cut: vec![150e6],
+                    steady: true,
+                    ..PairRate::default()
+                }),
+                unhashed: Some(PairRate {
+                    rate_min: 90e6,
+                    rate_max: 130e6,
+                    samples: vec![90e6; 9],
+                    ..PairRate::default()
+                }),
+                ..Pair::default()
+            }),
+            ..Report::default()
+        };
+        tell(&mut report);
+        assert_eq!(
+            report.subjects[0].warnings,
+            [
+                "reading small files never got steady: its 3 samples go from 60 files/s to 150 files/s"
+            ]
+        );
+        assert_eq!(
+            report.warnings,
+            [
+                "reading together never got steady with 2 and 4 drives: with 4, the 9 samples go from \
+                 50.0 MB/s to 200 MB/s"
+            ]
+        );
+        assert_eq!(
+            report.pair.unwrap().warnings,
+            [
+                "all into it, hashed: the first sample was cut: 50% faster, a cache may have answered",
+                "all into it, without a hash never got steady: its 9 samples go from 90.0 MB/s to \
+                 130 MB/s",
+            ]
+        );
+        let alone = of_steps(&[step(1, false)]).unwrap();
+        assert_eq!(
+            alone,
+            "reading together never got steady with 1 drive: its 9 samples go from 50.0 MB/s to 200 MB/s"
+        );
+    }
+
+    #[test]
+    fn flash_is_told_to_have_a_faster_part_however_much_was_written() {
+        let drive = |rotational: bool| DriveFacts {
+            rotational: Some(rotational),
+            ..DriveFacts::default()
+        };
+        for bytes in [96_000_000, 8_000_000_000] {
+            let written = Measure {
+                bytes,
+                ..figure(&[], true)
+            };
+            let said = of_write(&written, &[drive(true), drive(false)]);
+            let megabytes = bytes / 1_000_000;
+            assert_eq!(
+                said,
+                [format!(
+                    "writing: {megabytes} MB were written for the figure: a faster cache inside a flash \
+                     drive may hold as much, and what comes after it is slower"
+                )]
+            );
+            let said = of_write(&written, &[drive(true)]);
+            assert_eq!(said.is_empty(), bytes == 8_000_000_000, "{said:?}");
+        }
     }
 }

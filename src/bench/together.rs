@@ -9,6 +9,7 @@ use super::machine::{Ticks, memory_rate};
 use super::report::{Together, TogetherStep};
 use super::sample::{Load, Sample, Ties, Way};
 use super::stats::{median, range};
+use super::steady::{self, Rated};
 use super::subject::Opened;
 use crate::buffer::Credits;
 use crate::error::Error;
@@ -109,38 +110,62 @@ fn step(
     subjects: &mut [Opened],
     parts: &[Part],
 ) -> Result<Option<TogetherStep>, Failed> {
-    let mut sums = Vec::new();
-    let mut each: Vec<Vec<f64>> = vec![Vec::new(); parts.len()];
-    let mut busy = Vec::new();
-    for _ in 0..bench.manner.repetitions {
+    let mut one = || {
         let before = Ticks::now();
         let samples = moment(bench, subjects, parts)?;
-        busy.push(Ticks::now().busy_since(before));
-        if bench.ties.stopped() {
-            break;
-        }
-        let rates: Vec<f64> = samples.iter().map(|s| s.rate().unwrap_or(0.0)).collect();
-        sums.push(rates.iter().sum());
-        for (all, rate) in each.iter_mut().zip(rates) {
-            all.push(rate);
-        }
+        let each = samples.iter().map(|s| s.rate().unwrap_or(0.0)).collect();
+        let busy = Ticks::now().busy_since(before);
+        Ok(Some(Moment { each, busy }))
+    };
+    let window = bench.manner.repetitions;
+    let moments = steady::take::<_, Failed>(window, bench.ties, &mut one)?;
+    Ok(summed(parts, &moments, window))
+}
+
+/// What all of them gave at one time.
+#[derive(Debug)]
+struct Moment {
+    each: Vec<f64>,
+    busy: f64,
+}
+
+impl Rated for Moment {
+    fn rate(&self) -> Option<f64> {
+        Some(self.each.iter().sum::<f64>()).filter(|sum| *sum > 0.0)
     }
+}
+
+/// Returns the step of some moments: of the last `window` of them, if their sums are steady.
+fn summed(parts: &[Part], moments: &[Moment], window: usize) -> Option<TogetherStep> {
+    let rated: Vec<&Moment> = moments.iter().filter(|it| it.rate().is_some()).collect();
+    let sums: Vec<f64> = rated.iter().filter_map(|it| it.rate()).collect();
+    let (cut, steady) = steady::cut(&sums, window);
+    let (before, sums) = sums.split_at_checked(cut)?;
+    let counted = rated.get(cut..)?;
     if sums.len() < REPETITIONS_MIN {
-        return Ok(None);
+        return None;
     }
-    let (rate_min, rate_max) = range(&sums);
-    Ok(Some(TogetherStep {
+    let of = |part: usize| -> Vec<f64> {
+        let rates = counted.iter().filter_map(|moment| moment.each.get(part));
+        rates.copied().collect()
+    };
+    let each: Vec<Vec<f64>> = (0..parts.len()).map(of).collect();
+    let busy: Vec<f64> = counted.iter().map(|moment| moment.busy).collect();
+    let (rate_min, rate_max) = range(sums);
+    Some(TogetherStep {
         count: parts.len(),
         subjects: parts.iter().map(|part| part.name.clone()).collect(),
-        rate: median(&sums),
+        rate: median(sums),
         rate_min,
         rate_max,
-        samples: sums,
+        samples: sums.to_vec(),
+        cut: before.to_vec(),
+        steady,
         alone: parts.iter().map(|part| part.alone).sum(),
         each: each.iter().map(|rates| median(rates)).collect(),
         each_samples: each,
         busy: median(&busy),
-    }))
+    })
 }
 
 /// One sample of each of them at the same time.
@@ -199,5 +224,36 @@ mod tests {
         assert_eq!(counts(2), [1, 2]);
         assert_eq!(counts(8), [1, 2, 4, 8]);
         assert_eq!(counts(11), [1, 2, 4, 8, 11]);
+    }
+
+    #[test]
+    fn moments_before_the_sum_is_steady_are_cut_of_each() {
+        let part = |name: &str| Part {
+            subject: 0,
+            name: name.to_owned(),
+            keys: Vec::new(),
+            knee: crate::bench::report::Knee::default(),
+            alone: 100.0,
+        };
+        let parts = [part("sda"), part("sdb")];
+        let moments: Vec<Moment> = [(300.0, 0.9), (60.0, 0.5), (61.0, 0.4), (59.0, 0.3)]
+            .map(|(rate, busy)| Moment {
+                each: vec![rate, 40.0],
+                busy,
+            })
+            .into();
+        let step = summed(&parts, &moments, 3).unwrap();
+        assert_eq!(step.cut, [340.0]);
+        assert_eq!(step.samples, [100.0, 101.0, 99.0]);
+        assert_eq!(
+            step.each_samples,
+            [[60.0, 61.0, 59.0], [40.0, 40.0, 40.0]],
+            "of the same moments"
+        );
+        assert_eq!((step.rate, step.busy), (100.0, 0.4));
+        assert!(step.steady);
+        let step = summed(&parts, &moments[..3], 3).unwrap();
+        assert!(!step.steady && step.cut.is_empty());
+        assert!(summed(&parts, &moments[..2], 3).is_none(), "too few");
     }
 }

@@ -56,7 +56,7 @@ pub(crate) fn measure(
     let Some(at) = knee(&points) else {
         return Ok(None);
     };
-    let mut one = || sample(place, &mut loader, manner, at, &views, bytes, ties);
+    let mut one = || sample(place, &mut loader, manner, at, &views, bytes, ties).map(Some);
     let samples = steady::take(manner.repetitions, ties, &mut one)?;
     Ok(Samples(samples).figure(at, manner.repetitions))
 }
