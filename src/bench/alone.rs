@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use super::job::REPETITIONS_MIN;
 use super::load::Loader;
+use super::manner::Manner;
 use super::report::{Knee, Measure, Point, Zone};
-use super::sample::{Load, Sample, Ties, Way};
+use super::sample::{Sample, Ties, Way};
 use super::small;
 use super::stats::{is_flat, knee, measure};
 use super::steady;
@@ -20,37 +21,6 @@ const DEPTHS: [usize; 6] = [1, 2, 4, 8, 16, 32];
 const BLOCKS: [usize; 4] = [64 << 10, 128 << 10, 256 << 10, 512 << 10];
 /// More than this share of blocks full of zeros is said.
 const ZEROS_TOLD: u64 = 5;
-
-/// How to measure.
-#[derive(Debug, Clone)]
-pub(crate) struct Manner {
-    pub(crate) warm: Duration,
-    pub(crate) time: Duration,
-    pub(crate) repetitions: usize,
-    /// The size of requests and the depth of the queue that were asked for; `None` for those that
-    /// are looked for.
-    pub(crate) block: Option<usize>,
-    pub(crate) depth: Option<usize>,
-}
-
-impl Manner {
-    /// Returns the depths to try: those given, or the one that was asked for.
-    pub(crate) fn depths(&self, tried: &[usize], max: usize) -> Vec<usize> {
-        let asked = self.depth.as_slice();
-        let depths = if asked.is_empty() { tried } else { asked };
-        depths.iter().copied().filter(|d| *d <= max).collect()
-    }
-
-    pub(crate) fn load(&self, knee: Knee, way: Way) -> Load {
-        Load {
-            block: knee.block,
-            depth: knee.depth,
-            warm: self.warm,
-            time: self.time,
-            way,
-        }
-    }
-}
 
 /// Measures reading. What was found before an error or a stop stays in the report.
 ///
@@ -73,6 +43,9 @@ pub(crate) fn read(
     let samples = repeat(subject, loader, manner, at, ties)?;
     subject.report.read = samples.figure(at, manner.repetitions);
     judge(subject, &samples.0);
+    let read = subject.report.read.as_ref();
+    let short = manner.short_of_memory(&DEPTHS, loader.depth_max(), read);
+    subject.report.warnings.extend(short);
     let zoned = zones(subject, loader, manner, at, ties, tell);
     judge_laps(subject);
     zoned?;
@@ -369,6 +342,7 @@ mod tests {
             repetitions: 3,
             block: None,
             depth: None,
+            sharers: 60,
         }
     }
 

@@ -35,6 +35,7 @@ mod ingest;
 pub mod job;
 mod load;
 mod machine;
+mod manner;
 mod pair;
 mod relief;
 pub mod report;
@@ -58,11 +59,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, SystemTime};
 
-use self::alone::Manner;
 use self::at_once::at_once;
 pub use self::job::{BenchJob, BenchSession, Watcher};
 use self::job::{DEPTH_MAX, REPETITIONS_MIN};
 use self::load::Loader;
+use self::manner::Manner;
 pub use self::report::Report;
 use self::report::{Pair, SCHEMA, Subject};
 use self::sample::Ties;
@@ -112,6 +113,7 @@ pub fn bench(job: &BenchJob, session: &BenchSession) -> Result<Report, Error> {
         repetitions: job.repetitions.max(REPETITIONS_MIN),
         block: job.block,
         depth: job.depth,
+        sharers: job.paths.len(),
     };
     let places = Places::open(job, &ties)?;
     let credits = lend(job)?;
@@ -280,8 +282,19 @@ impl Run<'_> {
         if let (Ok(()), Some(place)) = (&measured, place) {
             tell("writing to a scratch file");
             let bytes = self.job.scratch_bytes;
-            let written = write::measure(place, credits, chosen, manner, bytes, ties);
-            measured = written.map(|write| subject.report.write = write);
+            let at = write::At {
+                place,
+                credits,
+                chosen,
+            };
+            let report = &mut subject.report;
+            let written = write::measure(&at, manner, bytes, ties, &mut report.write_sweep);
+            measured = written.map(|write| {
+                let short = manner.short_of_memory(&write::DEPTHS, credits.total(), write.as_ref());
+                let short = short.map(|it| format!("writing: {it}"));
+                report.warnings.extend(short);
+                report.write = write;
+            });
         }
         if measured.is_ok() && writes && place.is_none() {
             let what = "it did not answer when it was to be written to";

@@ -53,7 +53,15 @@ pub(crate) fn measure(
     tell("writing to the target");
     if let Some(credits) = bench.credits.first() {
         let (manner, ties) = (bench.manner, bench.ties);
-        pair.write = write::measure(place, credits, bench.chosen, manner, bytes, ties)?;
+        let at = write::At {
+            place,
+            credits,
+            chosen: bench.chosen,
+        };
+        pair.write = write::measure(&at, manner, bytes, ties, &mut pair.write_sweep)?;
+        let short = manner.short_of_memory(&write::DEPTHS, credits.total(), pair.write.as_ref());
+        pair.warnings
+            .extend(short.map(|it| format!("writing: {it}")));
     }
     let mut sources: Vec<Source<'_>> = subjects
         .iter_mut()

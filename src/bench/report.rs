@@ -93,6 +93,10 @@ pub struct Subject {
     /// Reading whole small files.
     #[serde(default)]
     pub small: Option<SmallFiles>,
+    /// The search for the queue that suits writing: one sample each. None in reports of before they
+    /// were kept.
+    #[serde(default)]
+    pub write_sweep: Vec<Point>,
     /// Sequential writing to a scratch file.
     #[serde(default)]
     pub write: Option<Measure>,
@@ -386,6 +390,9 @@ pub struct Pair {
     /// The subjects that were copied into it, by name; empty in reports of before they were named.
     #[serde(default)]
     pub subjects: Vec<String>,
+    /// As in a [`Subject`].
+    #[serde(default)]
+    pub write_sweep: Vec<Point>,
     /// Writing alone.
     #[serde(default)]
     pub write: Option<Measure>,

@@ -4,13 +4,13 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::alone::Manner;
 use super::cached::{self, Probe};
 use super::cursor::Extent;
 use super::files::{Small, bypasses_cache};
 use super::generate::Generator;
 use super::job::REPETITIONS_MIN;
 use super::load::Loader;
+use super::manner::Manner;
 use super::report::SmallFiles;
 use super::sample::Ties;
 use super::stats::{median, range};
@@ -233,6 +233,7 @@ mod tests {
             repetitions: 3,
             block: None,
             depth: None,
+            sharers: 1,
         };
         let found = read(&mut subject, &mut loader, &manner, &Ties::default()).unwrap();
         (found, subject.report.warnings)

@@ -1,11 +1,12 @@
 //! Many drives at once: 1, 2, 4 ... all of them, each on a thread of its own as in a copy.
 
-use super::alone::{self, Manner};
+use super::alone;
 use super::at_once::{Failed, all_of, at_once};
 use super::bend::{Part, explain};
 use super::job::REPETITIONS_MIN;
 use super::load::Loader;
 use super::machine::{Ticks, memory_rate};
+use super::manner::Manner;
 use super::report::{Together, TogetherStep};
 use super::sample::{Load, Sample, Ties, Way};
 use super::stats::{median, range};

@@ -6,9 +6,10 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::alone::{Manner, Samples};
+use super::alone::Samples;
 use super::cursor::{Cursor, Extent};
 use super::load::Loader;
+use super::manner::Manner;
 use super::report::{Knee, Measure, Point};
 use super::sample::{Load, Sample, Ties, Way};
 use super::scratch::{Place, noise, of_target, whole_buffers};
@@ -19,21 +20,35 @@ use crate::buffer::{Arena, Credits, SLOT_LEN, View};
 use crate::error::{Error, ErrorKind, Side};
 use crate::io::probe::Chosen;
 
-/// Queue depths that are tried, with requests of the engine's size.
-const DEPTHS: [usize; 3] = [1, 4, 16];
+/// Queue depths that are tried, with requests of the engine's size. Smaller ones are not: a copy
+/// writes the blocks that it hashes, and each point takes a whole scratch file.
+pub(crate) const DEPTHS: [usize; 3] = [1, 4, 16];
 
-/// Measures; `None` when stopped before there was a sample.
+/// Where, with what memory, by which backend.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct At<'a> {
+    pub(crate) place: &'a Place<'a>,
+    pub(crate) credits: &'a Credits,
+    pub(crate) chosen: Chosen,
+}
+
+/// Measures; `None` when stopped before there was a sample. Each point of the search is in `sweep`,
+/// whatever comes after it.
 ///
 /// # Errors
 /// Of the first write or sync that failed, classed as the target's.
 pub(crate) fn measure(
-    place: &Place<'_>,
-    credits: &Credits,
-    chosen: Chosen,
+    at: &At<'_>,
     manner: &Manner,
     bytes: u64,
     ties: &Ties,
+    sweep: &mut Vec<Point>,
 ) -> Result<Option<Measure>, Error> {
+    let At {
+        place,
+        credits,
+        chosen,
+    } = *at;
     // A drive that does not answer has some of them, for as long as it likes.
     let anew = (credits.free() < credits.total()).then(|| lend(credits.total()));
     let anew = anew.transpose()?;
@@ -43,17 +58,16 @@ pub(crate) fn measure(
     let views = buffers(credits, depths.iter().copied().max().unwrap_or(1));
     let bytes = whole_buffers(bytes);
     let block = manner.block.unwrap_or(SLOT_LEN);
-    let mut points = Vec::new();
     for depth in depths {
         let at = Knee { block, depth };
         let tried = sample(place, &mut loader, manner, at, &views, bytes, ties)?;
-        points.extend(tried.rate().map(|rate| Point {
+        sweep.extend(tried.rate().map(|rate| Point {
             block: at.block,
             depth,
             rate,
         }));
     }
-    let Some(at) = knee(&points) else {
+    let Some(at) = knee(sweep) else {
         return Ok(None);
     };
     let mut one = || sample(place, &mut loader, manner, at, &views, bytes, ties).map(Some);

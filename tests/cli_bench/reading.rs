@@ -1,5 +1,7 @@
 //! Block devices and directories, which are only read.
 
+use serde_json::Value;
+
 use crate::support::mounts::{Fs, Mounted};
 use crate::support::{Scratch, can_mount, need_root, need_tools, tool};
 use crate::{Device, bench, check_measure, check_rate, document, filled, listing, number};
@@ -126,4 +128,27 @@ fn a_directory_is_measured_by_its_files_and_left_as_it_is() {
         assert!(number(&estimate["seconds"]) <= number(&estimate["seconds_max"]));
         assert_eq!(listing(mounted.path()), before, "nothing was left behind");
     }
+}
+
+#[test]
+fn a_queue_as_deep_as_memory_lets_it_be_is_told_of() {
+    let test = "a_queue_as_deep_as_memory_lets_it_be_is_told_of";
+    if !need_root(test) || !need_tools(test, &["losetup"]) {
+        return;
+    }
+    let scratch = Scratch::new();
+    let device = Device::new(&scratch, "one", 24, &["--read-only"]);
+    let subject = |memory: &str| {
+        let ran = bench(&[&device.0, &"--memory", &memory]).expect(0);
+        document(&ran)["subjects"][0].clone()
+    };
+    let is_told = |subject: &Value| {
+        let warnings = subject["warnings"].to_string();
+        warnings.contains("--memory 32MiB would allow 32")
+    };
+    // Whatever was best on this machine: what is said and what was found agree.
+    let found = subject("16MiB");
+    assert_eq!(is_told(&found), found["knee"]["depth"] == 16, "{found}");
+    let found = subject("64MiB");
+    assert!(!is_told(&found), "{found}");
 }

@@ -1,8 +1,10 @@
 //! Directories that are written to, and a copy into a target.
 
+use serde_json::Value;
+
 use crate::support::mounts::{Fs, Mounted};
 use crate::support::{Scratch, can_mount};
-use crate::{Device, bench, check_measure, check_rate, document, filled, listing};
+use crate::{Device, bench, check_measure, check_rate, document, filled, listing, number};
 
 #[test]
 fn writing_is_measured_and_leaves_nothing() {
@@ -19,7 +21,9 @@ fn writing_is_measured_and_leaves_nothing() {
         let before = listing(mounted.path());
         let ran = bench(&[&mounted.path(), &"--write", &"--scratch", &"24MiB"]).expect(0);
         let document = document(&ran);
-        check_measure(&document["subjects"][0]["write"]);
+        let subject = &document["subjects"][0];
+        check_measure(&subject["write"]);
+        check_sweep(subject);
         let swept: Vec<&[u8]> = before
             .split(|&byte| byte == b'\n')
             .filter(|line| !line.windows(13).any(|part| part == b"inhaul-bench."))
@@ -35,6 +39,19 @@ fn writing_is_measured_and_leaves_nothing() {
             .says("give less with --scratch");
         assert_eq!(listing(mounted.path()), before);
     }
+}
+
+/// What was tried before writing was measured is there, and what it was measured with is one of it.
+fn check_sweep(written: &Value) {
+    let sweep = written["write_sweep"].as_array().unwrap();
+    let tried: Vec<[u64; 2]> = sweep
+        .iter()
+        .map(|point| ["block", "depth"].map(|name| point[name].as_u64().unwrap()))
+        .collect();
+    assert_eq!(tried, [1, 4, 16].map(|depth| [1 << 20, depth]));
+    assert!(sweep.iter().all(|point| number(&point["rate"]) > 0.0));
+    let depth = &written["write"]["depth"];
+    assert!(sweep.iter().any(|point| point["depth"] == *depth));
 }
 
 #[test]
@@ -72,6 +89,7 @@ fn a_pair_is_measured_with_a_hash_and_without() {
     let pair = &document["pair"];
     assert_eq!(pair["fs"], "ext4");
     check_measure(&pair["write"]);
+    check_sweep(pair);
     for reached in [&pair["hashed"], &pair["unhashed"]] {
         check_rate(reached);
     }
