@@ -292,6 +292,9 @@ fn read_all(device: BorrowedFd<'_>, at: u64, bytes: &mut [u8]) -> Result<(), Err
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+    use std::os::unix::fs::FileExt;
+
     use super::*;
 
     #[test]
@@ -307,5 +310,81 @@ mod tests {
         assert_eq!(missing(32768, 16384, true), Some(16384));
         // Something went meanwhile.
         assert_eq!(missing(2048, 16384, true), None);
+    }
+    const SECTOR: u64 = 512;
+
+    /// A FAT12 file system of one sector a cluster; its root has the folders `sys`, in the last cluster,
+    /// and `two`, in the one before.
+    fn image() -> File {
+        let image = tempfile::tempfile().unwrap();
+        let put = |at: u64, bytes: &[u8]| image.write_all_at(bytes, at).unwrap();
+        let word = |at: u64, number: u16| put(at, &number.to_le_bytes());
+        word(11, 512);
+        put(13, &[1]);
+        // The boot sector, one table, the root of 16 names, 200 clusters.
+        word(14, 1);
+        put(16, &[1]);
+        word(17, 16);
+        word(19, 203);
+        word(22, 1);
+        put(SECTOR + 300, &[0xFF; 3]);
+        for (at, name, cluster) in [(0, b"sys", 201), (32, b"two", 200)] {
+            put(2 * SECTOR + at, &[b' '; 11]);
+            put(2 * SECTOR + at, name);
+            put(2 * SECTOR + at + 11, &[0x10]);
+            word(2 * SECTOR + at + 26, cluster);
+        }
+        image.set_len(203 * SECTOR).unwrap();
+        image
+    }
+
+    #[test]
+    fn what_fails_after_the_first_look_is_told_of_beside_what_failed_before() {
+        // Its root has the number of one of FAT, and the folder `sys`.
+        let root: OwnedFd = File::open("/proc").unwrap().into();
+        let stat = rustix::fs::fstat(&root).unwrap();
+        assert_eq!(stat.st_ino, FAT_ROOT);
+        let tree = Tree {
+            index: 0,
+            label: "/card".into(),
+            root,
+            only: None,
+            landing: Vec::new(),
+            root_attributes: false,
+            device: stat.st_dev,
+            direct: false,
+            trusts_holes: true,
+            trusts_sizes: true,
+            keeps_inodes: false,
+            finished: crossbeam::channel::bounded(1).0,
+        };
+        let image = image();
+        let device = OwnedFd::from(image.try_clone().unwrap());
+        let mut hidden = Hidden {
+            device: Some((device, "/dev/card".into())),
+            ..Hidden::default()
+        };
+        let mut look = || {
+            let errors = hidden.look(&tree, &|| true);
+            errors.iter().map(Error::to_string).collect::<Vec<_>>()
+        };
+        image.set_len(202 * SECTOR).unwrap();
+        // It is told when the folder is entered.
+        assert_eq!(look(), [""; 0]);
+        image.set_len(201 * SECTOR).unwrap();
+        let told = look();
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(
+            told[0].contains("\"/two\" at byte 102912 of /dev/card"),
+            "{told:?}"
+        );
+        assert!(!told[0].contains("/sys"), "{told:?}");
+        assert_eq!(look(), [""; 0], "it is told once");
+        let awaited: Vec<String> = hidden.awaited.iter().map(|it| it.2.to_string()).collect();
+        assert_eq!(awaited.len(), 1, "{awaited:?}");
+        assert!(
+            awaited[0].contains("\"/sys\" at byte 103424"),
+            "{awaited:?}"
+        );
     }
 }
