@@ -86,7 +86,8 @@ fn follow(path: &Path, trail: &mut Trail, told: &dyn Fn(&Trail)) {
                 let link = OsStr::from_bytes(link.as_bytes());
                 left.extend(names(Path::new(link)));
             }
-            Err(Errno::INVAL) => {}
+            // Nothing may be said any more further down.
+            Err(Errno::INVAL) => trail.uuid = uuid_at(trail),
             // Whatever it is, who opens the source meets it, too.
             Ok(_) | Err(_) => return,
         }
