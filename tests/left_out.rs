@@ -371,3 +371,167 @@ fn a_source_whose_server_is_gone_is_left_out() {
     assert_eq!(report["lanes"][0]["safe_to_release"], false);
     same_bytes(&two.a().join("a.mov"), &two.target().join("a/a.mov"));
 }
+
+/// An image of an unmounted drive in another drive, below a folder of this name.
+fn image_of(drive: &mut Drive, lab: &Lab, dir: &str, name: &str) -> Drive {
+    drive.unmount();
+    let image = lab.join(format!("{name}.img"));
+    std::fs::copy(lab.join(dir).join("fuse/disk"), &image).unwrap();
+    drive.mount();
+    Drive::with_image(&lab.join(name), Fs::Ext4, &image)
+}
+
+#[test]
+fn an_image_of_a_left_out_drive_does_not_pass_for_it() {
+    if !can_mount("an_image_of_a_left_out_drive_does_not_pass_for_it") {
+        return;
+    }
+    for has_third in [true, false] {
+        let mut two = Two::new();
+        let clone = image_of(&mut two.sick, &two.lab, "b", "clone");
+        let mut third = Drive::new(&two.lab.join("c"), Fs::Ext4, 72);
+        std::fs::create_dir(third.join("c")).unwrap();
+        tree::paint(&third.join("c/c.mov"), 1, 100_000);
+        let c = third.join("c");
+        two.die();
+        third.remount();
+        let (a, b, target) = (two.a(), two.b(), two.target());
+        if has_third {
+            third.die();
+            with(&[&"copy", &a, &b, &c, &target], 3);
+        } else {
+            with(&[&"copy", &a, &b, &target], 3);
+        }
+        let stays = "some sources of the unfinished job are not given here; it stays open for them";
+        with(&[&"copy", &a, &contents(clone.path()), &target], 0).says(stays);
+        assert!(!two.is_finished());
+        same_bytes(&clone.join("b/b.mov"), &target.join("b/b.mov"));
+        third.heal();
+        let typed = Path::new(&b).display().to_string();
+        let failed = format!("{typed}: its drive failed when it was looked at");
+        two.resume(3)
+            .says(&failed)
+            .says("the job is NOT finished: 1 source was not here");
+        assert!(!two.is_finished());
+        // Nor when it is gone: the job has the other as a source of its own.
+        two.sick.heal();
+        two.sick.unmount();
+        two.resume(3).says("is not mounted there now");
+        assert!(!two.is_finished());
+        with(&[&"copy", &a, &contents(clone.path()), &target], 0).says(stays);
+        assert!(!two.is_finished());
+    }
+}
+
+#[test]
+fn an_image_that_a_job_has_does_not_pass_for_what_was_left_out_with_it() {
+    if !can_mount("an_image_that_a_job_has_does_not_pass_for_what_was_left_out_with_it") {
+        return;
+    }
+    let mut two = Two::new();
+    let mut twin = image_of(&mut two.well, &two.lab, "a", "twin");
+    rustix::fs::rename(twin.join("a"), twin.join("twin")).unwrap();
+    std::fs::remove_dir(twin.join("lost+found")).unwrap();
+    twin.remount();
+    twin.die();
+    let (a, b) = (contents(two.well.path()), contents(twin.path()));
+    let target = two.target();
+    with(&[&"copy", &a, &b, &target], 3);
+    twin.heal();
+    twin.unmount();
+    two.resume(3).says("is not mounted there now");
+    assert!(!two.is_finished());
+    with(&[&"copy", &a, &target], 0).says("it stays open for them");
+    assert!(!two.is_finished());
+    // Not even at its place.
+    two.well.unmount();
+    two.well.mount_at(twin.path());
+    two.resume(3)
+        .says("another source of this job is there now");
+    with(&[&"copy", &b, &target], 0).says("it stays open for them");
+    assert!(!two.is_finished());
+    two.well.unmount();
+    two.well.mount();
+    twin.mount();
+    with(&[&"copy", &a, &b, &target], 0);
+    assert!(two.is_finished());
+    same_bytes(&twin.join("twin/a.mov"), &target.join("twin/a.mov"));
+}
+
+#[test]
+fn another_source_of_the_job_does_not_pass_for_what_was_left_out_where_it_is() {
+    if !can_mount("another_source_of_the_job_does_not_pass_for_what_was_left_out_where_it_is") {
+        return;
+    }
+    let mut two = Two::new();
+    let (a, b, target) = (contents(two.well.path()), two.b(), two.target());
+    two.die();
+    with(&[&"copy", &a, &b, &target], 3);
+    two.sick.heal();
+    two.sick.unmount();
+    two.well.unmount();
+    two.well.mount_at(two.sick.path());
+    with(&[&"copy", &b, &target], 0).says("it stays open for them");
+    assert!(!two.is_finished());
+    two.resume(3).says("another file system is mounted");
+    assert!(!two.is_finished() && !two.has_b());
+}
+
+#[test]
+fn what_nothing_tells_from_a_left_out_source_is_taken_only_when_it_is_given() {
+    if !can_mount("what_nothing_tells_from_a_left_out_source_is_taken_only_when_it_is_given") {
+        return;
+    }
+    let mut two = Two::new();
+    two.die();
+    two.copy(3);
+    // As of FAT: the kernel tells no UUID.
+    let job = two.target().join(".inhaul/current/job.json");
+    let mut recipe: Value = serde_json::from_slice(&std::fs::read(&job).unwrap()).unwrap();
+    recipe["left_out"][0]["on"]["uuid"] = Value::Null;
+    std::fs::write(&job, recipe.to_string()).unwrap();
+    two.sick.heal();
+    two.sick.remount();
+    let point = two.sick.path().display();
+    let untold = format!("nothing tells whether the ext4 at {point} is what was there then");
+    two.resume(3)
+        .says(&untold)
+        .says("if it is it, give the copy command again");
+    assert!(!two.has_b() && !two.is_finished());
+    two.copy(0).says(&untold);
+    assert!(two.has_b() && two.is_finished());
+}
+
+#[test]
+fn what_was_left_out_where_another_source_was_before_is_owed() {
+    if !can_mount("what_was_left_out_where_another_source_was_before_is_owed") {
+        return;
+    }
+    let mut two = Two::new();
+    let make = |name: &str| {
+        let drive = Drive::new(&two.lab.join(name), Fs::Ext4, 72);
+        std::fs::create_dir(drive.join(name)).unwrap();
+        tree::paint(&drive.join(name).join("file"), 1, 100_000);
+        drive
+    };
+    let (mut third, mut other) = (make("c"), make("other"));
+    let (a, b, c, target) = (two.a(), two.b(), third.join("c"), two.target());
+    let copy = |code: i32| with(&[&"copy", &a, &b, &c, &target], code);
+    third.remount();
+    third.die();
+    copy(3);
+    third.heal();
+    third.remount();
+    two.sick.unmount();
+    other.unmount();
+    other.mount_at(two.sick.path());
+    other.die();
+    copy(3);
+    other.heal();
+    other.unmount();
+    two.sick.mount();
+    copy(0).says("it stays open for them");
+    assert!(!two.is_finished());
+    two.resume(3).says("another file system is mounted");
+    assert!(!two.is_finished());
+}

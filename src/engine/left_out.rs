@@ -52,7 +52,7 @@ pub(super) struct On {
 /// File systems whose files lie on others, and those that are mounted when they are entered.
 const OVER_OTHERS: [&str; 5] = ["overlay", "aufs", "unionfs", "ecryptfs", "autofs"];
 /// FUSE file systems whose files are on another machine. Any other may show what is on any drive here.
-const REMOTE: [&str; 4] = ["fuse.sshfs", "fuse.rclone", "fuse.s3fs", "fuse.glusterfs"];
+pub(super) const REMOTE: [&str; 4] = ["fuse.sshfs", "fuse.rclone", "fuse.s3fs", "fuse.glusterfs"];
 
 /// File systems of several drives, without a number that is the device's.
 const POOLS: [&str; 3] = ["btrfs", "bcachefs", "zfs"];
@@ -153,7 +153,7 @@ pub(super) fn blamed(topology: &Topology, location: Location) -> HashSet<String>
 }
 
 /// Returns the UUID of a whole file system, of which a subvolume may be known.
-fn whole_fs(uuid: &[u8]) -> Vec<u8> {
+pub(super) fn whole_fs(uuid: &[u8]) -> Vec<u8> {
     let end = uuid.iter().position(|&byte| byte == b'/');
     uuid.get(..end.unwrap_or(uuid.len()))
         .unwrap_or_default()

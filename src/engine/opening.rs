@@ -14,7 +14,7 @@ use super::copy::Asked;
 use super::job::CopyJob;
 use super::links::{First, LinkTable};
 use super::log::Log;
-use super::owed;
+use super::owed::{self, Owing, owing};
 use super::pass::Pass;
 use super::recipe::{JOB_FILE, Recipe};
 use super::session::Session;
@@ -44,8 +44,8 @@ pub(super) struct Opening {
     /// What a new job is called, if that is settled.
     name: Option<String>,
     recipe: Recipe,
-    /// Whether the job has a source that was left out when it was begun, and is not given now.
-    is_owed: bool,
+    /// What becomes of the sources that were left out when the job was begun.
+    owing: Owing,
 }
 
 /// A job that is gone on with.
@@ -87,7 +87,7 @@ pub(super) fn look(
                 let mounted = asked.mounted.get(it.path());
                 (it.path(), mounted)
             })),
-        is_owed: false,
+        owing: Owing::default(),
     };
     // A job that is gone on with is in the first of its targets, or that is not here.
     let wanted = job.resume.as_deref().filter(|_| round.name.is_none());
@@ -127,8 +127,10 @@ pub(super) fn look(
                 let recipe = Recipe::load(begun.job.dir.as_fd(), &label).ok();
                 check_further(recipe.as_ref(), round, &label)?;
                 if let Some(recipe) = recipe.filter(|_| !round.finishes) {
-                    opening.is_owed =
-                        owed::is_owed(&recipe, &begun.loaded, &numbers, sources, asked)?;
+                    let note = |line: &str| session.observer.note(line);
+                    let loaded = &begun.loaded;
+                    opening.owing =
+                        owing(&recipe, loaded, &numbers, sources, asked, topology, &note)?;
                 }
                 if begun.loaded.has_gaps() {
                     session.observer.note(
@@ -290,7 +292,7 @@ impl Opening {
     pub(super) fn has_all_sources(&self) -> bool {
         let recorded = self.begun.iter().flat_map(|begun| begun.loaded.sources());
         let mut numbers = recorded.map(|source| source.index);
-        !self.is_owed && numbers.all(|index| self.numbers.contains(&index))
+        !self.owing.is_owed && numbers.all(|index| self.numbers.contains(&index))
     }
 
     /// Opens the target with the job in it, and its journal; returns what is to be told of it, too.
@@ -358,7 +360,7 @@ impl Opening {
         if let Some(earlier) = &loaded {
             let named = sources.iter().zip(&self.numbers);
             let known = named.filter(|(_, index)| **index < first_new);
-            owed::note(home, self.recipe, earlier, &|path| {
+            owed::note(home, self.recipe, earlier, &self.owing.given, &|path| {
                 let mut labels = known.clone().map(|(source, _)| &source.label);
                 labels.any(|label| label == path.as_os_str().as_bytes())
             })?;

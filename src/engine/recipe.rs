@@ -102,16 +102,15 @@ impl Recipe {
         self,
         left_out: impl Iterator<Item = (&'m Path, Option<&'m Mounted>)>,
     ) -> Self {
-        let owed = left_out.map(|(path, on)| Owed {
+        let owed = |(path, on): (&Path, Option<&Mounted>)| Owed {
             path: path.to_owned(),
             on: on.cloned(),
-        });
-        let left_out = owed.collect();
+        };
+        let left_out = left_out.map(owed).collect();
         Self { left_out, ..self }
     }
 
-    /// Returns the sources that were left out, by paths that can be used here, and what was mounted
-    /// there.
+    /// Returns the sources that were left out, by paths of use here, and what was mounted there.
     pub(super) fn left_out(&self) -> impl Iterator<Item = (PathBuf, Option<&Mounted>)> {
         let owed = self.left_out.iter();
         owed.map(|owed| (self.path(&owed.path), owed.on.as_ref()))
@@ -125,7 +124,11 @@ impl Recipe {
 
     /// Returns this recipe of a run that goes on with the job of another: with all sources that one
     /// names, and those of this one that are new to the job.
-    pub(super) fn going_on(mut self, before: &Self, is_new: &dyn Fn(&Path) -> bool) -> Self {
+    pub(super) fn going_on(
+        mut self,
+        before: &Self,
+        is_new: &dyn Fn(&Path, Option<&Mounted>) -> bool,
+    ) -> Self {
         let place = |path: &PathBuf| {
             if before.folder == self.folder {
                 path.clone()
@@ -134,9 +137,11 @@ impl Recipe {
             }
         };
         let mut sources: Vec<PathBuf> = before.job.sources.iter().map(place).collect();
-        for path in self.job.sources {
-            if is_new(&path) && !sources.contains(&path) {
-                sources.push(path);
+        for path in &self.job.sources {
+            let owed = self.left_out.iter().find(|owed| owed.path == *path);
+            let was = owed.and_then(|owed| owed.on.as_ref());
+            if is_new(path, was) && !sources.contains(path) {
+                sources.push(path.clone());
             }
         }
         self.job.sources = sources;
@@ -147,11 +152,24 @@ impl Recipe {
         });
         let mut left_out: Vec<Owed> = owed.collect();
         for owed in self.left_out {
-            if is_new(&owed.path) && left_out.iter().all(|it| it.path != owed.path) {
+            if is_new(&owed.path, owed.on.as_ref())
+                && left_out.iter().all(|it| it.path != owed.path)
+            {
                 left_out.push(owed);
             }
         }
         self.left_out = left_out;
+        self
+    }
+
+    /// Takes sources out of this.
+    #[must_use]
+    pub(super) fn without_any(mut self, is_out: &dyn Fn(&Path) -> bool) -> Self {
+        let path = |path: &PathBuf| self.path(path);
+        let sources = self.job.sources.iter().filter(|it| !is_out(&path(it)));
+        let left_out = self.left_out.iter().filter(|it| !is_out(&path(&it.path)));
+        (self.job.sources, self.left_out) =
+            (sources.cloned().collect(), left_out.cloned().collect());
         self
     }
 
@@ -162,9 +180,7 @@ impl Recipe {
 
     /// Returns the job. Relative paths begin where they began when they were typed.
     pub fn into_job(self) -> CopyJob {
-        let Self {
-            folder, mut job, ..
-        } = self;
+        let (folder, mut job) = (self.folder, self.job);
         if std::env::current_dir().ok().as_deref() != Some(&*folder) {
             let CopyJob {
                 sources,
@@ -192,9 +208,9 @@ impl Recipe {
     /// command that can go on with what another began.
     ///
     /// The filter, the list of files and `--preserve` count. Where the sources and the target are
-    /// called does not: they are known by what they are; further targets may be named at any time. Nor do memory, limit and backend, nor
-    /// `--existing`, which is about files that are not the job's; and verifying can be asked for
-    /// later.
+    /// called does not: they are known by what they are; further targets may be named at any time. Nor
+    /// do memory, limit and backend, nor `--existing`, which is about files that are not the job's; and
+    /// verifying can be asked for later.
     pub fn hash(&self) -> [u8; 32] {
         let mut hasher = blake3::Hasher::new();
         self.canonical(&mut |bytes| {

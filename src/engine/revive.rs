@@ -2,6 +2,7 @@
 //! are now.
 
 use std::cell::OnceCell;
+use std::collections::HashSet;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -9,6 +10,8 @@ use std::time::Duration;
 
 use super::job::CopyJob;
 use super::left_out::{LeftOut, On};
+use super::mounted::Likely;
+use super::owed::Recorded;
 use super::recipe::Recipe;
 use super::roll_call::{RollCall, ask_all, reasons, who_hangs};
 use super::session::Session;
@@ -120,12 +123,18 @@ fn look_for(
     limit: Option<Duration>,
     session: &Session,
 ) -> Result<(Vec<PathBuf>, Vec<LeftOut>), Error> {
+    let journalled = Recorded::of(recipe, recorded.iter().cloned());
     let known: Vec<PathBuf> = recorded
         .iter()
         .map(|source| recipe.path(&as_path(&source.label)))
         .collect();
     let named = recipe.job().sources.iter().map(|path| recipe.path(path));
-    let others: Vec<PathBuf> = named.filter(|path| !known.contains(path)).collect();
+    let owed = |path: &PathBuf| recipe.left_out().find(|(owed, _)| owed == path);
+    // Another drive may have been recorded where one was left out.
+    let is_known = |path: &PathBuf| {
+        known.contains(path) && owed(path).is_none_or(|(_, was)| journalled.has(path, was))
+    };
+    let others: Vec<PathBuf> = named.filter(|path| !is_known(path)).collect();
     let all: Vec<PathBuf> = known.iter().chain(&others).cloned().collect();
     let mut call = ask_all(&all, limit, session)?;
     let topology = Topology::live()?;
@@ -157,20 +166,12 @@ fn look_for(
         let (kind, side) = (ErrorKind::Stopped, Side::Source);
         return Err(Error::new(kind, side, "sources", what));
     }
+    let of_journal: HashSet<_> = found.iter().filter_map(|path| place_of(path)).collect();
     for typed in others {
-        let owed = recipe.left_out().find(|(path, _)| *path == typed);
+        let owed = owed(&typed);
         let was = owed.as_ref().and_then(|(_, was)| *was);
-        // What is there and silent is not what another path leads to.
         if let Some(silent) = call.take_silent(&typed) {
             missing.push(silent);
-            continue;
-        }
-        // It was given by another path since.
-        let is_it = |path: &PathBuf| {
-            let now = call.mounted.get(path);
-            was.zip(now).is_some_and(|(was, now)| was.is_also(now))
-        };
-        if found.iter().any(is_it) {
             continue;
         }
         let on = was.and_then(|was| was.on(&topology));
@@ -179,16 +180,24 @@ fn look_for(
             missing.push(is_missing(&typed, "", on));
             continue;
         };
-        let is_it = match &owed {
-            Some((_, Some(was))) => was.check(call.mounted.get(&typed)),
-            Some((_, None)) => Err("what was mounted there is not known".to_owned()),
-            None => Ok(()),
+        let is_another = || Likely::MayBe("another source of this job is there now".to_owned());
+        let likely = match &owed {
+            Some((_, Some(was))) => match was.check(call.mounted.get(&typed), &topology) {
+                Likely::Same if of_journal.contains(&place) => is_another(),
+                likely => likely,
+            },
+            Some((_, None)) => Likely::Other("what was mounted there is not known".to_owned()),
+            None => Likely::Same,
         };
-        match is_it {
+        match likely {
             // The same by another name is no second source.
-            Ok(()) if found.iter().any(|path| place_of(path) == Some(place)) => {}
-            Ok(()) => found.push(typed),
-            Err(why) => missing.push(is_missing(&typed, &format!(" ({why})"), on)),
+            Likely::Same if found.iter().any(|path| place_of(path) == Some(place)) => {}
+            Likely::Same => found.push(typed),
+            Likely::MayBe(why) => {
+                let why = format!(" ({why}: if it is it, give the copy command again)");
+                missing.push(is_missing(&typed, &why, on));
+            }
+            Likely::Other(why) => missing.push(is_missing(&typed, &format!(" ({why})"), on)),
         }
     }
     Ok((found, missing))

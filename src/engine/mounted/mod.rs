@@ -3,6 +3,8 @@
 //!
 //! All of it is from the mount table, and from what was told on the way: nothing is asked of it.
 
+mod rival;
+
 use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -10,8 +12,9 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::left_out::{On, blamed, tells};
+use super::left_out::{On, REMOTE, blamed, tells, whole_fs};
 use super::recipe::Bytes;
+use crate::journal::Identity;
 use crate::plan::{Trail, serial};
 use crate::topology::{Mount, Topology};
 
@@ -37,6 +40,18 @@ pub(super) struct Mounted {
     is_of_around: bool,
 }
 
+/// Whether what is mounted where a source was left out is what was there then.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Likely {
+    Same,
+    /// Nothing tells it from what was there; says so, as a clause.
+    MayBe(String),
+    /// It is not; says what is there instead, as a clause.
+    Other(String),
+}
+
+/// File systems of which a source names the machine that has it, and what that gives.
+const SERVED: [&str; 6] = ["nfs", "nfs4", "cifs", "smb3", "ceph", "afs"];
 /// What waits at a mount point until it is entered. Source: autofs(5).
 const AUTOFS: &str = "autofs";
 
@@ -71,24 +86,32 @@ impl Mounted {
         })
     }
 
-    /// Checks that what is mounted `now` is the same, as far as that can be told: of a file system of
-    /// which no UUID was known, one of its type on a device is; of what waited to be mounted when it
-    /// is entered, whatever is mounted there by now.
-    ///
-    /// # Errors
-    /// What is there instead, as a clause.
-    pub(super) fn check(&self, now: Option<&Self>) -> Result<(), String> {
+    /// Tells whether what is mounted `now` is the same. A UUID tells it, or the name that a server has;
+    /// where neither does, one of its type on a device may be it, and so may whatever is mounted by now
+    /// where something waited to be entered.
+    pub(super) fn check(&self, now: Option<&Self>, topology: &Topology) -> Likely {
         let (fs, point) = (&self.fs, self.point.shown());
         let Some(now) = now else {
-            return Err("what is mounted there cannot be told".to_owned());
+            return Likely::Other("what is mounted there cannot be told".to_owned());
+        };
+        let nothing_tells = |fs: &str| {
+            let what = format!("nothing tells whether the {fs} at {point} is what was there then");
+            Likely::MayBe(what)
         };
         if self.fs == AUTOFS {
             let is_there = now.fs != AUTOFS && !now.is_of_around && now.is_below(self);
-            let nothing = || format!("nothing was mounted at {point} when it was entered");
-            return is_there.then_some(()).ok_or_else(nothing);
+            return if !is_there {
+                Likely::Other(format!(
+                    "nothing was mounted at {point} when it was entered"
+                ))
+            } else if now.is_served() {
+                Likely::Same
+            } else {
+                nothing_tells(&now.fs)
+            };
         }
         if (&now.point, &now.root) != (&self.point, &self.root) {
-            return Err(format!("the {fs} at {point} is not mounted there now"));
+            return Likely::Other(format!("the {fs} at {point} is not mounted there now"));
         }
         let has_source = now.source == self.source;
         // Numbers of what has no device of its own are handed out anew each time.
@@ -100,28 +123,42 @@ impl Mounted {
             // A drive that is connected again has another device. Source: FAT, exFAT and NTFS tell the
             // kernel no UUID, and udev's record goes with the device.
             (None, _) => {
-                let serials = self.serial.as_ref().zip(now.serial.as_ref());
-                let is_other = serials.is_some_and(|(was, is)| was != is);
                 let are_devices = now.is_of_device() && self.is_of_device();
-                !is_other && (is_as_it_was || (are_devices && !now.is_of_around))
+                is_as_it_was || (are_devices && !now.is_of_around)
             }
         };
-        if is_same && now.fs == self.fs {
-            Ok(())
+        if !is_same || self.is_on_another_drive(now) || now.fs != self.fs {
+            return Likely::Other(format!("another file system is mounted at {point} now"));
+        }
+        if let Some(rival) = self.rival(now, topology) {
+            return Likely::Other(format!(
+                "what was there then may be another device that is still mounted ({} at {}; unmount it \
+                 if it is not)",
+                String::from_utf8_lossy(&rival.source),
+                rival.point.display()
+            ));
+        }
+        let is_told = self.uuid.is_some() && now.uuid.is_some();
+        if is_told || (self.is_served() && is_as_it_was) {
+            Likely::Same
         } else {
-            Err(format!("another file system is mounted at {point} now"))
+            nothing_tells(fs)
         }
     }
 
-    /// Returns whether what is at another path `now` is the same for sure.
-    pub(super) fn is_also(&self, now: &Self) -> bool {
-        let has_all = self.uuid.is_some() && self.inside.is_some();
-        // An image of a drive that was written to another has its UUID, too.
-        let mut serials = self.serial.iter().zip(&now.serial);
-        let is_clone = serials.any(|(was, is)| was != is);
-        has_all
-            && !is_clone
-            && (&self.fs, &self.uuid, &self.inside) == (&now.fs, &now.uuid, &now.inside)
+    /// Returns whether a source that was recorded can be what is here, by what is known of both.
+    pub(super) fn may_be(&self, recorded: &Identity) -> bool {
+        let own = self.uuid.as_deref().map(str::as_bytes);
+        let uuids = own.zip(recorded.fs_uuid.as_deref().map(whole_fs));
+        let serials = self.serial.as_ref().zip(recorded.serial.as_ref());
+        (self.fs == AUTOFS || self.fs == recorded.fs_type)
+            && uuids.is_none_or(|(own, recorded)| own == recorded)
+            && serials.is_none_or(|(own, recorded)| own == recorded)
+    }
+
+    /// Returns whether it is on another machine, which its source names.
+    fn is_served(&self) -> bool {
+        SERVED.contains(&&*self.fs) || REMOTE.contains(&&*self.fs)
     }
 
     /// Returns whether this is mounted at the mount point of another, or below.
@@ -171,6 +208,7 @@ impl Mounted {
 
 #[cfg(test)]
 mod tests {
+    use super::Likely::{MayBe, Other, Same};
     use super::*;
 
     fn topology(table: &[u8]) -> Topology {
@@ -193,15 +231,20 @@ mod tests {
         let was = mounted(&format!("{root}{line}"), None).unwrap();
         let known = mounted(&format!("{root}{line}"), Some("U")).unwrap();
         let check = |was: &Mounted, line: &str, uuid| {
-            was.check(mounted(&format!("{root}{line}"), uuid).as_ref())
+            let table = format!("{root}{line}");
+            was.check(mounted(&table, uuid).as_ref(), &topology(table.as_bytes()))
         };
-        assert_eq!(check(&was, line, None), Ok(()));
-        assert_eq!(check(&was, line, Some("U")), Ok(()));
-        assert_eq!(check(&known, line, Some("U")), Ok(()));
-        let gone = Err("the ext4 at /mnt/b is not mounted there now".to_owned());
+        assert_eq!(check(&known, line, Some("U")), Same);
+        let untold = "nothing tells whether the ext4 at /mnt/b is what was there then";
+        let untold = MayBe(untold.to_owned());
+        // Another drive may have its number by now.
+        assert_eq!(check(&known, line, None), untold);
+        assert_eq!(check(&was, line, None), untold);
+        assert_eq!(check(&was, line, Some("U")), untold);
+        let gone = Other("the ext4 at /mnt/b is not mounted there now".to_owned());
         assert_eq!(check(&known, "", None), gone);
         assert_eq!(check(&was, "", None), gone);
-        let other = Err("another file system is mounted at /mnt/b now".to_owned());
+        let other = Other("another file system is mounted at /mnt/b now".to_owned());
         assert_eq!(check(&known, line, Some("V")), other);
         let connected_again = "30 20 8:33 / /mnt/b rw - ext4 /dev/sdc1 rw\n";
         let other_type = "30 20 8:17 / /mnt/b rw - xfs /dev/sdb1 rw\n";
@@ -210,14 +253,14 @@ mod tests {
         }
         assert_eq!(check(&was, other_type, None), other);
         // Where no UUID was known, that is all there is to tell by.
-        assert_eq!(check(&was, connected_again, None), Ok(()));
-        assert_eq!(check(&was, connected_again, Some("U")), Ok(()));
+        assert_eq!(check(&was, connected_again, None), untold);
+        assert_eq!(check(&was, connected_again, Some("U")), untold);
         // But not the file system around it, mounted there as well.
         let around = "30 20 8:1 / /mnt/b rw - ext4 /dev/sda1 rw\n";
         assert_eq!(check(&was, around, None), other);
         // A UUID tells it under another device name.
         let moved = "30 20 8:17 / /mnt/b rw - ext4 /dev/sdz1 rw\n";
-        assert_eq!(check(&known, moved, Some("U")), Ok(()));
+        assert_eq!(check(&known, moved, Some("U")), Same);
         // A bind mount of the same file system is not the file system.
         let bound = mounted(
             &format!("{root}30 20 8:1 /data /mnt/b rw - ext4 /dev/sda1 rw\n"),
@@ -227,10 +270,37 @@ mod tests {
         // Of a server each mount has another number.
         let nfs = |number: u32| format!("30 20 0:{number} / /mnt/b rw - nfs4 host:/x rw\n");
         let was = mounted(&format!("{root}{}", nfs(60)), None).unwrap();
-        assert_eq!(check(&was, &nfs(61), None), Ok(()));
+        assert_eq!(check(&was, &nfs(61), None), Same);
         let elsewhere = "30 20 0:61 / /mnt/b rw - nfs4 host:/y rw\n";
         assert_eq!(check(&was, elsewhere, None), other);
-        assert!(was.check(None).is_err());
+        let unknown = was.check(None, &topology(b""));
+        assert_eq!(
+            unknown,
+            Other("what is mounted there cannot be told".to_owned())
+        );
+        // The name of anything else without a device is that of many.
+        let phone = |number: u32| format!("30 20 0:{number} / /mnt/b rw - fuse.mtp mtp rw\n");
+        let was = mounted(&format!("{root}{}", phone(60)), None).unwrap();
+        assert!(matches!(check(&was, &phone(61), None), MayBe(_)));
+    }
+
+    #[test]
+    fn an_image_on_another_drive_is_told_by_its_serial_number() {
+        let line = "30 20 8:17 / /mnt/b rw - ext4 /dev/sdb1 rw\n";
+        let of = |uuid: Option<&str>, serial: Option<&str>| Mounted {
+            serial: serial.map(str::to_owned),
+            ..mounted(line, uuid).unwrap()
+        };
+        let topology = topology(line.as_bytes());
+        let check = |was: &Mounted, now: &Mounted| was.check(Some(now), &topology);
+        let other = Other("another file system is mounted at /mnt/b now".to_owned());
+        let was = of(Some("U"), Some("S"));
+        assert_eq!(check(&was, &of(Some("U"), Some("S"))), Same);
+        assert_eq!(check(&was, &of(Some("U"), None)), Same, "a bridge");
+        assert_eq!(check(&was, &of(Some("U"), Some("T"))), other);
+        // Its record is gone, and another drive has its name and number.
+        assert_eq!(check(&was, &of(None, Some("T"))), other);
+        assert_eq!(check(&of(None, Some("S")), &of(None, Some("T"))), other);
     }
 
     #[test]
@@ -243,10 +313,15 @@ mod tests {
         let around = "30 25 8:1 / /mnt/b rw - ext4 /dev/sda1 rw\n";
         for (map, point) in [(waits, "/mnt"), (own, "/mnt/b")] {
             let was = mounted(&format!("{root}{map}"), None).unwrap();
-            let check = |rest: &str| was.check(mounted(&format!("{root}{rest}"), None).as_ref());
-            assert_eq!(check(&format!("{map}{nfs}")), Ok(()), "{map}");
-            assert_eq!(check(&format!("{map}{ext4}")), Ok(()), "{map}");
-            let nothing = Err(format!(
+            let check = |rest: &str| {
+                let now = mounted(&format!("{root}{rest}"), None);
+                was.check(now.as_ref(), &topology(b""))
+            };
+            assert_eq!(check(&format!("{map}{nfs}")), Same, "{map}");
+            let untold =
+                format!("nothing tells whether the ext4 at {point} is what was there then");
+            assert_eq!(check(&format!("{map}{ext4}")), MayBe(untold), "{map}");
+            let nothing = Other(format!(
                 "nothing was mounted at {point} when it was entered"
             ));
             assert_eq!(check(map), nothing);
@@ -254,7 +329,13 @@ mod tests {
         }
         let was = mounted(&format!("{root}{own}"), None).unwrap();
         let now = mounted(&format!("{root}{own}{around}"), None);
-        assert!(was.check(now.as_ref()).is_err(), "the file system around");
+        let likely = was.check(now.as_ref(), &topology(b""));
+        assert!(matches!(likely, Other(_)), "the file system around");
+        let recorded = Identity {
+            fs_type: "nfs4".to_owned(),
+            ..Identity::default()
+        };
+        assert!(was.may_be(&recorded));
     }
 
     #[test]
@@ -271,21 +352,23 @@ mod tests {
             };
             Mounted::at(&topology(table.as_bytes()), &trail).unwrap()
         };
+        let topology = topology(table.as_bytes());
+        let is_also = |was: &Mounted, now: &Mounted| was.is_also(now, &topology);
         let was = at("/mnt/b/c", Some("U"));
-        assert!(was.is_also(&at("/media/b/c/", Some("U"))));
-        assert!(was.is_also(&at("/bound", Some("U"))), "by its folder");
-        assert!(!was.is_also(&at("/media/b/c", Some("V"))));
-        assert!(!was.is_also(&at("/media/b", Some("U"))));
-        assert!(!was.is_also(&at("/media/b/c/d", Some("U"))));
+        assert!(is_also(&was, &at("/media/b/c/", Some("U"))));
+        assert!(is_also(&was, &at("/bound", Some("U"))), "by its folder");
+        assert!(!is_also(&was, &at("/media/b/c", Some("V"))));
+        assert!(!is_also(&was, &at("/media/b", Some("U"))));
+        assert!(!is_also(&was, &at("/media/b/c/d", Some("U"))));
         let unknown = at("/mnt/b/c", None);
-        assert!(!unknown.is_also(&unknown));
+        assert!(!is_also(&unknown, &unknown));
         let of = |serial: &str| Mounted {
             serial: Some(serial.to_owned()),
             ..at("/mnt/b/c", Some("U"))
         };
-        assert!(of("S").is_also(&of("S")));
+        assert!(is_also(&of("S"), &of("S")));
         assert!(
-            !of("S").is_also(&of("T")),
+            !is_also(&of("S"), &of("T")),
             "an image of it on another drive"
         );
     }
