@@ -106,7 +106,7 @@ fn open_device(
     let mut report = subject(path, "device", drives);
     "direct".clone_into(&mut report.access);
     report.span_bytes = len;
-    report.holds = on_device(device, drives, shelf);
+    report.holds = on_device(device, drives, topology, shelf);
     warn_of_drives(&mut report, drives, topology);
     Ok(Opened {
         // The beginning and the end of a partition are no edges of a platter.
@@ -120,11 +120,16 @@ fn open_device(
 
 /// What is in use in the file systems on a block device: on all of a drive, or else in its own, for a
 /// partition holds nothing of the one beside it. Nothing is known of those not mounted.
-fn on_device(device: (u32, u32), drives: &[Drive], shelf: &Shelf) -> Option<Holds> {
+fn on_device(
+    device: (u32, u32),
+    drives: &[Drive],
+    topology: &Topology,
+    shelf: &Shelf,
+) -> Option<Holds> {
     let beneath = |attached: &&Attached| drives.iter().any(|d| d.name == attached.drive.name);
     let used = shelf.drives.iter().filter(beneath).filter_map(|attached| {
         let is_all = attached.drive.device == device;
-        attached.used_bytes((!is_all).then_some(device))
+        attached.used_bytes_of(|mount| is_all || topology.is_on(mount, device))
     });
     let bytes = used.reduce(u64::saturating_add);
     bytes.map(|bytes| Holds {
@@ -319,12 +324,12 @@ mod tests {
     use crate::topology::recorded::with_sata_disks;
 
     #[test]
-    fn an_overlay_adds_nothing_to_what_a_device_holds() {
+    fn a_device_holds_what_is_mounted_from_it_and_no_overlay() {
         let machine = with_sata_disks();
         let topology = machine.topology(
             "30 1 8:1 / / rw - ext4 /dev/sda1 rw\n\
             31 30 0:50 / /c rw - overlay overlay rw,lowerdir=/l,upperdir=/u,workdir=/w\n\
-            32 30 8:2 / /d rw - ext4 /dev/sda2 rw\n",
+            32 30 0:42 / /d rw - btrfs /dev/sda2 rw\n",
         );
         let mut shelf = topology.shelf();
         for (used, bytes) in shelf.drives[0].mounts.iter_mut().zip([7, 7, 100]) {
@@ -335,10 +340,11 @@ mod tests {
         }
         let holds = |device| {
             let drives = topology.drives_of(device);
-            on_device(device, &drives, &shelf).map(|holds| holds.bytes)
+            on_device(device, &drives, &topology, &shelf).map(|holds| holds.bytes)
         };
         assert_eq!(holds((8, 0)), Some(107));
         assert_eq!(holds((8, 1)), Some(7));
+        assert_eq!(holds((8, 2)), Some(100), "by its source");
         assert_eq!(holds((8, 16)), None);
     }
 }

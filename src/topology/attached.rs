@@ -44,16 +44,19 @@ pub struct Attached {
 
 impl Attached {
     /// Returns what is in use in the mounted file systems that are on this drive alone, each counted
-    /// once; with `device`, in those on that block device. Those spread over several drives, and
-    /// overlays, are not counted: an overlay gives the figures of the file system that its upper
-    /// layer is in. Source: fs/overlayfs/super.c, `ovl_statfs`.
-    pub fn used_bytes(&self, device: Option<(u32, u32)>) -> Option<u64> {
+    /// once. Those spread over several drives, and overlays, are not counted: an overlay gives the
+    /// figures of the file system that its upper layer is in. Source: fs/overlayfs/super.c,
+    /// `ovl_statfs`.
+    pub fn used_bytes(&self) -> Option<u64> {
+        self.used_bytes_of(|_| true)
+    }
+
+    /// Returns the same of those mounts that are wanted.
+    pub fn used_bytes_of(&self, is_wanted: impl Fn(&Mount) -> bool) -> Option<u64> {
         let mut seen = Vec::new();
         let mut sum = None;
         let own = |used: &&MountUse| {
-            used.spread == 1
-                && used.mount.fs != "overlay"
-                && device.is_none_or(|device| used.mount.device == device)
+            used.spread == 1 && used.mount.fs != "overlay" && is_wanted(&used.mount)
         };
         for used in self.mounts.iter().filter(own) {
             if let Some(usage) = used.usage
@@ -156,7 +159,7 @@ mod tests {
             35 30 8:2 / /other rw - ext4 /dev/sda2 rw\n";
         let mut shelf = machine.topology(table).shelf();
         let sda = &mut shelf.drives[0];
-        assert_eq!(sda.used_bytes(None), None, "no file system was asked");
+        assert_eq!(sda.used_bytes(), None, "no file system was asked");
         let points: Vec<_> = sda.mounts.iter().map(|used| used.mount.id).collect();
         assert_eq!(points, [30, 31, 32, 33, 34, 35]);
         for (used, bytes) in sda.mounts.iter_mut().zip([7, 7, 7, 7, 100, 1000]) {
@@ -165,8 +168,11 @@ mod tests {
                 ..Usage::default()
             });
         }
-        assert_eq!(sda.used_bytes(None), Some(1007));
-        assert_eq!(sda.used_bytes(Some((8, 2))), Some(1000));
-        assert_eq!(sda.used_bytes(Some((8, 3))), None);
+        assert_eq!(sda.used_bytes(), Some(1007));
+        assert_eq!(
+            sda.used_bytes_of(|mount| mount.device == (8, 2)),
+            Some(1000)
+        );
+        assert_eq!(sda.used_bytes_of(|mount| mount.device == (8, 3)), None);
     }
 }

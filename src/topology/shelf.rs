@@ -71,6 +71,19 @@ impl Topology {
             .unwrap_or_default()
     }
 
+    /// Returns whether the file system of a mount is on a block device, or on what is stacked on that.
+    pub fn is_on(&self, mount: &Mount, device: (u32, u32)) -> bool {
+        fn reaches(node: &Path, wanted: &Path) -> bool {
+            let below = || linked(&node.join("slaves"));
+            node == wanted || below().iter().any(|(_, below)| reaches(below, wanted))
+        }
+        // btrfs has a number of its own, and its source is a device of it.
+        let own = self.sysfs.block(mount.device);
+        let own = own.or_else(|| self.sysfs.block_by_path(&mount.source));
+        let wanted = self.sysfs.block(device);
+        wanted.is_some_and(|wanted| own.is_some_and(|own| reaches(&own, &wanted)))
+    }
+
     /// Returns whether a loop device reads its image past the page cache (loop(4),
     /// `LOOP_SET_DIRECT_IO`).
     pub fn image_is_direct(&self, drive: &Drive) -> bool {

@@ -162,7 +162,7 @@ fn drive(attached: &Attached) -> DriveBody<'_> {
         serial: drive.serial.as_deref(),
         wwn: drive.wwn.as_deref(),
         bytes: drive.size,
-        used_bytes: attached.used_bytes(None),
+        used_bytes: attached.used_bytes(),
         transport: drive.transport.word(),
         rotational: drive.rotational,
         read_only: drive.read_only,
