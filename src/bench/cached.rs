@@ -16,40 +16,58 @@ pub(crate) type Probe = (OwnedFd, u64);
 const DROPS_MAX: u32 = 8;
 const DROP_WAIT: std::time::Duration = std::time::Duration::from_millis(20);
 
-/// Drops files from the page cache; returns which of them, by number, are not known to be gone from it.
-pub(crate) fn staying(probes: &[Probe], ties: &Ties) -> Vec<usize> {
-    let dropped = |probe: &Probe| {
+/// Files that were dropped and are not known to be gone, by number.
+#[derive(Debug, Default)]
+pub(crate) struct Left {
+    /// Those that are still in the page cache.
+    pub(crate) staying: Vec<usize>,
+    /// Those whose file system does not say (FAT, exFAT, NFS, FUSE).
+    pub(crate) unknown: Vec<usize>,
+}
+
+impl Left {
+    pub(crate) fn is_none(&self) -> bool {
+        self.staying.is_empty() && self.unknown.is_empty()
+    }
+}
+
+/// Drops files from the page cache; returns which of them are not known to be gone from it. After a stop
+/// all that were not looked at.
+pub(crate) fn drop_all(probes: &[Probe], ties: &Ties) -> Left {
+    let mut unknown = Vec::new();
+    let mut is_staying = |number: &usize| {
+        let Some(probe) = probes.get(*number).filter(|_| !ties.stopped()) else {
+            return true;
+        };
         drop_pages(probe);
-        let is_gone = places(probe.1).iter().all(|at| is_absent(&probe.0, *at));
+        let found = places(probe.1).map(|at| look(&probe.0, at));
         ties.beat();
-        is_gone
+        let is_unknown = found.contains(&Found::Unknown);
+        unknown.extend(is_unknown.then_some(*number));
+        !is_unknown && found.contains(&Found::Present)
     };
     // All of them, even after one that stays; and all that stay wait together.
-    let mut left: Vec<usize> = (0..probes.len()).collect();
+    let mut staying: Vec<usize> = (0..probes.len()).collect();
     for before in 0..DROPS_MAX {
         if before > 0 {
             std::thread::sleep(DROP_WAIT);
         }
-        left.retain(|number| !probes.get(*number).is_some_and(dropped));
-        if left.is_empty() {
+        staying.retain(&mut is_staying);
+        if staying.is_empty() || ties.stopped() {
             break;
         }
     }
-    left
+    Left { staying, unknown }
 }
 
-/// Drops what looking for them in [`staying`] has brought in: the kernel begins to read a page that
-/// somebody asks for, and that may be all of a small file.
-pub(crate) fn forget(probes: &[Probe], ties: &Ties) {
-    for (probe, len) in probes {
-        for at in places(*len) {
-            // A page that is still on its way cannot be dropped.
-            let _ends_with_the_file = rustix::io::pread(probe, &mut [0], at);
-        }
-        ties.beat();
+/// Drops what looking for it in [`drop_all`] has brought in of a file: the kernel begins to read a page
+/// that somebody asks for, and that may be all of a small one.
+pub(crate) fn forget(probe: &Probe) {
+    for at in places(probe.1) {
+        // A page that is still on its way cannot be dropped.
+        let _ends_with_the_file = rustix::io::pread(&probe.0, &mut [0], at);
     }
-    // Afterwards: the kernel gathers pages that are new before any of them can go.
-    probes.iter().for_each(drop_pages);
+    drop_pages(probe);
 }
 
 fn drop_pages((probe, len): &Probe) {
@@ -64,10 +82,22 @@ fn places(len: u64) -> [u64; 3] {
     [0, last / 2, last]
 }
 
-/// A buffered read that must not wait answers EAGAIN for a page that is not there (preadv2(2)).
-fn is_absent(probe: &OwnedFd, at: u64) -> bool {
+/// What there is of a page in the page cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Found {
+    Absent,
+    Present,
+    Unknown,
+}
+
+/// A buffered read that must not wait answers EAGAIN for a page that is not there, and EOPNOTSUPP where
+/// the file system knows no such read (preadv2(2)).
+fn look(probe: &OwnedFd, at: u64) -> Found {
     let mut byte = [0];
     let buffer = &mut [IoSliceMut::new(&mut byte)];
-    let answer = rustix::io::preadv2(probe.as_fd(), buffer, at, ReadWriteFlags::NOWAIT);
-    matches!(answer, Err(Errno::AGAIN))
+    match rustix::io::preadv2(probe.as_fd(), buffer, at, ReadWriteFlags::NOWAIT) {
+        Err(Errno::AGAIN) => Found::Absent,
+        Err(Errno::OPNOTSUPP | Errno::NOSYS) => Found::Unknown,
+        _ => Found::Present,
+    }
 }

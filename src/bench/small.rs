@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::cached::{self, Probe};
+use super::cached::{self, Left, Probe};
 use super::cursor::Extent;
 use super::files::{Small, bypasses_cache};
 use super::generate::Generator;
@@ -14,7 +14,7 @@ use super::manner::Manner;
 use super::report::SmallFiles;
 use super::sample::Ties;
 use super::stats::{median, range};
-use super::steady::{self, Rated};
+use super::steady::{self, Rated, TAKEN_MAX};
 use super::subject::Opened;
 use crate::beneath::open_source;
 use crate::error::Error;
@@ -23,8 +23,8 @@ use crate::error::Error;
 const SAMPLE_FILES: usize = 32;
 /// Files opened before the first of them is read: the engine keeps as many under way.
 const AT_ONCE: usize = 16;
-/// Files that are dropped from the page cache at once: each takes a descriptor meanwhile.
-const DROPPED_AT_ONCE: usize = 256;
+/// Files that are made ready at once: each takes a descriptor meanwhile.
+const READIED_AT_ONCE: usize = 256;
 
 /// Reads the small files of a subject, no file twice, as many samples as there are files for. `None`
 /// when there are too few, and when most of them stay in the page cache, which is told of.
@@ -37,79 +37,142 @@ pub(super) fn read(
     manner: &Manner,
     ties: &Ties,
 ) -> Result<Option<SmallFiles>, Error> {
+    read_by(subject, loader, manner, ties, cached::drop_all)
+}
+
+/// Drops files from the page cache.
+type Dropping = fn(&[Probe], &Ties) -> Left;
+
+fn read_by(
+    subject: &mut Opened,
+    loader: &mut Loader,
+    manner: &Manner,
+    ties: &Ties,
+    dropping: Dropping,
+) -> Result<Option<SmallFiles>, Error> {
     let window = manner.repetitions.max(1);
-    if subject.small.len() / window < SAMPLE_FILES {
+    let all = subject.small.len();
+    if all / window < SAMPLE_FILES {
         return Ok(None);
     }
     let path = subject.path();
-    let (all, is_settled) = (subject.small.clone(), subject.report.access == "direct");
-    let (files, stayed) =
-        loader.run(&path, ties, move |_, ties| uncached(&all, is_settled, ties))?;
-    let share = files.len() / window;
-    let found = if share < SAMPLE_FILES || stayed > files.len() {
-        None
-    } else {
-        let (mut at, time) = (0, manner.time * 4);
-        let mut one = || {
-            let left = files.iter().skip(at).take(share);
-            let files: Vec<Small> = left.cloned().collect();
-            if files.len() < SAMPLE_FILES {
-                return Ok(None);
-            }
-            let sample = loader.run(&path, ties, move |generator, ties| {
-                sample(&files, time, generator, ties)
-            })??;
-            at += sample.tried;
-            Ok(Some(sample))
-        };
-        figure(&steady::take::<_, Error>(window, ties, &mut one)?, window)
+    // Some are left for more samples, should the first not be steady.
+    let share = (all / (window * TAKEN_MAX)).max(SAMPLE_FILES);
+    let mut ready = Ready {
+        is_settled: subject.report.access == "direct",
+        ..Ready::default()
     };
-    if stayed > 0 {
-        let all = stayed + files.len();
-        let warnings = &mut subject.report.warnings;
-        warnings.push(match &found {
-            Some(_) => format!(
-                "{stayed} of {all} small files are left out: they stayed in the page cache, which \
-                 would have answered"
-            ),
-            None => format!(
-                "small files have no figure: {stayed} of {all} stayed in the page cache, and the rate \
-                 would be that of memory"
-            ),
-        });
-    }
+    let time = manner.time * 4;
+    let mut one = || {
+        loop {
+            let lacks = share.saturating_sub(ready.files.len());
+            if lacks == 0 || ready.looked_at == all || ready.stayed * 2 > all || ties.stopped() {
+                break;
+            }
+            let next = subject.small.iter().skip(ready.looked_at);
+            let next: Vec<Small> = next
+                .take(lacks.clamp(SAMPLE_FILES, READIED_AT_ONCE))
+                .cloned()
+                .collect();
+            let before = std::mem::take(&mut ready);
+            ready = loader.run(&path, ties, move |_, ties| {
+                before.with(&next, ties, dropping)
+            })?;
+        }
+        let count = ready.files.len().min(share);
+        if count < SAMPLE_FILES || ready.stayed * 2 > all {
+            return Ok(None);
+        }
+        let files: Vec<Small> = ready.files.drain(..count).collect();
+        let sampled = loader.run(&path, ties, move |generator, ties| {
+            let sample = sample(&files, time, generator, ties)?;
+            Ok::<_, Error>((sample, files))
+        })?;
+        let (sample, mut files) = sampled?;
+        // What there was no time for is read next.
+        files.drain(..sample.tried);
+        ready.files.splice(0..0, files);
+        Ok(Some(sample))
+    };
+    let samples = steady::take::<_, Error>(window, ties, &mut one)?;
+    let is_of_drive = ready.stayed * 2 <= ready.looked_at;
+    let found = figure(&samples, window).filter(|_| is_of_drive);
+    subject.report.warnings.extend(ready.told(found.is_some()));
     Ok(found)
 }
 
-/// Returns the files that the page cache will not answer for, and how many others there are: those
-/// that are read past it where that is settled, and those that are dropped from it and seen to be
-/// gone.
-fn uncached(files: &[Small], is_settled: bool, ties: &Ties) -> (Vec<Small>, usize) {
-    let mut uncached = Vec::with_capacity(files.len());
-    let mut stayed = 0;
-    for files in files.chunks(DROPPED_AT_ONCE) {
-        if ties.stopped() {
-            break;
-        }
+/// Files that are made ready to be read from their medium.
+#[derive(Debug, Default)]
+struct Ready {
+    /// Whether O_DIRECT settles that the medium answers.
+    is_settled: bool,
+    files: Vec<Small>,
+    /// Files that were looked at, those of them that stayed in the page cache and are left out, and
+    /// those of which nobody says whether they did.
+    looked_at: usize,
+    stayed: usize,
+    unknown: usize,
+}
+
+impl Ready {
+    /// Adds those of some files that the page cache will not answer for: those that are read past it
+    /// where that is settled, and those that are dropped from it and not seen in it.
+    fn with(mut self, files: &[Small], ties: &Ties, dropping: Dropping) -> Self {
         let mut probed: Vec<(&Small, Probe)> = Vec::new();
         for small in files {
             ties.beat();
             let open = |direct| open_source(small.dir.as_fd(), &small.name, direct);
-            if is_settled && open(true).is_ok_and(|opened| bypasses_cache(&opened)) {
-                uncached.push(small.clone());
+            if self.is_settled && open(true).is_ok_and(|opened| bypasses_cache(&opened)) {
+                self.files.push(small.clone());
             } else if let Ok(opened) = open(false) {
                 probed.push((small, (opened.file, opened.stat.stx_size)));
             }
         }
         let (smalls, probes): (Vec<&Small>, Vec<Probe>) = probed.into_iter().unzip();
-        let staying = cached::staying(&probes, ties);
-        cached::forget(&probes, ties);
-        stayed += staying.len();
-        let gone = smalls.into_iter().enumerate();
-        let gone = gone.filter(|(number, _)| !staying.contains(number));
-        uncached.extend(gone.map(|(_, small)| small.clone()));
+        let left = dropping(&probes, ties);
+        for (number, (small, probe)) in smalls.into_iter().zip(&probes).enumerate() {
+            if ties.stopped() {
+                break;
+            }
+            if !left.staying.contains(&number) {
+                if !left.unknown.contains(&number) {
+                    cached::forget(probe);
+                }
+                self.files.push(small.clone());
+            }
+            ties.beat();
+        }
+        self.looked_at += files.len();
+        self.stayed += left.staying.len();
+        self.unknown += left.unknown.len();
+        self
     }
-    (uncached, stayed)
+
+    /// Returns what is to be known of them.
+    fn told(&self, has_figure: bool) -> Vec<String> {
+        let (looked_at, mut told) = (self.looked_at, Vec::new());
+        if self.stayed > 0 && has_figure {
+            told.push(format!(
+                "{} of {looked_at} small files are left out: they stayed in the page cache, which would \
+                 have answered",
+                self.stayed
+            ));
+        } else if self.stayed > 0 {
+            told.push(format!(
+                "small files have no figure: {} of {looked_at} stayed in the page cache, and the rate \
+                 would be that of memory",
+                self.stayed
+            ));
+        }
+        if self.unknown > 0 && has_figure {
+            told.push(format!(
+                "{} of {looked_at} small files are not known to be out of the page cache, for their file \
+                 system does not say: their rate may be that of memory",
+                self.unknown
+            ));
+        }
+        told
+    }
 }
 
 #[derive(Debug, Default)]
@@ -199,32 +262,46 @@ mod tests {
     use std::io::Write;
     use std::path::Path;
 
-    fn smalls(dir: &Path, count: usize) -> Vec<Small> {
+    fn smalls(dir: &Path, count: usize, size: u64) -> Vec<Small> {
         let fd = Arc::new(OwnedFd::from(File::open(dir).unwrap()));
         let small = |number: usize| {
             let name = number.to_string();
             let mut file = File::create(dir.join(&name)).unwrap();
             file.write_all(&[7; 3000]).unwrap();
+            file.set_len(size).unwrap();
             file.sync_all().unwrap();
             Small {
                 dir: Arc::clone(&fd),
                 name: name.into_bytes().into(),
-                size: 3000,
+                size,
             }
         };
         (0..count).map(small).collect()
     }
 
-    /// Reads so many files of a drive, and so many that are in memory and cannot leave it.
+    /// As long is a file that somebody has in hand.
+    const HELD: u64 = 2999;
+
+    fn dropping(probes: &[Probe], ties: &Ties) -> Left {
+        let mut left = cached::drop_all(probes, ties);
+        let held = probes
+            .iter()
+            .enumerate()
+            .filter(|(_, (_, len))| *len == HELD);
+        left.staying = held.map(|(number, _)| number).collect();
+        left
+    }
+
+    /// Reads so many files of a drive that leave the page cache, and so many that do not.
     fn read_of(on_drive: usize, in_memory: usize) -> (Option<SmallFiles>, Vec<String>) {
         let drive = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
-        let memory = tempfile::tempdir_in("/dev/shm").unwrap();
+        let memory = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
         let mut subject = Opened::of(Subject {
             access: "dropped".to_owned(),
             ..Subject::default()
         });
-        subject.small = smalls(drive.path(), on_drive);
-        subject.small.extend(smalls(memory.path(), in_memory));
+        subject.small = smalls(memory.path(), in_memory, HELD);
+        subject.small.extend(smalls(drive.path(), on_drive, 3000));
         let credits = Arena::new(4).unwrap().lend(4).unwrap();
         let mut loader = Loader::new(Chosen::Blocking, &credits).unwrap();
         let manner = Manner {
@@ -235,26 +312,55 @@ mod tests {
             depth: None,
             sharers: 1,
         };
-        let found = read(&mut subject, &mut loader, &manner, &Ties::default()).unwrap();
+        let found = read_by(
+            &mut subject,
+            &mut loader,
+            &manner,
+            &Ties::default(),
+            dropping,
+        )
+        .unwrap();
         (found, subject.report.warnings)
     }
 
     #[test]
     fn what_stays_in_memory_is_not_read_for_the_figure() {
+        // Three samples of 32, and not enough for a fourth.
         let (found, warnings) = read_of(99, 0);
-        assert_eq!(found.unwrap().files, 99);
+        assert_eq!(found.unwrap().files, 96);
         assert_eq!(warnings, Vec::<String>::new());
         let (found, warnings) = read_of(99, 40);
-        assert_eq!(found.unwrap().files, 99);
-        assert!(warnings[0].starts_with("40 of 139 small files are left out"));
+        assert_eq!(found.unwrap().files, 96);
+        assert!(warnings[0].starts_with("40 of 13"), "{warnings:?}");
+        assert!(warnings[0].contains(" small files are left out: they stayed"));
     }
 
     #[test]
     fn a_figure_of_memory_is_none() {
-        let (found, warnings) = read_of(97, 98);
+        let (found, warnings) = read_of(96, 98);
         assert_eq!(found, None);
-        assert!(warnings[0].starts_with("small files have no figure: 98 of 195 stayed"));
+        let told = "small files have no figure: 98 of ";
+        assert!(warnings[0].starts_with(told), "{warnings:?}");
         assert_eq!(read_of(0, 96).0, None);
+    }
+
+    #[test]
+    fn what_nobody_knows_is_read_and_told_of() {
+        let ready = Ready {
+            looked_at: 50,
+            unknown: 50,
+            ..Ready::default()
+        };
+        let told = ready.told(true);
+        assert_eq!(told.len(), 1);
+        assert!(
+            told[0].starts_with("50 of 50 small files are not known to be out of the page cache")
+        );
+        assert!(ready.told(false).is_empty());
+        // A file of /proc is none that can be read without waiting.
+        let file = File::open("/proc/self/status").unwrap();
+        let left = cached::drop_all(&[(file.into(), 100)], &Ties::default());
+        assert_eq!((left.staying, left.unknown), (vec![], vec![0]));
     }
 
     #[test]

@@ -20,7 +20,7 @@ const BAND: f64 = 0.20;
 /// Share of their mean that the best line through them may range over.
 const SLOPE: f64 = 0.10;
 /// So many times the samples asked for are taken at most.
-const TAKEN_MAX: usize = 3;
+pub(crate) const TAKEN_MAX: usize = 3;
 
 /// Returns whether these rates, in the order they were taken, are those of a drive that has settled.
 fn is_steady(rates: &[f64]) -> bool {
@@ -122,8 +122,9 @@ pub(crate) fn take<S: Rated, E: Ended>(
     Ok(samples)
 }
 
-/// Adds to a report what is to be known of its figures: which samples were cut, which figures never
-/// got steady, and what may have taken what was written.
+/// Adds to a report what is to be known of its figures: which samples were cut (but those of drives read
+/// together, where all of them wait for the last), which figures never got steady, and what may have
+/// taken what was written.
 pub(crate) fn tell(report: &mut Report) {
     for subject in &mut report.subjects {
         let warnings = &mut subject.warnings;

@@ -307,7 +307,7 @@ impl Opened {
             return Ok(true);
         }
         let probes = Arc::clone(&self.probes);
-        let call = move |ties: &Ties| cached::staying(&probes, ties).is_empty();
+        let call = move |ties: &Ties| cached::drop_all(&probes, ties).is_none();
         ask(&self.path(), self.ties.stall, &self.ties, call)
     }
 
