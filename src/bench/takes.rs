@@ -121,6 +121,10 @@ impl Turns<'_> {
                 names.push(&*drive.name);
             }
         }
+        if names.is_empty() {
+            // Of a chain: each shares a drive with another, and no drive is under all of them.
+            names.extend(self.subjects.iter().map(|subject| &*subject.name));
+        }
         names.sort_unstable();
         names.join("+")
     }
@@ -132,29 +136,25 @@ fn is_on(subject: &Subject, drive: &DriveFacts) -> bool {
 
 /// Returns all that are part of an estimate, as they take turns.
 pub(crate) fn turns(report: &Report) -> Vec<Turns<'_>> {
-    let mut lanes: Vec<Vec<&Subject>> = Vec::new();
+    let mut all: Vec<Turns<'_>> = Vec::new();
     for subject in &report.subjects {
+        // One that is no part of it, an array say, makes nobody wait for another.
+        let Some(seconds) = alone(subject) else {
+            continue;
+        };
         let shares = |other: &&Subject| other.drives.iter().any(|drive| is_on(subject, drive));
-        let (with, without) = lanes
+        let (with, without) = all
             .into_iter()
-            .partition::<Vec<_>, _>(|lane| lane.iter().any(shares));
-        lanes = without;
-        let mut lane = with.concat();
-        lane.push(subject);
-        lanes.push(lane);
-    }
-    let mut all = Vec::new();
-    for lane in lanes {
+            .partition::<Vec<_>, _>(|turns| turns.subjects.iter().any(shares));
+        all = without;
         let mut turns = Turns::default();
-        for subject in lane {
-            if let Some(seconds) = alone(subject) {
-                turns.subjects.push(subject);
-                turns.seconds = turns.seconds.plus(seconds);
-            }
+        for other in with {
+            turns.subjects.extend(other.subjects);
+            turns.seconds = turns.seconds.plus(other.seconds);
         }
-        if !turns.subjects.is_empty() {
-            all.push(turns);
-        }
+        turns.subjects.push(subject);
+        turns.seconds = turns.seconds.plus(seconds);
+        all.push(turns);
     }
     all
 }
@@ -264,6 +264,12 @@ mod tests {
         };
         let is = |name: &str, seconds: f64| (name.to_owned(), seconds);
         assert_eq!(told(&report), [is("sdb", 10.0), is("sda", 20.0)]);
+        // An array of both of which nothing is known is no part of it.
+        let mut unknown = on(&["sda", "sdb"], "md0", 100, 100.0);
+        unknown.holds = None;
+        report.subjects.push(unknown);
+        assert_eq!(told(&report), [is("sdb", 10.0), is("sda", 20.0)]);
+        report.subjects.pop();
         // An array of both joins them.
         report.subjects.push(on(&["sda", "sdb"], "md0", 100, 100.0));
         assert_eq!(told(&report), [is("sda+sdb", 31.0)]);
