@@ -7,6 +7,8 @@ use super::words::{list, percent, rate};
 
 /// A side that reaches this share of the pair's rate alone is what limits it.
 const LIMITS: f64 = 1.15;
+/// Processors that are busy for more than this share of the time have nothing to spare.
+const BUSY: f64 = 0.90;
 
 /// What limits an ingest, and what failed in it.
 pub(super) fn limits(pair: &Pair, report: &Report) -> Vec<Verdict> {
@@ -45,7 +47,7 @@ pub(super) fn limits(pair: &Pair, report: &Report) -> Vec<Verdict> {
             rate(sources),
         );
         said.push(verdict("target-limits", false, text));
-    } else if write > 0.0 && hashed.rate < sources.min(write) * STRAIGHT {
+    } else if write > 0.0 && bare > 0.0 && hashed.rate.max(bare) < sources.min(write) * STRAIGHT {
         let text = format!(
             "reading and writing at once get in each other's way: into {} they copy {}, where the \
              sources give {} and the target takes {}; {}, processors {} busy",
@@ -79,7 +81,9 @@ fn in_the_way(pair: &Pair, report: &Report) -> String {
         .collect();
     let both = pair.drives.iter().map(|drive| drive.name.clone());
     let both: Vec<String> = both.filter(|name| read.contains(&name.as_str())).collect();
+    let busy = pair.hashed.as_ref().map_or(0.0, |hashed| hashed.busy);
     match both.len() {
+        0 if busy > BUSY => "they share the processors".to_owned(),
         0 => "they share a link, a drive or memory".to_owned(),
         1 => format!("the target is on {}, which is read too", list(&both)),
         _ => format!("the target is on {}, which are read too", list(&both)),
@@ -175,6 +179,12 @@ mod tests {
         assert_eq!(about(&pair(300.0, 290.0, 295.0)), "target-limits");
         assert_eq!(about(&pair(2000.0, 600.0, 950.0)), "hash-limits");
         assert_eq!(about(&pair(2000.0, 950.0, 960.0)), "fine");
+        assert_eq!(about(&pair(2000.0, 850.0, 950.0)), "fine", "nearly all");
+        assert_eq!(
+            about(&pair(2000.0, 600.0, 0.0)),
+            "fine",
+            "the hash may do that"
+        );
         // Neither side would have to wait for the other.
         assert_eq!(about(&pair(2000.0, 890.0, 895.0)), "pair-limits");
     }
@@ -189,6 +199,10 @@ mod tests {
         assert_eq!((verdict.about.as_str(), verdict.bad), ("pair-limits", true));
         let shared = "they share a link, a drive or memory, processors 40% busy";
         assert_eq!(verdict.text, format!("{told}{shared}"));
+        report.pair.as_mut().unwrap().hashed.as_mut().unwrap().busy = 0.95;
+        let shared = "they share the processors, processors 95% busy";
+        assert_eq!(of(&report).text, format!("{told}{shared}"));
+        report.pair.as_mut().unwrap().hashed.as_mut().unwrap().busy = 0.4;
         let drives = ["nvme0n1", "sdb"].map(facts).to_vec();
         report.pair.as_mut().unwrap().drives = drives;
         let shared = "the target is on sdb, which is read too, processors 40% busy";
