@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io::{ErrorKind, Result, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, RenameFlags};
@@ -23,10 +24,13 @@ impl Page {
     /// # Errors
     /// Why it cannot be; [`ErrorKind::AlreadyExists`] when something is there.
     pub(super) fn open(path: &Path) -> Result<Self> {
-        if path.symlink_metadata().is_ok() {
-            return Err(ErrorKind::AlreadyExists.into());
+        match path.symlink_metadata() {
+            Ok(_) => return Err(ErrorKind::AlreadyExists.into()),
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            Err(_) => {}
         }
-        if path.file_name().is_none() {
+        let text = path.as_os_str().as_bytes();
+        if path.file_name().is_none() || text.ends_with(b"/") || text.ends_with(b"/.") {
             return Err(ErrorKind::IsADirectory.into());
         }
         let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
