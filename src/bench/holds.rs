@@ -81,6 +81,9 @@ fn told(file_system: FileSystem, seen: Holds, likely: Holds) -> String {
         Some(used) if likely.bytes == used => {
             format!("the {} MB in use on its file system", mb(used))
         }
+        Some(_) if likely.bytes == seen.bytes => {
+            "no more than themselves: as much as is in use on its file system".to_owned()
+        }
         Some(_) => format!(
             "{} MB, its share of what is in use on its file system",
             mb(likely.bytes)

@@ -108,21 +108,38 @@ fn way(subject: &Subject) -> &'static str {
 
 fn unsteady(report: &Report, which: &str) -> Option<String> {
     let mut names = Vec::new();
-    let mut look = |what: &str, whose: &str, measure: Option<&Measure>| {
-        if measure.is_some_and(|measure| !measure.steady) {
-            names.push(format!("{what} of {whose}"));
-        }
+    let mut look = |what: String, is_steady: Option<bool>| {
+        names.extend(is_steady.is_some_and(|it| !it).then_some(what));
     };
+    let of = |measure: &Option<Measure>| measure.as_ref().map(|measure| measure.steady);
     for subject in &report.subjects {
         let whose = name(subject);
-        look("read", &whose, subject.read.as_ref());
+        look(format!("read of {whose}"), of(&subject.read));
         for zone in &subject.zones {
-            look(&format!("read-{}", zone.name), &whose, Some(&zone.read));
+            look(
+                format!("read-{} of {whose}", zone.name),
+                Some(zone.read.steady),
+            );
         }
-        look("write", &whose, subject.write.as_ref());
+        let small = subject.small.as_ref().map(|small| small.steady);
+        look(format!("small-files of {whose}"), small);
+        look(format!("write of {whose}"), of(&subject.write));
+    }
+    for step in report.together.iter().flat_map(|it| &it.steps) {
+        look(format!("together-{}", step.count), Some(step.steady));
     }
     if let Some(pair) = &report.pair {
-        look("target-write", &pair.target, pair.write.as_ref());
+        look(format!("target-write of {}", pair.target), of(&pair.write));
+        let all = [
+            ("pair-hashed", &pair.hashed),
+            ("pair-unhashed", &pair.unhashed),
+        ];
+        for (what, reached) in all {
+            look(
+                what.to_owned(),
+                reached.as_ref().map(|reached| reached.steady),
+            );
+        }
     }
     let is_any = !names.is_empty();
     is_any.then(|| format!("not known to be steady {which}: {}", list(&names)))

@@ -75,7 +75,11 @@ impl Lines<'_> {
                 counted(&small.samples),
                 small.files
             );
-            self.line("small-files", subject, 1, &figures, one);
+            let proof = Proof {
+                access,
+                steady: Some(small.steady),
+            };
+            self.line("small-files", subject, 1, &figures, proof);
         }
         if let Some(write) = &subject.write {
             self.line("write", subject, 1, &measure(write), written(write));
@@ -93,7 +97,7 @@ impl Lines<'_> {
             let figures = format!(",,bytes/s,{rates},{},,,,,,", counted(&step.samples));
             let proof = Proof {
                 access: least_proved(report, &step.subjects),
-                steady: None,
+                steady: Some(step.steady),
             };
             self.line("together", &all, step.count, &figures, proof);
         }
@@ -130,7 +134,7 @@ impl Lines<'_> {
                 let figures = format!(",,bytes/s,{rates},{},,,,,,", counted(&reached.samples));
                 let proof = Proof {
                     access: least_proved(report, &pair.subjects),
-                    steady: None,
+                    steady: Some(reached.steady),
                 };
                 self.line(what, &target, count, &figures, proof);
             }
@@ -411,10 +415,10 @@ mod tests {
         let expected = [
             ("direct", "yes"),
             ("unproved", "no"),
-            ("direct", ""),
-            ("unproved", ""),
+            ("direct", "no"),
+            ("unproved", "no"),
             ("", "no"),
-            ("direct", ""),
+            ("direct", "no"),
         ];
         assert_eq!(told, expected);
     }

@@ -75,7 +75,7 @@ fn head(page: &mut String, report: &Report) {
     push(
         page,
         format_args!(
-            "<p class=\"faint\">{}; {} samples of {} s each, of reads past all caches after {} s of warm-up; {}, Linux {}, {}; inhaul {}</p>\n",
+            "<p class=\"faint\">{}; at least {} samples of {} s each, of reads past all caches after {} s of warm-up; {}, Linux {}, {}; inhaul {}</p>\n",
             escape(&day(&report.started)),
             report.repetitions,
             report.sample_seconds,

@@ -52,7 +52,7 @@ fn headline(report: &Report) -> String {
 
 fn manner(report: &Report) -> String {
     format!(
-        "{} samples of {} s each, of reads past all caches after {} s that do not count; {}, Linux {}, {}",
+        "at least {} samples of {} s each, of reads past all caches after {} s that do not count; {}, Linux {}, {}",
         report.repetitions,
         report.sample_seconds,
         report.warm_up_seconds,
@@ -255,7 +255,7 @@ mod tests {
         };
         let expected = "\
 bench of 1 drive
-3 samples of 1 s each, of reads past all caches after 0.25 s that do not count; io_uring, Linux 6.18.0, 2 processors
+at least 3 samples of 1 s each, of reads past all caches after 0.25 s that do not count; io_uring, Linux 6.18.0, 2 processors
 
 verdict
   ! sdb is slow
