@@ -244,10 +244,12 @@ fn told(what: &str, figure: &Figure<'_>, shown: fn(f64) -> String) -> Option<Str
         1 => "the first sample was cut".to_owned(),
         count => format!("the first {count} samples were cut"),
     };
-    let why = if differ > 0.0 {
+    let why = if differ > SLOPE {
         format!("{} faster, a cache may have answered", percent(differ))
-    } else {
+    } else if differ < -SLOPE {
         format!("{} slower, before it was steady", percent(-differ))
+    } else {
+        "it was not steady yet".to_owned()
     };
     Some(format!("{what}: {which}: {why}"))
 }
@@ -270,6 +272,14 @@ mod tests {
         // 95, 98, 101, 104, 107 is its best line.
         assert!(!is_steady(&[97.0, 94.0, 101.0, 108.0, 105.0]));
         assert!(!is_steady(&[0.0, 0.0, 0.0]));
+    }
+
+    #[test]
+    fn samples_as_fast_as_the_others_were_no_cache() {
+        let figure = figure(&[101e6, 60e6, 140e6], true);
+        let said = told("reading", &(&figure).into(), rate);
+        let text = "reading: the first 3 samples were cut: it was not steady yet";
+        assert_eq!(said.as_deref(), Some(text));
     }
 
     #[test]
