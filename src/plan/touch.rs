@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{CWD, Dir, FileType, major, minor};
+use rustix::fs::{AtFlags, CWD, Dir, FileType, StatxFlags, major, minor, statx};
 use rustix::io::Errno;
 
 use super::sources::{is_of_drive, means_contents, parent_of};
@@ -37,7 +37,7 @@ pub struct Trail {
 /// What its drive answers when it fails. What else fails is left to who opens it.
 pub fn touch(path: &Path, told: &dyn Fn(&Trail)) -> Result<(), Errno> {
     let mut trail = Trail::default();
-    follow(path, &mut trail, told);
+    follow(path, &mut trail, told, &uuid_at);
     trail.uuid = uuid_at(&trail);
     told(&trail);
     match look(path) {
@@ -46,8 +46,12 @@ pub fn touch(path: &Path, told: &dyn Fn(&Trail)) -> Result<(), Errno> {
     }
 }
 
-/// Follows the symbolic links of a path, as far as there are answers.
-fn follow(path: &Path, trail: &mut Trail, told: &dyn Fn(&Trail)) {
+/// UUID of what is mounted, and the device number that the mount table has.
+type Told = Option<((u32, u32), String)>;
+
+/// Follows the symbolic links of a path, as far as there are answers. `ask` is asked for the UUID of
+/// each mount that it comes to.
+fn follow(path: &Path, trail: &mut Trail, told: &dyn Fn(&Trail), ask: &dyn Fn(&Trail) -> Told) {
     if path.is_relative() {
         let Ok(here) = std::env::current_dir() else {
             return;
@@ -60,6 +64,7 @@ fn follow(path: &Path, trail: &mut Trail, told: &dyn Fn(&Trail)) {
     };
     let mut left = names(path);
     let mut links = 0;
+    let mut asked = None;
     while let Some(name) = left.pop() {
         let component = Path::new(&name).components().next();
         match component {
@@ -87,7 +92,13 @@ fn follow(path: &Path, trail: &mut Trail, told: &dyn Fn(&Trail)) {
                 left.extend(names(Path::new(link)));
             }
             // Nothing may be said any more further down.
-            Err(Errno::INVAL) => trail.uuid = uuid_at(trail),
+            Err(Errno::INVAL) => {
+                let mount = mount_of(&trail.at);
+                if mount.is_none() || mount != asked {
+                    trail.uuid = ask(trail);
+                    asked = mount;
+                }
+            }
             // Whatever it is, who opens the source meets it, too.
             Ok(_) | Err(_) => return,
         }
@@ -95,9 +106,18 @@ fn follow(path: &Path, trail: &mut Trail, told: &dyn Fn(&Trail)) {
     trail.rest = PathBuf::new();
 }
 
+/// Returns the number of the mount that a path is in; `None` where the kernel does not tell it. No
+/// server is asked for that.
+fn mount_of(path: &Path) -> Option<u64> {
+    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT | AtFlags::STATX_DONT_SYNC;
+    let stat = statx(CWD, path, flags, StatxFlags::MNT_ID).ok()?;
+    let is_told = stat.stx_mask & StatxFlags::MNT_ID.bits() != 0;
+    is_told.then_some(stat.stx_mnt_id)
+}
+
 /// Asks the kernel for the UUID of what is mounted at a path. Nothing is read from a drive for that:
 /// the root of a mount is in memory.
-fn uuid_at(trail: &Trail) -> Option<((u32, u32), String)> {
+fn uuid_at(trail: &Trail) -> Told {
     let topology = Topology::live().ok()?;
     let mount = topology.mounts_above(&trail.at).into_iter().next()?;
     // Those without a device do not tell, and a server might have to be asked for them.
@@ -155,7 +175,7 @@ mod tests {
             steps.borrow_mut().clear();
             let told = |trail: &Trail| steps.borrow_mut().push(trail.clone());
             let mut trail = Trail::default();
-            follow(&top.join(path), &mut trail, &told);
+            follow(&top.join(path), &mut trail, &told, &|_| None);
             (trail.at, trail.rest)
         };
         let whole = |path: &str| (top.join(path), PathBuf::new());
@@ -174,6 +194,19 @@ mod tests {
         let of = ["x/y", "x", "relative"].map(|path| top.join(path));
         assert_eq!(last, of.each_ref().map(PathBuf::as_path));
         assert_eq!(steps[steps.len() - 2].rest, Path::new("y"));
+    }
+
+    #[test]
+    fn each_mount_on_the_way_is_asked_for_its_uuid_once() {
+        let asked = RefCell::new(Vec::new());
+        let ask = |trail: &Trail| {
+            asked.borrow_mut().push(trail.at.clone());
+            Some(((0, 1), "U".to_owned()))
+        };
+        let mut trail = Trail::default();
+        follow(Path::new("/proc/self/task"), &mut trail, &|_| {}, &ask);
+        assert_eq!(asked.borrow().as_slice(), [PathBuf::from("/proc")]);
+        assert!(trail.uuid.is_some());
     }
 
     #[test]
