@@ -172,9 +172,7 @@ impl Drive {
         Self {
             device,
             model: attribute(disk, model_attribute).filter(|text| !text.is_empty()),
-            serial: serial(disk)
-                .or_else(|| udev.property("ID_SERIAL_SHORT"))
-                .or_else(|| usb_serial(disk)),
+            serial: serial(disk).or_else(|| udev.property("ID_SERIAL_SHORT")),
             wwn: wwn(disk).or_else(|| udev.property("ID_WWN")),
             // Virtio's driver says so of every disk (drivers/block/virtio_blk.c): it does not know. A
             // SCSI disk behind virtio was asked.
@@ -205,9 +203,9 @@ fn serial(disk: &Path) -> Option<String> {
         .or_else(|| serial_page(&attribute_bytes(disk, "device/vpd_pg80")?))
 }
 
-/// The serial number of the USB device that a disk is behind: what udev has in its records, where it
-/// runs.
-fn usb_serial(disk: &Path) -> Option<String> {
+/// The serial number of the USB device that a disk is behind. For people only: it is the bridge's, or
+/// the reader's, where udev knows that of the disk, and several disks may be behind it.
+pub(super) fn usb_serial(disk: &Path) -> Option<String> {
     let is_usb = |dir: &&Path| {
         let name = dir.file_name().and_then(|name| name.to_str());
         name.is_some_and(is_usb_device)

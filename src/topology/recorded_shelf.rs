@@ -167,6 +167,9 @@ fn drives_on_a_hub_share_the_wire_to_it() {
     let sda = &drive(&found, "sda").drive;
     assert_eq!(sda.transport, Transport::Usb);
     assert_eq!(sda.serial.as_deref(), Some("575831"));
+    // A bridge's number does not tell one disk, or card, from another.
+    let own = machine.topology("").drives_of(sda.device);
+    assert_eq!(own[0].serial, None);
     assert_eq!(drive(&found, "sdb").drive.serial, None, "not the hub's");
     assert_eq!(
         drive(&found, "sdc").narrowest,

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::attached::{Attached, Controller, MountUse, Part, Queue, Shelf, Unit};
-use super::drive::{Drive, Transport, Udev, is_numbered};
+use super::drive::{Drive, Transport, Udev, is_numbered, usb_serial};
 use super::health::{
     Health, array_concerns, btrfs_concerns, file_system_concern, health_ways, holders,
 };
@@ -119,7 +119,8 @@ impl Topology {
     }
 
     fn attach(&self, disk: &Path, more_paths: &[PathBuf]) -> Attached {
-        let drive = Drive::read(&self.sysfs, disk);
+        let mut drive = Drive::read(&self.sysfs, disk);
+        drive.serial = drive.serial.or_else(|| usb_serial(disk));
         let number = |name: &str| attribute(disk, name).and_then(|text| text.parse().ok());
         let paths = || std::iter::once(disk).chain(more_paths.iter().map(PathBuf::as_path));
         let ways = self.ways(paths());
