@@ -416,16 +416,17 @@ fn the_controller_on_a_device_tree_is_the_place_with_the_driver() {
 }
 
 #[test]
-fn the_boot_areas_of_emmc_are_no_drives() {
+fn the_boot_areas_of_emmc_are_no_drives_and_its_other_areas_are() {
     let machine = Machine::new();
     let disk = EMMC;
     machine.block(disk, "179:0");
     machine.partition(disk, "mmcblk0p1", "179:1");
-    for (name, number) in [("boot0", "179:32"), ("boot1", "179:64"), ("rpmb", "179:96")] {
+    let boot = [("boot0", "179:32"), ("boot1", "179:64"), ("rpmb", "179:96")];
+    for (name, number) in boot.into_iter().chain([("gp0", "179:128")]) {
         machine.block(&format!("{disk}/mmcblk0{name}"), number);
     }
     let found = shelf(&machine, "");
-    assert_eq!(names(&found), ["mmcblk0"]);
+    assert_eq!(names(&found), ["mmcblk0", "mmcblk0gp0"]);
     assert_eq!(drive(&found, "mmcblk0").parts.len(), 1);
 }
 

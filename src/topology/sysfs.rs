@@ -9,7 +9,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use super::drive::Drive;
+use super::drive::{Drive, is_numbered};
 
 /// Drives by name.
 pub(super) type Leaves = BTreeMap<String, Drive>;
@@ -61,17 +61,22 @@ impl Sysfs {
     }
 
     /// Returns the canonical directories of all block devices that are whole, sorted by name.
-    /// Paths that native multipath hides behind their namespace are left out, and so is what is a part
-    /// of another without being a partition: the boot areas of eMMC are below their drive. Source:
+    /// Paths that native multipath hides behind their namespace are left out, and so are the boot areas
+    /// of eMMC, which are below their drive; what else is there (`gp0`) holds data. Source:
     /// drivers/mmc/core/block.c, `mmc_blk_alloc_part`.
     pub(super) fn disks(&self) -> Vec<PathBuf> {
         let nodes = linked(&self.root.join("class/block"));
         let all: BTreeSet<&Path> = nodes.iter().map(|(_, node)| node.as_path()).collect();
-        let is_part = |node: &Path| node.parent().is_some_and(|above| all.contains(above));
+        let is_boot_area = |node: &Path| {
+            let above = node.parent().filter(|above| all.contains(above));
+            let (own, above) = (device_name(node), above.map(device_name));
+            let area = above.as_deref().and_then(|above| own.strip_prefix(above));
+            area.is_some_and(|area| is_numbered(area, "boot") || area == "rpmb")
+        };
         nodes
             .iter()
             .map(|(_, node)| node)
-            .filter(|node| !node.join("partition").exists() && !is_part(node))
+            .filter(|node| !node.join("partition").exists() && !is_boot_area(node))
             .filter(|node| attribute(node, "hidden").as_deref() != Some("1"))
             .cloned()
             .collect()
