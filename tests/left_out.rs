@@ -418,7 +418,9 @@ fn an_image_of_a_left_out_drive_does_not_pass_for_it() {
         two.sick.unmount();
         two.resume(3).says("is not mounted there now");
         assert!(!two.is_finished());
-        with(&[&"copy", &a, &contents(clone.path()), &target], 0).says(stays);
+        with(&[&"copy", &a, &contents(clone.path()), &target], 0)
+            .says(stays)
+            .says("if it is it, mount it there and give it so");
         assert!(!two.is_finished());
     }
 }
@@ -534,4 +536,146 @@ fn what_was_left_out_where_another_source_was_before_is_owed() {
     assert!(!two.is_finished());
     two.resume(3).says("another file system is mounted");
     assert!(!two.is_finished());
+}
+
+#[test]
+fn what_is_left_out_by_another_path_than_it_is_recorded_by_is_told_of() {
+    if !can_mount("what_is_left_out_by_another_path_than_it_is_recorded_by_is_told_of") {
+        return;
+    }
+    let mut two = Two::new();
+    let mut third = Drive::new(&two.lab.join("c"), Fs::Ext4, 72);
+    std::fs::create_dir(third.join("c")).unwrap();
+    third.remount();
+    third.die();
+    let (a, b, c, target) = (two.a(), two.b(), third.join("c"), two.target());
+    with(&[&"copy", &a, &b, &c, &target], 3);
+    let elsewhere = two.lab.join("elsewhere");
+    std::fs::create_dir(&elsewhere).unwrap();
+    let given = contents(&elsewhere);
+    two.sick.unmount();
+    two.sick.mount_at(&elsewhere);
+    two.sick.die();
+    with(&[&"copy", &a, &given, &target], 3);
+    two.sick.heal();
+    two.sick.unmount();
+    two.sick.mount_at(&elsewhere);
+    // No serial number tells that it is no image of it.
+    let what = "to be sure of what is there, copy it into another target";
+    with(&[&"copy", &a, &given, &target], 0)
+        .says(what)
+        .says("it stays open for them");
+    third.heal();
+    third.remount();
+    two.resume(3).says(what);
+    assert!(!two.is_finished());
+}
+
+#[test]
+fn what_became_a_source_of_its_own_is_taken_where_it_was_left_out() {
+    if !can_mount("what_became_a_source_of_its_own_is_taken_where_it_was_left_out") {
+        return;
+    }
+    let mut two = Two::new();
+    two.die();
+    two.copy(3);
+    // As of FAT.
+    let job = two.target().join(".inhaul/current/job.json");
+    let mut recipe: Value = serde_json::from_slice(&std::fs::read(&job).unwrap()).unwrap();
+    recipe["left_out"][0]["on"]["uuid"] = Value::Null;
+    std::fs::write(&job, recipe.to_string()).unwrap();
+    two.sick.heal();
+    two.sick.unmount();
+    let elsewhere = two.lab.join("elsewhere");
+    std::fs::create_dir(&elsewhere).unwrap();
+    two.sick.mount_at(&elsewhere);
+    with(
+        &[&"copy", &two.a(), &contents(&elsewhere), &two.target()],
+        0,
+    )
+    .says("it stays open for them");
+    assert!(!two.is_finished());
+    two.sick.unmount();
+    two.sick.mount();
+    two.resume(3)
+        .says("if it is it, give the copy command again");
+    two.copy(0)
+        .says("what was there then; it is taken for it, as it is given");
+    assert!(two.is_finished());
+}
+
+#[test]
+fn what_was_given_beside_a_rival_is_taken_where_it_was_left_out() {
+    if !can_mount("what_was_given_beside_a_rival_is_taken_where_it_was_left_out") {
+        return;
+    }
+    let mut two = Two::new();
+    let mut back = image_of(&mut two.sick, &two.lab, "b", "back");
+    let mut third = Drive::new(&two.lab.join("c"), Fs::Ext4, 72);
+    std::fs::create_dir(third.join("c")).unwrap();
+    third.remount();
+    third.die();
+    two.die();
+    two.copy(3);
+    let (a, b, c, target) = (two.a(), two.b(), third.join("c"), two.target());
+    // What is left out now is written down, and what is given with it.
+    with(&[&"copy", &a, &contents(back.path()), &c, &target], 3);
+    two.sick.heal();
+    third.heal();
+    third.remount();
+    two.sick.unmount();
+    back.unmount();
+    back.mount_at(two.sick.path());
+    with(&[&"copy", &a, &b, &c, &target], 0);
+    assert!(two.is_finished());
+}
+
+#[test]
+fn each_of_two_that_were_left_out_at_one_path_is_owed() {
+    if !can_mount("each_of_two_that_were_left_out_at_one_path_is_owed") {
+        return;
+    }
+    for is_moved in [false, true] {
+        let mut two = Two::new();
+        let mut other = Drive::new(&two.lab.join("other"), Fs::Ext4, 72);
+        std::fs::create_dir(other.join("other")).unwrap();
+        tree::paint(&other.join("other/file"), 1, 100_000);
+        std::fs::remove_dir(other.join("lost+found")).unwrap();
+        two.die();
+        two.copy(3);
+        two.sick.heal();
+        two.sick.unmount();
+        other.unmount();
+        other.mount_at(two.sick.path());
+        other.die();
+        two.copy(3);
+        other.heal();
+        other.unmount();
+        let target = two.target();
+        if is_moved {
+            let elsewhere = two.lab.join("elsewhere");
+            std::fs::create_dir(&elsewhere).unwrap();
+            two.sick.mount_at(&elsewhere);
+            with(&[&"copy", &two.a(), &contents(&elsewhere), &target], 0)
+                .says("it stays open for them");
+        } else {
+            two.sick.mount();
+            two.copy(0).says("it stays open for them");
+        }
+        assert!(two.has_b() && !two.is_finished());
+        let why = ["another file system is mounted", "is not mounted there now"];
+        two.resume(3).says(why[usize::from(is_moved)]);
+        assert!(!two.is_finished());
+        let elsewhere = two.lab.join("elsewhere");
+        if !is_moved {
+            std::fs::create_dir(&elsewhere).unwrap();
+            two.sick.unmount();
+            two.sick.mount_at(&elsewhere);
+        }
+        other.mount_at(two.sick.path());
+        let moved = contents(&elsewhere);
+        with(&[&"copy", &two.a(), &moved, &two.b(), &target], 0);
+        same_bytes(&two.sick.join("other/file"), &target.join("other/file"));
+        assert!(two.is_finished());
+    }
 }

@@ -328,9 +328,15 @@ impl Opening {
         let target = LocalTarget::open_with(job.target.clone(), root, settings, &mut open_home)?;
         let home = target.home();
         let first_new = loaded.as_ref().map_or(0, known_sources);
+        let all = self
+            .numbers
+            .iter()
+            .map(|number| number + 1)
+            .chain([first_new]);
+        let recipe = self.recipe.after(all.max().unwrap_or_default());
         let mut writer = match writer {
             Some(writer) => writer,
-            None => begin(job, &target, self.options, &self.recipe)?,
+            None => begin(job, &target, self.options, &recipe)?,
         };
         let is_here = |source| self.numbers.contains(&source);
         let settled = match &loaded {
@@ -360,7 +366,7 @@ impl Opening {
         if let Some(earlier) = &loaded {
             let named = sources.iter().zip(&self.numbers);
             let known = named.filter(|(_, index)| **index < first_new);
-            owed::note(home, self.recipe, earlier, &self.owing.given, &|path| {
+            owed::note(home, recipe, earlier, &self.owing.given, &|path| {
                 let mut labels = known.clone().map(|(source, _)| &source.label);
                 labels.any(|label| label == path.as_os_str().as_bytes())
             })?;

@@ -2,7 +2,7 @@
 //! are now.
 
 use std::cell::OnceCell;
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -11,8 +11,8 @@ use std::time::Duration;
 use super::job::CopyJob;
 use super::left_out::{LeftOut, On};
 use super::mounted::Likely;
-use super::owed::Recorded;
-use super::recipe::Recipe;
+use super::owed::{Recorded, UNTOLD, is_another};
+use super::recipe::{Owed, Recipe};
 use super::roll_call::{RollCall, ask_all, reasons, who_hangs};
 use super::session::Session;
 use crate::beneath;
@@ -115,6 +115,33 @@ fn place_of(path: &Path) -> Option<(u64, u64)> {
     Some((stat.st_dev, stat.st_ino))
 }
 
+/// Returns the sources that the journal does not have, with what was left out there: others may have
+/// been recorded, or left out, at one path.
+fn not_recorded(
+    recipe: &Recipe,
+    recorded: Recorded,
+    known: &[PathBuf],
+) -> Vec<(PathBuf, Option<Owed>)> {
+    let owed = recorded.owed(recipe);
+    let mut others = Vec::new();
+    for path in &recipe.job().sources {
+        let path = recipe.path(path);
+        let is_known = known.contains(&path);
+        let left_out: Vec<Owed> = if is_known {
+            let owed = owed.iter().filter(|owed| owed.path == path);
+            owed.cloned().collect()
+        } else {
+            recipe.left_out().filter(|owed| owed.path == path).collect()
+        };
+        if left_out.is_empty() && !is_known {
+            others.push((path, None));
+        } else {
+            others.extend(left_out.into_iter().map(|owed| (path.clone(), Some(owed))));
+        }
+    }
+    others
+}
+
 /// Looks for each source: those of the journal, in its order, then those that it does not have. Returns
 /// the paths of those that are here, and the others.
 fn look_for(
@@ -128,17 +155,13 @@ fn look_for(
         .iter()
         .map(|source| recipe.path(&as_path(&source.label)))
         .collect();
-    let named = recipe.job().sources.iter().map(|path| recipe.path(path));
-    let owed = |path: &PathBuf| recipe.left_out().find(|(owed, _)| owed == path);
-    // Another drive may have been recorded where one was left out.
-    let is_known = |path: &PathBuf| {
-        known.contains(path) && owed(path).is_none_or(|(_, was)| journalled.has(path, was))
-    };
-    let others: Vec<PathBuf> = named.filter(|path| !is_known(path)).collect();
-    let all: Vec<PathBuf> = known.iter().chain(&others).cloned().collect();
+    let others = not_recorded(recipe, journalled, &known);
+    let asked = others.iter().map(|(path, _)| path);
+    let all: Vec<PathBuf> = known.iter().chain(asked).cloned().collect();
     let mut call = ask_all(&all, limit, session)?;
     let topology = Topology::live()?;
     let (mut found, mut missing) = (Vec::new(), Vec::new());
+    let mut of_journal = HashMap::new();
     let search = Search {
         topology: &topology,
         types: recorded
@@ -153,6 +176,9 @@ fn look_for(
         source.label = typed.as_os_str().as_bytes().to_vec();
         let at = find_source(&topology, &source, &|place| search.may_ask(&call, place));
         if let Some(path) = at {
+            // Nothing is asked once more without need.
+            let place = (!others.is_empty()).then(|| place_of(&path)).flatten();
+            of_journal.extend(place.map(|place| (place, source)));
             found.push(path);
         } else {
             let silent = call.take_silent(&typed);
@@ -166,10 +192,9 @@ fn look_for(
         let (kind, side) = (ErrorKind::Stopped, Side::Source);
         return Err(Error::new(kind, side, "sources", what));
     }
-    let of_journal: HashSet<_> = found.iter().filter_map(|path| place_of(path)).collect();
-    for typed in others {
-        let owed = owed(&typed);
-        let was = owed.as_ref().and_then(|(_, was)| *was);
+    let mut met: Vec<Owed> = Vec::new();
+    for (typed, owed) in others {
+        let was = owed.as_ref().and_then(|owed| owed.on.as_ref());
         if let Some(silent) = call.take_silent(&typed) {
             missing.push(silent);
             continue;
@@ -180,15 +205,25 @@ fn look_for(
             missing.push(is_missing(&typed, "", on));
             continue;
         };
-        let is_another = || Likely::MayBe("another source of this job is there now".to_owned());
-        let likely = match &owed {
-            Some((_, Some(was))) => match was.check(call.mounted.get(&typed), &topology) {
-                Likely::Same if of_journal.contains(&place) => is_another(),
+        let likely = match (&owed, was) {
+            (Some(owed), Some(was)) => match was.check(call.mounted.get(&typed), &topology) {
+                Likely::Same if met.iter().any(|it| it.path == typed && it.on != owed.on) => {
+                    Likely::Other(UNTOLD.to_owned())
+                }
+                Likely::Same => match of_journal.get(&place) {
+                    Some(source) if is_another(recipe, owed, source) => {
+                        Likely::Other(UNTOLD.to_owned())
+                    }
+                    _ => Likely::Same,
+                },
                 likely => likely,
             },
-            Some((_, None)) => Likely::Other("what was mounted there is not known".to_owned()),
-            None => Likely::Same,
+            (Some(_), None) => Likely::Other("what was mounted there is not known".to_owned()),
+            (None, _) => Likely::Same,
         };
+        if likely == Likely::Same {
+            met.extend(owed.clone());
+        }
         match likely {
             // The same by another name is no second source.
             Likely::Same if found.iter().any(|path| place_of(path) == Some(place)) => {}

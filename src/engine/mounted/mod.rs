@@ -17,6 +17,7 @@ use super::recipe::Bytes;
 use crate::journal::Identity;
 use crate::plan::{Trail, serial};
 use crate::topology::{Mount, Topology};
+use rival::told_of;
 
 /// What the mount table says of the place where a source is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,6 +87,12 @@ impl Mounted {
         })
     }
 
+    #[cfg(test)]
+    pub(super) fn with_serial(self, serial: Option<&str>) -> Self {
+        let serial = serial.map(str::to_owned);
+        Self { serial, ..self }
+    }
+
     /// Tells whether what is mounted `now` is the same. A UUID tells it, or the name that a server has;
     /// where neither does, one of its type on a device may be it, and so may whatever is mounted by now
     /// where something waited to be entered.
@@ -131,12 +138,7 @@ impl Mounted {
             return Likely::Other(format!("another file system is mounted at {point} now"));
         }
         if let Some(rival) = self.rival(now, topology) {
-            return Likely::Other(format!(
-                "what was there then may be another device that is still mounted ({} at {}; unmount it \
-                 if it is not)",
-                String::from_utf8_lossy(&rival.source),
-                rival.point.display()
-            ));
+            return Likely::Other(told_of(rival, topology));
         }
         let is_told = self.uuid.is_some() && now.uuid.is_some();
         if is_told || (self.is_served() && is_as_it_was) {
@@ -154,6 +156,23 @@ impl Mounted {
         (self.fs == AUTOFS || self.fs == recorded.fs_type)
             && uuids.is_none_or(|(own, recorded)| own == recorded)
             && serials.is_none_or(|(own, recorded)| own == recorded)
+    }
+
+    /// Returns whether a source that was recorded is what is here for sure: images of a drive have its
+    /// UUID, and the parts of a drive its serial number.
+    pub(super) fn is_surely(&self, recorded: &Identity) -> bool {
+        let is_known = self.uuid.is_some() && recorded.fs_uuid.is_some();
+        let has_number = self.serial.is_some() && recorded.serial.is_some();
+        is_known && has_number && self.may_be(recorded)
+    }
+
+    /// Returns whether what is known of both shows that they are two.
+    pub(super) fn differs(&self, other: &Self) -> bool {
+        let waits = self.fs == AUTOFS || other.fs == AUTOFS;
+        let mut uuids = self.uuid.iter().zip(&other.uuid);
+        uuids.any(|(own, other)| own != other)
+            || self.is_on_another_drive(other)
+            || (!waits && (&self.fs, &self.root) != (&other.fs, &other.root))
     }
 
     /// Returns whether it is on another machine, which its source names.
@@ -301,6 +320,24 @@ mod tests {
         // Its record is gone, and another drive has its name and number.
         assert_eq!(check(&was, &of(None, Some("T"))), other);
         assert_eq!(check(&of(None, Some("S")), &of(None, Some("T"))), other);
+    }
+
+    #[test]
+    fn two_that_were_left_out_at_one_path_are_told_apart_by_what_is_known() {
+        let line = "30 20 8:17 / /mnt/b rw - ext4 /dev/sdb1 rw\n";
+        let of = |uuid: Option<&str>, serial: Option<&str>| Mounted {
+            serial: serial.map(str::to_owned),
+            ..mounted(line, uuid).unwrap()
+        };
+        let known = of(Some("U"), Some("S"));
+        assert!(!known.differs(&known));
+        assert!(!known.differs(&of(None, None)));
+        assert!(known.differs(&of(Some("V"), None)));
+        assert!(known.differs(&of(Some("U"), Some("T"))));
+        let root = mounted("30 20 0:40 /@2 /mnt/b rw - ext4 /dev/sdb1 rw\n", None);
+        assert!(known.differs(&root.unwrap()), "a subvolume");
+        let waits = mounted("30 20 0:40 / /mnt/b rw - autofs systemd-1 rw\n", None);
+        assert!(!known.differs(&waits.unwrap()));
     }
 
     #[test]

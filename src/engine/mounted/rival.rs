@@ -52,6 +52,23 @@ impl Mounted {
     }
 }
 
+/// Says, as a clause, that a mount may be what was left out, and how to get it out of the way.
+pub(super) fn told_of(rival: &Mount, topology: &Topology) -> String {
+    let point = &rival.point;
+    // What is unmounted there is what was mounted last.
+    let seen = topology.mounts_above(point).into_iter().next();
+    let how = if seen.is_some_and(|seen| seen.id == rival.id) {
+        format!("at {}; unmount it", point.display())
+    } else {
+        let point = point.display();
+        format!("at {point}, covered by another mount; unmount that one, then it, and mount again")
+    };
+    let source = String::from_utf8_lossy(&rival.source);
+    format!(
+        "what was there then may be another device that is still mounted ({source} {how} if it is not)"
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use std::path::Path;
@@ -126,7 +143,13 @@ mod tests {
         let covered = topology(format!("{root}{stays}{over}").as_bytes());
         let likely = was(None).check(Mounted::at(&covered, &trail).as_ref(), &covered);
         let still = "what was there then may be another device that is still mounted (/dev/sdb1 at \
-                     /mnt/b; unmount it if it is not)";
+                     /mnt/b, covered by another mount; unmount that one, then it, and mount again if \
+                     it is not)";
         assert_eq!(likely, Other(still.to_owned()));
+        let elsewhere = topology(format!("{root}{stays}").as_bytes());
+        let rival = elsewhere.mounts_above(Path::new("/mnt/b"))[0];
+        let still = "what was there then may be another device that is still mounted (/dev/sdb1 at \
+                     /mnt/b; unmount it if it is not)";
+        assert_eq!(told_of(rival, &elsewhere), still);
     }
 }

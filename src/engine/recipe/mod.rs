@@ -9,7 +9,8 @@
 //!   "spill": ["/mnt/more"],                 left out when there is none
 //!   "spill_on": ["UUID"],                   of their file systems, null where not known
 //!   "left_out": [{"path": "/mnt/d1",        sources that the journal does not have, as their
-//!     "on": {...}}],                        drives failed: what was mounted there, null if not known
+//!     "on": {...}, "after": 2}],            drives failed: what was mounted there, null if not known,
+//!                                           and how many sources the journal had then
 //!   "filter": [{"include": "keep.tmp"}, {"exclude": "*.tmp"}],
 //!   "files_from": null,                     or a list of paths
 //!   "existing": "refuse",
@@ -21,6 +22,8 @@
 //! ```
 //!
 //! A name or pattern that is not UTF-8 stands there as hex digits of its bytes.
+
+mod owed;
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -37,10 +40,12 @@ use serde::{Deserialize, Serialize};
 use super::job::{
     CopyJob, EngineSettings, Existing, GRACE_DEFAULT, IoChoice, Preserve, STALL_DEFAULT, Verify,
 };
-use super::mounted::Mounted;
 use super::outcomes::shown;
 use crate::error::{Error, ErrorKind, Side};
 use crate::scan::{FilesFrom, Filter, Rule};
+use owed::WrittenOwed;
+
+pub(super) use owed::Owed;
 
 /// Name of the file in a job's folder.
 pub const JOB_FILE: &str = "job.json";
@@ -57,14 +62,6 @@ pub struct Recipe {
     /// UUIDs of the file systems of further targets.
     further: Vec<Option<String>>,
     left_out: Vec<Owed>,
-}
-
-/// A source that was left out when the job was begun: it is in no journal.
-#[derive(Debug, Clone)]
-struct Owed {
-    path: PathBuf,
-    /// What was mounted there, as far as it was known.
-    on: Option<Mounted>,
 }
 
 impl Recipe {
@@ -96,81 +93,10 @@ impl Recipe {
         Self { further, ..self }
     }
 
-    /// Says which sources are left out, and what is mounted where each of them is.
-    #[must_use]
-    pub(super) fn without<'m>(
-        self,
-        left_out: impl Iterator<Item = (&'m Path, Option<&'m Mounted>)>,
-    ) -> Self {
-        let owed = |(path, on): (&Path, Option<&Mounted>)| Owed {
-            path: path.to_owned(),
-            on: on.cloned(),
-        };
-        let left_out = left_out.map(owed).collect();
-        Self { left_out, ..self }
-    }
-
-    /// Returns the sources that were left out, by paths of use here, and what was mounted there.
-    pub(super) fn left_out(&self) -> impl Iterator<Item = (PathBuf, Option<&Mounted>)> {
-        let owed = self.left_out.iter();
-        owed.map(|owed| (self.path(&owed.path), owed.on.as_ref()))
-    }
-
     /// Returns the further targets whose file systems are known by a UUID, with that.
     pub(super) fn further(&self) -> impl Iterator<Item = (PathBuf, &str)> {
         let both = self.job.spill.iter().zip(&self.further);
         both.filter_map(|(path, fs)| Some((self.path(path), fs.as_deref()?)))
-    }
-
-    /// Returns this recipe of a run that goes on with the job of another: with all sources that one
-    /// names, and those of this one that are new to the job.
-    pub(super) fn going_on(
-        mut self,
-        before: &Self,
-        is_new: &dyn Fn(&Path, Option<&Mounted>) -> bool,
-    ) -> Self {
-        let place = |path: &PathBuf| {
-            if before.folder == self.folder {
-                path.clone()
-            } else {
-                from(&before.folder, path)
-            }
-        };
-        let mut sources: Vec<PathBuf> = before.job.sources.iter().map(place).collect();
-        for path in &self.job.sources {
-            let owed = self.left_out.iter().find(|owed| owed.path == *path);
-            let was = owed.and_then(|owed| owed.on.as_ref());
-            if is_new(path, was) && !sources.contains(path) {
-                sources.push(path.clone());
-            }
-        }
-        self.job.sources = sources;
-        // What was said first of one that is left out once more stands.
-        let owed = before.left_out.iter().map(|owed| Owed {
-            path: place(&owed.path),
-            on: owed.on.clone(),
-        });
-        let mut left_out: Vec<Owed> = owed.collect();
-        for owed in self.left_out {
-            if is_new(&owed.path, owed.on.as_ref())
-                && left_out.iter().all(|it| it.path != owed.path)
-            {
-                left_out.push(owed);
-            }
-        }
-        self.left_out = left_out;
-        self
-    }
-
-    /// Takes sources out of this.
-    #[must_use]
-    pub(super) fn without_any(mut self, is_out: &dyn Fn(&Path) -> bool) -> Self {
-        let path = |path: &PathBuf| self.path(path);
-        let sources = self.job.sources.iter().filter(|it| !is_out(&path(it)));
-        let left_out = self.left_out.iter().filter(|it| !is_out(&path(&it.path)));
-        (self.job.sources, self.left_out) =
-            (sources.cloned().collect(), left_out.cloned().collect());
-        self
     }
 
     /// Returns the job as it was typed.
@@ -386,12 +312,6 @@ enum WrittenRule {
     Exclude(Bytes),
 }
 
-#[derive(Debug, Serialize, Deserialize)]
-struct WrittenOwed {
-    path: Bytes,
-    on: Option<Mounted>,
-}
-
 /// The file, field by field.
 #[derive(Debug, Serialize, Deserialize)]
 struct Written {
@@ -425,10 +345,6 @@ impl Written {
             Rule::Exclude(pattern) => WrittenRule::Exclude(Bytes::of(pattern)),
         };
         let list = |list: &Arc<FilesFrom>| list.paths().map(Bytes::of).collect();
-        let owed = |owed: &Owed| WrittenOwed {
-            path: Bytes::of_path(&owed.path),
-            on: owed.on.clone(),
-        };
         Self {
             version: VERSION,
             folder: Bytes::of_path(&recipe.folder),
@@ -436,7 +352,7 @@ impl Written {
             target: Bytes::of_path(&job.target),
             spill: job.spill.iter().map(|path| Bytes::of_path(path)).collect(),
             spill_on: recipe.further.clone(),
-            left_out: recipe.left_out.iter().map(owed).collect(),
+            left_out: recipe.left_out.iter().map(WrittenOwed::of).collect(),
             filter: job.filter.rules().iter().map(rule).collect(),
             files_from: job.files_from.as_ref().map(list),
             existing: job.existing,
@@ -468,10 +384,7 @@ impl Written {
         });
         let sources = self.sources.into_iter().map(Bytes::path);
         let spill = self.spill.into_iter().map(Bytes::path);
-        let owed = self.left_out.into_iter().map(|owed| {
-            let path = owed.path.path()?;
-            Ok::<_, String>(Owed { path, on: owed.on })
-        });
+        let owed = self.left_out.into_iter().map(WrittenOwed::owed);
         Ok(Recipe {
             further: self.spill_on,
             left_out: owed.collect::<Result<_, _>>()?,
