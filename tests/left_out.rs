@@ -16,7 +16,7 @@ use drive::Drive;
 use serde_json::Value;
 use support::judge::same_bytes;
 use support::lab::Lab;
-use support::mounts::Fs;
+use support::mounts::{Fs, Mounted};
 use support::program::{Ran, Running, contents, inhaul, listed, report, run};
 use support::told::Told;
 use support::{Scratch, can_mount, need_tools, tool, tree};
@@ -458,6 +458,53 @@ fn an_image_that_a_job_has_does_not_pass_for_what_was_left_out_with_it() {
     with(&[&"copy", &a, &b, &target], 0);
     assert!(two.is_finished());
     same_bytes(&twin.join("twin/a.mov"), &target.join("twin/a.mov"));
+}
+
+#[test]
+fn an_image_of_which_a_job_has_a_part_does_not_pass_for_what_was_left_out_with_it() {
+    if !can_mount("an_image_of_which_a_job_has_a_part_does_not_pass_for_what_was_left_out_with_it")
+    {
+        return;
+    }
+    let mut two = Two::new();
+    let clone = image_of(&mut two.sick, &two.lab, "b", "clone");
+    std::fs::create_dir(clone.join("b/part")).unwrap();
+    tree::paint(&clone.join("b/part/p.mov"), 1, 100_000);
+    two.die();
+    let (part, b, target) = (clone.join("b/part"), two.b(), two.target());
+    with(&[&"copy", &part, &b, &target], 3);
+    two.sick.heal();
+    two.sick.unmount();
+    with(&[&"copy", &part, &contents(clone.path()), &target], 0).says("it stays open for them");
+    assert!(!two.is_finished());
+}
+
+#[test]
+fn a_target_that_owes_a_source_is_not_closed_by_a_run_that_goes_on_in_another() {
+    if !can_mount("a_target_that_owes_a_source_is_not_closed_by_a_run_that_goes_on_in_another") {
+        return;
+    }
+    let mut two = Two::new();
+    let first = Mounted::image(&two.scratch, "first", Fs::Ext4, 40);
+    let (second, a, b) = (two.scratch.join("second"), two.a(), two.b());
+    let target = first.path();
+    let is_open = || std::fs::symlink_metadata(target.join(".inhaul/current")).is_ok();
+    two.die();
+    with(&[&"copy", &a, &b, &target, &"--spill", &second], 3);
+    assert!(is_open() && !second.exists());
+    for number in 0..9_u8 {
+        tree::paint(&a.join(number.to_string()), number.into(), 5_000_000);
+    }
+    with(&[&"copy", &a, &target, &"--spill", &second], 0);
+    assert!(second.join("a").exists(), "the first was full");
+    assert!(is_open(), "it owes the other drive");
+    two.sick.heal();
+    two.sick.unmount();
+    two.sick.mount();
+    with(&[&"copy", &a, &b, &target, &"--spill", &second], 0);
+    assert!(!is_open());
+    let copied = [target, &second].map(|target| target.join("b/b.mov"));
+    assert_eq!(copied.iter().filter(|file| file.exists()).count(), 1);
 }
 
 #[test]

@@ -126,8 +126,13 @@ pub(super) fn look(
                 // A copy may do without its recipe; resume needs it.
                 let recipe = Recipe::load(begun.job.dir.as_fd(), &label).ok();
                 check_further(recipe.as_ref(), round, &label)?;
-                if let Some(recipe) = recipe.filter(|_| !round.finishes) {
-                    let note = |line: &str| session.observer.note(line);
+                // Of a target that is closed as well: another that it went on in owes nothing of its own.
+                if let Some(recipe) = recipe {
+                    let note = |line: &str| {
+                        if !round.finishes {
+                            session.observer.note(line);
+                        }
+                    };
                     let loaded = &begun.loaded;
                     opening.owing =
                         owing(&recipe, loaded, &numbers, sources, asked, topology, &note)?;

@@ -137,8 +137,16 @@ pub(super) fn owing(
                 now.is_some_and(|now| was.is_also(now, topology)) && is_free(&source.label, was)
             };
             let mut new = sources.iter().zip(numbers);
+            // Of a file system that the job has a part of by then, nobody knows that it is not an image.
+            let is_had = was.as_ref().is_some_and(|was| {
+                let after = entry.after.unwrap_or(first_new);
+                let mut before = loaded.sources().filter(|source| source.index < after);
+                before.any(|it| was.may_be(&it.identity) && !was.is_surely(&it.identity))
+            });
             let new = new.find(|(source, number)| {
-                **number >= first_new && was.as_ref().is_some_and(|was| is_it(source, was))
+                **number >= first_new
+                    && !is_had
+                    && was.as_ref().is_some_and(|was| is_it(source, was))
             });
             if let Some(((source, _), was)) = new.zip(was.as_ref()) {
                 let (label, before) = (source.label.display(), path.display());
@@ -263,8 +271,9 @@ pub(super) fn note(
         None => recipe,
     };
     let json = recipe.to_json()?;
-    let _best_effort = home.write_record(JOB_FILE, &json);
-    Ok(())
+    let written = home.write_record(JOB_FILE, &json);
+    // Else nobody would know of what is left out now.
+    if is_news { written } else { Ok(()) }
 }
 
 #[cfg(test)]
