@@ -120,7 +120,8 @@ fn a_directory_is_measured_by_its_files_and_left_as_it_is() {
         assert_eq!(holds["small_files"], 120);
         assert_eq!(holds["small_bytes"], 120 * 3000);
         let small = &subject["small"];
-        assert_eq!(small["files"], 120, "{}: {subject}", fs.name());
+        // Three samples of 32, and too few are left for one more.
+        assert_eq!(small["files"], 96, "{}: {subject}", fs.name());
         check_rate(small);
         let estimate = &document["estimate"];
         assert_eq!(estimate["bytes"], holds["bytes"]);
