@@ -137,16 +137,9 @@ pub(super) fn owing(
                 now.is_some_and(|now| was.is_also(now, topology)) && is_free(&source.label, was)
             };
             let mut new = sources.iter().zip(numbers);
-            // Of a file system that the job has a part of by then, nobody knows that it is not an image.
-            let is_had = was.as_ref().is_some_and(|was| {
-                let after = entry.after.unwrap_or(first_new);
-                let mut before = loaded.sources().filter(|source| source.index < after);
-                before.any(|it| was.may_be(&it.identity) && !was.is_surely(&it.identity))
-            });
+            let is_new = |number: u32| number >= first_new && !has_part(loaded, entry, first_new);
             let new = new.find(|(source, number)| {
-                **number >= first_new
-                    && !is_had
-                    && was.as_ref().is_some_and(|was| is_it(source, was))
+                is_new(**number) && was.as_ref().is_some_and(|was| is_it(source, was))
             });
             if let Some(((source, _), was)) = new.zip(was.as_ref()) {
                 let (label, before) = (source.label.display(), path.display());
@@ -201,6 +194,16 @@ pub(super) fn owing(
         }
     }
     Ok(owing)
+}
+
+/// Returns whether a job had a part of what may be the file system of a source when that was left out:
+/// nobody knows then that what is given by another path is no image.
+fn has_part(loaded: &Loaded, owed: &Owed, first_new: u32) -> bool {
+    let after = owed.after.unwrap_or(first_new);
+    let mut before = loaded.sources().filter(|source| source.index < after);
+    owed.on.as_ref().is_some_and(|was| {
+        before.any(|it| was.may_be(&it.identity) && !was.is_surely(&it.identity))
+    })
 }
 
 /// Says why a source of a job that is where another was left out does not stand for that.
