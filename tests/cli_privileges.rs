@@ -47,9 +47,12 @@ fn threads(running: &mut Running, awaited: &str) -> Vec<Status> {
                     .collect(),
             )
         };
-        let all: Vec<Status> = std::fs::read_dir(&tasks).ok()?.filter_map(read).collect();
-        let is_there = all.iter().any(|status| status["Name"] == awaited);
-        is_there.then_some(all)
+        let look = || -> Option<Vec<Status>> {
+            Some(std::fs::read_dir(&tasks).ok()?.filter_map(read).collect())
+        };
+        let is_there = look()?.iter().any(|status| status["Name"] == awaited);
+        // Again: the others were looked at before it was there.
+        is_there.then(look)?
     })
 }
 
