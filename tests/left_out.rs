@@ -83,6 +83,14 @@ impl Two {
         std::fs::symlink_metadata(self.target().join(".inhaul/current")).is_err()
     }
 
+    /// Leaves no UUID of what was left out, as of FAT, of which the kernel tells none.
+    fn forget_uuid(&self) {
+        let job = self.target().join(".inhaul/current/job.json");
+        let mut recipe: Value = serde_json::from_slice(&std::fs::read(&job).unwrap()).unwrap();
+        recipe["left_out"][0]["on"]["uuid"] = Value::Null;
+        std::fs::write(&job, recipe.to_string()).unwrap();
+    }
+
     fn has_b(&self) -> bool {
         self.target().join("b").exists()
     }
@@ -534,11 +542,7 @@ fn what_nothing_tells_from_a_left_out_source_is_taken_only_when_it_is_given() {
     let mut two = Two::new();
     two.die();
     two.copy(3);
-    // As of FAT: the kernel tells no UUID.
-    let job = two.target().join(".inhaul/current/job.json");
-    let mut recipe: Value = serde_json::from_slice(&std::fs::read(&job).unwrap()).unwrap();
-    recipe["left_out"][0]["on"]["uuid"] = Value::Null;
-    std::fs::write(&job, recipe.to_string()).unwrap();
+    two.forget_uuid();
     two.sick.heal();
     two.sick.remount();
     let point = two.sick.path().display();
@@ -626,11 +630,7 @@ fn what_became_a_source_of_its_own_is_taken_where_it_was_left_out() {
     let mut two = Two::new();
     two.die();
     two.copy(3);
-    // As of FAT.
-    let job = two.target().join(".inhaul/current/job.json");
-    let mut recipe: Value = serde_json::from_slice(&std::fs::read(&job).unwrap()).unwrap();
-    recipe["left_out"][0]["on"]["uuid"] = Value::Null;
-    std::fs::write(&job, recipe.to_string()).unwrap();
+    two.forget_uuid();
     two.sick.heal();
     two.sick.unmount();
     let elsewhere = two.lab.join("elsewhere");

@@ -137,35 +137,15 @@ pub(crate) fn held(report: &Report, pick: impl Fn(&str) -> bool) -> Vec<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::report::{
-        DriveFacts, Holds, Measure, Pair, PairRate, Together, TogetherStep,
-    };
+    use crate::bench::report::{DriveFacts, Pair, PairRate, Together, TogetherStep};
+    use crate::bench::takes::tests::on;
 
     fn close(a: f64, b: f64) -> bool {
         (a - b).abs() < 1e-6
     }
 
-    fn reading(rate: f64) -> Measure {
-        Measure {
-            rate,
-            rate_min: rate * 0.8,
-            rate_max: rate * 1.25,
-            ..Measure::default()
-        }
-    }
-
     fn subject(name: &str, bytes: u64, rate: f64) -> Subject {
-        Subject {
-            name: name.to_owned(),
-            read: Some(reading(rate)),
-            holds: Some(Holds {
-                bytes,
-                files: 10,
-                counted: true,
-                ..Holds::default()
-            }),
-            ..Subject::default()
-        }
+        on(&[], name, bytes, rate)
     }
 
     #[test]

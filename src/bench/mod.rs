@@ -41,6 +41,7 @@ mod relief;
 pub mod report;
 mod sample;
 mod scratch;
+mod settled;
 mod silence;
 mod small;
 mod stats;

@@ -14,13 +14,13 @@ use std::time::Duration;
 use super::alone;
 use super::at_once::{Failed, all_of, at_once};
 use super::cursor::Cursor;
-use super::job::REPETITIONS_MIN;
 use super::load::Loader;
 use super::machine::Ticks;
 use super::report::{Pair, PairRate};
 use super::sample::{Load, Sink, Ties, Way};
 use super::scratch::{Place, whole_buffers};
-use super::stats::{median, range};
+use super::settled::settle;
+use super::stats::median;
 use super::steady::{self, Rated};
 use super::subject::Opened;
 use super::together::{Bench, leave};
@@ -154,20 +154,15 @@ impl Rated for Reached {
 fn figure(reached: &[Reached], window: usize) -> Option<PairRate> {
     let rated = || reached.iter().filter(|it| it.rate.is_some());
     let rates: Vec<f64> = rated().filter_map(Rated::rate).collect();
-    let (cut, steady) = steady::cut(&rates, window);
-    let (before, rates) = rates.split_at_checked(cut)?;
-    if rates.len() < REPETITIONS_MIN {
-        return None;
-    }
-    let busy: Vec<f64> = rated().skip(cut).map(|it| it.busy).collect();
-    let (rate_min, rate_max) = range(rates);
+    let settled = settle(&rates, window)?;
+    let busy: Vec<f64> = rated().skip(settled.cut.len()).map(|it| it.busy).collect();
     Some(PairRate {
-        rate: median(rates),
-        rate_min,
-        rate_max,
-        samples: rates.to_vec(),
-        cut: before.to_vec(),
-        steady,
+        rate: settled.rate,
+        rate_min: settled.rate_min,
+        rate_max: settled.rate_max,
+        samples: settled.samples,
+        cut: settled.cut,
+        steady: settled.steady,
         busy: median(&busy),
     })
 }

@@ -8,12 +8,11 @@ use super::cached::{self, Left, Probe};
 use super::cursor::Extent;
 use super::files::{Small, bypasses_cache};
 use super::generate::Generator;
-use super::job::REPETITIONS_MIN;
 use super::load::Loader;
 use super::manner::Manner;
 use super::report::SmallFiles;
 use super::sample::Ties;
-use super::stats::{median, range};
+use super::settled::settle;
 use super::steady::{self, Rated, TAKEN_MAX};
 use super::subject::Opened;
 use crate::beneath::open_source;
@@ -195,19 +194,14 @@ impl Rated for Sample {
 /// Returns the figure of the last `window` samples, if those are steady.
 fn figure(samples: &[Sample], window: usize) -> Option<SmallFiles> {
     let rates: Vec<f64> = samples.iter().filter_map(Rated::rate).collect();
-    let (cut, steady) = steady::cut(&rates, window);
-    let (before, rates) = rates.split_at_checked(cut)?;
-    if rates.len() < REPETITIONS_MIN {
-        return None;
-    }
-    let (rate_min, rate_max) = range(rates);
+    let settled = settle(&rates, window)?;
     Some(SmallFiles {
-        rate: median(rates),
-        rate_min,
-        rate_max,
-        samples: rates.to_vec(),
-        cut: before.to_vec(),
-        steady,
+        rate: settled.rate,
+        rate_min: settled.rate_min,
+        rate_max: settled.rate_max,
+        samples: settled.samples,
+        cut: settled.cut,
+        steady: settled.steady,
         files: samples.iter().map(|sample| sample.files).sum(),
         bytes: samples.iter().map(|sample| sample.bytes).sum(),
     })

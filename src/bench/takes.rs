@@ -160,7 +160,7 @@ pub(crate) fn turns(report: &Report) -> Vec<Turns<'_>> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::bench::report::{Holds, SmallFiles, Zone};
 
@@ -177,7 +177,7 @@ mod tests {
         }
     }
 
-    fn on(drives: &[&str], name: &str, bytes: u64, rate: f64) -> Subject {
+    pub(crate) fn on(drives: &[&str], name: &str, bytes: u64, rate: f64) -> Subject {
         let facts = |name: &&str| DriveFacts {
             name: (*name).to_owned(),
             ..DriveFacts::default()

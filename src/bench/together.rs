@@ -3,13 +3,13 @@
 use super::alone;
 use super::at_once::{Failed, all_of, at_once};
 use super::bend::{Part, explain};
-use super::job::REPETITIONS_MIN;
 use super::load::Loader;
 use super::machine::{Ticks, memory_rate};
 use super::manner::Manner;
 use super::report::{Together, TogetherStep};
 use super::sample::{Load, Sample, Ties, Way};
-use super::stats::{median, range};
+use super::settled::settle;
+use super::stats::median;
 use super::steady::{self, Rated};
 use super::subject::Opened;
 use crate::buffer::Credits;
@@ -140,28 +140,23 @@ impl Rated for Moment {
 fn summed(parts: &[Part], moments: &[Moment], window: usize) -> Option<TogetherStep> {
     let rated: Vec<&Moment> = moments.iter().filter(|it| it.rate().is_some()).collect();
     let sums: Vec<f64> = rated.iter().filter_map(|it| it.rate()).collect();
-    let (cut, steady) = steady::cut(&sums, window);
-    let (before, sums) = sums.split_at_checked(cut)?;
-    let counted = rated.get(cut..)?;
-    if sums.len() < REPETITIONS_MIN {
-        return None;
-    }
+    let settled = settle(&sums, window)?;
+    let counted = rated.get(settled.cut.len()..)?;
     let of = |part: usize| -> Vec<f64> {
         let rates = counted.iter().filter_map(|moment| moment.each.get(part));
         rates.copied().collect()
     };
     let each: Vec<Vec<f64>> = (0..parts.len()).map(of).collect();
     let busy: Vec<f64> = counted.iter().map(|moment| moment.busy).collect();
-    let (rate_min, rate_max) = range(sums);
     Some(TogetherStep {
         count: parts.len(),
         subjects: parts.iter().map(|part| part.name.clone()).collect(),
-        rate: median(sums),
-        rate_min,
-        rate_max,
-        samples: sums.to_vec(),
-        cut: before.to_vec(),
-        steady,
+        rate: settled.rate,
+        rate_min: settled.rate_min,
+        rate_max: settled.rate_max,
+        samples: settled.samples,
+        cut: settled.cut,
+        steady: settled.steady,
         alone: parts.iter().map(|part| part.alone).sum(),
         each: each.iter().map(|rates| median(rates)).collect(),
         each_samples: each,
