@@ -129,6 +129,10 @@ impl Ready {
         }
         let (smalls, probes): (Vec<&Small>, Vec<Probe>) = probed.into_iter().unzip();
         let left = dropping(&probes, ties);
+        if ties.stopped() {
+            // What was not looked at did not stay.
+            return self;
+        }
         for (number, (small, probe)) in smalls.into_iter().zip(&probes).enumerate() {
             if ties.stopped() {
                 break;
@@ -336,6 +340,16 @@ mod tests {
         let told = "small files have no figure: 98 of ";
         assert!(warnings[0].starts_with(told), "{warnings:?}");
         assert_eq!(read_of(0, 96).0, None);
+    }
+
+    #[test]
+    fn after_a_stop_nothing_is_said_to_have_stayed() {
+        let drive = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+        let files = smalls(drive.path(), 3, 3000);
+        let ties = Ties::default();
+        ties.stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        let ready = Ready::default().with(&files, &ties, cached::drop_all);
+        assert!(ready.files.is_empty() && ready.told(false).is_empty());
     }
 
     #[test]
