@@ -28,7 +28,7 @@ pub(super) fn failed(together: &Together) -> Option<Verdict> {
         _ => String::new(),
     };
     let text = format!("{failed}: {error}{stands}");
-    Some(verdict("failed", true, text))
+    Some(verdict("failed", true, failures, text))
 }
 
 /// What all of them give at once, and what holds them back.
@@ -51,7 +51,7 @@ pub(super) fn bend(together: &Together, report: &Report) -> Option<Verdict> {
             rate(last.rate),
             percent(last.efficiency()),
         );
-        return Some(verdict("fine", false, text));
+        return Some(verdict("fine", false, &[], text));
     };
     let reach = format!(
         "{all} at once give {} of the {} they give one by one; the curve bends after {}",
@@ -106,7 +106,7 @@ pub(super) fn bend(together: &Together, report: &Report) -> Option<Verdict> {
             ("shared-link", text)
         }
     };
-    Some(verdict(about, true, text))
+    Some(verdict(about, true, &together.cause_subjects, text))
 }
 
 /// What one drive gives beside others: `, 20.0 MB/s`; nothing when it was not read by then.

@@ -20,7 +20,7 @@ pub(super) fn limits(pair: &Pair, report: &Report) -> Vec<Verdict> {
             names => format!("{} failed while copied into {}", list(names), pair.target),
         };
         let text = format!("{failed}: {error}");
-        said.push(verdict("failed", true, text));
+        said.push(verdict("failed", true, &pair.error_subjects, text));
     }
     let Some(hashed) = &pair.hashed else {
         return said;
@@ -38,7 +38,7 @@ pub(super) fn limits(pair: &Pair, report: &Report) -> Vec<Verdict> {
             rate(bare),
             percent(hashed.busy),
         );
-        said.push(verdict("hash-limits", false, text));
+        said.push(verdict("hash-limits", false, &[], text));
     } else if write > 0.0 && write < hashed.rate * LIMITS && write < sources {
         let text = format!(
             "target writes limit this ingest: {} takes {}, its sources would give {}",
@@ -46,7 +46,7 @@ pub(super) fn limits(pair: &Pair, report: &Report) -> Vec<Verdict> {
             rate(write),
             rate(sources),
         );
-        said.push(verdict("target-limits", false, text));
+        said.push(verdict("target-limits", false, &[], text));
     } else if write > 0.0 && bare > 0.0 && hashed.rate.max(bare) < sources.min(write) * STRAIGHT {
         let text = format!(
             "reading and writing at once get in each other's way: into {} they copy {}, where the \
@@ -58,7 +58,7 @@ pub(super) fn limits(pair: &Pair, report: &Report) -> Vec<Verdict> {
             in_the_way(pair, report),
             percent(hashed.busy),
         );
-        said.push(verdict("pair-limits", true, text));
+        said.push(verdict("pair-limits", true, &[], text));
     } else {
         let text = format!(
             "into {} they copy {}, hashed; the sources give {}, the target takes {}",
@@ -67,7 +67,7 @@ pub(super) fn limits(pair: &Pair, report: &Report) -> Vec<Verdict> {
             rate(sources),
             rate(write),
         );
-        said.push(verdict("fine", false, text));
+        said.push(verdict("fine", false, &[], text));
     }
     said
 }

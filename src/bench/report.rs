@@ -434,6 +434,9 @@ pub struct PairRate {
     pub busy: f64,
 }
 
+/// What a verdict says when there is nothing else to say.
+pub(crate) const NOTHING_STANDS_OUT: &str = "nothing stands out";
+
 /// A sentence.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Verdict {
@@ -443,6 +446,10 @@ pub struct Verdict {
     pub about: String,
     /// Whether somebody should act.
     pub bad: bool,
+    /// Names of the subjects that it is about; none when it is about all, or about no subject. Reports
+    /// of before this field have none.
+    #[serde(default)]
+    pub subjects: Vec<String>,
     /// For people.
     pub text: String,
 }

@@ -1,6 +1,6 @@
 //! What figures mean, in words. Pure: a report in, sentences out.
 
-use super::report::{Report, Subject, Verdict};
+use super::report::{NOTHING_STANDS_OUT, Report, Subject, Verdict};
 use super::stats::median;
 use super::words::{latency, rate, times};
 use super::{beside, ingest};
@@ -33,23 +33,29 @@ pub(crate) fn verdicts(report: &Report) -> Vec<Verdict> {
     said.extend(report.subjects.iter().filter_map(uneven));
     let measured = report.subjects.iter().any(|subject| subject.read.is_some());
     if said.is_empty() && measured {
-        said.push(verdict("fine", false, "nothing stands out".to_owned()));
+        said.push(verdict("fine", false, &[], NOTHING_STANDS_OUT.to_owned()));
     }
     said
 }
 
-pub(super) fn verdict(about: &str, bad: bool, text: String) -> Verdict {
+/// Whose verdict it is, are `subjects`, by their names.
+pub(super) fn verdict(about: &str, bad: bool, subjects: &[String], text: String) -> Verdict {
     Verdict {
         about: about.to_owned(),
         bad,
+        subjects: subjects.to_vec(),
         text,
     }
+}
+
+fn of_one(about: &str, bad: bool, subject: &Subject, text: String) -> Verdict {
+    verdict(about, bad, std::slice::from_ref(&subject.name), text)
 }
 
 fn failed(subject: &Subject) -> Option<Verdict> {
     let error = subject.error.as_ref()?;
     let text = format!("{} could not be measured: {error}", subject.name);
-    Some(verdict("failed", true, text))
+    Some(of_one("failed", true, subject, text))
 }
 
 /// What makes drives of one kind: the model, or else how they spin and are attached. Files are held
@@ -99,7 +105,7 @@ fn slow_drives(subjects: &[Subject]) -> Vec<Verdict> {
                 others.len(),
                 rate(usual),
             );
-            said.push(verdict("slow-drive", true, text));
+            said.push(of_one("slow-drive", true, subject, text));
         }
     }
     said
@@ -127,7 +133,7 @@ fn slow_tail(subject: &Subject) -> Option<Verdict> {
             subject.name,
             latency(told.p50),
         );
-        verdict("slow-tail", true, text)
+        of_one("slow-tail", true, subject, text)
     })
 }
 
@@ -140,7 +146,7 @@ fn uneven(subject: &Subject) -> Option<Verdict> {
             rate(read.rate_min),
             rate(read.rate_max),
         );
-        verdict("uneven", false, text)
+        of_one("uneven", false, subject, text)
     })
 }
 
@@ -200,6 +206,8 @@ mod tests {
             ],
             ..Report::default()
         };
+        let verdicts = verdicts(&report);
+        assert_eq!(verdicts[0].subjects, ["sdb"]);
         assert_eq!(
             said(&report),
             [(
@@ -231,6 +239,8 @@ mod tests {
             }),
             ..Report::default()
         };
+        let whose = verdicts(&report).into_iter().map(|it| it.subjects);
+        assert_eq!(whose.collect::<Vec<_>>(), [["sdb"], ["sda"]]);
         let texts = |report: &Report| said(report).into_iter().map(|(_, text)| text);
         assert_eq!(
             texts(&report).collect::<Vec<_>>(),

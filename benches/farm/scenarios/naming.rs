@@ -222,8 +222,7 @@ fn slow_drives(report: &Value) -> Vec<String> {
     let verdicts = report["verdicts"].as_array().into_iter().flatten();
     verdicts
         .filter(|verdict| verdict["about"] == "slow-drive")
-        .filter_map(|verdict| verdict["text"].as_str()?.split(' ').next())
-        .map(str::to_owned)
+        .filter_map(|verdict| Some(verdict["subjects"][0].as_str()?.to_owned()))
         .collect()
 }
 

@@ -6,7 +6,7 @@
 //! another nobody knows whether the drive gives it.
 
 use super::entries::Entries;
-use crate::bench::report::{Report, Subject, Verdict};
+use crate::bench::report::{NOTHING_STANDS_OUT, Report, Subject, Verdict};
 use crate::bench::{compare, job::REPETITIONS_MIN};
 use crate::cli::escape::escape;
 use crate::cli::registry::Registry;
@@ -52,7 +52,7 @@ pub(super) fn remember(report: &mut Report, registry: &Registry) -> Vec<String> 
     if !told.is_empty() {
         report
             .verdicts
-            .retain(|verdict| verdict.text != "nothing stands out");
+            .retain(|verdict| verdict.text != NOTHING_STANDS_OUT);
     }
     report.verdicts.splice(0..0, told);
     notes
@@ -187,6 +187,7 @@ fn changed(report: &Report, subject: &Subject, before: &Report) -> Option<Verdic
     Some(Verdict {
         about: "changed".to_owned(),
         bad,
+        subjects: vec![subject.name.clone()],
         text,
     })
 }
@@ -264,8 +265,8 @@ mod tests {
         let mut slower = report("../Z 1", 52.0);
         slower.verdicts = vec![Verdict {
             about: "fine".to_owned(),
-            bad: false,
-            text: "nothing stands out".to_owned(),
+            text: NOTHING_STANDS_OUT.to_owned(),
+            ..Verdict::default()
         }];
         assert_eq!(
             told(&registry, slower),

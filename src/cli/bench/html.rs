@@ -159,10 +159,8 @@ fn reading(page: &mut String, report: &Report) {
 
 /// Whether a verdict says that a drive is slow.
 fn is_slow(report: &Report, name: &str) -> bool {
-    report.verdicts.iter().any(|verdict| {
-        let rest = verdict.text.strip_prefix(name);
-        verdict.about == "slow-drive" && rest.is_some_and(|rest| rest.starts_with(" is "))
-    })
+    let mut verdicts = report.verdicts.iter();
+    verdicts.any(|it| it.about == "slow-drive" && it.subjects.iter().any(|slow| slow == name))
 }
 
 /// How long requests took: half of them, 99 of 100, 999 of 1,000.
@@ -410,6 +408,7 @@ mod tests {
             verdicts: vec![Verdict {
                 about: "slow-drive".to_owned(),
                 bad: true,
+                subjects: vec![name.to_owned()],
                 text: format!("{name} is slow"),
             }],
             ..Report::default()
@@ -417,6 +416,7 @@ mod tests {
         let page = render(&report);
         assert!(!page.contains(name), "names are escaped");
         assert!(page.contains("<li class=\"bad\">sd&lt;a&gt;&amp;&quot;&lt;/script&gt; is slow"));
+        assert_eq!(page.matches("class=\"bar bad\"").count(), 1);
         assert!(page.contains("<h1>Bench of 1 drive</h1>"));
         assert_eq!(page.matches("<svg").count(), 3);
         for asked in ["http://", "https://", "src=", "@import", "url("] {

@@ -118,6 +118,7 @@ mod tests {
             verdicts: vec![Verdict {
                 about: name(),
                 bad: true,
+                subjects: vec![name()],
                 text: name(),
             }],
             estimate: Some(Estimate {

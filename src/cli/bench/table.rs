@@ -249,6 +249,7 @@ mod tests {
             verdicts: vec![Verdict {
                 about: "slow-drive".to_owned(),
                 bad: true,
+                subjects: vec!["sdb".to_owned()],
                 text: "sdb is slow".to_owned(),
             }],
             ..Report::default()
