@@ -15,7 +15,7 @@ use super::cached::Probe;
 use super::cursor::Extent;
 use super::report::Holds;
 use super::sample::Ties;
-use crate::beneath::{DirCache, OpenedSource, open_source};
+use crate::beneath::{DirCache, OpenedSource, dirs_affordable, open_source};
 use crate::buffer::{ALIGN, SLOT_LEN};
 use crate::error::{Error, ErrorKind, Side};
 use crate::plan::{NamedLink, lanes, open_sources};
@@ -48,8 +48,8 @@ const LEAST: u64 = 4 << 20;
 /// A small file.
 #[derive(Debug, Clone)]
 pub(crate) struct Small {
-    /// Its directory.
-    pub(crate) dir: Arc<OwnedFd>,
+    /// Its folder, below the root. No descriptor of it: there may be as many folders as files.
+    pub(crate) folder: Arc<[u8]>,
     pub(crate) name: Box<[u8]>,
     pub(crate) size: u64,
 }
@@ -60,6 +60,8 @@ pub(crate) struct Chosen {
     pub(crate) location: Location,
     pub(crate) extents: Vec<Extent>,
     pub(crate) small: Vec<Small>,
+    /// What small files are below.
+    pub(crate) root: Option<Arc<OwnedFd>>,
     /// See `Opened::probes`.
     pub(crate) probes: Vec<Probe>,
     /// Whether O_DIRECT settles that the medium answers.
@@ -126,6 +128,7 @@ pub(crate) fn choose(
         location: plan.location.clone(),
         extents: Vec::new(),
         small: Vec::new(),
+        root: None,
         probes: Vec::new(),
         settled,
         holds: Holds {
@@ -154,13 +157,16 @@ pub(crate) fn choose(
     Ok(chosen)
 }
 
-/// Returns whether reads of a file bypass the page cache. Where a file system takes O_DIRECT and reads
-/// through its cache all the same (ext4 with data=journal, files with fs-verity or encryption, files in
-/// their inode), it says that nothing is aligned for it. Source: statx(2), `stx_dio_mem_align`; before
-/// Linux 6.1 nobody says so.
-pub(super) fn bypasses_cache(opened: &OpenedSource) -> bool {
+/// Returns whether reads of a file bypass the page cache; `None` when nobody says. Where a file system
+/// takes O_DIRECT and reads through its cache all the same (ext4 with data=journal, files with fs-verity
+/// or encryption, files in their inode), it says that nothing is aligned for it. Source: statx(2),
+/// `stx_dio_mem_align`; before Linux 6.1 no file system says so.
+pub(super) fn bypasses_cache(opened: &OpenedSource) -> Option<bool> {
+    if !opened.direct {
+        return Some(false);
+    }
     let told = opened.stat.stx_mask & StatxFlags::DIOALIGN.bits() != 0;
-    opened.direct && !(told && opened.stat.stx_dio_mem_align == 0)
+    told.then_some(opened.stat.stx_dio_mem_align != 0)
 }
 
 fn open_large(tree: &Arc<Tree>, large: Vec<Entry>, chosen: &mut Chosen, ties: &Ties) {
@@ -168,7 +174,7 @@ fn open_large(tree: &Arc<Tree>, large: Vec<Entry>, chosen: &mut Chosen, ties: &T
         return;
     };
     let mut dirs = DirCache::new(Arc::new(root), 32);
-    let (mut buffered, mut encoded) = (false, 0);
+    let (mut buffered, mut untold, mut encoded) = (false, false, 0);
     for entry in large {
         ties.beat();
         let Ok(dir) = dirs.get(&entry.dir.source_path()) else {
@@ -187,8 +193,9 @@ fn open_large(tree: &Arc<Tree>, large: Vec<Entry>, chosen: &mut Chosen, ties: &T
             continue;
         }
         let direct = bypasses_cache(&opened);
-        buffered |= !direct;
-        if !chosen.settled || !direct {
+        buffered |= direct == Some(false);
+        untold |= direct.is_none();
+        if !chosen.settled || direct != Some(true) {
             let Ok(probe) = open_source(dir.as_fd(), &entry.name, false) else {
                 continue;
             };
@@ -201,8 +208,8 @@ fn open_large(tree: &Arc<Tree>, large: Vec<Entry>, chosen: &mut Chosen, ties: &T
             path: Arc::new(entry.display_path()),
         });
     }
+    chosen.settled &= !buffered && !untold;
     if buffered {
-        chosen.settled = false;
         chosen.warnings.push(
             "O_DIRECT was refused, or does nothing there: its files are read through the page \
              cache, dropped from it before each sample"
@@ -221,13 +228,20 @@ fn open_small(tree: &Arc<Tree>, small: Vec<Entry>, chosen: &mut Chosen, ties: &T
     let Ok(root) = tree.root.try_clone() else {
         return;
     };
-    let mut dirs = DirCache::new(Arc::new(root), 256);
+    let root = Arc::new(root);
+    let mut dirs = DirCache::new(Arc::clone(&root), dirs_affordable(1));
+    chosen.root = Some(root);
+    let mut folder: Arc<[u8]> = Arc::from([]);
     let every = small.len().div_ceil(LOOKED_AT).max(1);
     let (mut looked_at, mut encoded) = (0, 0);
     for (index, entry) in small.into_iter().enumerate() {
-        let Ok(dir) = dirs.get(&entry.dir.source_path()) else {
+        let path = entry.dir.source_path();
+        let Ok(dir) = dirs.get(&path) else {
             continue;
         };
+        if *folder != *path {
+            folder = Arc::from(path);
+        }
         if index % every == 0
             && let Ok(opened) = open_source(dir.as_fd(), &entry.name, false)
         {
@@ -236,7 +250,7 @@ fn open_small(tree: &Arc<Tree>, small: Vec<Entry>, chosen: &mut Chosen, ties: &T
             encoded += u32::from(is_encoded(opened.file.as_fd(), entry.stamp.size, 1));
         }
         chosen.small.push(Small {
-            dir,
+            folder: Arc::clone(&folder),
             name: entry.name,
             size: entry.stamp.size,
         });
@@ -371,6 +385,24 @@ impl Visitor for Gather<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_no_kernel_says_bypasses_nothing_for_sure() {
+        let dir = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+        std::fs::write(dir.path().join("file"), [7; 1000]).unwrap();
+        let root = std::fs::File::open(dir.path()).unwrap();
+        let mut opened = open_source(root.as_fd(), b"file", false).unwrap();
+        assert_eq!(bypasses_cache(&opened), Some(false));
+        opened.direct = true;
+        opened.stat.stx_mask |= StatxFlags::DIOALIGN.bits();
+        opened.stat.stx_dio_mem_align = 512;
+        assert_eq!(bypasses_cache(&opened), Some(true));
+        opened.stat.stx_dio_mem_align = 0;
+        assert_eq!(bypasses_cache(&opened), Some(false));
+        // Linux 6.0 and before.
+        opened.stat.stx_mask &= !StatxFlags::DIOALIGN.bits();
+        assert_eq!(bypasses_cache(&opened), None);
+    }
 
     #[test]
     fn a_walk_that_is_cut_keeps_what_it_saw() {

@@ -15,7 +15,7 @@ use super::sample::Ties;
 use super::settled::settle;
 use super::steady::{self, Rated, TAKEN_MAX};
 use super::subject::Opened;
-use crate::beneath::open_source;
+use crate::beneath::{DirCache, OpenedSource, dirs_affordable, open_source};
 use crate::error::Error;
 
 /// Fewest files of a sample: with fewer, a rate is chance.
@@ -51,9 +51,15 @@ fn read_by(
 ) -> Result<Option<SmallFiles>, Error> {
     let window = manner.repetitions.max(1);
     let all = subject.small.len();
-    if all / window < SAMPLE_FILES {
+    let Some(root) = subject
+        .root
+        .clone()
+        .filter(|_| all / window >= SAMPLE_FILES)
+    else {
         return Ok(None);
-    }
+    };
+    // Few folders are open at once, however many there are.
+    let folders = || DirCache::new(Arc::clone(&root), dirs_affordable(1));
     let path = subject.path();
     // Some are left for more samples, should the first not be steady.
     let share = (all / (window * TAKEN_MAX)).max(SAMPLE_FILES);
@@ -73,9 +79,9 @@ fn read_by(
                 .take(lacks.clamp(SAMPLE_FILES, READIED_AT_ONCE))
                 .cloned()
                 .collect();
-            let before = std::mem::take(&mut ready);
+            let (before, mut dirs) = (std::mem::take(&mut ready), folders());
             ready = loader.run(&path, ties, move |_, ties| {
-                before.with(&next, ties, dropping)
+                before.with(&next, &mut dirs, ties, dropping)
             })?;
         }
         let count = ready.files.len().min(share);
@@ -83,8 +89,9 @@ fn read_by(
             return Ok(None);
         }
         let files: Vec<Small> = ready.files.drain(..count).collect();
+        let mut dirs = folders();
         let sampled = loader.run(&path, ties, move |generator, ties| {
-            let sample = sample(&files, time, generator, ties)?;
+            let sample = sample(&files, &mut dirs, time, generator, ties)?;
             Ok::<_, Error>((sample, files))
         })?;
         let (sample, mut files) = sampled?;
@@ -116,14 +123,21 @@ struct Ready {
 impl Ready {
     /// Adds those of some files that the page cache will not answer for: those that are read past it
     /// where that is settled, and those that are dropped from it and not seen in it.
-    fn with(mut self, files: &[Small], ties: &Ties, dropping: Dropping) -> Self {
+    fn with(
+        mut self,
+        files: &[Small],
+        dirs: &mut DirCache,
+        ties: &Ties,
+        dropping: Dropping,
+    ) -> Self {
         let mut probed: Vec<(&Small, Probe)> = Vec::new();
         for small in files {
             ties.beat();
-            let open = |direct| open_source(small.dir.as_fd(), &small.name, direct);
-            if self.is_settled && open(true).is_ok_and(|opened| bypasses_cache(&opened)) {
+            let mut open = |direct| open(small, dirs, direct);
+            let passes = |opened| bypasses_cache(&opened) == Some(true);
+            if self.is_settled && open(true).is_some_and(passes) {
                 self.files.push(small.clone());
-            } else if let Ok(opened) = open(false) {
+            } else if let Some(opened) = open(false) {
                 probed.push((small, (opened.file, opened.stat.stx_size)));
             }
         }
@@ -214,6 +228,7 @@ fn figure(samples: &[Sample], window: usize) -> Option<SmallFiles> {
 /// Reads files for `time`, on the thread of the generator: opening one may wait for its drive too.
 fn sample(
     files: &[Small],
+    dirs: &mut DirCache,
     time: Duration,
     generator: &mut Generator,
     ties: &Ties,
@@ -224,7 +239,10 @@ fn sample(
         if ties.stopped() || begun.elapsed() > time {
             break;
         }
-        let opened: Vec<Extent> = batch.iter().filter_map(open).collect();
+        let opened: Vec<Extent> = batch
+            .iter()
+            .filter_map(|small| whole(small, dirs))
+            .collect();
         sample.tried += batch.len();
         sample.files += opened.len() as u64;
         sample.bytes += batch.iter().map(|small| small.size).sum::<u64>();
@@ -234,9 +252,14 @@ fn sample(
     Ok(sample)
 }
 
-fn open(small: &Small) -> Option<Extent> {
-    // Read as the engine reads it, past the page cache where the file system lets us.
-    let opened = open_source(small.dir.as_fd(), &small.name, true).ok()?;
+fn open(small: &Small, dirs: &mut DirCache, direct: bool) -> Option<OpenedSource> {
+    let dir = dirs.get(&small.folder).ok()?;
+    open_source(dir.as_fd(), &small.name, direct).ok()
+}
+
+/// All of a file, opened as the engine opens it: past the page cache where the file system lets us.
+fn whole(small: &Small, dirs: &mut DirCache) -> Option<Extent> {
+    let opened = open(small, dirs, true)?;
     let size = opened.stat.stx_size;
     if size == 0 {
         return None;
@@ -260,8 +283,15 @@ mod tests {
     use std::io::Write;
     use std::path::Path;
 
-    fn smalls(dir: &Path, count: usize, size: u64) -> Vec<Small> {
-        let fd = Arc::new(OwnedFd::from(File::open(dir).unwrap()));
+    fn scratch() -> (tempfile::TempDir, Arc<OwnedFd>) {
+        let dir = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+        let root = Arc::new(OwnedFd::from(File::open(dir.path()).unwrap()));
+        (dir, root)
+    }
+
+    fn smalls(root: &Path, folder: &str, count: usize, size: u64) -> Vec<Small> {
+        let dir = root.join(folder);
+        std::fs::create_dir(&dir).unwrap();
         let small = |number: usize| {
             let name = number.to_string();
             let mut file = File::create(dir.join(&name)).unwrap();
@@ -269,7 +299,7 @@ mod tests {
             file.set_len(size).unwrap();
             file.sync_all().unwrap();
             Small {
-                dir: Arc::clone(&fd),
+                folder: folder.as_bytes().into(),
                 name: name.into_bytes().into(),
                 size,
             }
@@ -292,14 +322,15 @@ mod tests {
 
     /// Reads so many files of a drive that leave the page cache, and so many that do not.
     fn read_of(on_drive: usize, in_memory: usize) -> (Option<SmallFiles>, Vec<String>) {
-        let drive = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
-        let memory = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+        let (scratch, root) = scratch();
         let mut subject = Opened::of(Subject {
             access: "dropped".to_owned(),
             ..Subject::default()
         });
-        subject.small = smalls(memory.path(), in_memory, HELD);
-        subject.small.extend(smalls(drive.path(), on_drive, 3000));
+        subject.root = Some(root);
+        subject.small = smalls(scratch.path(), "memory", in_memory, HELD);
+        let others = smalls(scratch.path(), "drive", on_drive, 3000);
+        subject.small.extend(others);
         let credits = Arena::new(4).unwrap().lend(4).unwrap();
         let mut loader = Loader::new(Chosen::Blocking, &credits).unwrap();
         let manner = Manner {
@@ -344,11 +375,12 @@ mod tests {
 
     #[test]
     fn after_a_stop_nothing_is_said_to_have_stayed() {
-        let drive = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
-        let files = smalls(drive.path(), 3, 3000);
+        let (scratch, root) = scratch();
+        let files = smalls(scratch.path(), "drive", 3, 3000);
+        let mut dirs = DirCache::new(root, 1);
         let ties = Ties::default();
         ties.stop.store(true, std::sync::atomic::Ordering::Relaxed);
-        let ready = Ready::default().with(&files, &ties, cached::drop_all);
+        let ready = Ready::default().with(&files, &mut dirs, &ties, cached::drop_all);
         assert!(ready.files.is_empty() && ready.told(false).is_empty());
     }
 

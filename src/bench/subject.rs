@@ -2,6 +2,7 @@
 //! else.
 
 use std::mem::ManuallyDrop;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -31,6 +32,8 @@ pub(crate) struct Opened {
     /// Drives or units it is on.
     pub(crate) keys: Vec<String>,
     pub(crate) small: Vec<Small>,
+    /// What small files are below; a device has none.
+    pub(crate) root: Option<Arc<OwnedFd>>,
     /// Of a directory or file.
     pub(crate) file_system: Option<FileSystem>,
     /// The same files, buffered: where O_DIRECT does not settle that the medium answers, these are
@@ -163,6 +166,7 @@ fn open_files(
         keys: location.keys().collect(),
         cursor: Cursor::new(Arc::from(chosen.extents), true),
         small: chosen.small,
+        root: chosen.root,
         file_system: Some(file_system(location, shelf)),
         probes: Arc::from(chosen.probes),
         ties: ties.clone(),
@@ -259,6 +263,7 @@ impl Opened {
             has_zones: false,
             keys: Vec::new(),
             small: Vec::new(),
+            root: None,
             file_system: None,
             probes: Arc::from([]),
             ties: Ties::default(),

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use crate::support::mounts::{Fs, Mounted};
+use crate::support::program::{Running, inhaul, under};
 use crate::support::{Scratch, can_mount, need_root, need_tools, tool};
 use crate::{Device, bench, check_measure, check_rate, document, filled, listing, number};
 
@@ -129,6 +130,31 @@ fn a_directory_is_measured_by_its_files_and_left_as_it_is() {
         assert!(number(&estimate["seconds"]) <= number(&estimate["seconds_max"]));
         assert_eq!(listing(mounted.path()), before, "nothing was left behind");
     }
+}
+
+#[test]
+fn small_files_in_as_many_folders_take_few_descriptors() {
+    let test = "small_files_in_as_many_folders_take_few_descriptors";
+    if !can_mount(test) || !need_tools(test, &["prlimit"]) {
+        return;
+    }
+    let scratch = Scratch::new();
+    let mounted = Mounted::image(&scratch, "ext4", Fs::Ext4, 40);
+    filled(mounted.path());
+    for number in 0..400 {
+        let folder = mounted.join(format!("folder{number}"));
+        std::fs::create_dir(&folder).unwrap();
+        std::fs::write(folder.join("small"), vec![7; 3000]).unwrap();
+    }
+    tool("sync", &["-f", mounted.path().to_str().unwrap()]);
+    let command = inhaul(&[&"bench", &"--json", &"--seconds=0.1", &mounted.path()]);
+    let limited = under(&["prlimit", "--nofile=200:200"], &command);
+    let ran = Running::start(limited).finish().expect(0);
+    let subject = document(&ran)["subjects"][0].clone();
+    assert_eq!(subject["holds"]["small_files"], 520, "{subject}");
+    // At least three samples of a ninth of them.
+    let read = subject["small"]["files"].as_u64().unwrap();
+    assert!(read >= 3 * 57, "{subject}");
 }
 
 #[test]
