@@ -84,8 +84,11 @@ fn basis(report: &Report) -> String {
     );
     add(
         "; left out, for nothing is known of what is on them: ",
-        &|subject| subject.read.is_some() && !is_in(subject),
+        &|subject| subject.read.is_some() && subject.within.is_none() && !is_in(subject),
     );
+    add("; counted with what they are in: ", &|subject| {
+        subject.within.is_some()
+    });
     add("; left out, for they have no rate: ", &|subject| {
         subject.read.is_none()
     });
@@ -159,6 +162,24 @@ mod tests {
         assert_eq!(found.limited_by, "b");
         assert!(close(found.seconds, 100.0));
         assert!(close(found.seconds_min, 80.0) && close(found.seconds_max, 125.0));
+    }
+
+    #[test]
+    fn what_is_in_another_path_counts_once() {
+        let mut folder = on(&["sda"], "sda (/m/a)", 900, 50.0);
+        folder.within = Some("sda".to_owned());
+        let report = Report {
+            subjects: vec![on(&["sda"], "sda", 1000, 100.0), folder],
+            ..Report::default()
+        };
+        let found = estimate(&report).unwrap();
+        assert_eq!((found.bytes, found.files), (1000, 10));
+        assert!(close(found.seconds, 10.0), "{found:?}");
+        assert_eq!(
+            found.basis,
+            "drives side by side, into a target that takes all they give; counted with what they are \
+             in: sda (/m/a)"
+        );
     }
 
     fn at_once(each: &[(&str, f64)], cause: Option<&str>, sharing: &[&str]) -> Together {

@@ -92,10 +92,7 @@ pub(crate) fn choose(
     let plan = lanes(sources, topology, &sender)?.pop();
     let plan = plan.ok_or_else(|| refused("it is on no drive"))?;
     let fs = plan.fs.first().map_or(FsType::Other, |(fs, _)| *fs);
-    let (direct, why) = fs.direct_read();
-    if !direct {
-        return Err(refused(&format!("{why}: a rate would be that of memory")));
-    }
+    let cached = in_memory(fs, must_read).map_err(|what| refused(&what))?;
     let tree = plan
         .trees
         .first()
@@ -137,8 +134,10 @@ pub(crate) fn choose(
         },
         warnings: Vec::new(),
     };
-    open_large(tree, large, &mut chosen, ties);
-    open_small(tree, small, &mut chosen, ties);
+    if cached.is_none() {
+        open_large(tree, large, &mut chosen, ties);
+        open_small(tree, small, &mut chosen, ties);
+    }
     if unread > 0 {
         let warning = format!("{unread} folders could not be listed");
         chosen.warnings.push(warning);
@@ -146,8 +145,9 @@ pub(crate) fn choose(
     let bytes: u64 = chosen.extents.iter().map(|extent| extent.len).sum();
     if bytes < LEAST && !must_read {
         chosen.extents.clear();
-        let warning = "too little in it to read: only writing is measured";
-        chosen.warnings.push(warning.to_owned());
+        let why = cached.unwrap_or("too little in it to read");
+        let warning = format!("{why}: only writing is measured");
+        chosen.warnings.push(warning);
     } else if bytes < LEAST {
         return Err(refused(
             "less than 4 MiB in files that could be opened, have no holes and are not stored \
@@ -155,6 +155,18 @@ pub(crate) fn choose(
         ));
     }
     Ok(chosen)
+}
+
+/// Returns why a rate of reading would be that of memory, where it would; an error where nothing else
+/// would be measured, or there is nothing but memory to write to.
+fn in_memory(fs: FsType, must_read: bool) -> Result<Option<&'static str>, String> {
+    match fs.direct_read() {
+        (true, _) => Ok(None),
+        (false, why) if must_read || fs == FsType::Memory => {
+            Err(format!("{why}: a rate would be that of memory"))
+        }
+        (false, why) => Ok(Some(why)),
+    }
 }
 
 /// Returns whether reads of a file bypass the page cache; `None` when nobody says. Where a file system
@@ -385,6 +397,16 @@ impl Visitor for Gather<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_read_from_memory_can_be_written_where_there_is_a_medium() {
+        assert_eq!(in_memory(FsType::Ext4, true), Ok(None));
+        let zfs = "ZFS reads through its own cache";
+        assert_eq!(in_memory(FsType::Zfs, false), Ok(Some(zfs)));
+        let refused = format!("{zfs}: a rate would be that of memory");
+        assert_eq!(in_memory(FsType::Zfs, true), Err(refused));
+        assert!(in_memory(FsType::Memory, false).is_err());
+    }
 
     #[test]
     fn what_no_kernel_says_bypasses_nothing_for_sure() {

@@ -51,6 +51,7 @@ mod surroundings;
 mod takes;
 mod together;
 mod verdict;
+mod within;
 pub(crate) mod words;
 mod write;
 
@@ -249,6 +250,7 @@ impl Run<'_> {
         }
         holds::settle(&mut self.opened);
         tell_apart(&mut self.opened);
+        within::settle(&mut self.opened, topology);
         let shared = shared_drives(&self.opened);
         self.report.warnings.extend(shared);
         Ok(())

@@ -15,6 +15,7 @@ use super::holds::FileSystem;
 use super::report::{DriveFacts, Holds, Subject};
 use super::sample::Ties;
 use super::silence::ask;
+use super::within::Spot;
 use crate::buffer::ALIGN;
 use crate::error::{Error, ErrorKind, Side};
 use crate::topology::{Attached, Drive, Location, Shelf, Topology};
@@ -34,6 +35,8 @@ pub(crate) struct Opened {
     pub(crate) small: Vec<Small>,
     /// What small files are below; a device has none.
     pub(crate) root: Option<Arc<OwnedFd>>,
+    /// Where it is; of what could not be opened nobody knows.
+    pub(crate) spot: Option<Spot>,
     /// Of a directory or file.
     pub(crate) file_system: Option<FileSystem>,
     /// The same files, buffered: where O_DIRECT does not settle that the medium answers, these are
@@ -117,6 +120,7 @@ fn open_device(
         keys: drives.iter().map(|drive| drive.name.clone()).collect(),
         cursor: Cursor::new(Arc::from([extent]), true),
         ties: ties.clone(),
+        spot: Some(Spot::Device(device)),
         ..Opened::of(report)
     })
 }
@@ -167,6 +171,10 @@ fn open_files(
         cursor: Cursor::new(Arc::from(chosen.extents), true),
         small: chosen.small,
         root: chosen.root,
+        spot: Some(Spot::Files {
+            mount: location.mount.clone(),
+            real: std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned()),
+        }),
         file_system: Some(file_system(location, shelf)),
         probes: Arc::from(chosen.probes),
         ties: ties.clone(),
@@ -264,6 +272,7 @@ impl Opened {
             keys: Vec::new(),
             small: Vec::new(),
             root: None,
+            spot: None,
             file_system: None,
             probes: Arc::from([]),
             ties: Ties::default(),

@@ -51,7 +51,7 @@ pub(crate) fn is_in(subject: &Subject) -> bool {
     let known = subject
         .holds
         .filter(|holds| holds.counted || holds.bytes > 0);
-    known.is_some() && subject.read.is_some()
+    known.is_some() && subject.read.is_some() && subject.within.is_none()
 }
 
 /// Returns how long a subject takes by itself; `None` when it is not part of an estimate.

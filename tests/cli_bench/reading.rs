@@ -158,6 +158,25 @@ fn small_files_in_as_many_folders_take_few_descriptors() {
 }
 
 #[test]
+fn a_drive_and_a_directory_on_it_are_counted_once() {
+    let test = "a_drive_and_a_directory_on_it_are_counted_once";
+    if !can_mount(test) || !need_tools(test, &["findmnt"]) {
+        return;
+    }
+    let scratch = Scratch::new();
+    let mounted = Mounted::image(&scratch, "ext4", Fs::Ext4, 40);
+    filled(mounted.path());
+    let point = mounted.path().to_str().unwrap();
+    let device = tool("findmnt", &["--noheadings", "--output=SOURCE", point]);
+    let device = String::from_utf8(device).unwrap();
+    let document = document(&bench(&[&mounted.path(), &device.trim()]).expect(0));
+    let [folder, drive] = [0, 1].map(|at| &document["subjects"][at]);
+    assert_eq!(folder["within"], drive["name"], "{folder}");
+    assert_eq!(drive["within"], Value::Null);
+    assert_eq!(document["estimate"]["bytes"], drive["holds"]["bytes"]);
+}
+
+#[test]
 fn a_queue_as_deep_as_memory_lets_it_be_is_told_of() {
     let test = "a_queue_as_deep_as_memory_lets_it_be_is_told_of";
     if !need_root(test) || !need_tools(test, &["losetup"]) {

@@ -1,0 +1,143 @@
+//! PATHs that are in other PATHs: a directory and the device it is on, or a folder below it. What is on
+//! them is counted once.
+
+use std::path::PathBuf;
+
+use super::subject::Opened;
+use crate::topology::{Mount, Topology};
+
+/// Where a PATH is.
+#[derive(Debug, Clone)]
+pub(crate) enum Spot {
+    /// A block device, by its number.
+    Device((u32, u32)),
+    /// A directory or file: the mount it is in, and its path without links.
+    Files { mount: Mount, real: PathBuf },
+}
+
+/// Notes of each subject which other one holds all that it holds.
+pub(crate) fn settle(opened: &mut [Opened], topology: &Topology) {
+    let holder = |at: usize, one: &Opened| {
+        let mut others = opened.iter().enumerate();
+        others.find_map(|(number, other)| {
+            let is_it = number != at && is_within((at, one), (number, other), topology);
+            is_it.then(|| other.report.name.clone())
+        })
+    };
+    let holders = opened.iter().enumerate();
+    let holders: Vec<Option<String>> = holders.map(|(at, one)| holder(at, one)).collect();
+    for (one, holder) in opened.iter_mut().zip(holders) {
+        one.report.within = holder;
+    }
+}
+
+/// Returns whether all that is in one is counted with the other. Of two that are the same it is so of
+/// the later one.
+fn is_within(one: (usize, &Opened), other: (usize, &Opened), topology: &Topology) -> bool {
+    let is_later = one.0 > other.0;
+    let (one, other) = (one.1, other.1);
+    let (Some(its), Some(others)) = (&one.spot, &other.spot) else {
+        return false;
+    };
+    // Nothing is known of what is on a device that nothing is mounted from.
+    if other.report.holds.is_none() {
+        return false;
+    }
+    let is_whole = other.report.is_whole_drive() && one.keys == other.keys;
+    match (its, others) {
+        (Spot::Device(its), Spot::Device(others)) => {
+            (its == others && is_later) || (its != others && is_whole)
+        }
+        (Spot::Files { mount, .. }, Spot::Device(device)) => {
+            mount.fs != "overlay" && (is_whole || topology.is_on(mount, *device))
+        }
+        (
+            Spot::Files { mount, real },
+            Spot::Files {
+                mount: others,
+                real: top,
+            },
+        ) => mount.device == others.device && real.starts_with(top) && (real != top || is_later),
+        (Spot::Device(_), Spot::Files { .. }) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::report::{DriveFacts, Holds, Subject};
+    use crate::topology::recorded::with_sata_disks;
+
+    const MOUNTS: &str = "30 1 8:1 / /m rw - ext4 /dev/sda1 rw\n\
+                          31 1 8:16 / /n rw - ext4 /dev/sdb rw\n";
+
+    fn opened(report: Subject, drive: &str, spot: Spot) -> Opened {
+        let mut opened = Opened::of(report);
+        opened.keys = vec![drive.to_owned()];
+        opened.spot = Some(spot);
+        opened
+    }
+
+    fn device(name: &str, drive: &str, number: (u32, u32), span: u64) -> Opened {
+        let report = Subject {
+            name: name.to_owned(),
+            kind: "device".to_owned(),
+            drives: vec![DriveFacts {
+                name: drive.to_owned(),
+                bytes: 1 << 40,
+                ..DriveFacts::default()
+            }],
+            span_bytes: span,
+            holds: Some(Holds::default()),
+            ..Subject::default()
+        };
+        opened(report, drive, Spot::Device(number))
+    }
+
+    fn files(name: &str, drive: &str, topology: &Topology) -> Opened {
+        let mount = topology.mounts().iter().find(|it| {
+            let point = it.point.to_str().unwrap();
+            name.starts_with(point)
+        });
+        let report = Subject {
+            name: name.to_owned(),
+            kind: "directory".to_owned(),
+            holds: Some(Holds::default()),
+            ..Subject::default()
+        };
+        let spot = Spot::Files {
+            mount: mount.unwrap().clone(),
+            real: name.into(),
+        };
+        opened(report, drive, spot)
+    }
+
+    #[test]
+    fn what_is_in_another_path_is_told_by_that() {
+        let machine = with_sata_disks();
+        let topology = machine.topology(MOUNTS);
+        let found = |mut opened: Vec<Opened>| {
+            settle(&mut opened, &topology);
+            let within = opened.into_iter().map(|one| one.into_report().within);
+            within
+                .map(|within| within.unwrap_or_default())
+                .collect::<Vec<_>>()
+        };
+        let sda = || device("sda", "sda", (8, 0), 1 << 40);
+        let sda1 = || device("sda1", "sda", (8, 1), 1 << 39);
+        let sdb = || device("sdb", "sdb", (8, 16), 1 << 40);
+        let of = |name: &str, drive: &str| files(name, drive, &topology);
+        let all = vec![sda(), sda1(), sdb(), of("/m/a", "sda"), of("/n", "sdb")];
+        assert_eq!(found(all), ["", "sda", "", "sda", "sdb"]);
+        // The other partition holds nothing of it.
+        let other = device("sda2", "sda", (8, 2), 1 << 39);
+        assert_eq!(found(vec![other, of("/m/a", "sda")]), ["", ""]);
+        assert_eq!(found(vec![sda1(), of("/m/a", "sda")]), ["", "sda1"]);
+        let folders = ["/m/a/b", "/m/a", "/m/ab", "/m/a", "/n/a"];
+        let folders = folders.map(|name| of(name, "sda"));
+        assert_eq!(found(Vec::from(folders)), ["/m/a", "", "", "/m/a", ""]);
+        let mut unknown = sda();
+        unknown.report.holds = None;
+        assert_eq!(found(vec![unknown, of("/m/a", "sda")]), ["", ""]);
+    }
+}
