@@ -15,14 +15,29 @@ pub(crate) enum Spot {
     Files { mount: Mount, real: PathBuf },
 }
 
+/// Returns PATHs that are one that was named before, by number; each with the path of that.
+pub(crate) fn twice(opened: &[Opened]) -> Vec<(usize, PathBuf)> {
+    let is_same = |one: &Opened, other: &Opened| match (&one.spot, &other.spot) {
+        (Some(Spot::Device(one)), Some(Spot::Device(other))) => one == other,
+        (Some(Spot::Files { real: one, .. }), Some(Spot::Files { real: other, .. })) => {
+            one == other
+        }
+        _ => false,
+    };
+    let all = opened.iter().enumerate();
+    let found = all.filter_map(|(at, one)| {
+        let first = opened.iter().take(at).find(|other| is_same(one, other))?;
+        Some((at, first.path()))
+    });
+    found.collect()
+}
+
 /// Notes of each subject which other one holds all that it holds.
 pub(crate) fn settle(opened: &mut [Opened], topology: &Topology) {
     let holder = |at: usize, one: &Opened| {
         let mut others = opened.iter().enumerate();
-        others.find_map(|(number, other)| {
-            let is_it = number != at && is_within((at, one), (number, other), topology);
-            is_it.then(|| other.report.name.clone())
-        })
+        let found = others.find(|(number, other)| *number != at && is_within(one, other, topology));
+        found.map(|(_, other)| other.report.name.clone())
     };
     let holders = opened.iter().enumerate();
     let holders: Vec<Option<String>> = holders.map(|(at, one)| holder(at, one)).collect();
@@ -31,11 +46,8 @@ pub(crate) fn settle(opened: &mut [Opened], topology: &Topology) {
     }
 }
 
-/// Returns whether all that is in one is counted with the other. Of two that are the same it is so of
-/// the later one.
-fn is_within(one: (usize, &Opened), other: (usize, &Opened), topology: &Topology) -> bool {
-    let is_later = one.0 > other.0;
-    let (one, other) = (one.1, other.1);
+/// Returns whether all that is in one is counted with the other, which is another.
+fn is_within(one: &Opened, other: &Opened, topology: &Topology) -> bool {
     let (Some(its), Some(others)) = (&one.spot, &other.spot) else {
         return false;
     };
@@ -45,9 +57,7 @@ fn is_within(one: (usize, &Opened), other: (usize, &Opened), topology: &Topology
     }
     let is_whole = other.report.is_whole_drive() && one.keys == other.keys;
     match (its, others) {
-        (Spot::Device(its), Spot::Device(others)) => {
-            (its == others && is_later) || (its != others && is_whole)
-        }
+        (Spot::Device(_), Spot::Device(_)) => is_whole,
         (Spot::Files { mount, .. }, Spot::Device(device)) => {
             mount.fs != "overlay" && (is_whole || topology.is_on(mount, *device))
         }
@@ -57,7 +67,7 @@ fn is_within(one: (usize, &Opened), other: (usize, &Opened), topology: &Topology
                 mount: others,
                 real: top,
             },
-        ) => mount.device == others.device && real.starts_with(top) && (real != top || is_later),
+        ) => mount.device == others.device && real.starts_with(top),
         (Spot::Device(_), Spot::Files { .. }) => false,
     }
 }
@@ -119,9 +129,7 @@ mod tests {
         let found = |mut opened: Vec<Opened>| {
             settle(&mut opened, &topology);
             let within = opened.into_iter().map(|one| one.into_report().within);
-            within
-                .map(|within| within.unwrap_or_default())
-                .collect::<Vec<_>>()
+            within.map(Option::unwrap_or_default).collect::<Vec<_>>()
         };
         let sda = || device("sda", "sda", (8, 0), 1 << 40);
         let sda1 = || device("sda1", "sda", (8, 1), 1 << 39);
@@ -133,11 +141,14 @@ mod tests {
         let other = device("sda2", "sda", (8, 2), 1 << 39);
         assert_eq!(found(vec![other, of("/m/a", "sda")]), ["", ""]);
         assert_eq!(found(vec![sda1(), of("/m/a", "sda")]), ["", "sda1"]);
-        let folders = ["/m/a/b", "/m/a", "/m/ab", "/m/a", "/n/a"];
+        let folders = ["/m/a/b", "/m/a", "/m/ab", "/n/a"];
         let folders = folders.map(|name| of(name, "sda"));
-        assert_eq!(found(Vec::from(folders)), ["/m/a", "", "", "/m/a", ""]);
+        assert_eq!(found(Vec::from(folders)), ["/m/a", "", "", ""]);
         let mut unknown = sda();
         unknown.report.holds = None;
         assert_eq!(found(vec![unknown, of("/m/a", "sda")]), ["", ""]);
+        let all = [sda(), of("/m", "sda"), sda1(), sda(), of("/m", "sda")];
+        let named = twice(&all).into_iter().map(|(at, _)| at);
+        assert_eq!(named.collect::<Vec<_>>(), [3, 4]);
     }
 }

@@ -169,7 +169,14 @@ fn a_drive_and_a_directory_on_it_are_counted_once() {
     let point = mounted.path().to_str().unwrap();
     let device = tool("findmnt", &["--noheadings", "--output=SOURCE", point]);
     let device = String::from_utf8(device).unwrap();
-    let document = document(&bench(&[&mounted.path(), &device.trim()]).expect(0));
+    let device = device.trim();
+    let document = document(&bench(&[&mounted.path(), &device, &device]).expect(0));
+    assert_eq!(document["subjects"].as_array().unwrap().len(), 2);
+    let once = format!("{device} is {device}, which is named too: it is measured once");
+    assert!(
+        document["warnings"].to_string().contains(&once),
+        "{document}"
+    );
     let [folder, drive] = [0, 1].map(|at| &document["subjects"][at]);
     assert_eq!(folder["within"], drive["name"], "{folder}");
     assert_eq!(drive["within"], Value::Null);
