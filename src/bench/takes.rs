@@ -6,7 +6,7 @@ use super::report::{DriveFacts, Measure, Report, Subject};
 
 /// The inner edge of a spinning drive gives about half of its outer one. Where zones were not
 /// measured, the slowest case counts with that.
-const INNER: f64 = 0.5;
+pub(super) const INNER: f64 = 0.5;
 /// Zones of a drive whose curve is known.
 const ZONES: usize = 3;
 

@@ -1,7 +1,8 @@
 //! What figures mean, in words. Pure: a report in, sentences out.
 
-use super::report::{NOTHING_STANDS_OUT, Report, Subject, Verdict};
+use super::report::{DriveFacts, NOTHING_STANDS_OUT, Report, Subject, Verdict};
 use super::stats::median;
+use super::takes::INNER;
 use super::words::{latency, rate, times};
 use super::{beside, ingest};
 
@@ -60,7 +61,8 @@ fn failed(subject: &Subject) -> Option<Verdict> {
 
 /// What makes drives of one kind: the model, or else how they spin and are attached. Files are held
 /// against files and whole drives against whole drives: neither gives what the other does. What a
-/// partition gives depends on where on its drive it is, so it has no kind.
+/// partition gives depends on where on its drive it is, so it has no kind. So it is with files on
+/// drives that spin, and [`by_place`] says how much that explains.
 fn kind_of(subject: &Subject) -> Option<(String, String)> {
     let drive = subject
         .drives
@@ -83,6 +85,19 @@ fn kind_of(subject: &Subject) -> Option<(String, String)> {
     Some((format!("{is_of} {kind}"), format!("other {kind} drives")))
 }
 
+/// Returns the share of its kind's rate that a healthy drive may give because of the place it was read
+/// at. Files of one spinning drive may all be near its outer edge, and those of another, a full one,
+/// near its inner one.
+fn by_place(subject: &Subject) -> f64 {
+    let spins = |drive: &DriveFacts| drive.rotational == Some(true);
+    let is_files = subject.kind != "device";
+    if is_files && subject.drives.iter().any(spins) {
+        INNER
+    } else {
+        1.0
+    }
+}
+
 fn slow_drives(subjects: &[Subject]) -> Vec<Verdict> {
     let mut said = Vec::new();
     for subject in subjects {
@@ -96,9 +111,15 @@ fn slow_drives(subjects: &[Subject]) -> Vec<Verdict> {
             .filter_map(|other| Some(other.read.as_ref()?.rate))
             .collect();
         let usual = median(&others);
-        if others.len() >= KIND_MIN && read.rate < usual * SLOW {
+        let place = by_place(subject);
+        if others.len() >= KIND_MIN && read.rate < usual * SLOW * place {
+            let beyond = if place < 1.0 {
+                "; where its files are does not explain that"
+            } else {
+                ""
+            };
             let text = format!(
-                "{} is {}x slower than its kind: {} where {} {others_are} give {}",
+                "{} is {}x slower than its kind: {} where {} {others_are} give {}{beyond}",
                 subject.name,
                 times(usual / read.rate.max(1.0)),
                 rate(read.rate),
@@ -153,7 +174,7 @@ fn uneven(subject: &Subject) -> Option<Verdict> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::report::{DriveFacts, Latency, Measure, Pair, Together, TogetherStep};
+    use crate::bench::report::{Latency, Measure, Pair, Together, TogetherStep};
 
     fn measured(mb: f64) -> Measure {
         Measure {
@@ -285,7 +306,45 @@ mod tests {
             kind: "directory".to_owned(),
             ..whole
         }));
+        folder.read = Some(measured(60.0));
         assert_eq!(abouts([folders, vec![folder]].concat()), ["slow-drive"]);
+    }
+
+    #[test]
+    fn files_at_the_inner_edge_of_a_full_drive_are_not_slow() {
+        let told = |kind: &str, spins: Option<bool>, mb: f64| {
+            let mut subjects = Vec::from(
+                [("sda", 210.0), ("sdb", 206.0), ("sdc", mb)]
+                    .map(|(name, mb)| drive(name, Some("EXOS"), mb)),
+            );
+            for subject in &mut subjects {
+                kind.clone_into(&mut subject.kind);
+                subject.drives[0].rotational = spins;
+            }
+            let report = Report {
+                subjects,
+                ..Report::default()
+            };
+            said(&report).remove(0).1
+        };
+        for kind in ["directory", "file"] {
+            assert_eq!(told(kind, Some(true), 104.0), NOTHING_STANDS_OUT);
+            assert_eq!(told(kind, Some(true), 74.0), NOTHING_STANDS_OUT);
+            // More than any place explains.
+            assert_eq!(
+                told(kind, Some(true), 10.0),
+                "sdc is 21x slower than its kind: 10.0 MB/s where 2 other EXOS give 208 MB/s; where its \
+                 files are does not explain that"
+            );
+            // Places of flash are all alike.
+            assert_eq!(
+                told(kind, Some(false), 104.0),
+                "sdc is 2.0x slower than its kind: 104 MB/s where 2 other EXOS give 208 MB/s"
+            );
+        }
+        // Whole drives are read in the same place.
+        let whole = told("device", Some(true), 104.0);
+        assert!(whole.starts_with("sdc is 2.0x slower"), "{whole}");
     }
 
     #[test]
