@@ -9,7 +9,12 @@ use rustix::time::{ClockId, clock_gettime};
 use super::surroundings::quota;
 
 /// Longer than the caches of processors: 32 MiB for each thread, half read and half written.
-const COPIED: usize = 16 << 20;
+const COPIED: u64 = 16 << 20;
+/// Most that all of them take. Of more than eight, each has less, and caches may answer some of it: the
+/// rate is then too high, and nothing is blamed on memory that is not its doing.
+const ALL_COPIED: u64 = 256 << 20;
+/// Most threads.
+const THREADS_MAX: usize = 64;
 /// How long memory is measured.
 const MEMORY_TIME: Duration = Duration::from_millis(200);
 
@@ -98,21 +103,50 @@ pub(crate) fn cpu_seconds() -> f64 {
     seconds(ClockId::ProcessCPUTime)
 }
 
+/// What it takes to measure how fast memory is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct MemoryRoom {
+    threads: usize,
+    /// Bytes that each of them reads, and as many that it writes.
+    copied: usize,
+}
+
+impl MemoryRoom {
+    /// Divides what there is for it among the processors: no more than the buffers may have.
+    pub(crate) fn of(cpus: usize, memory: u64) -> Self {
+        let threads = cpus.clamp(1, THREADS_MAX);
+        let each = memory.min(ALL_COPIED) / threads as u64 / 2;
+        Self {
+            threads,
+            copied: usize::try_from(each.min(COPIED)).unwrap_or(0),
+        }
+    }
+
+    /// Returns so many bytes that are there; `None` where there is no memory for them.
+    fn take(self, byte: u8) -> Option<Vec<u8>> {
+        let mut taken = Vec::new();
+        taken.try_reserve_exact(self.copied).ok()?;
+        taken.resize(self.copied, byte);
+        Some(taken)
+    }
+}
+
 /// Returns the bytes a second that all processors together copy in memory: what is read and what
-/// is written both count.
-pub(crate) fn memory_rate(cpus: usize) -> f64 {
+/// is written both count. `None` where there was no memory for it.
+pub(crate) fn memory_rate(room: &MemoryRoom) -> Option<f64> {
     let moved = AtomicU64::new(0);
     let over = AtomicBool::new(false);
     let begun = Instant::now();
     std::thread::scope(|scope| {
-        for _ in 0..cpus.clamp(1, 64) {
+        for _ in 0..room.threads {
             let copy = || {
-                let from = vec![1_u8; COPIED];
-                let mut to = vec![0_u8; COPIED];
+                let (Some(from), Some(mut to)) = (room.take(1), room.take(0)) else {
+                    return;
+                };
                 while !over.load(Relaxed) {
                     to.copy_from_slice(&from);
                     std::hint::black_box(&mut to);
-                    moved.fetch_add(2 * COPIED as u64, Relaxed);
+                    moved.fetch_add(2 * room.copied as u64, Relaxed);
                 }
             };
             // As many as can be had: a panic here would leave the others running for ever.
@@ -128,7 +162,8 @@ pub(crate) fn memory_rate(cpus: usize) -> f64 {
     });
     #[allow(clippy::cast_precision_loss, reason = "a rate is no count")]
     let moved = moved.into_inner() as f64;
-    moved / begun.elapsed().as_secs_f64().max(f64::EPSILON)
+    let rate = moved / begun.elapsed().as_secs_f64().max(f64::EPSILON);
+    (rate > 0.0).then_some(rate)
 }
 
 #[cfg(test)]
@@ -195,6 +230,22 @@ mod tests {
 
     #[test]
     fn memory_has_a_rate() {
-        assert!(memory_rate(1) > 0.0);
+        assert!(memory_rate(&MemoryRoom::of(1, 1 << 20)).is_some_and(|rate| rate > 0.0));
+        assert_eq!(memory_rate(&MemoryRoom::of(1, 0)), None);
+    }
+
+    #[test]
+    fn what_is_copied_in_memory_is_no_more_however_many_processors_there_are() {
+        let of = |cpus: usize, mib: u64| {
+            let room = MemoryRoom::of(cpus, mib << 20);
+            (room.threads, room.copied)
+        };
+        assert_eq!(of(0, 512), (1, 16 << 20));
+        assert_eq!(of(2, 512), (2, 16 << 20));
+        assert_eq!(of(8, 512), (8, 16 << 20));
+        assert_eq!(of(16, 512), (16, 8 << 20));
+        assert_eq!(of(64, 512), (64, 2 << 20));
+        assert_eq!(of(200, 100_000), (64, 2 << 20));
+        assert_eq!(of(4, 8), (4, 1 << 20));
     }
 }

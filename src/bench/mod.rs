@@ -65,6 +65,7 @@ use self::at_once::at_once;
 pub use self::job::{BenchJob, BenchSession, Watcher};
 use self::job::{DEPTH_MAX, REPETITIONS_MIN};
 use self::load::Loader;
+use self::machine::MemoryRoom;
 use self::manner::Manner;
 pub use self::report::Report;
 use self::report::{Pair, SCHEMA, Subject};
@@ -181,9 +182,10 @@ impl Run<'_> {
         let watcher = Arc::clone(&self.session.watcher);
         let tell = |what: &str| watcher.part(what);
         if self.job.together && !self.bench.ties.stopped() {
-            let (links, cpus) = (&shelf.links, self.report.cpus);
+            let links = &shelf.links;
+            let room = MemoryRoom::of(self.report.cpus, self.job.memory);
             self.report.together =
-                together::measure(&self.bench, &mut self.opened, links, cpus, &tell);
+                together::measure(&self.bench, &mut self.opened, links, &room, &tell);
         }
         if let Some(place) = &places.target
             && !self.bench.ties.stopped()

@@ -4,7 +4,7 @@ use super::alone;
 use super::at_once::{Failed, all_of, at_once};
 use super::bend::{Part, explain};
 use super::load::Loader;
-use super::machine::{Ticks, memory_rate};
+use super::machine::{MemoryRoom, Ticks, memory_rate};
 use super::manner::Manner;
 use super::report::{Together, TogetherStep};
 use super::sample::{Load, Sample, Ties, Way};
@@ -42,7 +42,7 @@ pub(crate) fn measure(
     bench: &Bench<'_>,
     subjects: &mut [Opened],
     links: &[Link],
-    cpus: usize,
+    room: &MemoryRoom,
     tell: &dyn Fn(&str),
 ) -> Option<Together> {
     let parts: Vec<Part> = subjects
@@ -94,7 +94,10 @@ pub(crate) fn measure(
     if together.steps.is_empty() && together.error.is_none() {
         return None;
     }
-    together.memory_rate = Some(memory_rate(cpus));
+    // Nobody who has stopped it waits for more.
+    if !bench.ties.stopped() {
+        together.memory_rate = memory_rate(room);
+    }
     explain(&mut together, &parts, links);
     Some(together)
 }
