@@ -3,10 +3,11 @@
 use std::ops::Range;
 use std::time::Duration;
 
+use super::doubt::ZEROS_TOLD;
 use super::job::REPETITIONS_MIN;
 use super::load::Loader;
 use super::manner::Manner;
-use super::report::{Knee, Measure, Point, Zone};
+use super::report::{Doubt, Knee, Measure, Point, Zone};
 use super::sample::{Sample, Ties, Way};
 use super::small;
 use super::stats::{is_flat, knee, measure};
@@ -19,8 +20,6 @@ use crate::error::Error;
 const DEPTHS: [usize; 6] = [1, 2, 4, 8, 16, 32];
 /// Sizes of requests that are tried at the depth found. The engine's largest comes from there.
 const BLOCKS: [usize; 4] = [64 << 10, 128 << 10, 256 << 10, 512 << 10];
-/// More than this share of blocks full of zeros is said.
-const ZEROS_TOLD: u64 = 5;
 
 /// Measures reading. What was found before an error or a stop stays in the report.
 ///
@@ -84,12 +83,7 @@ fn is_zoned(subject: &Opened) -> bool {
 /// As [`Opened::drop_cached`].
 pub(crate) fn ready(subject: &mut Opened) -> Result<(), Error> {
     if !subject.drop_cached()? {
-        let warning = "beside others, some of it stayed in the page cache, which may have answered: \
-                       that rate may be that of memory";
-        let warnings = &mut subject.report.warnings;
-        if !warnings.iter().any(|said| said == warning) {
-            warnings.push(warning.to_owned());
-        }
+        subject.report.doubt(Doubt::PageCacheBeside);
     }
     seek(subject);
     Ok(())
@@ -202,6 +196,7 @@ fn sample(
 ) -> Result<Sample, Error> {
     if !subject.drop_cached()? {
         "unproved".clone_into(&mut subject.report.access);
+        subject.report.doubt(Doubt::PageCache);
     }
     let mut load = manner.load(at, Way::Read);
     if subject.report.access != "direct" {
@@ -230,18 +225,8 @@ fn judge(subject: &mut Opened, samples: &[Sample]) {
     let count: u64 = samples.iter().map(|sample| sample.latency.count()).sum();
     let zeros: u64 = samples.iter().map(|sample| sample.zeros).sum();
     if zeros * 100 > count * ZEROS_TOLD {
-        let share = zeros * 100 / count.max(1);
-        report.warnings.push(format!(
-            "{share}% of what was read is zeros: where nothing was ever written, a drive may answer \
-             without reading"
-        ));
-    }
-    if report.access == "unproved" {
-        report.warnings.push(
-            "some of it stayed in the page cache, which may have answered: the rate may be that of \
-             memory"
-                .to_owned(),
-        );
+        let percent = zeros * 100 / count.max(1);
+        report.doubt(Doubt::Zeros { percent });
     }
     if report.read.is_none() {
         let warning = "it has no figure: it was stopped, or too little came, before there were three \
@@ -254,9 +239,7 @@ fn judge(subject: &mut Opened, samples: &[Sample]) {
 fn judge_laps(subject: &mut Opened) {
     let report = &mut subject.report;
     if subject.cursor.laps > 0 && report.span_bytes >= CACHES_MAX {
-        let warning = "the same bytes were read more than once: a cache of a controller or of a host \
-                       that is large enough may have answered";
-        report.warnings.push(warning.to_owned());
+        report.doubt(Doubt::ReadAgain);
     }
 }
 

@@ -25,6 +25,7 @@ mod beside;
 mod cached;
 pub mod compare;
 mod cursor;
+mod doubt;
 mod estimate;
 mod falling;
 mod files;
@@ -148,7 +149,7 @@ pub fn bench(job: &BenchJob, session: &BenchSession) -> Result<Report, Error> {
     }
     report.subjects = opened.into_iter().map(Opened::into_report).collect();
     steady::tell(&mut report);
-    report.warnings.extend(surroundings.warnings());
+    report.doubt(surroundings.doubts());
     report.complete = !ties.stopped();
     report.estimate = estimate::estimate(&report);
     report.verdicts = verdict::verdicts(&report);

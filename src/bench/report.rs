@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+pub use super::doubt::Doubt;
 use crate::buffer::ALIGN;
 
 /// Version of the form. A field may be added at any time; one that changes meaning or goes away
@@ -56,6 +57,9 @@ pub struct Report {
     pub estimate: Option<Estimate>,
     /// What a reader must know before believing a figure.
     pub warnings: Vec<String>,
+    /// Those of them that say that every figure may be wrong. None in reports of before this field.
+    #[serde(default)]
+    pub doubts: Vec<Doubt>,
 }
 
 /// One PATH.
@@ -108,6 +112,9 @@ pub struct Subject {
     pub within: Option<String>,
     /// What a reader must know before believing its figures.
     pub warnings: Vec<String>,
+    /// As in a [`Report`], of its figures.
+    #[serde(default)]
+    pub doubts: Vec<Doubt>,
     /// Why it has no figures, or not all.
     #[serde(default)]
     pub error: Option<String>,

@@ -12,7 +12,7 @@ use super::cached::{self, Probe};
 use super::cursor::{Cursor, Extent};
 use super::files::{Chosen, LOOK_MAX, Small, choose};
 use super::holds::FileSystem;
-use super::report::{DriveFacts, Holds, Subject};
+use super::report::{Doubt, DriveFacts, Holds, Subject};
 use super::sample::Ties;
 use super::silence::ask;
 use super::within::Spot;
@@ -224,34 +224,22 @@ pub(crate) fn facts(drive: &Drive) -> DriveFacts {
     }
 }
 
+/// Says what makes figures of these drives doubtful, whatever is read of them.
 fn warn_of_drives(report: &mut Subject, drives: &[Drive], topology: &Topology) {
-    for drive in drives {
-        if drive.backing.is_none() {
-            continue;
-        }
+    for its in drives {
         // Whoever is warned of has its name beside the warning, if it is one drive.
-        let (it, its) = match drives {
-            [_] => ("it".to_owned(), "its image".to_owned()),
-            _ => (drive.name.clone(), format!("the image of {}", drive.name)),
-        };
-        if !topology.image_is_direct(drive) {
-            report.warnings.push(format!(
-                "{it} reads its image through the page cache: what is measured may be memory; \
-                 attach it with 'losetup --direct-io=on'"
-            ));
+        let drive = (drives.len() > 1).then(|| its.name.clone());
+        if its.backing.is_some() && !topology.image_is_direct(its) {
+            let drive = drive.clone();
+            report.doubt(Doubt::ImageCached { drive });
         }
-        if drive.backing.as_deref().is_some_and(is_sparse) {
-            report
-                .warnings
-                .push(format!("{its} has holes: reading those asks no drive"));
+        if its.backing.as_deref().is_some_and(is_sparse) {
+            report.doubt(Doubt::ImageHoles { drive });
         }
     }
     if report.span_bytes < CACHES_MAX {
-        report.warnings.push(format!(
-            "only {} MB can be read before they are read again: a cache in the drive or its \
-             controller may have answered",
-            report.span_bytes / 1_000_000
-        ));
+        let bytes = report.span_bytes;
+        report.doubt(Doubt::SmallSpan { bytes });
     }
 }
 

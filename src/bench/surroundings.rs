@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::words::percent;
+use super::report::Doubt;
 
 /// A limit that held us back for more than this share of the time is told of, and so are other guests
 /// that took as much of the processors' time.
@@ -52,11 +52,11 @@ impl Surroundings {
     }
 
     /// Looks again; returns what is to be known.
-    pub(crate) fn warnings(&self) -> Vec<String> {
+    pub(crate) fn doubts(&self) -> Vec<Doubt> {
         let after = Counters::read(&self.root);
-        let mut warnings = grown(self.before, after, self.begun.elapsed());
-        warnings.extend(power(&self.root));
-        warnings
+        let mut doubts = grown(self.before, after, self.begun.elapsed());
+        doubts.extend(power(&self.root));
+        doubts
     }
 }
 
@@ -191,36 +191,29 @@ fn stolen(text: &str) -> (u64, u64) {
 }
 
 #[allow(clippy::cast_precision_loss, reason = "shares are told in percent")]
-fn grown(before: Counters, after: Counters, passed: Duration) -> Vec<String> {
-    let mut warnings = Vec::new();
+fn grown(before: Counters, after: Counters, passed: Duration) -> Vec<Doubt> {
+    let mut doubts = Vec::new();
     let times = after.throttled.saturating_sub(before.throttled);
     let held = after.throttled_time.saturating_sub(before.throttled_time);
     if times > 0 && held.as_secs_f64() > passed.as_secs_f64() * TOLD {
-        warnings.push(format!(
-            "processor time is limited by a control group, which held this process back {times} times, \
-             {:.1} s in all: rates may be those of the limit",
-            held.as_secs_f64()
-        ));
+        let seconds = held.as_secs_f64();
+        doubts.push(Doubt::Limited { times, seconds });
     }
     let hot = after.hot.saturating_sub(before.hot);
     if hot > 0 {
-        warnings.push(format!(
-            "processors got too hot and were slowed down ({hot} times counted): rates may be too low"
-        ));
+        doubts.push(Doubt::Hot { times: hot });
     }
     let stolen = after.stolen.saturating_sub(before.stolen) as f64;
     let all = after.ticks.saturating_sub(before.ticks) as f64;
     if stolen > all * TOLD {
-        warnings.push(format!(
-            "other guests of this machine's host took {} of the processors' time: rates may be too low",
-            percent(stolen / all.max(1.0))
-        ));
+        let share = stolen / all.max(1.0);
+        doubts.push(Doubt::Stolen { share });
     }
-    warnings
+    doubts
 }
 
 /// Returns what is to be known of how fast processors may go.
-fn power(root: &Path) -> Vec<String> {
+fn power(root: &Path) -> Vec<Doubt> {
     let policies = numbered(&root.join("sys/devices/system/cpu/cpufreq"), "policy");
     let (mut saving, mut limited) = (Vec::new(), Vec::new());
     for policy in policies {
@@ -236,19 +229,11 @@ fn power(root: &Path) -> Vec<String> {
             limited.push((may / 1000, can / 1000));
         }
     }
-    let mut warnings = Vec::new();
-    if let Some(driver) = saving.iter().min() {
-        warnings.push(format!(
-            "processors stay at their lowest frequency (governor powersave of {driver}): rates may be \
-             too low; set the governor to performance"
-        ));
-    }
-    if let Some((may, can)) = limited.iter().min() {
-        warnings.push(format!(
-            "processors may go up to {may} MHz of {can} (scaling_max_freq): rates may be too low"
-        ));
-    }
-    warnings
+    let saving = saving.into_iter().min();
+    let saving = saving.map(|driver| Doubt::PowerSaving { driver });
+    let limited = limited.into_iter().min();
+    let limited = limited.map(|(mhz, mhz_max)| Doubt::Slowed { mhz, mhz_max });
+    saving.into_iter().chain(limited).collect()
 }
 
 #[cfg(test)]
@@ -295,7 +280,11 @@ mod tests {
             ticks: 50_000,
         };
         let minute = Duration::from_secs(60);
-        assert_eq!(grown(before, before, minute), Vec::<String>::new());
+        let told = |after: Counters| -> Vec<String> {
+            let doubts = grown(before, after, minute);
+            doubts.iter().map(Doubt::text).collect()
+        };
+        assert_eq!(told(before), [""; 0]);
         let little = Counters {
             throttled: 8,
             throttled_time: Duration::from_millis(100_500),
@@ -303,7 +292,7 @@ mod tests {
             ticks: 62_000,
             ..before
         };
-        assert_eq!(grown(before, little, minute), Vec::<String>::new());
+        assert_eq!(told(little), [""; 0]);
         let much = Counters {
             throttled: 19,
             throttled_time: Duration::from_secs(106),
@@ -312,7 +301,7 @@ mod tests {
             ticks: 62_000,
         };
         assert_eq!(
-            grown(before, much, minute),
+            told(much),
             [
                 "processor time is limited by a control group, which held this process back 12 times, \
                  6.0 s in all: rates may be those of the limit",
@@ -365,16 +354,12 @@ mod tests {
         };
         assert_eq!(Counters::read(root.path()), expected);
         let surroundings = Surroundings::below(root.path());
-        assert_eq!(surroundings.warnings(), Vec::<String>::new());
+        assert_eq!(surroundings.doubts(), []);
         put(
             &format!("{cpu}/cpu1/thermal_throttle/core_throttle_count"),
             "4\n",
         );
-        let warnings = surroundings.warnings();
-        assert!(
-            warnings.iter().any(|it| it.contains("too hot")),
-            "{warnings:?}"
-        );
+        assert_eq!(surroundings.doubts(), [Doubt::Hot { times: 1 }]);
         let nothing = tempfile::tempdir().unwrap();
         assert_eq!(Counters::read(nothing.path()), Counters::default());
     }
@@ -410,7 +395,8 @@ mod tests {
             put("scaling_governor", &format!("{governor}\n"));
             put("scaling_max_freq", may);
             put("cpuinfo_max_freq", "3500000\n");
-            power(root.path())
+            let doubts = power(root.path());
+            doubts.iter().map(Doubt::text).collect::<Vec<_>>()
         };
         let full = "3500000\n";
         for (driver, governor) in [

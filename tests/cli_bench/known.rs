@@ -32,6 +32,16 @@ impl<'s> Known<'s> {
         }
     }
 
+    /// The same with the drive in another place: what is on one that has a file system is in doubt, for
+    /// most of a new one is zeros.
+    fn of(&self, device: &str) -> Self {
+        Self {
+            device: device.to_owned(),
+            state: self.state.clone(),
+            ..*self
+        }
+    }
+
     fn command(&self, args: &[&dyn AsRef<OsStr>]) -> Command {
         let mut command = inhaul(args);
         command.env("XDG_STATE_HOME", &self.state);
@@ -98,10 +108,12 @@ fn a_copy_knows_what_a_bench_has_found() {
         return;
     }
     let scratch = Scratch::new();
+    let device = Device::new(&scratch, "none", 40, &[]);
     let mounted = Mounted::image(&scratch, "one", Fs::Ext4, 40);
     let source = filled(mounted.path());
-    let known = Known::new(&scratch, mounted.device());
-    known.bench_anew(&[&mounted.device()]);
+    let known = Known::new(&scratch, &device.0);
+    known.bench_anew(&[&device.0]);
+    let known = known.of(mounted.device());
 
     // Slow enough that the best second of the run itself is far from either.
     let copy = |name: &str, more: &[&dyn AsRef<OsStr>]| {
@@ -139,14 +151,16 @@ fn what_cannot_be_remembered_is_a_note() {
         return;
     }
     let scratch = Scratch::new();
+    let device = Device::new(&scratch, "none", 40, &[]);
     let mounted = Mounted::image(&scratch, "one", Fs::Ext4, 40);
     let source = filled(mounted.path());
-    let known = Known::new(&scratch, mounted.device());
-    let bench = || known.bench_anew(&[&mounted.device()]);
+    let known = Known::new(&scratch, &device.0);
+    let bench = || known.bench_anew(&[&device.0]);
     let copied = std::cell::Cell::new(0);
     let copy = || {
         copied.set(copied.get() + 1);
         let target = scratch.join(format!("target{}", copied.get()));
+        let known = known.of(mounted.device());
         known.run(&[&"copy", &source, &target]).expect(0)
     };
     let unused = "note: what a bench found of the drive BENCH-1 is not used: ";
@@ -183,7 +197,7 @@ fn what_cannot_be_remembered_is_a_note() {
     copy().says(unused).says("is a link or a file");
     let not_remembered = "note: what drives give is not remembered: ";
     known
-        .bench(&[&mounted.device()])
+        .bench(&[&device.0])
         .expect(0)
         .says("note: what drives gave before cannot be read: ")
         .says(not_remembered);
@@ -194,13 +208,48 @@ fn what_cannot_be_remembered_is_a_note() {
     let closed = std::fs::Permissions::from_mode(0o500);
     std::fs::set_permissions(known.folder(), closed).unwrap();
     let bench = || {
-        let args: [&dyn AsRef<OsStr>; 5] =
-            [&"bench", &"--json", &"--seconds", &"0.1", &mounted.device()];
+        let args: [&dyn AsRef<OsStr>; 5] = [&"bench", &"--json", &"--seconds", &"0.1", &device.0];
         known.start(&powerless(&known.command(&args))).expect(0)
     };
     let mut runs = (0..TRIES_MAX).map(|_| bench());
     let told = runs.find(|ran| ran.err().contains(not_remembered));
     told.expect("one that is steady").says("Permission denied");
+}
+
+#[test]
+fn a_drive_that_nothing_was_written_to_is_not_remembered() {
+    let test = "a_drive_that_nothing_was_written_to_is_not_remembered";
+    if !can_have_serials(test) {
+        return;
+    }
+    let scratch = Scratch::new();
+    let empty = scratch.join("empty");
+    std::fs::write(&empty, vec![0; 24 << 20]).unwrap();
+    let args = [
+        "--find",
+        "--show",
+        "--direct-io=on",
+        empty.to_str().unwrap(),
+    ];
+    let empty = Device(
+        String::from_utf8(tool("losetup", &args))
+            .unwrap()
+            .trim()
+            .to_owned(),
+    );
+    let known = Known::new(&scratch, &empty.0);
+    let ran = known.bench(&[&empty.0]).expect(0);
+    let note = format!("note: what {} gives is in doubt", empty.name());
+    let found = document(&ran.says(&note));
+    let doubts = &found["subjects"][0]["doubts"];
+    let is_zeros = |doubt: &Value| doubt["about"] == "zeros" && doubt["percent"] == 100;
+    assert!(doubts.as_array().unwrap().iter().any(is_zeros), "{doubts}");
+    assert!(!known.entry().exists());
+    // Nor is it held against what the drive gave when it was full.
+    let full = Device::new(&scratch, "full", 24, &[]);
+    known.of(&full.0).bench_anew(&[&full.0]);
+    known.gave(5e12);
+    assert!(!changed(known.bench(&[&empty.0])));
 }
 
 /// A partition of a device; gone when dropped.

@@ -2,12 +2,15 @@
 //! whichever slot it is in.
 //!
 //! Only figures of all of a drive are held against each other: a partition at its inner edge gives
-//! half of what the drive does, and no drive has grown slower. Only steady ones are remembered: of
-//! another nobody knows whether the drive gives it.
+//! half of what the drive does, and no drive has grown slower. One that is in doubt is neither held
+//! against others nor remembered: a drive that was never written to answers without reading, and hot
+//! processors make drives slow. Only steady ones are remembered: of another nobody knows whether the
+//! drive gives it.
 
+use super::comparable::{comparable, identity_of};
 use super::entries::Entries;
+use crate::bench::compare;
 use crate::bench::report::{NOTHING_STANDS_OUT, Report, Subject, Verdict};
-use crate::bench::{compare, job::REPETITIONS_MIN};
 use crate::cli::escape::escape;
 use crate::cli::registry::Registry;
 use crate::cli::units::{rate, whole};
@@ -84,48 +87,6 @@ pub(in crate::cli) fn known(
     }))
 }
 
-/// Returns the drives whose figures can be held against others, each with what tells it from all
-/// others; and what is to be said of those that two drives of this bench claim to be.
-fn comparable(report: &Report) -> (Vec<(&Subject, &str)>, Vec<String>) {
-    let mut drives: Vec<(&Subject, &str)> = Vec::new();
-    let mut notes = Vec::new();
-    let able: Vec<(&Subject, &str)> = report
-        .subjects
-        .iter()
-        .filter_map(|subject| Some((subject, identity(report, subject)?)))
-        .collect();
-    for &(subject, identity) in &able {
-        let mut alike = able.iter().filter(|(_, other)| *other == identity);
-        let name = |subject: &Subject| subject.drives.first().map(|drive| drive.name.clone());
-        if alike.any(|(other, _)| name(other) != name(subject)) {
-            let note = format!(
-                "drives of this bench have the serial number {} in common: what they give is \
-                 neither compared with what they gave before nor remembered",
-                escape(identity.as_bytes())
-            );
-            if !notes.contains(&note) {
-                notes.push(note);
-            }
-        } else if !drives.iter().any(|(_, known)| *known == identity) {
-            // A drive that is named twice counts once.
-            drives.push((subject, identity));
-        }
-    }
-    (drives, notes)
-}
-
-/// Returns what tells a drive from all others, if its figure is what the drive gives: measured past
-/// all caches, over all of it, often enough, and with the requests that suit it.
-fn identity<'r>(report: &Report, subject: &'r Subject) -> Option<&'r str> {
-    let asked = report.block_asked.is_some() || report.depth_asked.is_some();
-    let samples = subject.read.as_ref()?.samples.len();
-    let is_good = subject.is_whole_drive()
-        && subject.access == "direct"
-        && samples >= REPETITIONS_MIN
-        && !asked;
-    subject.drives.first().filter(|_| is_good)?.identity()
-}
-
 fn is_steady(subject: &Subject) -> bool {
     subject.read.as_ref().is_some_and(|read| read.steady)
 }
@@ -134,8 +95,9 @@ fn is_steady(subject: &Subject) -> bool {
 /// only the beginning is in the name of an entry.
 fn drive_of<'r>(entry: &'r Report, identity: &str) -> Option<&'r Subject> {
     let subject = entry.subjects.first().filter(|_| entry.complete)?;
-    let is_its = self::identity(entry, subject) == Some(identity);
-    (is_its && is_steady(subject)).then_some(subject)
+    let is_its = identity_of(entry, subject) == Some(identity);
+    let is_good = is_its && is_steady(subject) && !entry.is_in_doubt(subject);
+    is_good.then_some(subject)
 }
 
 /// What is kept of a drive.
@@ -195,7 +157,7 @@ fn changed(report: &Report, subject: &Subject, before: &Report) -> Option<Verdic
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::report::{DriveFacts, Knee, Measure, SCHEMA};
+    use crate::bench::report::{Doubt, DriveFacts, Knee, Measure, SCHEMA};
 
     const BYTES: u64 = 8_000_000_000_000;
 
@@ -323,6 +285,62 @@ mod tests {
             assert!(told(&registry, other).is_empty(), "{what}");
             assert_eq!(rate_of(&registry, "Z1"), Some(100_000_000), "{what}");
         }
+    }
+
+    #[test]
+    fn what_the_report_itself_doubts_is_neither_remembered_nor_compared() {
+        let state = tempfile::tempdir().unwrap();
+        let registry = Registry::at(state.path());
+        let doubts = [
+            // It answers without reading; once it is full, it has not grown slower.
+            (Some(Doubt::Zeros { percent: 100 }), None),
+            (Some(Doubt::ReadAgain), None),
+            (Some(Doubt::MemoryDrive { drive: None }), None),
+            (None, Some(Doubt::Hot { times: 3 })),
+            (None, Some(Doubt::Stolen { share: 0.2 })),
+            (
+                None,
+                Some(Doubt::Limited {
+                    times: 12,
+                    seconds: 6.0,
+                }),
+            ),
+        ];
+        let doubted = |doubts: &(Option<Doubt>, Option<Doubt>), mb: f64| {
+            let mut report = report("Z1", mb);
+            report.subjects[0].doubts.extend(doubts.0.clone());
+            report.doubts.extend(doubts.1.clone());
+            report
+        };
+        let note = "what sdb gives is in doubt, for what the report says to know: it is neither \
+                    compared with what it gave before nor remembered";
+        for doubt in &doubts {
+            let mut first = doubted(doubt, 3000.0);
+            assert_eq!(remember(&mut first, &registry), [note], "{doubt:?}");
+            assert_eq!(known(&registry, "Z1"), Ok(None), "{doubt:?}");
+        }
+        told(&registry, report("Z1", 100.0));
+        for doubt in &doubts {
+            let mut later = doubted(doubt, 10.0);
+            assert_eq!(remember(&mut later, &registry), [note], "{doubt:?}");
+            assert!(later.verdicts.is_empty(), "{doubt:?}");
+            assert_eq!(rate_of(&registry, "Z1"), Some(100_000_000), "{doubt:?}");
+        }
+        // One that is smaller than a cache is so each time, and other drives do not touch it.
+        for doubt in [
+            Doubt::SmallSpan { bytes: 64_000_000 },
+            Doubt::PageCacheBeside,
+        ] {
+            assert_eq!(
+                told(&registry, doubted(&(Some(doubt), None), 10.0)).len(),
+                1
+            );
+            told(&registry, report("Z1", 100.0));
+        }
+        // Nor is one believed that an entry holds all the same.
+        let entries = Entries::make(&registry).unwrap();
+        entries.write("Z1", &doubted(&doubts[0], 10.0)).unwrap();
+        assert_eq!(known(&registry, "Z1"), Ok(None));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! `inhaul bench`: measure, show, end.
 
 mod chart;
+mod comparable;
 mod csv;
 mod entries;
 mod figures;

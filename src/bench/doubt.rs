@@ -1,0 +1,225 @@
+//! Why a figure may be wrong: a word and numbers for programs, a sentence for people. What is doubted
+//! is shown all the same; it is not remembered of a drive, and some of it is held against nothing.
+
+use serde::{Deserialize, Serialize};
+
+use super::report::{Report, Subject};
+use super::words::percent;
+
+/// More than this share of blocks full of zeros is said, in percent.
+pub(super) const ZEROS_TOLD: u64 = 5;
+
+/// Why.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "about", rename_all = "kebab-case")]
+pub enum Doubt {
+    /// Much of what was read was zeros.
+    Zeros {
+        /// How much.
+        percent: u64,
+    },
+    /// The same bytes were read more than once.
+    ReadAgain,
+    /// Little can be read before it is read again.
+    SmallSpan {
+        /// How much.
+        bytes: u64,
+    },
+    /// Some of it was not dropped from the page cache.
+    PageCache,
+    /// The same, when others were read as well.
+    PageCacheBeside,
+    /// A loop device reads its image through the page cache.
+    ImageCached {
+        /// Which one, of several drives.
+        drive: Option<String>,
+    },
+    /// The image of a loop device has holes.
+    ImageHoles {
+        /// Which one, of several drives.
+        drive: Option<String>,
+    },
+    /// It is memory that looks like a drive.
+    MemoryDrive {
+        /// Which one, of several drives.
+        drive: Option<String>,
+    },
+    /// It is a ZFS volume.
+    ZfsVolume {
+        /// Which one, of several drives.
+        drive: Option<String>,
+    },
+    /// A control group held this process back.
+    Limited {
+        /// How often.
+        times: u64,
+        /// For how long in all.
+        seconds: f64,
+    },
+    /// Processors were slowed down by heat.
+    Hot {
+        /// How often.
+        times: u64,
+    },
+    /// Other guests of the host had processors meanwhile.
+    Stolen {
+        /// Of their time, 0 to 1.
+        share: f64,
+    },
+    /// Processors stay at their lowest frequency.
+    PowerSaving {
+        /// What sets it.
+        driver: String,
+    },
+    /// Processors may not go as fast as they can.
+    Slowed {
+        /// How fast they may go.
+        mhz: u32,
+        /// How fast they can go.
+        mhz_max: u32,
+    },
+    /// One that a later version knows.
+    #[serde(other)]
+    Other,
+}
+
+impl Doubt {
+    /// Returns whether what a whole drive gave alone may be another rate than the drive's. One that is
+    /// smaller than caches are is so whenever it is measured.
+    fn touches_drive(&self) -> bool {
+        !matches!(self, Self::SmallSpan { .. } | Self::PageCacheBeside)
+    }
+
+    /// Returns the sentence.
+    pub(super) fn text(&self) -> String {
+        let it = |drive: &Option<String>| drive.clone().unwrap_or_else(|| "it".to_owned());
+        match self {
+            Self::Zeros { percent } => format!(
+                "{percent}% of what was read is zeros: where nothing was ever written, a drive may \
+                 answer without reading"
+            ),
+            Self::ReadAgain => {
+                "the same bytes were read more than once: a cache of a controller or of \
+                                a host that is large enough may have answered"
+                    .to_owned()
+            }
+            Self::SmallSpan { bytes } => format!(
+                "only {} MB can be read before they are read again: a cache in the drive or its \
+                 controller may have answered",
+                bytes / 1_000_000
+            ),
+            Self::PageCache => {
+                "some of it stayed in the page cache, which may have answered: the rate \
+                                may be that of memory"
+                    .to_owned()
+            }
+            Self::PageCacheBeside => {
+                "beside others, some of it stayed in the page cache, which may \
+                                      have answered: that rate may be that of memory"
+                    .to_owned()
+            }
+            Self::ImageCached { drive } => format!(
+                "{} reads its image through the page cache: what is measured may be memory; attach it \
+                 with 'losetup --direct-io=on'",
+                it(drive)
+            ),
+            Self::ImageHoles { drive } => {
+                let its = drive.as_ref();
+                let its = its.map_or("its image".to_owned(), |name| {
+                    format!("the image of {name}")
+                });
+                format!("{its} has holes: reading those asks no drive")
+            }
+            Self::MemoryDrive { drive } => format!(
+                "{} is memory, not a drive: the rate is that of memory",
+                it(drive)
+            ),
+            Self::ZfsVolume { drive } => format!(
+                "{} is a ZFS volume: what was read of it lately, ZFS answers from memory, whoever asks \
+                 past the page cache; the rate may be that of memory",
+                it(drive)
+            ),
+            Self::Limited { times, seconds } => format!(
+                "processor time is limited by a control group, which held this process back {times} \
+                 times, {seconds:.1} s in all: rates may be those of the limit"
+            ),
+            Self::Hot { times } => format!(
+                "processors got too hot and were slowed down ({times} times counted): rates may be too \
+                 low"
+            ),
+            Self::Stolen { share } => format!(
+                "other guests of this machine's host took {} of the processors' time: rates may be too \
+                 low",
+                percent(*share)
+            ),
+            Self::PowerSaving { driver } => format!(
+                "processors stay at their lowest frequency (governor powersave of {driver}): rates may \
+                 be too low; set the governor to performance"
+            ),
+            Self::Slowed { mhz, mhz_max } => format!(
+                "processors may go up to {mhz} MHz of {mhz_max} (scaling_max_freq): rates may be too \
+                 low"
+            ),
+            Self::Other => {
+                "its figures are in doubt, for a reason that this inhaul does not know".to_owned()
+            }
+        }
+    }
+}
+
+impl Subject {
+    /// Adds a doubt, for programs and for people; one that is there already is not said again.
+    pub(super) fn doubt(&mut self, doubt: Doubt) {
+        if !self.doubts.contains(&doubt) {
+            self.warnings.push(doubt.text());
+            self.doubts.push(doubt);
+        }
+    }
+}
+
+impl Report {
+    /// Adds doubts that touch every figure, for programs and for people.
+    pub(super) fn doubt(&mut self, doubts: Vec<Doubt>) {
+        self.warnings.extend(doubts.iter().map(Doubt::text));
+        self.doubts.extend(doubts);
+    }
+
+    /// Returns whether what a whole drive gave alone in this bench may be another rate than the drive's.
+    pub fn is_in_doubt(&self, subject: &Subject) -> bool {
+        let own = subject.doubts.iter().any(Doubt::touches_drive);
+        own || !self.doubts.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_doubt_is_a_word_with_numbers_and_a_sentence() {
+        let mut subject = Subject::default();
+        for _ in 0..2 {
+            subject.doubt(Doubt::Zeros { percent: 97 });
+            subject.doubt(Doubt::ReadAgain);
+        }
+        let text = serde_json::to_string(&subject.doubts).unwrap();
+        let expected = r#"[{"about":"zeros","percent":97},{"about":"read-again"}]"#;
+        assert_eq!(text, expected);
+        let read: Vec<Doubt> = serde_json::from_str(expected).unwrap();
+        assert_eq!(read, subject.doubts);
+        assert!(subject.warnings[0].starts_with("97% of what was read is zeros: "));
+        assert_eq!(subject.warnings.len(), 2);
+    }
+
+    #[test]
+    fn a_doubt_of_a_later_version_is_one() {
+        let report = r#"[{"about":"moonlight","lux":0.1}]"#;
+        let doubts: Vec<Doubt> = serde_json::from_str(report).unwrap();
+        assert_eq!(doubts, [Doubt::Other]);
+        let subject = Subject {
+            doubts,
+            ..Subject::default()
+        };
+        assert!(Report::default().is_in_doubt(&subject));
+    }
+}
