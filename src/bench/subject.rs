@@ -229,6 +229,15 @@ fn warn_of_drives(report: &mut Subject, drives: &[Drive], topology: &Topology) {
     for its in drives {
         // Whoever is warned of has its name beside the warning, if it is one drive.
         let drive = (drives.len() > 1).then(|| its.name.clone());
+        if its.is_memory() {
+            let drive = drive.clone();
+            report.doubt(Doubt::MemoryDrive { drive });
+        }
+        if its.is_zfs_volume() {
+            "unproved".clone_into(&mut report.access);
+            let drive = drive.clone();
+            report.doubt(Doubt::ZfsVolume { drive });
+        }
         if its.backing.is_some() && !topology.image_is_direct(its) {
             let drive = drive.clone();
             report.doubt(Doubt::ImageCached { drive });
@@ -323,7 +332,53 @@ impl Opened {
 mod tests {
     use super::*;
     use crate::topology::Usage;
-    use crate::topology::recorded::with_sata_disks;
+    use crate::topology::recorded::{Machine, VIRTUAL, with_sata_disks};
+
+    #[test]
+    fn what_is_memory_or_is_read_through_it_is_doubted() {
+        let machine = Machine::new();
+        for (name, number) in [
+            ("ram0", "1:0"),
+            ("zram0", "252:0"),
+            ("zd0", "230:0"),
+            ("loop7", "7:7"),
+        ] {
+            machine.block(&format!("{VIRTUAL}/{name}"), number);
+        }
+        let on = |name: &str| format!("{VIRTUAL}/{name}");
+        machine.stacked("dm-0", "253:0", "LVM-x", &[&on("zd0")]);
+        machine.stacked("md0", "9:0", "", &[&on("zram0"), &on("loop7")]);
+        let table = "30 1 230:0 / /v rw - ext4 /dev/zd0 rw\n31 1 1:0 / /r rw - xfs /dev/ram0 rw\n";
+        let topology = machine.topology(table);
+        let said = |drives: &[Drive]| {
+            let mut report = Subject {
+                access: "direct".to_owned(),
+                span_bytes: CACHES_MAX,
+                ..Subject::default()
+            };
+            warn_of_drives(&mut report, drives, &topology);
+            (report.access, report.doubts)
+        };
+        let memory = |drive: Option<&str>| {
+            let drive = drive.map(str::to_owned);
+            ("direct".to_owned(), vec![Doubt::MemoryDrive { drive }])
+        };
+        let volume = || {
+            let doubt = Doubt::ZfsVolume { drive: None };
+            ("unproved".to_owned(), vec![doubt])
+        };
+        let of = |device| said(&topology.drives_of(device));
+        assert_eq!(of((1, 0)), memory(None));
+        assert_eq!(of((252, 0)), memory(None));
+        assert_eq!(of((9, 0)), memory(Some("zram0")), "an array with one");
+        assert_eq!(of((230, 0)), volume());
+        assert_eq!(of((253, 0)), volume(), "something on one");
+        assert_eq!(of((7, 7)), ("direct".to_owned(), vec![]));
+        // And the files on them.
+        let files = |mount: usize| said(&topology.locate_mount(&topology.mounts()[mount]).drives);
+        assert_eq!(files(0), volume());
+        assert_eq!(files(1), memory(None));
+    }
 
     #[test]
     fn a_device_holds_what_is_mounted_from_it_and_no_overlay() {

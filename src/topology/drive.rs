@@ -192,6 +192,19 @@ impl Drive {
             name,
         }
     }
+
+    /// Returns whether it is memory that looks like a drive: brd's and zram's devices. Source:
+    /// drivers/block/brd.c, drivers/block/zram/zram_drv.c.
+    pub fn is_memory(&self) -> bool {
+        ["ram", "zram"].iter().any(|p| is_numbered(&self.name, p))
+    }
+
+    /// Returns whether it is a ZFS volume: it is in a pool, and the kernel does not tell on which
+    /// drives; reads go through ZFS's own cache in memory, with O_DIRECT as well. Source: OpenZFS,
+    /// include/sys/fs/zfs.h, `ZVOL_DEV_NAME`.
+    pub fn is_zfs_volume(&self) -> bool {
+        is_numbered(&self.name, "zd")
+    }
 }
 
 /// The serial number where the kernel shows it: NVMe and MMC, then virtio, then SCSI.

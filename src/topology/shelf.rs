@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::attached::{Attached, Controller, MountUse, Part, Queue, Shelf, Unit};
-use super::drive::{Drive, Transport, Udev, is_numbered, usb_serial};
+use super::drive::{Drive, Transport, Udev, usb_serial};
 use super::health::{
     Health, array_concerns, btrfs_concerns, file_system_concern, health_ways, holders,
 };
@@ -30,7 +30,7 @@ impl Topology {
         let mut on_drives = Vec::new();
         for mount in &self.mounts {
             let location = self.locate_mount(mount);
-            if !location.drives.iter().all(is_volume) {
+            if !location.drives.iter().all(Drive::is_zfs_volume) {
                 on_drives.push(location);
             } else if !location.drives.is_empty() || is_storage(mount) {
                 let unit = units.entry(location.name()).or_default();
@@ -352,19 +352,12 @@ fn concern(drives: &mut [Attached], name: &str, clause: &str) {
 /// nothing is attached to, and memory is no drive.
 fn is_there(attached: &Attached) -> bool {
     let drive = &attached.drive;
-    let memory = ["ram", "zram"].iter().any(|p| is_numbered(&drive.name, p));
     let spare = match drive.transport {
         Transport::Loop => drive.backing.is_none() && drive.size == 0,
         Transport::Network | Transport::Unknown => drive.size == 0,
         _ => false,
     };
-    !memory && !spare && !is_volume(drive)
-}
-
-/// Whether it is a ZFS volume: it is in a pool, and the kernel does not tell on which drives. Source:
-/// OpenZFS, include/sys/fs/zfs.h, `ZVOL_DEV_NAME`.
-fn is_volume(drive: &Drive) -> bool {
-    is_numbered(&drive.name, "zd")
+    !drive.is_memory() && !spare && !drive.is_zfs_volume()
 }
 
 /// Whether a mount without drives is storage somewhere else, not memory or the kernel's own.
