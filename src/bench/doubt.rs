@@ -84,6 +84,15 @@ pub enum Doubt {
 }
 
 impl Doubt {
+    /// Returns whether memory may have answered what was read of it alone, once and not another time:
+    /// such a figure cannot be held against another.
+    pub(super) fn is_of_memory(&self) -> bool {
+        matches!(
+            self,
+            Self::PageCache | Self::ImageCached { .. } | Self::ZfsVolume { .. } | Self::Other
+        )
+    }
+
     /// Returns whether what a whole drive gave alone may be another rate than the drive's. One that is
     /// smaller than caches are is so whenever it is measured.
     fn touches_drive(&self) -> bool {

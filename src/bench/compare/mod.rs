@@ -3,6 +3,7 @@
 mod again;
 #[cfg(test)]
 mod tests;
+mod told;
 mod took;
 mod unlike;
 #[cfg(test)]
@@ -14,7 +15,7 @@ use self::again::{
     Matched, label, matched, of_sources, of_step, of_subject, of_target, sources, took_part,
 };
 pub use self::unlike::notes;
-use self::unlike::{access_differs, any_access_differs, backends_differ};
+use self::unlike::{any_unlike, backends_differ, is_unlike};
 use super::report::{Knee, Measure, Pair, PairRate, Report, SmallFiles, Subject, TogetherStep};
 
 /// Less than this share of difference is none.
@@ -111,7 +112,7 @@ impl Figure {
 /// name. What is not the whole of one drive must have the same path as well. What still cannot be
 /// told apart is matched in the order of the reports. Several at once are compared only when they
 /// are the same ones, and copies only into the same target. Of what was read in two ways, or measured
-/// by two kinds of calls, neither is called slower.
+/// by two kinds of calls, or may have come from memory, neither is called slower.
 pub fn compare(before: &Report, after: &Report) -> Vec<Row> {
     let mut rows = Vec::new();
     for (pair, nth) in matched(&before.subjects, &after.subjects, of_subject) {
@@ -149,7 +150,7 @@ fn subject_rows(rows: &mut Vec<Row>, subjects: Matched<'_, Subject>, nth: usize)
     };
     let (drive, path) = label(named);
     let both = subjects.before.zip(subjects.after);
-    let unlike = both.is_some_and(|(before, after)| access_differs(before, after));
+    let unlike = both.is_some_and(|(before, after)| is_unlike(before, after));
     let mut add = |row: Option<Row>, unlike: bool| {
         rows.extend(row.map(|row| Row {
             path: path.clone(),
@@ -217,7 +218,7 @@ fn together_rows(rows: &mut Vec<Row>, before: &Report, after: &Report) {
         let unlike = pair.before.zip(pair.after).is_some_and(|(was, is)| {
             let was = took_part(before, &was.1.subjects, was.1.count);
             let is = took_part(after, &is.1.subjects, is.1.count);
-            any_access_differs(&was, &is)
+            any_unlike(&was, &is)
         });
         rows.extend(row("all", &what, both).map(|row| Row {
             nth,
@@ -235,7 +236,7 @@ fn pair_rows(rows: &mut Vec<Row>, before: &Report, after: &Report) {
     // What a copy reaches is as much the doing of its sources.
     let (from, now_from) = (of_sources(before), of_sources(after));
     let alike = from == now_from;
-    let unlike = alike && any_access_differs(&sources(before), &sources(after));
+    let unlike = alike && any_unlike(&sources(before), &sources(after));
     let hashed = |pair: &Pair| pair.hashed.as_ref().map(Figure::from);
     let unhashed = |pair: &Pair| pair.unhashed.as_ref().map(Figure::from);
     for (pair, _) in matched(was, is, of_target) {

@@ -2,7 +2,9 @@
 //! against each other.
 
 use super::again::{Matched, label, matched, of_subject};
-use crate::bench::report::{Measure, Report, Subject};
+use super::told;
+use crate::bench::doubt::ZEROS_TOLD;
+use crate::bench::report::{Doubt, Measure, Report, Subject};
 use crate::bench::words::list;
 
 /// Returns what to know before believing a comparison, a sentence each.
@@ -39,6 +41,7 @@ pub fn notes(before: &Report, after: &Report) -> Vec<String> {
     if (before.block_asked, before.depth_asked) != (after.block_asked, after.depth_asked) {
         notes.push("not the same requests or queues were asked for".to_owned());
     }
+    notes.extend(told::of_both(before, after));
     let subjects = matched(&before.subjects, &after.subjects, of_subject);
     notes.extend(accesses(subjects.iter().map(|(pair, _)| *pair)));
     notes.extend(unsteady(before, "before"));
@@ -56,18 +59,40 @@ pub(super) fn backends_differ(before: &Report, after: &Report) -> bool {
     is_said && family(before) != family(after)
 }
 
+/// Returns whether what was read of one cannot be held against the other: they were read in two ways,
+/// or memory may have answered this time or that, or the drive without reading, and not both times.
+pub(super) fn is_unlike(before: &Subject, after: &Subject) -> bool {
+    let unlike = zeros(before).abs_diff(zeros(after)) > ZEROS_TOLD;
+    unlike || access_differs(before, after) || is_of_memory(before) || is_of_memory(after)
+}
+
+/// The same of several that were read at once, which are the same ones.
+pub(super) fn any_unlike(before: &[&Subject], after: &[&Subject]) -> bool {
+    let beside = |subject: &Subject| subject.doubts.contains(&Doubt::PageCacheBeside);
+    let pairs = sorted(before).into_iter().zip(sorted(after));
+    pairs
+        .into_iter()
+        .any(|(before, after)| is_unlike(before, after) || beside(before) || beside(after))
+}
+
 /// Returns whether memory may have answered the one, and not the other, or was dropped.
-pub(super) fn access_differs(before: &Subject, after: &Subject) -> bool {
+fn access_differs(before: &Subject, after: &Subject) -> bool {
     let is_said = !before.access.is_empty() && !after.access.is_empty();
     is_said && before.access != after.access
 }
 
-/// The same of several, which are the same ones.
-pub(super) fn any_access_differs(before: &[&Subject], after: &[&Subject]) -> bool {
-    let pairs = sorted(before).into_iter().zip(sorted(after));
-    pairs
-        .into_iter()
-        .any(|(before, after)| access_differs(before, after))
+fn is_of_memory(subject: &Subject) -> bool {
+    let doubted = subject.doubts.iter().any(Doubt::is_of_memory);
+    doubted || subject.access == "unproved"
+}
+
+/// Of what was read, in percent; 0 where it is too little to be told of.
+fn zeros(subject: &Subject) -> u64 {
+    let share = |doubt: &Doubt| match doubt {
+        Doubt::Zeros { percent } => Some(*percent),
+        _ => None,
+    };
+    subject.doubts.iter().find_map(share).unwrap_or(0)
 }
 
 fn sorted<'r>(subjects: &[&'r Subject]) -> Vec<&'r Subject> {
@@ -76,17 +101,20 @@ fn sorted<'r>(subjects: &[&'r Subject]) -> Vec<&'r Subject> {
     sorted
 }
 
-/// One sentence for all that were read in the same two ways.
+/// One sentence for all that were read in the same two ways and cannot be held against each other.
 fn accesses<'r>(subjects: impl Iterator<Item = Matched<'r, Subject>>) -> Vec<String> {
     let mut told: Vec<(String, Vec<String>)> = Vec::new();
     for pair in subjects {
         let (Some(before), Some(after)) = (pair.before, pair.after) else {
             continue;
         };
-        if !access_differs(before, after) {
+        if !is_unlike(before, after) {
             continue;
         }
-        let ways = format!("{}, then {}", way(before), way(after));
+        let ways = match (way(before), way(after)) {
+            (was, is) if was == is => format!("{was} both times"),
+            (was, is) => format!("{was}, then {is}"),
+        };
         match told.iter_mut().find(|(known, _)| *known == ways) {
             Some((_, names)) => names.push(name(after)),
             None => told.push((ways, vec![name(after)])),
@@ -100,9 +128,11 @@ fn accesses<'r>(subjects: impl Iterator<Item = Matched<'r, Subject>>) -> Vec<Str
 
 fn way(subject: &Subject) -> &'static str {
     match subject.access.as_str() {
+        _ if is_of_memory(subject) => "perhaps from memory",
+        _ if zeros(subject) > 0 => "perhaps not from its medium",
         "direct" => "past the page cache",
         "dropped" => "dropped from memory first",
-        _ => "perhaps from memory",
+        _ => "in a way that is not told",
     }
 }
 
@@ -145,7 +175,7 @@ fn unsteady(report: &Report, which: &str) -> Option<String> {
     is_any.then(|| format!("not known to be steady {which}: {}", list(&names)))
 }
 
-fn name(subject: &Subject) -> String {
+pub(super) fn name(subject: &Subject) -> String {
     match label(subject) {
         (drive, Some(path)) => format!("{drive} {path}"),
         (drive, None) => drive,

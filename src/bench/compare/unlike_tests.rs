@@ -2,7 +2,7 @@
 
 use super::tests::{into, lines, part, read, report, together, whole};
 use super::*;
-use crate::bench::report::Latency;
+use crate::bench::report::{Doubt, Latency};
 
 #[test]
 fn what_was_read_in_two_ways_is_not_judged() {
@@ -36,7 +36,84 @@ fn what_was_read_in_two_ways_is_not_judged() {
     assert_eq!((rows[0].before, rows[0].after), (Some(8000.0), Some(200.0)));
     assert_eq!(rows[0].ratio, None);
     // Reports that do not say how are held against each other as before.
-    assert_eq!(lines(&before, &with("", 200.0))[0], "A read slower");
+    let quick = with("direct", 8000.0);
+    assert_eq!(lines(&quick, &with("", 200.0))[0], "A read slower");
+    // Both may be of memory, and one not of the same as the other.
+    let both = lines(&with("unproved", 200.0), &before);
+    assert_eq!(both[0], "A read not-comparable");
+    assert_eq!(both[4], "all together-2 not-comparable");
+}
+
+#[test]
+fn what_memory_may_have_answered_is_not_judged() {
+    let told = |was: &[Doubt], is: &[Doubt]| {
+        let with = |doubts: &[Doubt], rate| {
+            let mut report = into("/tank", &["A", "B"], rate);
+            report.together = together(&["A", "B"], 2, rate).together;
+            report.subjects[1].read = Some(read([rate; 3]));
+            report.subjects[1].doubts = doubts.to_vec();
+            report
+        };
+        let all = lines(&with(was, 100.0), &with(is, 800.0));
+        let of_them = |what: &str| {
+            let line = all.iter().find(|line| line.starts_with(what)).unwrap();
+            line.rsplit(' ').next().unwrap().to_owned()
+        };
+        ["B read", "all together-2", "/tank pair-hashed"].map(of_them)
+    };
+    let unlike = ["not-comparable"; 3];
+    let faster = ["faster"; 3];
+    assert_eq!(told(&[], &[]), faster);
+    for doubt in [
+        Doubt::PageCache,
+        Doubt::ImageCached { drive: None },
+        Doubt::ZfsVolume { drive: None },
+    ] {
+        let doubt = std::slice::from_ref(&doubt);
+        assert_eq!(told(&[], doubt), unlike);
+        assert_eq!(told(doubt, &[]), unlike);
+        assert_eq!(told(doubt, doubt), unlike);
+    }
+    // What is answered without reading, is so both times.
+    let zeros = |percent| [Doubt::Zeros { percent }];
+    assert_eq!(told(&[], &zeros(100)), unlike);
+    assert_eq!(told(&zeros(40), &zeros(100)), unlike);
+    assert_eq!(told(&zeros(100), &zeros(100)), faster);
+    assert_eq!(told(&[Doubt::SmallSpan { bytes: 1 }], &[]), faster);
+    let beside = told(&[], &[Doubt::PageCacheBeside]);
+    assert_eq!(beside, ["faster", "not-comparable", "not-comparable"]);
+}
+
+#[test]
+fn what_each_report_says_to_know_is_said_again() {
+    let mut before = into("/tank", &["A", "B"], 100.0);
+    for subject in &mut before.subjects {
+        "unproved".clone_into(&mut subject.access);
+        subject.doubt(Doubt::PageCache);
+        subject.read.as_mut().unwrap().steady = true;
+    }
+    before.complete = true;
+    let pair = before.pair.as_mut().unwrap();
+    let figures = [&mut pair.hashed, &mut pair.unhashed].into_iter().flatten();
+    figures.for_each(|figure| figure.steady = true);
+    pair.write.iter_mut().for_each(|write| write.steady = true);
+    pair.warnings = vec!["written through the page cache".to_owned()];
+    let mut after = before.clone();
+    before.doubt(vec![Doubt::Hot { times: 4 }]);
+    after.doubt(vec![Doubt::Stolen { share: 0.1 }]);
+    assert_eq!(
+        notes(&before, &after),
+        [
+            "before: processors got too hot and were slowed down (4 times counted): rates may be too \
+             low",
+            "after: other guests of this machine's host took 10% of the processors' time: rates may be \
+             too low",
+            "before and after: A and B: some of it stayed in the page cache, which may have answered: \
+             the rate may be that of memory",
+            "before and after: /tank: written through the page cache",
+            "A and B: perhaps from memory both times: not held against each other",
+        ]
+    );
 }
 
 #[test]
