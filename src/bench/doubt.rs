@@ -9,6 +9,10 @@ use super::words::percent;
 /// More than this share of blocks full of zeros is said, in percent.
 pub(super) const ZEROS_TOLD: u64 = 5;
 
+/// Other guests that took less than this share of the processors' time are no doubt of a drive's rate:
+/// samples count as steady when they differ by more.
+const STOLEN: f64 = 0.10;
+
 /// Why.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "about", rename_all = "kebab-case")]
@@ -97,6 +101,12 @@ impl Doubt {
     /// smaller than caches are is so whenever it is measured.
     fn touches_drive(&self) -> bool {
         !matches!(self, Self::SmallSpan { .. } | Self::PageCacheBeside)
+    }
+
+    /// Returns whether what all drives gave may be another rate than theirs. A few of a hundred moments
+    /// that other guests had are lost in what samples differ by.
+    fn touches_all(&self) -> bool {
+        !matches!(self, Self::Stolen { share } if *share < STOLEN)
     }
 
     /// Returns the sentence.
@@ -196,7 +206,7 @@ impl Report {
     /// Returns whether what a whole drive gave alone in this bench may be another rate than the drive's.
     pub fn is_in_doubt(&self, subject: &Subject) -> bool {
         let own = subject.doubts.iter().any(Doubt::touches_drive);
-        own || !self.doubts.is_empty()
+        own || self.doubts.iter().any(Doubt::touches_all)
     }
 }
 
@@ -230,5 +240,15 @@ mod tests {
             ..Subject::default()
         };
         assert!(Report::default().is_in_doubt(&subject));
+    }
+
+    #[test]
+    fn a_drive_is_not_in_doubt_for_a_moment_that_another_guest_had() {
+        let with = |share: f64| Report {
+            doubts: vec![Doubt::Stolen { share }],
+            ..Report::default()
+        };
+        assert!(!with(0.05).is_in_doubt(&Subject::default()));
+        assert!(with(0.15).is_in_doubt(&Subject::default()));
     }
 }
