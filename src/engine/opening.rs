@@ -124,7 +124,7 @@ pub(super) fn look(
         match opening.numbers_in(&begun, &target, sources, is_named, session) {
             Ok(numbers) => {
                 // A copy may do without its recipe; resume needs it.
-                let recipe = Recipe::load(begun.job.dir.as_fd(), &label).ok();
+                let recipe = Recipe::load_if_there(begun.job.dir.as_fd(), &label)?;
                 check_further(recipe.as_ref(), round, &label)?;
                 // Of a target that is closed as well: another that it went on in owes nothing of its own.
                 if let Some(recipe) = recipe {

@@ -242,7 +242,7 @@ fn elsewhere(
 /// `is_known` tells of the sources of this run which of them earlier ones had.
 ///
 /// # Errors
-/// When it cannot be expressed; not when it cannot be written.
+/// When it cannot be read or expressed; when it cannot be written, only if somebody would miss it.
 pub(super) fn note(
     home: &Home,
     recipe: Recipe,
@@ -250,7 +250,7 @@ pub(super) fn note(
     given: &[(PathBuf, Mounted)],
     is_known: &dyn Fn(&Path) -> bool,
 ) -> Result<(), Error> {
-    let before = Recipe::load(home.job(), &home.job_label()).ok();
+    let before = Recipe::load_if_there(home.job(), &home.job_label())?;
     let of_several = known_sources(earlier) > 0 && !recipe.job().spill.is_empty();
     let recorded = Recorded::of(before.as_ref().unwrap_or(&recipe), earlier.sources());
     let is_noted = |owed: &Owed| {
@@ -258,9 +258,11 @@ pub(super) fn note(
         recorded.has(path, was) || before.iter().any(|before| before.owes(path, was))
     };
     let is_news = recipe.left_out().any(|owed| !is_noted(&owed));
-    if !of_several && !is_news && given.is_empty() {
+    if before.is_some() && !of_several && !is_news && given.is_empty() {
         return Ok(());
     }
+    // A job that was cut short before it was written down.
+    let is_first = before.is_none() && recipe.job().spill.is_empty();
     let recipe = match &before {
         Some(before) => {
             let goes_on = recipe.going_on(before, &|path, was| {
@@ -276,7 +278,7 @@ pub(super) fn note(
     let json = recipe.to_json()?;
     let written = home.write_record(JOB_FILE, &json);
     // Else nobody would know of what is left out now.
-    if is_news { written } else { Ok(()) }
+    if is_news || is_first { written } else { Ok(()) }
 }
 
 #[cfg(test)]

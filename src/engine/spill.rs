@@ -26,7 +26,7 @@ use super::telemetry::Telemetry;
 use crate::error::{Error, ErrorKind, Side};
 use crate::exit::{Exit, exit_of};
 use crate::plan::TargetPlace;
-use crate::target::{Home, HomeLock};
+use crate::target::{HOME, Home, HomeLock};
 
 /// One run into one of several targets.
 #[derive(Debug)]
@@ -389,7 +389,8 @@ fn check_first(targets: &[PathBuf], spots: &Spots) -> Result<(), Error> {
             continue;
         };
         // Without its recipe nothing is known of it.
-        let Ok(recipe) = Recipe::load(job.dir.as_fd(), label) else {
+        let folder = label.join(HOME).join(&job.name);
+        let Some(recipe) = Recipe::load_if_there(job.dir.as_fd(), &folder)? else {
             continue;
         };
         let begun = recipe.path(&recipe.job().target);

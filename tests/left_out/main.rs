@@ -1,4 +1,5 @@
-//! Sources that are left out of a run: what is said of their drives, and how they come back.
+//! Sources that are left out of a run, or go on the way: what is said of their drives, what does not
+//! pass for them, and how they come back.
 
 #![allow(
     clippy::unwrap_used,
@@ -14,3 +15,4 @@ mod bench;
 mod comes_back;
 mod rivals;
 mod told;
+mod unmounted;

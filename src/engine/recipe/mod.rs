@@ -243,6 +243,30 @@ impl Recipe {
             .map_err(|error| fail(Errno::from_io_error(&error).unwrap_or(Errno::IO)))?;
         Self::from_json(&text, &label)
     }
+
+    /// Reads the recipe in a job's folder, if there is one.
+    ///
+    /// # Errors
+    /// `Refused` when there is one that cannot be read: what the job owes would be forgotten.
+    pub(super) fn load_if_there(
+        folder: BorrowedFd<'_>,
+        label: &Path,
+    ) -> Result<Option<Self>, Error> {
+        match Self::load(folder, label) {
+            Ok(recipe) => Ok(Some(recipe)),
+            Err(error) if error.kind() == ErrorKind::Missing => Ok(None),
+            Err(error) => {
+                let what = format!(
+                    "what this unfinished copy was asked for cannot be read ({}), so nothing tells \
+                     which sources it lacks; nothing was written, and what is copied is kept. Use \
+                     the inhaul that wrote it, or move it away to go on without what it says",
+                    error.reason()
+                );
+                let label = label.join(JOB_FILE);
+                Err(Error::new(ErrorKind::Refused, Side::Record, label, &what))
+            }
+        }
+    }
 }
 
 /// Returns `path`, begun in `folder` if it is relative. Joined as text: a slash or a dot at the end
