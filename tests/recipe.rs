@@ -179,9 +179,9 @@ fn the_file_can_be_read_by_people() {
 
 /// What is said of a source that was left out stays as it was written; in a recipe of before nothing is.
 #[test]
-fn what_was_left_out_is_kept() {
+fn what_was_left_out_and_where_sources_were_mounted_is_kept() {
     let text = String::from_utf8(Recipe::of(&plain()).to_json().unwrap()).unwrap();
-    assert!(!text.contains("left_out"));
+    assert!(!text.contains("left_out") && !text.contains("points"));
     let left_out = r#""left_out": [
     {
       "path": {
@@ -204,6 +204,15 @@ fn what_was_left_out_is_kept() {
     {
       "path": "/mnt/d2/",
       "on": null
+    }
+  ],
+  "points": [
+    {
+      "source": 0,
+      "path": "/mnt/d1",
+      "point": {
+        "hex": "2f6d6e742fff"
+      }
     }
   ],
   "filter"#;

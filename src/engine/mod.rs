@@ -61,6 +61,7 @@ mod summary;
 mod survey;
 pub mod telemetry;
 mod threads;
+mod unmounted;
 mod verdict;
 mod verify;
 mod vigil;

@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::ahead::Ahead;
@@ -16,12 +16,13 @@ use super::links::{First, LinkTable};
 use super::log::Log;
 use super::owed::{self, Owing, owing};
 use super::pass::Pass;
-use super::recipe::{JOB_FILE, Recipe};
+use super::recipe::{JOB_FILE, Point, Recipe};
 use super::session::Session;
 use super::settle::{Settled, settle};
 use super::spill::Round;
 use super::spots::Spots;
 use super::standing::{Copied, at, found};
+use super::unmounted;
 use crate::error::{Error, ErrorKind, Side};
 use crate::journal::{self, Identity, JobHead, Likeness, Loaded, Record, Stamp, Writer};
 use crate::manifest::PROBLEMS_FILE;
@@ -40,6 +41,8 @@ pub(super) struct Opening {
     /// What each source is on, in their order, and the number it has in the journal.
     identities: Vec<Identity>,
     numbers: Vec<u32>,
+    /// Where the file system of each is mounted.
+    points: Vec<PathBuf>,
     options: [u8; 32],
     /// What a new job is called, if that is settled.
     name: Option<String>,
@@ -70,15 +73,16 @@ pub(super) fn look(
     session: &Session,
 ) -> Result<Opening, Error> {
     let job = asked.job;
-    let mut identities = Vec::new();
-    for source in &*sources {
-        identities.push(plan::source_identity(source, topology)?);
-    }
+    let places = sources.iter();
+    let places = places.map(|source| plan::source_place(source, topology));
+    let places: Vec<(Identity, PathBuf)> = places.collect::<Result<_, _>>()?;
+    let (identities, points) = places.into_iter().unzip();
     let mut opening = Opening {
         lock: None,
         begun: None,
         numbers: (0..).take(sources.len()).collect(),
         identities,
+        points,
         options: Recipe::of(job).hash(),
         name: round.name.clone(),
         recipe: Recipe::of(round.whole)
@@ -114,6 +118,8 @@ pub(super) fn look(
     if found.is_empty() {
         return Ok(opening);
     }
+    let (identities, points) = (&opening.identities, &opening.points);
+    unmounted::check(round, &found, &home, sources, identities, points)?;
     let target = target_identity(root, &job.target, topology)?;
     for found in found {
         let label = home.join(&found.name);
@@ -333,12 +339,11 @@ impl Opening {
         let target = LocalTarget::open_with(job.target.clone(), root, settings, &mut open_home)?;
         let home = target.home();
         let first_new = loaded.as_ref().map_or(0, known_sources);
-        let all = self
-            .numbers
-            .iter()
-            .map(|number| number + 1)
-            .chain([first_new]);
-        let recipe = self.recipe.after(all.max().unwrap_or_default());
+        let next = self.numbers.iter().map(|number| number + 1).max();
+        let recipe = self.recipe.after(next.unwrap_or_default().max(first_new));
+        let places = sources.iter().zip(&self.numbers).zip(self.points);
+        let places = places.map(|((source, &number), at)| Point::of(number, &source.label, at));
+        let recipe = recipe.mounted_at(places.collect());
         let mut writer = match writer {
             Some(writer) => writer,
             None => begin(job, &target, self.options, &recipe)?,
@@ -354,6 +359,9 @@ impl Opening {
                 journal::open_with(home.job(), &home.job_label(), &mut Ahead::of)?;
             loaded = Some(again);
             writer = goes_on;
+        }
+        if loaded.is_some() {
+            unmounted::note(home, &recipe, first_new)?;
         }
         let fresh = sources.iter().zip(&self.numbers).zip(self.identities);
         for ((source, &index), identity) in fresh {

@@ -268,6 +268,7 @@ pub(super) fn note(
             let goes_on = recipe.going_on(before, &|path, was| {
                 !is_known(path) && !recorded.has(path, was)
             });
+            let goes_on = goes_on.with_points_of(before, known_sources(earlier));
             goes_on.without_any(&|path, was| {
                 let mut given = given.iter();
                 given.any(|(other, it)| *other == whole(path) && Some(it) == was)

@@ -17,7 +17,9 @@ pub use budget::{Budget, LANE_SLOTS_MAX, LANE_SLOTS_MIN};
 pub use find::{find_returned, find_source};
 pub use identity::{identity, serial};
 pub use lanes::{LanePlan, lanes, tree};
-pub use recognise::{Matched, Recognised, recognise, recognise_more, source_identity};
+pub use recognise::{
+    Matched, Recognised, recognise, recognise_more, source_identity, source_place,
+};
 pub use sources::{NamedLink, Source, TargetPlace, check_landings, look_at_target, open_sources};
 pub use space::{Need, Room, room};
 pub use touch::{Trail, touch};

@@ -2,6 +2,7 @@
 
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 
 use super::sources::means_contents;
 use super::{Source, identity};
@@ -37,9 +38,18 @@ pub struct Matched {
 /// # Errors
 /// When it has gone.
 pub fn source_identity(source: &Source, topology: &Topology) -> Result<Identity, Error> {
+    source_place(source, topology).map(|(identity, _)| identity)
+}
+
+/// The same with the mount point of the file system that it is on.
+///
+/// # Errors
+/// When it has gone.
+pub fn source_place(source: &Source, topology: &Topology) -> Result<(Identity, PathBuf), Error> {
     let location = topology.locate_fd(source.root.as_fd(), &source.label)?;
-    identity(source.root.as_fd(), &location)
-        .map_err(|errno| Error::source(&source.label, "look at this source", errno))
+    let identity = identity(source.root.as_fd(), &location)
+        .map_err(|errno| Error::source(&source.label, "look at this source", errno))?;
+    Ok((identity, location.mount.point))
 }
 
 /// Tells which of a job's sources these are. `identities` are those of `sources`, one for each.

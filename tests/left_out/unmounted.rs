@@ -1,7 +1,176 @@
 //! A drive that went on the way leaves the folder that it was mounted at: that is no source.
 
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
 use crate::bench::{Two, with};
-use crate::support::can_mount;
+use crate::drive::Drive;
+use crate::support::judge::{same_bytes, walk};
+use crate::support::mounts::Fs;
+use crate::support::program::{Ran, Running, contents, inhaul};
+use crate::support::{can_mount, tree, wait_for};
+
+const LARGE: u64 = 24_000_000;
+
+/// The files of a job's folder that say what was asked for, and all names in the private folder.
+fn records(target: &Path) -> BTreeMap<PathBuf, Option<Vec<u8>>> {
+    let home = target.join(".inhaul");
+    let entries = std::fs::read_dir(&home).unwrap();
+    let entries = entries.map(|entry| {
+        let path = entry.unwrap().path();
+        let recipe = std::fs::read(path.join("job.json")).ok();
+        (path, recipe)
+    });
+    entries.collect()
+}
+
+/// Two drives; the sick one has something large, too.
+fn two() -> Two {
+    let mut two = Two::new();
+    tree::paint(&two.sick.join("b/large"), 7, LARGE);
+    two.sick.remount();
+    two
+}
+
+/// Runs a copy; the sick drive dies while it is read, and is unmounted.
+fn dies_on_the_way(two: &mut Two, args: &[&dyn AsRef<OsStr>]) {
+    two.sick.set_delay(Duration::from_millis(20));
+    let quick: [&dyn AsRef<OsStr>; 3] = [&"copy", &"--grace=0", &"--stall-timeout=2s"];
+    let before = two.sick.counts().reads;
+    let running = Running::start(inhaul(&[&quick, args].concat()));
+    wait_for("reads", || {
+        (two.sick.counts().reads >= before + 12).then_some(())
+    });
+    two.sick.die();
+    running.finish().expect(3);
+    two.sick.heal();
+    two.sick.unmount();
+}
+
+fn copy(args: &[&dyn AsRef<OsStr>], code: i32) -> Ran {
+    let copy: [&dyn AsRef<OsStr>; 1] = [&"copy"];
+    with(&[&copy, args].concat(), code)
+}
+
+fn is_open(target: &Path) -> bool {
+    target.join(".inhaul/current").is_symlink()
+}
+
+#[test]
+fn the_empty_folder_of_a_source_that_went_on_the_way_does_not_pass_for_it() {
+    if !can_mount("the_empty_folder_of_a_source_that_went_on_the_way_does_not_pass_for_it") {
+        return;
+    }
+    let mut two = two();
+    let folder = two.sick.path().to_owned();
+    for (number, (is_folder, has_two, skips)) in [
+        (true, false, false),
+        (false, false, false),
+        (true, true, false),
+        (false, true, false),
+        (true, true, true),
+        (false, true, true),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let target = two.scratch.join(format!("target{number}"));
+        let sick = if is_folder {
+            folder.clone().into_os_string()
+        } else {
+            contents(&folder)
+        };
+        let a = two.a();
+        let mut args: Vec<&dyn AsRef<OsStr>> = Vec::new();
+        if skips {
+            args.push(&"--existing=skip");
+        }
+        if has_two {
+            args.push(&a);
+        }
+        args.extend([&sick as &dyn AsRef<OsStr>, &target]);
+        two.sick.remount();
+        dies_on_the_way(&mut two, &args);
+        let before = (walk(&target), records(&target));
+        for _ in 0..2 {
+            copy(&args, 6).says("is not mounted there now");
+        }
+        assert!((walk(&target), records(&target)) == before, "{number}");
+        if has_two {
+            copy(&[&a, &target], 0).says("it stays open for them");
+            assert!(is_open(&target), "{number}");
+        }
+        two.sick.mount();
+        copy(&args, 0);
+        assert!(!is_open(&target), "{number}");
+        let top = if is_folder { "mounted/b" } else { "b" };
+        for name in ["b.mov", "large"] {
+            let there = two.sick.join("b").join(name);
+            same_bytes(&there, &target.join(top).join(name));
+        }
+    }
+}
+
+#[test]
+fn what_is_not_mounted_is_known_by_each_path_and_job_that_had_it() {
+    if !can_mount("what_is_not_mounted_is_known_by_each_path_and_job_that_had_it") {
+        return;
+    }
+    let mut two = two();
+    let (a, b, target) = (two.a(), two.b(), two.target());
+    dies_on_the_way(&mut two, &[&b, &target]);
+    // With other options, in another form, by a link, beside a job that was begun since.
+    let why = "is not mounted there now";
+    copy(&[&"--exclude=x", &b, &target], 6).says(why);
+    copy(&[&two.sick.path(), &target], 6).says(why);
+    let link = two.scratch.join("link");
+    std::os::unix::fs::symlink(two.sick.path(), &link).unwrap();
+    copy(&[&contents(&link), &target], 6).says(why);
+    copy(&[&a, &target], 0);
+    copy(&[&a, &b, &target], 6).says(why);
+    // Another drive is mounted there: that is another source, and another job.
+    let mut other = Drive::new(&two.lab.join("other"), Fs::Ext4, 72);
+    tree::paint(&other.join("other"), 1, 100_000);
+    std::fs::remove_dir(other.join("lost+found")).unwrap();
+    other.unmount();
+    other.mount_at(two.sick.path());
+    copy(&[&b, &target], 0).says("is not finished and stays so");
+    assert!(target.join("other").exists());
+    drop(other);
+    // Where it is mounted now it is known as well, and that is one more place of it.
+    let elsewhere = two.lab.join("elsewhere");
+    std::fs::create_dir(&elsewhere).unwrap();
+    let moved = contents(&elsewhere);
+    two.sick.mount_at(&elsewhere);
+    dies_on_the_way(&mut two, &[&moved, &target]);
+    copy(&[&moved, &target], 6).says(why);
+    copy(&[&b, &target], 6).says(why);
+    two.sick.mount();
+    with(&[&"resume", &target], 0);
+    same_bytes(&two.sick.join("b/large"), &target.join("b/large"));
+}
+
+#[test]
+fn a_folder_that_is_there_now_is_copied_where_the_job_is_told_to_forget() {
+    if !can_mount("a_folder_that_is_there_now_is_copied_where_the_job_is_told_to_forget") {
+        return;
+    }
+    let mut two = two();
+    let (b, target) = (two.b(), two.target());
+    dies_on_the_way(&mut two, &[&b, &target]);
+    tree::paint(&two.sick.path().join("own"), 1, 100_000);
+    copy(&[&b, &target], 6).says("move");
+    let recipe = target.join(".inhaul/current/job.json");
+    rustix::fs::rename(&recipe, two.scratch.join("away")).unwrap();
+    copy(&[&b, &target], 0).says("is not finished and stays so");
+    assert!(target.join("own").exists());
+    std::fs::remove_file(two.sick.path().join("own")).unwrap();
+    two.sick.mount();
+    copy(&[&b, &target], 0);
+    same_bytes(&two.sick.join("b/large"), &target.join("b/large"));
+}
 
 #[test]
 fn what_a_copy_was_asked_for_is_not_passed_over_when_it_cannot_be_read() {

@@ -11,6 +11,9 @@
 //!   "left_out": [{"path": "/mnt/d1",        sources that the journal does not have, as their
 //!     "on": {...}, "after": 2}],            drives failed: what was mounted there, null if not known,
 //!                                           and how many sources the journal had then
+//!   "points": [{"source": 0,                where the file systems of the sources were mounted, by
+//!     "path": "/mnt/d1",                    their numbers in the journal and the absolute paths that
+//!     "point": "/mnt/d1"}],                 they were given by
 //!   "filter": [{"include": "keep.tmp"}, {"exclude": "*.tmp"}],
 //!   "files_from": null,                     or a list of paths
 //!   "existing": "refuse",
@@ -24,6 +27,7 @@
 //! A name or pattern that is not UTF-8 stands there as hex digits of its bytes.
 
 mod owed;
+mod points;
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -44,8 +48,10 @@ use super::outcomes::shown;
 use crate::error::{Error, ErrorKind, Side};
 use crate::scan::{FilesFrom, Filter, Rule};
 use owed::WrittenOwed;
+use points::WrittenPoint;
 
 pub(super) use owed::Owed;
+pub(super) use points::Point;
 
 /// Name of the file in a job's folder.
 pub const JOB_FILE: &str = "job.json";
@@ -62,6 +68,7 @@ pub struct Recipe {
     /// UUIDs of the file systems of further targets.
     further: Vec<Option<String>>,
     left_out: Vec<Owed>,
+    points: Vec<Point>,
 }
 
 impl Recipe {
@@ -73,6 +80,7 @@ impl Recipe {
             folder: std::env::current_dir().unwrap_or_default(),
             further: Vec::new(),
             left_out: Vec::new(),
+            points: Vec::new(),
             job: CopyJob {
                 resume: None,
                 engine: EngineSettings {
@@ -349,6 +357,8 @@ struct Written {
     spill_on: Vec<Option<String>>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     left_out: Vec<WrittenOwed>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    points: Vec<WrittenPoint>,
     filter: Vec<WrittenRule>,
     files_from: Option<Vec<Bytes>>,
     existing: Existing,
@@ -377,6 +387,7 @@ impl Written {
             spill: job.spill.iter().map(|path| Bytes::of_path(path)).collect(),
             spill_on: recipe.further.clone(),
             left_out: recipe.left_out.iter().map(WrittenOwed::of).collect(),
+            points: recipe.points.iter().map(WrittenPoint::of).collect(),
             filter: job.filter.rules().iter().map(rule).collect(),
             files_from: job.files_from.as_ref().map(list),
             existing: job.existing,
@@ -409,9 +420,11 @@ impl Written {
         let sources = self.sources.into_iter().map(Bytes::path);
         let spill = self.spill.into_iter().map(Bytes::path);
         let owed = self.left_out.into_iter().map(WrittenOwed::owed);
+        let points = self.points.into_iter().map(WrittenPoint::point);
         Ok(Recipe {
             further: self.spill_on,
             left_out: owed.collect::<Result<_, _>>()?,
+            points: points.collect::<Result<_, _>>()?,
             folder: self.folder.path()?,
             job: CopyJob {
                 sources: sources.collect::<Result<_, _>>()?,

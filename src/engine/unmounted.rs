@@ -1,0 +1,160 @@
+//! Sources of unfinished jobs that are not mounted now: the folder that one was mounted at is none.
+//!
+//! A drive that was pulled is unmounted by itself on many systems, and leaves the empty folder at its
+//! path. That it is another source than the recorded one says too little: a new job would copy it, with
+//! nothing in it, and end well.
+
+use std::collections::HashMap;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+
+use super::recipe::{JOB_FILE, Point, Recipe};
+use super::spill::Round;
+use super::spots::full;
+use crate::error::{Error, ErrorKind, Side};
+use crate::journal::{self, Identity, Likeness};
+use crate::plan::Source;
+use crate::target::{Home, JobDir};
+
+/// Refuses sources that are called as a source of one of these jobs is, where that was on a file system
+/// that is not mounted there now. `points` says for each where the file system is mounted that it is on.
+///
+/// Another file system that is mounted there is no such source, nor is a folder that was made anew.
+///
+/// # Errors
+/// `Refused`; also when it cannot be told what a job was asked for.
+pub(super) fn check(
+    round: &Round<'_>,
+    jobs: &[JobDir],
+    home: &Path,
+    sources: &[Source],
+    identities: &[Identity],
+    points: &[PathBuf],
+) -> Result<(), Error> {
+    // Into a further target, or once more: they are compared with what they were in the runs before.
+    let jobs = if round.name.is_none() { jobs } else { &[] };
+    for job in jobs {
+        let label = home.join(&job.name);
+        let Some(recipe) = Recipe::load_if_there(job.dir.as_fd(), &label)? else {
+            continue;
+        };
+        for ((source, now), point) in sources.iter().zip(identities).zip(points) {
+            let (path, place) = (whole(&source.label), full(&source.label));
+            let bare = recipe.points().iter();
+            let mut bare = bare
+                .filter(|was| is_bare(was, &path, &place, point))
+                .peekable();
+            if bare.peek().is_none() {
+                continue;
+            }
+            let recorded = recorded(job, &label);
+            let is_known = |recorded: &HashMap<u32, Identity>| {
+                let mut recorded = recorded.values();
+                recorded.any(|it| !matches!(it.compare(now), Likeness::Different(_)))
+            };
+            if recorded.as_ref().is_some_and(is_known) {
+                continue;
+            }
+            // Without a record of it, its path alone tells what was meant.
+            let has = |number: &u32| recorded.as_ref().is_none_or(|it| it.contains_key(number));
+            if let Some(was) = bare.find(|was| has(&was.source)) {
+                return Err(refused(source, was, job, &label));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn whole(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
+/// Returns whether a source is where another was, or where that was mounted, and what is there now is in
+/// a mount further up. `place` is the path that it leads to.
+fn is_bare(was: &Point, path: &Path, place: &Path, now: &Path) -> bool {
+    let is_there = was.path == path || was.at == place;
+    is_there && was.at != now && was.at.starts_with(now)
+}
+
+/// Returns what the sources of a job are, by their numbers; `None` when that cannot be read.
+fn recorded(job: &JobDir, label: &Path) -> Option<HashMap<u32, Identity>> {
+    let folder = job.dir.as_fd();
+    match journal::read(folder, label, folder) {
+        Ok(loaded) => {
+            let sources = loaded.sources();
+            Some(sources.map(|it| (it.index, it.identity)).collect())
+        }
+        Err(error) if error.kind() == ErrorKind::Missing => Some(HashMap::new()),
+        Err(_) => None,
+    }
+}
+
+/// Notes in the recipe of a job that is gone on with where its sources are mounted: to be called before
+/// the first of those that it has not is recorded, so many being known.
+///
+/// # Errors
+/// When it cannot be read; when it cannot be written and says nothing of a source that is new.
+pub(super) fn note(home: &Home, recipe: &Recipe, known: u32) -> Result<(), Error> {
+    let Some(before) = Recipe::load_if_there(home.job(), &home.job_label())? else {
+        // It is written with all the rest.
+        return Ok(());
+    };
+    let now = before.clone().mounted_at(recipe.points().to_vec());
+    let now = now.with_points_of(&before, known);
+    if now.points() == before.points() {
+        return Ok(());
+    }
+    let written = home.write_record(JOB_FILE, &now.to_json()?);
+    let is_any_new = recipe.points().iter().any(|it| it.source >= known);
+    // With further targets, one that is full keeps nobody from going on in the next.
+    if is_any_new && recipe.job().spill.is_empty() {
+        written
+    } else {
+        Ok(())
+    }
+}
+
+fn refused(source: &Source, was: &Point, job: &JobDir, label: &Path) -> Error {
+    let what = format!(
+        "this is a source of copy {}, which is not finished, and what was mounted at {} then is not \
+         mounted there now; what is copied of it is kept, and nothing was written. Mount it, or give \
+         the command without it; to copy the folder that is there now, choose another target, or \
+         move {} away",
+        job.name,
+        was.at.display(),
+        label.join(JOB_FILE).display()
+    );
+    Error::new(ErrorKind::Refused, Side::Source, &source.label, &what)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_folder_that_a_source_was_mounted_at_is_told_from_what_is_mounted_there() {
+        let is_bare = |(path, point): (&str, &str), given: &str, now: &str| {
+            let was = Point {
+                source: 0,
+                path: path.into(),
+                at: point.into(),
+            };
+            is_bare(&was, Path::new(given), Path::new(given), Path::new(now))
+        };
+        let drive = ("/mnt/a", "/mnt/a");
+        assert!(is_bare(drive, "/mnt/a", "/"));
+        assert!(is_bare(drive, "/mnt/a/", "/mnt"));
+        assert!(!is_bare(drive, "/mnt/a", "/mnt/a"), "another drive");
+        assert!(!is_bare(drive, "/mnt/b", "/"));
+        // What is mounted over it now is further down.
+        assert!(!is_bare(("/data/a", "/"), "/data/a", "/data/a"));
+        assert!(!is_bare(("/data/a", "/"), "/data/a", "/"), "made anew");
+        let folder = ("/mnt/a/DCIM", "/mnt/a");
+        assert!(is_bare(folder, "/mnt/a/DCIM", "/"));
+        assert!(is_bare(folder, "/mnt/a", "/"), "where it was mounted");
+        assert!(!is_bare(folder, "/mnt/a/DCIM", "/mnt/a"), "another card");
+        assert!(!is_bare(folder, "/mnt/a/other", "/"));
+        // By a link.
+        assert!(is_bare(("/link", "/mnt/a"), "/link", "/"));
+    }
+}
