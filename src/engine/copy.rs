@@ -110,7 +110,7 @@ fn copy_what_is_here(
     }
     match tries(asked, session, &Round::alone(job))? {
         Ended::Over(report, _) => Ok(*report),
-        Ended::Again => {
+        Ended::Again(_) => {
             let what = "a sync failed again";
             Err(Error::new(
                 ErrorKind::TargetSync,
@@ -128,18 +128,27 @@ pub(super) fn tries(
     session: &Session,
     round: &Round<'_>,
 ) -> Result<Ended, Error> {
-    let ended = pass(asked, session, Pass::First, round)?;
-    if matches!(ended, Ended::Over(..)) {
-        return Ok(ended);
-    }
+    let name = match pass(asked, session, Pass::First, round)? {
+        Ended::Again(name) => name,
+        ended @ Ended::Over(..) => return Ok(ended),
+    };
     session.observer.note(
         "the target failed to make something durable: everything not acknowledged by then is \
          copied again from its source",
     );
-    let job = asked.job;
+    // That job and no other: a source that has gone meanwhile, with the empty folder that it was mounted
+    // at in its place, would be the source of a new one.
+    let again = CopyJob {
+        resume: Some(name),
+        ..asked.job.clone()
+    };
+    let asked = Asked {
+        job: &again,
+        ..asked
+    };
     pass(asked, session, Pass::Second, round).map_err(|error| {
-        let what = format!("a sync failed, and the target cannot be gone on with ({error})");
-        Error::new(ErrorKind::TargetSync, Side::Target, &job.target, &what)
+        let what = format!("a sync failed, and the copy cannot be gone on with ({error})");
+        Error::new(ErrorKind::TargetSync, Side::Target, &again.target, &what)
     })
 }
 

@@ -55,8 +55,8 @@ pub(in crate::engine) enum Pass {
 /// How a pass ended.
 #[derive(Debug)]
 pub(super) enum Ended {
-    /// A sync failed, and there is to be another.
-    Again,
+    /// A sync failed, and there is to be another, of the job of this name.
+    Again(String),
     /// With this report, and whether the target is full.
     Over(Box<Report>, bool),
 }
@@ -268,7 +268,7 @@ pub(super) fn pass(
     seam::point("lanes-ended");
     if context.tries_again() {
         session.observer.ended();
-        return give_up(&context, &log).map(|()| Ended::Again);
+        return give_up(&context, &log).map(|()| Ended::Again(home.job_name().to_owned()));
     }
     // A drive that is lost is asked nothing any more.
     let is_here = |lane: usize| {

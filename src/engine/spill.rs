@@ -241,7 +241,7 @@ impl Shared<'_> {
         };
         match tries(into, self.session, &round)? {
             Ended::Over(report, full) => Ok(Some((*report, full))),
-            Ended::Again => {
+            Ended::Again(_) => {
                 let what = "a sync failed again";
                 let kind = ErrorKind::TargetSync;
                 Err(Error::new(kind, Side::Target, target, what))
@@ -350,7 +350,7 @@ impl Shared<'_> {
         };
         match tries(into, &quiet, &round) {
             Ok(Ended::Over(report, _)) => (Visit::of(&report), Some(*report)),
-            Ok(Ended::Again) => {
+            Ok(Ended::Again(_)) => {
                 let code = Exit::Failure.code();
                 let visit = Visit {
                     code,

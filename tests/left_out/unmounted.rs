@@ -3,14 +3,16 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use crate::bench::{Two, with};
-use crate::drive::Drive;
+use crate::drive::{Drive, Fate};
 use crate::support::judge::{same_bytes, walk};
-use crate::support::mounts::Fs;
+use crate::support::lab::Lab;
+use crate::support::mounts::{Fs, Mounted};
 use crate::support::program::{Ran, Running, contents, inhaul};
-use crate::support::{can_mount, tree, wait_for};
+use crate::support::{Scratch, can_mount, tree, wait_for};
 
 const LARGE: u64 = 24_000_000;
 
@@ -170,6 +172,70 @@ fn a_folder_that_is_there_now_is_copied_where_the_job_is_told_to_forget() {
     two.sick.mount();
     copy(&[&b, &target], 0);
     same_bytes(&two.sick.join("b/large"), &target.join("b/large"));
+}
+
+#[test]
+fn a_source_that_goes_before_the_second_pass_is_not_taken_for_empty() {
+    if !can_mount("a_source_that_goes_before_the_second_pass_is_not_taken_for_empty") {
+        return;
+    }
+    for is_folder in [true, false] {
+        let (lab, scratch) = (Lab::new(), Scratch::new());
+        let source = Mounted::image(&scratch, "source", Fs::Ext4, 40);
+        for number in 0..4_u8 {
+            tree::paint(&source.join(number.to_string()), number.into(), 1_000_000);
+        }
+        let drive = Drive::new(&lab.join("target"), Fs::Ext4, 72);
+        let target = drive.join("target");
+        let typed = if is_folder {
+            source.path().as_os_str().to_owned()
+        } else {
+            contents(source.path())
+        };
+        let running = Running::start(inhaul(&[&"copy", &"--bwlimit=1MB", &typed, &target]));
+        wait_for("a staged file", || staged(&target).then_some(()));
+        let unmounted = Command::new("umount").arg("-l").arg(source.path()).status();
+        assert!(unmounted.unwrap().success());
+        fail_one_write(&drive);
+        let ran = running.finish();
+        let ran = ran.says("the target failed to make something durable");
+        ran.expect(1).says("the copy cannot be gone on with");
+        drive.heal();
+        let dirs = records(&target).into_keys();
+        assert_eq!(
+            dirs.filter(|path| path.join("journal").exists() && !path.is_symlink())
+                .count(),
+            1
+        );
+        assert!(is_open(&target));
+    }
+}
+
+/// Lets one write of what was painted fail.
+fn fail_one_write(drive: &Drive) {
+    let mut is_met = false;
+    drive.judge_writes(move |write| {
+        let is_painted = |page: &[u8]| {
+            page.windows(2)
+                .take(16)
+                .all(|two| two[0].checked_add(1) == Some(two[1]))
+        };
+        if is_met || !write.data.chunks(4096).any(is_painted) {
+            return Fate::Stored;
+        }
+        is_met = true;
+        Fate::Failed
+    });
+}
+
+/// Whether anything is staged.
+fn staged(target: &Path) -> bool {
+    let threads = std::fs::read_dir(target.join(".inhaul/current/stage"));
+    let mut threads = threads.into_iter().flatten().flatten();
+    threads.any(|thread| {
+        let names = std::fs::read_dir(thread.path());
+        names.is_ok_and(|mut names| names.next().is_some())
+    })
 }
 
 #[test]
