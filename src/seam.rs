@@ -13,6 +13,7 @@
 
 /// Every point that can be named, in the order in which a file passes them.
 pub const POINTS: &[&str] = &[
+    "recipe-written",
     "journal-created",
     "journal-opened",
     "settled",

@@ -427,6 +427,7 @@ fn begin(
     };
     let writer = journal::create_with(readable.as_fd(), &home.job_label(), &head, &mut Ahead::of)?;
     home.write_record(JOB_FILE, &recipe.to_json()?)?;
+    seam::point("recipe-written");
     Ok(writer)
 }
 

@@ -101,13 +101,17 @@ fn sources(job: &JobDir, label: &Path) -> Result<Option<Vec<journal::Source>>, E
     let folder: BorrowedFd<'_> = job.dir.as_fd();
     match journal::read(folder, label, folder) {
         Ok(loaded) if loaded.end().is_some_and(|end| end.complete) => Ok(None),
+        // Nothing tells whether what is at its paths now is what was meant.
+        Ok(loaded) if loaded.sources().next().is_none() => Err(cut_short(label)),
         Ok(loaded) => Ok(Some(loaded.sources().collect())),
-        Err(error) if error.kind() == ErrorKind::Missing => {
-            let what = "it was cut short before it recorded anything: give the copy command again";
-            Err(Error::new(ErrorKind::Usage, Side::Record, label, what))
-        }
+        Err(error) if error.kind() == ErrorKind::Missing => Err(cut_short(label)),
         Err(error) => Err(error),
     }
+}
+
+fn cut_short(label: &Path) -> Error {
+    let what = "it was cut short before it recorded anything: give the copy command again";
+    Error::new(ErrorKind::Usage, Side::Record, label, what)
 }
 
 fn place_of(path: &Path) -> Option<(u64, u64)> {
@@ -219,7 +223,8 @@ fn look_for(
                 likely => likely,
             },
             (Some(_), None) => Likely::Other("what was mounted there is not known".to_owned()),
-            (None, _) => Likely::Same,
+            (None, _) if found.iter().any(|path| place_of(path) == Some(place)) => Likely::Same,
+            (None, _) => Likely::MayBe("it is in no record here".to_owned()),
         };
         if likely == Likely::Same {
             met.extend(owed.clone());

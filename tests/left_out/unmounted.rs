@@ -6,12 +6,14 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use serde_json::Value;
+
 use crate::bench::{Two, with};
 use crate::drive::{Drive, Fate};
 use crate::support::judge::{same_bytes, walk};
 use crate::support::lab::Lab;
 use crate::support::mounts::{Fs, Mounted};
-use crate::support::program::{Ran, Running, contents, inhaul};
+use crate::support::program::{Ran, Running, contents, inhaul, killed_at};
 use crate::support::{Scratch, can_mount, tree, wait_for};
 
 const LARGE: u64 = 24_000_000;
@@ -236,6 +238,57 @@ fn staged(target: &Path) -> bool {
         let names = std::fs::read_dir(thread.path());
         names.is_ok_and(|mut names| names.next().is_some())
     })
+}
+
+#[test]
+fn a_job_that_was_cut_short_before_it_had_sources_takes_nothing_for_them() {
+    if !can_mount("a_job_that_was_cut_short_before_it_had_sources_takes_nothing_for_them") {
+        return;
+    }
+    let mut two = two();
+    let (b, target) = (two.b(), two.target());
+    killed_at(&[&"copy", &b, &target], "recipe-written:1");
+    two.sick.unmount();
+    with(&[&"resume", &target], 2).says("give the copy command again");
+    assert!(is_open(&target));
+    two.sick.mount();
+    // Not even now: nothing tells that it is what was meant.
+    with(&[&"resume", &target], 2).says("give the copy command again");
+    copy(&[&b, &target], 0);
+    assert!(!is_open(&target));
+    same_bytes(&two.sick.join("b/large"), &target.join("b/large"));
+}
+
+#[test]
+fn what_was_asked_for_and_never_recorded_is_missing_until_it_is_given() {
+    if !can_mount("what_was_asked_for_and_never_recorded_is_missing_until_it_is_given") {
+        return;
+    }
+    let mut two = Two::new();
+    let (a, b, target) = (two.a(), two.b(), two.target());
+    let taken = target.join("a/a.mov");
+    std::fs::create_dir_all(taken.parent().unwrap()).unwrap();
+    std::fs::write(&taken, "taken").unwrap();
+    copy(&[&a, &target], 3);
+    std::fs::remove_file(taken).unwrap();
+    // As where a further target had its turn when one was lost.
+    let recipe = target.join(".inhaul/current/job.json");
+    let mut asked: Value = serde_json::from_slice(&std::fs::read(&recipe).unwrap()).unwrap();
+    let sources = asked["sources"].as_array_mut().unwrap();
+    sources.push(b.to_str().unwrap().into());
+    std::fs::write(&recipe, asked.to_string()).unwrap();
+    two.sick.unmount();
+    for is_mounted in [false, true] {
+        if is_mounted {
+            two.sick.mount();
+        }
+        with(&[&"resume", &target], 3)
+            .says("it is in no record here: if it is it, give the copy command again")
+            .says("the job is NOT finished: 1 source was not here");
+        assert!(is_open(&target) && !two.has_b());
+    }
+    copy(&[&a, &b, &target], 0);
+    assert!(!is_open(&target) && two.has_b());
 }
 
 #[test]
