@@ -168,7 +168,7 @@ fn what_is_begun_is_noted_until_it_is_finished() {
     assert_eq!(mode(bench.notes()), 0o700);
     assert_eq!(mode(bench.state().join("inhaul")), 0o700);
 
-    // The same job again is the same note; another one in this target takes its place.
+    // The same job again is the same note; another one in this target is one more.
     bench.run_in(
         bench.scratch.path(),
         &[&"resume", &"--bwlimit", &"1GB", &target],
@@ -176,15 +176,47 @@ fn what_is_begun_is_noted_until_it_is_finished() {
     assert_eq!(bench.noted(), []);
     let job = bench.begin(&[&a], &bench.scratch.join("other"));
     let b = bench.scratch.join("b");
-    let later = bench.begin(&[&b], &bench.scratch.join("other"));
+    let other = bench.scratch.join("other");
+    let later = bench.begin(&[&b], &other);
     assert_ne!(job, later);
-    assert_eq!(bench.noted(), [(later, bench.scratch.join("other"))]);
-    // Begun by a link, finished by its real name.
+    let mut both = [(job.clone(), other.clone()), (later.clone(), other.clone())];
+    both.sort();
+    assert_eq!(bench.noted(), both);
+    bench
+        .run(&[&"resume"])
+        .expect(2)
+        .says("more than one copy is unfinished")
+        .says("name the one to go on with: inhaul resume JOB");
+    // Begun by a link, finished by its real name: the one that was begun last.
     symlink("other", bench.scratch.join("link")).unwrap();
     bench
         .run(&[&"resume", &bench.scratch.join("link")])
         .expect(0);
+    assert_eq!(bench.noted(), [(job, other)]);
+    bench.run(&[&"resume"]).expect(0);
     assert_eq!(bench.noted(), []);
+}
+
+#[test]
+fn a_job_that_is_not_finished_outlives_one_that_was_begun_after_it() {
+    let bench = Bench::new();
+    let (a, b) = (bench.scratch.join("a"), bench.scratch.join("b"));
+    let ways: [&dyn Fn(&Path) -> Ran; 2] = [&|target| bench.run(&[&"resume", &target]), &|_| {
+        bench.run(&[&"resume"])
+    }];
+    for (at, resume) in ways.into_iter().enumerate() {
+        let target = bench.scratch.join(format!("target{at}"));
+        let first = bench.begin(&[&a], &target);
+        std::fs::remove_dir_all(target.join("a/small")).unwrap();
+        bench.run(&[&"copy", &b, &target]).expect(0);
+        assert_eq!((jobs(&target), current(&target)), (2, None));
+        assert_eq!(bench.noted(), [(first, target.clone())]);
+        resume(&target).expect(0);
+        assert_same(&walk(&a), &walk(&target.join("a")));
+        assert_eq!(bench.noted(), []);
+        let ran = bench.run(&[&"resume", &target]).expect(2);
+        ran.says("no job here is unfinished");
+    }
 }
 
 #[test]
@@ -308,6 +340,7 @@ error: there is nothing to go on with
         .says(&format!("{second}  '{}'  (not there now)", two.display()));
     // It comes back, and was finished by somebody else meanwhile.
     rustix::fs::rename(bench.scratch.join("away"), &two).unwrap();
+    std::fs::remove_file(two.join(".inhaul/current/unfinished")).unwrap();
     std::fs::remove_file(two.join(".inhaul/current")).unwrap();
     bench
         .run(&[&"resume"])

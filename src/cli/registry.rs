@@ -68,9 +68,10 @@ impl Registry {
         }
     }
 
-    /// Notes that the job TARGET has now was begun, and that it has no other.
+    /// Notes that the job TARGET has now was begun, and drops those of it that are finished.
     pub fn begun(&self, target: &Path) {
-        let Some(job) = engine::unfinished(target) else {
+        let unfinished = engine::unfinished(target);
+        let Some(job) = unfinished.first() else {
             return;
         };
         let Ok(target) = std::fs::canonicalize(target) else {
@@ -79,13 +80,14 @@ impl Registry {
         // Without it, resume takes one argument more.
         let _noted = self.folder(true).and_then(|folder| {
             for entry in list(&folder)? {
-                if entry.target == target || entry.job == job {
+                let is_over = entry.target == target && !unfinished.contains(&entry.job);
+                if is_over || entry.job == *job {
                     forget(&folder, &entry.job);
                 }
             }
             let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
             let mode = Mode::RUSR | Mode::WUSR;
-            let file = rustix::fs::openat(&folder, &job, flags | OFlags::CLOEXEC, mode)?;
+            let file = rustix::fs::openat(&folder, job, flags | OFlags::CLOEXEC, mode)?;
             let mut note = target.as_os_str().as_bytes().to_vec();
             if let Some(fs) = fs_of(&target) {
                 note.push(0);
@@ -93,7 +95,7 @@ impl Registry {
             }
             let written = File::from(file).write_all(&note);
             written.map_err(|_| {
-                forget(&folder, &job);
+                forget(&folder, job);
                 Errno::IO
             })
         });
@@ -109,7 +111,7 @@ impl Registry {
         };
         let unfinished = engine::unfinished(&target);
         for entry in list(&folder).unwrap_or_default() {
-            let is_over = entry.is_there() && unfinished.as_deref() != Some(&entry.job);
+            let is_over = entry.is_there() && !unfinished.contains(&entry.job);
             if entry.target == target && is_over {
                 forget(&folder, &entry.job);
             }
@@ -149,9 +151,8 @@ impl Registry {
         };
         let mut entries = list(&folder).unwrap_or_default();
         entries.retain(|entry| {
-            let is_there = entry.is_there();
             let is_over =
-                is_there && engine::unfinished(&entry.target).as_deref() != Some(&entry.job);
+                entry.is_there() && !engine::unfinished(&entry.target).contains(&entry.job);
             if is_over {
                 forget(&folder, &entry.job);
             }

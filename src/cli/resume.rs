@@ -85,7 +85,7 @@ fn by_name(meant: &Path, registry: &Registry) -> Option<Place> {
 
 fn by_nothing(registry: &Registry) -> Result<Place, Misuse> {
     let here = Path::new(".");
-    if engine::unfinished(here).is_some() {
+    if !engine::unfinished(here).is_empty() {
         return Ok(Place {
             target: here.to_owned(),
             job: None,
@@ -114,7 +114,12 @@ fn by_nothing(registry: &Registry) -> Result<Place, Misuse> {
         (what, "mount it, then: inhaul resume TARGET")
     } else {
         let what = "more than one copy is unfinished";
-        (what, "name the one to go on with: inhaul resume TARGET")
+        let is_of_one = |target: &PathBuf| entries.iter().all(|entry| entry.target == *target);
+        if one.is_some_and(|entry| is_of_one(&entry.target)) {
+            (what, "name the one to go on with: inhaul resume JOB")
+        } else {
+            (what, "name the one to go on with: inhaul resume TARGET")
+        }
     };
     let lines: Vec<String> = entries.iter().map(line).collect();
     Err(Misuse {

@@ -32,11 +32,14 @@ pub struct Revived {
     pub missing: Vec<LeftOut>,
 }
 
-/// Returns the name of the job in TARGET that was begun last and not finished; `None` also when
-/// there is no TARGET.
-pub fn unfinished(target: &Path) -> Option<String> {
-    let root = beneath::open_root(target).ok()?;
-    Home::find_current(root.as_fd()).map(|job| job.name)
+/// Returns the names of the jobs in TARGET that were begun and not finished, the one begun last first;
+/// none also when there is no TARGET.
+pub fn unfinished(target: &Path) -> Vec<String> {
+    let Ok(root) = beneath::open_root(target) else {
+        return Vec::new();
+    };
+    let jobs = Home::find_unfinished(root.as_fd()).into_iter();
+    jobs.map(|job| job.name).collect()
 }
 
 /// Finds out how to go on with a job in TARGET: the one called `name`, or without that the one that

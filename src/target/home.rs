@@ -15,10 +15,12 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::jobs::{UNFINISHED, is_unfinished, job_named, linked_job, make_job};
+use super::jobs::{
+    CURRENT, UNFINISHED, all_unfinished, job_named, last_unfinished, linked_job, make_job,
+};
 use super::lock::{let_go, lock, trust};
 use super::record::RecordWriter;
 use super::sweep::{clear_stage, each_staged, list, prune_stage, sweep, sweep_reserve};
@@ -30,9 +32,6 @@ use crate::seam;
 pub const HOME: &str = ".inhaul";
 pub(super) const STAGE: &str = "stage";
 const LATEST: &str = "latest";
-const CURRENT: &str = "current";
-/// Most unfinished jobs that are looked at.
-const UNFINISHED_MAX: usize = 64;
 
 /// The private folder, locked, with one job's folder in it.
 #[derive(Debug)]
@@ -130,35 +129,14 @@ impl HomeLock {
                 let what = format!("find job {name}");
                 Error::new(ErrorKind::Missing, Side::Record, &self.label, &what).because(errno)
             })?),
-            None => linked_job(self.dir.as_fd(), CURRENT).ok(),
+            None => return Ok(last_unfinished(self.dir.as_fd())),
         };
         Ok(found.map(|(name, dir)| JobDir { name, dir }))
     }
 
     /// Returns the jobs that were begun and not finished, the one begun last first.
     pub fn all_unfinished(&self) -> Vec<JobDir> {
-        let current = linked_job(self.dir.as_fd(), CURRENT).ok();
-        let first = current.as_ref().map(|(name, _)| name.clone());
-        let mut names: Vec<Vec<u8>> = list(self.dir.as_fd())
-            .unwrap_or_default()
-            .into_iter()
-            .filter(|(_, kind)| *kind == FileType::Directory)
-            .map(|(name, _)| name)
-            .collect();
-        // A name begins with the time.
-        names.sort_unstable_by(|a, b| b.cmp(a));
-        let others = names.iter().filter_map(|name| {
-            let name = std::str::from_utf8(name).ok()?;
-            let (name, dir) = job_named(self.dir.as_fd(), name).ok()?;
-            let other = first.as_ref() != Some(&name) && is_unfinished(dir.as_fd());
-            other.then_some((name, dir))
-        });
-        current
-            .into_iter()
-            .chain(others)
-            .take(UNFINISHED_MAX)
-            .map(|(name, dir)| JobDir { name, dir })
-            .collect()
+        all_unfinished(self.dir.as_fd())
     }
 
     /// Writes a file of a job's folder: whole and durable, or not at all.
@@ -475,8 +453,15 @@ impl Home {
         found.map_err(|errno| missing(&what(), errno))
     }
 
-    /// Returns the name and folder of the job that was begun last and is not finished; `None` also
-    /// when that cannot be told. Takes no lock: it may be finished meanwhile.
+    /// Returns the jobs that were begun and not finished, the one begun last first; none also when that
+    /// cannot be told. Takes no lock: they may be finished meanwhile.
+    pub fn find_unfinished(target: BorrowedFd<'_>) -> Vec<JobDir> {
+        let dir = open_dir(target, HOME).ok();
+        dir.map_or_else(Vec::new, |dir| all_unfinished(dir.as_fd()))
+    }
+
+    /// Returns the job that was begun last, if that is not finished; `None` also when that cannot be
+    /// told. Takes no lock: it may be finished meanwhile.
     pub fn find_current(target: BorrowedFd<'_>) -> Option<JobDir> {
         let dir = open_dir(target, HOME).ok()?;
         let (name, dir) = linked_job(dir.as_fd(), CURRENT).ok()?;

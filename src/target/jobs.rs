@@ -1,24 +1,67 @@
 //! Folders of jobs in the private folder: found, made, told apart.
 
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::SystemTime;
 
-use rustix::fs::{AtFlags, Mode};
+use rustix::fs::{AtFlags, FileType, Mode};
 use rustix::io::Errno;
 
-use super::home::open_dir;
+use super::home::{JobDir, open_dir};
+use super::sweep::list;
 use crate::beneath;
 
 /// Stands in the folder of a job from its beginning until it is finished.
 pub(super) const UNFINISHED: &str = "unfinished";
+/// Leads to the folder of the job that was begun last, until it is finished.
+pub(super) const CURRENT: &str = "current";
+/// Most unfinished jobs that are looked at.
+const UNFINISHED_MAX: usize = 64;
 /// Name of a job's journal.
 const JOURNAL: &str = "journal";
 
 /// Returns whether a job was begun and not finished. One that was stopped before it had a journal
 /// cannot be gone on with, and is none.
 pub(super) fn is_unfinished(job: BorrowedFd<'_>) -> bool {
-    let is_there = |name| rustix::fs::statat(job, name, AtFlags::SYMLINK_NOFOLLOW).is_ok();
-    is_there(UNFINISHED) && is_there(JOURNAL)
+    has(job, UNFINISHED) && has(job, JOURNAL)
+}
+
+fn has(job: BorrowedFd<'_>, name: &str) -> bool {
+    rustix::fs::statat(job, name, AtFlags::SYMLINK_NOFOLLOW).is_ok()
+}
+
+/// Returns the jobs that were begun and not finished, the one begun last first.
+pub(super) fn all_unfinished(home: BorrowedFd<'_>) -> Vec<JobDir> {
+    let current = linked_job(home, CURRENT).ok();
+    let first = current.as_ref().map(|(name, _)| name.clone());
+    let mut names: Vec<Vec<u8>> = list(home)
+        .unwrap_or_default()
+        .into_iter()
+        .filter(|(_, kind)| *kind == FileType::Directory)
+        .map(|(name, _)| name)
+        .collect();
+    // A name begins with the time.
+    names.sort_unstable_by(|a, b| b.cmp(a));
+    let others = names.iter().filter_map(|name| {
+        let name = std::str::from_utf8(name).ok()?;
+        let (name, dir) = job_named(home, name).ok()?;
+        let other = first.as_ref() != Some(&name) && is_unfinished(dir.as_fd());
+        other.then_some((name, dir))
+    });
+    current
+        .into_iter()
+        .chain(others)
+        .take(UNFINISHED_MAX)
+        .map(|(name, dir)| JobDir { name, dir })
+        .collect()
+}
+
+/// Returns the job that was begun last and is not finished. One that was begun after it, and is
+/// finished, took `current` with it.
+pub(super) fn last_unfinished(home: BorrowedFd<'_>) -> Option<JobDir> {
+    let all = all_unfinished(home);
+    let is_open = |job: &JobDir| has(job.dir.as_fd(), UNFINISHED);
+    let first = all.iter().position(is_open).unwrap_or_default();
+    all.into_iter().nth(first)
 }
 
 pub(super) fn linked_job(home: BorrowedFd<'_>, link: &str) -> Result<(String, OwnedFd), Errno> {
