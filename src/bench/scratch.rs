@@ -209,14 +209,23 @@ fn unnamed(dir: BorrowedFd<'_>, direct: bool) -> Result<OwnedFd, Errno> {
 /// Makes a file with a name and takes the name away. Held by a lock in between, so that the sweep
 /// of another bench leaves it alone.
 fn unlinked(dir: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+    unlinked_by(dir, |file| {
+        rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive)
+    })
+}
+
+fn unlinked_by(
+    dir: BorrowedFd<'_>,
+    lock: impl Fn(&OwnedFd) -> Result<(), Errno>,
+) -> Result<OwnedFd, Errno> {
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     for number in 0..NAMES_MAX {
         let name = format!("{PREFIX}{}.{number}", std::process::id());
         match rustix::fs::openat(dir, &name, flags, Mode::RUSR | Mode::WUSR) {
             Ok(file) => {
-                let locked = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive);
+                // Where there are no locks, no sweep takes anything away, for it cannot have one either.
+                let _best_effort = lock(&file);
                 rustix::fs::unlinkat(dir, &name, AtFlags::empty())?;
-                locked?;
                 return Ok(file);
             }
             Err(Errno::EXIST) => {}
@@ -313,6 +322,17 @@ mod tests {
         assert_eq!(rustix::fs::fstat(&second).unwrap().st_nlink, 0);
         if let Ok(first) = first {
             assert_eq!(rustix::fs::fstat(&first).unwrap().st_nlink, 0);
+        }
+    }
+
+    #[test]
+    fn a_file_system_without_locks_can_be_written_to() {
+        let dir = tempfile::tempdir().unwrap();
+        let fd = OwnedFd::from(File::open(dir.path()).unwrap());
+        for refusal in [Errno::NOSYS, Errno::OPNOTSUPP, Errno::NOLCK] {
+            let file = unlinked_by(fd.as_fd(), |_| Err(refusal)).unwrap();
+            rustix::io::pwrite(&file, b"kept", 0).unwrap();
+            assert_eq!(names(dir.path()), Vec::<String>::new());
         }
     }
 
