@@ -321,22 +321,35 @@ impl Run<'_> {
                 what,
             ));
         }
-        match measured {
-            // A broken backend is nobody's drive.
-            Err(error) if error.kind() == ErrorKind::Stopped => {
-                subject.report.warnings.push(error.reason());
-            }
-            Err(error) if error.kind().reach() == Reach::Run => return Err(error),
-            Err(error) => {
-                subject.report.error = Some(error.to_string());
-                if error.kind() == ErrorKind::SourceStalled {
-                    subject.leave();
-                }
-            }
-            Ok(()) => {}
+        let any = self.opened.iter().any(|opened| has_figure(&opened.report));
+        match (measured, self.opened.get_mut(index)) {
+            (Err(error), Some(subject)) => note(error, subject, any),
+            _ => Ok(()),
         }
-        Ok(())
     }
+}
+
+fn has_figure(subject: &Subject) -> bool {
+    subject.read.is_some() || subject.small.is_some() || subject.write.is_some()
+}
+
+/// Takes a failure to measure a subject into its report.
+///
+/// # Errors
+/// What is nobody's drive, like a broken backend, when there is not `any` figure yet. When there is,
+/// it must not be lost: what is short may be there again for the next.
+fn note(error: Error, subject: &mut Opened, any: bool) -> Result<(), Error> {
+    match error.kind() {
+        ErrorKind::Stopped => subject.report.warnings.push(error.reason()),
+        kind if kind.reach() == Reach::Run && !any => return Err(error),
+        kind => {
+            subject.report.error = Some(error.to_string());
+            if kind == ErrorKind::SourceStalled {
+                subject.leave();
+            }
+        }
+    }
+    Ok(())
 }
 
 fn looking(paths: &[PathBuf]) -> String {
@@ -466,4 +479,21 @@ fn raise_descriptor_limit() {
     limit.current = limit.maximum;
     // Refused only where a sandbox forbids it; then the limit stays what it was.
     let _unchanged = setrlimit(Resource::Nofile, limit);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_short_before_the_first_figure_ends_a_bench_and_later_costs_one_drive() {
+        let short = || silence::no_thread(&std::io::ErrorKind::WouldBlock.into());
+        let mut subject = Opened::of(Subject::default());
+        let error = note(short(), &mut subject, false).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported);
+        assert_eq!(subject.report.error, None);
+        note(short(), &mut subject, true).unwrap();
+        let told = subject.report.error.unwrap();
+        assert!(told.contains("start a thread"), "{told}");
+    }
 }
