@@ -9,12 +9,13 @@
 //! 3. Every later batch is counted with the time it came. The rate is what came after the clock was
 //!    started, over the time of the last of it: a slow drive's last block is in it with its time.
 //! 4. At the end nothing new goes out, and what is still in flight is waited for, not counted: the
-//!    queue is not full any more. But a copy counts all that it wrote, from its begin on: the sync
-//!    that follows makes all of it durable, and its time counts.
-//! 5. When nothing comes for too long ([`Silence`]), the sample fails, and what is in flight stays
+//!    queue is not full any more. But what writes counts all that it wrote, from its begin on: the
+//!    sync that follows makes all of it durable, and its time counts.
+//! 5. Where pages pile up, write-back follows behind the writer as in a copy. Without it the medium
+//!    would wait for the sync, and then everybody for the medium.
+//! 6. When nothing comes for too long ([`Silence`]), the sample fails, and what is in flight stays
 //!    so. Its owner must then keep the generator, for good: the kernel may yet write into its buffers.
 
-use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -24,7 +25,8 @@ use std::time::{Duration, Instant};
 use super::cursor::{Cursor, Extent};
 use super::machine::cpu_seconds;
 use super::sample::{Discard, Load, Sample, Ties, Way, is_zeros, turn};
-use super::silence::{Silence, TICK, stalled};
+use super::silence::{Silence, TICK};
+use super::under_way::{Pending, Run};
 use crate::buffer::{ALIGN, Credits, Lease, SLOT_LEN};
 use crate::digest::{Bytes, HashJob};
 use crate::error::{Error, Side};
@@ -34,9 +36,8 @@ use crate::io::{Backend, Completion, Full, Op, Request, Wait};
 
 /// Longest that what is in flight is waited for after a stop, however regularly it comes.
 const STOP_MAX: Duration = Duration::from_secs(10);
-/// A sample goes on until so many requests are counted, or for [`LONGEST`] times its time.
-const COUNTED_MIN: u64 = 8;
-const LONGEST: u32 = 10;
+/// Room for starts of write-back beside what is in the queue: these may wait for the medium.
+const WRITE_BACKS: usize = 8;
 
 /// What became of an attempt to send a request.
 enum Issued {
@@ -56,49 +57,6 @@ pub(crate) struct Generator {
     next_token: u64,
 }
 
-#[derive(Debug)]
-struct Pending {
-    progress: Transfer,
-    since: Instant,
-    len: usize,
-    path: Arc<PathBuf>,
-    side: Side,
-}
-
-/// One sample while it runs.
-struct Run<'r> {
-    load: &'r Load,
-    ties: &'r Ties,
-    begun: Instant,
-    clock: Option<Instant>,
-    last: Instant,
-    sample: Sample,
-    pending: HashMap<u64, Pending>,
-    backlog: Vec<Request>,
-    /// Bytes of the sink that are spoken for, and those with a write under way or done.
-    sunk: u64,
-    written: u64,
-}
-
-impl Run<'_> {
-    /// Returns that the drive does not answer: the one that was asked first.
-    fn stalled(&self, silence: &Silence) -> Error {
-        let oldest = self.pending.values().min_by_key(|pending| pending.since);
-        let asked = oldest.map(|pending| (pending.side, Arc::clone(&pending.path)));
-        let (side, path) = asked.unwrap_or((Side::Source, Arc::default()));
-        stalled(side, &path, silence, self.ties)
-    }
-
-    fn is_over(&self) -> bool {
-        let spent = self.begun.elapsed();
-        let meant = self.load.warm + self.load.time;
-        self.ties.stopped()
-            || self.load.is_cut()
-            || spent >= meant && self.sample.latency.count() >= COUNTED_MIN
-            || spent >= meant * LONGEST
-    }
-}
-
 impl Generator {
     /// Makes one for the calling thread, with all of `credits` as its memory.
     ///
@@ -106,11 +64,17 @@ impl Generator {
     /// As [`probe::open`].
     pub(crate) fn new(chosen: Chosen, credits: &Credits) -> Result<Self, Error> {
         let depth = credits.total();
-        Ok(Self {
-            backend: probe::open(chosen, depth, depth, Some(credits), false)?,
+        let backend = probe::open(chosen, depth + WRITE_BACKS, depth, Some(credits), false)?;
+        Ok(Self::over(backend, credits))
+    }
+
+    /// Makes one that asks through a backend of the calling thread.
+    pub(super) fn over(backend: Box<dyn Backend>, credits: &Credits) -> Self {
+        Self {
+            backend,
             credits: credits.clone(),
             next_token: 0,
-        })
+        }
     }
 
     /// Returns the backend's word.
@@ -152,19 +116,7 @@ impl Generator {
         load: &Load,
         ties: &Ties,
     ) -> Result<Sample, Error> {
-        let begun = Instant::now();
-        let mut run = Run {
-            load,
-            ties,
-            begun,
-            clock: matches!(load.way, Way::Copy(_)).then_some(begun),
-            last: begun,
-            sample: Sample::default(),
-            pending: HashMap::new(),
-            backlog: Vec::new(),
-            sunk: 0,
-            written: 0,
-        };
+        let mut run = Run::new(load, ties);
         self.credits.set_waker(self.backend.waker());
         let mut cpu = cpu_seconds();
         let mut failure = None;
@@ -178,7 +130,7 @@ impl Generator {
                 self.submit(&mut run, request);
             }
             let mut starved = false;
-            while !over && run.backlog.is_empty() && run.pending.len() < depth {
+            while !over && run.backlog.is_empty() && run.queued() < depth {
                 match self.issue(cursor, &mut run) {
                     Issued::Sent => {}
                     Issued::NoMemory => {
@@ -273,6 +225,7 @@ impl Generator {
     ) {
         let token = self.next_token;
         self.next_token += 1;
+        run.asks(&file, &op);
         let pending = Pending {
             progress: Transfer::wanting(&op, len),
             since: Instant::now(),
@@ -313,7 +266,16 @@ impl Generator {
             return Ok(());
         };
         match step {
-            Step::Done(request) => {
+            // Write-back only keeps memory small; the sync at the end hears of every error.
+            Step::Done(request)
+            | Step::Failed {
+                request:
+                    request @ Request {
+                        op: Op::WriteBack { .. },
+                        ..
+                    },
+                ..
+            } => {
                 self.done(run, request, &pending, batch, counted);
                 Ok(())
             }
@@ -343,9 +305,10 @@ impl Generator {
         let load = run.load;
         let (sink, lease) = match (&load.way, request.op) {
             (Way::Copy(sink), Op::Read { lease, .. }) => (sink, lease),
+            (_, Op::WriteBack { .. }) => return run.write_back_ended(batch),
             (_, op) => {
                 run.ties.bytes.fetch_add(pending.len as u64, Relaxed);
-                if counted || matches!(load.way, Way::Copy(_)) {
+                if counted || load.is_synced() {
                     run.sample.bytes += pending.len as u64;
                     run.last = batch;
                 }
@@ -354,6 +317,11 @@ impl Generator {
                     let nanos = u64::try_from(waited).unwrap_or(u64::MAX);
                     run.sample.latency.record(nanos);
                     run.sample.zeros += u64::from(is_zeros(&op));
+                }
+                if let Op::Write { .. } = op
+                    && let Some(op) = run.wrote(&request.file, pending.len)
+                {
+                    self.send(run, request.file, Arc::clone(&pending.path), op, 0);
                 }
                 return;
             }
@@ -380,6 +348,7 @@ impl Generator {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bench::under_way::COUNTED_MIN;
     use crate::buffer::Arena;
 
     fn sample_of(file: std::fs::File, len: u64, load: &Load) -> Result<Sample, Error> {

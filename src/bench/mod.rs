@@ -51,10 +51,13 @@ mod subject;
 mod surroundings;
 mod takes;
 mod together;
+mod under_way;
 mod verdict;
 mod within;
 pub(crate) mod words;
 mod write;
+#[cfg(test)]
+mod written_tests;
 
 use std::mem::ManuallyDrop;
 use std::path::PathBuf;

@@ -72,6 +72,11 @@ impl Load {
             Way::Read | Way::Write(_) => false,
         }
     }
+
+    /// Returns whether a sync follows, which makes durable all that it wrote.
+    pub(crate) fn is_synced(&self) -> bool {
+        !matches!(self.way, Way::Read)
+    }
 }
 
 /// What a sample gave.

@@ -89,7 +89,7 @@ fn lend(count: usize) -> Result<Credits, Error> {
 /// Returns a buffer of noise for each request under way, no two alike. One for all of them would
 /// stay in the processor's cache, where those of a copy do not, and a drive that keeps equal blocks
 /// once would have little to write.
-fn buffers(credits: &Credits, count: usize) -> Arc<[View]> {
+pub(super) fn buffers(credits: &Credits, count: usize) -> Arc<[View]> {
     let leases = std::iter::from_fn(|| credits.take()).take(count);
     let filled = leases.enumerate().map(|(index, mut lease)| {
         noise(index as u64, lease.as_mut_slice());

@@ -3,6 +3,7 @@
 //! **Boundary.** Prints nothing and knows no command line; tells an [`Observer`] instead.
 
 mod ahead;
+mod behind;
 mod commit;
 mod context;
 mod copy;
@@ -70,6 +71,7 @@ mod watch;
 mod watched;
 mod writers;
 
+pub(crate) use behind::Behind;
 pub use copy::{copy, resume};
 pub use dry_run::dry_run;
 pub use hash::hash;

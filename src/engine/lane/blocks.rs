@@ -7,7 +7,7 @@ use rustix::fs::SeekFrom;
 use rustix::io::Errno;
 
 use super::finish::ends_elsewhere;
-use super::transfer::{Transfer, WINDOW};
+use super::transfer::Transfer;
 use super::{Lane, Purpose};
 use crate::buffer::{Lease, View};
 use crate::digest::{Blake3Tree, Bytes, FileDigest, HashJob};
@@ -211,26 +211,16 @@ impl Lane<'_> {
         let Some(transfer) = self.transfers.get_mut(&number) else {
             return;
         };
-        let Some(offset) = transfer.add_written(len as u64) else {
-            return;
-        };
         if !transfer.staged.geometry.cached {
             return;
         }
         let Some(file) = transfer.staged.file.clone() else {
             return;
         };
-        if let Some(clean) = offset.checked_sub(2 * WINDOW) {
-            // Two windows back is on the medium by now, mostly: it need not stay in memory.
-            let len = std::num::NonZeroU64::new(WINDOW);
-            let advice = rustix::fs::Advice::DontNeed;
-            let _best_effort = rustix::fs::fadvise(&file, clean, len, advice);
-        }
-        transfer.request_began();
-        let op = Op::WriteBack {
-            offset,
-            len: WINDOW,
+        let Some(op) = transfer.behind.add(&file, len as u64) else {
+            return;
         };
+        transfer.request_began();
         self.submit(&file, op, 0, Purpose::WriteBack { transfer: number });
     }
 }

@@ -11,13 +11,11 @@ use rustix::io::Errno;
 
 use super::trouble::Trouble;
 use crate::digest::{BLOCK_LEN, Blake3Tree, FileDigest, Hash, block_count};
+use crate::engine::Behind;
 use crate::error::Error;
 use crate::scan::{Attributes, Entry, FileStamp};
 use crate::seam;
 use crate::target::Staged;
-
-/// Bytes of one step of write-back behind the writer, for targets written through the cache.
-pub(super) const WINDOW: u64 = 8 << 20;
 
 /// One large file on its way.
 #[derive(Debug)]
@@ -46,7 +44,8 @@ pub(super) struct Transfer {
     /// Blocks that are being read or written: for each, how many requests are not over.
     open_blocks: BTreeMap<u64, usize>,
     in_flight: usize,
-    written: u64,
+    /// What is written of it, where that is through the cache.
+    pub(super) behind: Behind,
     error: Option<Error>,
     abandoned: bool,
     gives_way: bool,
@@ -125,7 +124,7 @@ impl Transfer {
             next_block: plan.known_blocks,
             open_blocks: BTreeMap::new(),
             in_flight: 0,
-            written: 0,
+            behind: Behind::default(),
             error: None,
             abandoned: false,
             gives_way: false,
@@ -279,13 +278,6 @@ impl Transfer {
 
     pub(super) fn request_ended(&mut self) {
         self.in_flight -= 1;
-    }
-
-    /// Adds written bytes. Returns the window of earlier bytes whose write-back should start now.
-    pub(super) fn add_written(&mut self, bytes: u64) -> Option<u64> {
-        let before = self.written / WINDOW;
-        self.written += bytes;
-        (self.written / WINDOW > before).then_some(before * WINDOW)
     }
 
     /// Notes a failure; the first one counts.
