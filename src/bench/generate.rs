@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 
 use super::cursor::{Cursor, Extent};
 use super::machine::cpu_seconds;
-use super::sample::{Discard, Load, Sample, Ties, Way, is_zeros, turn};
+use super::sample::{Discard, Load, Sample, Ties, Way, is_zeros, part};
 use super::silence::{Silence, TICK};
 use super::under_way::{Pending, Run};
 use crate::buffer::{ALIGN, Credits, Lease, SLOT_LEN};
@@ -196,7 +196,7 @@ impl Generator {
             return Issued::Nothing;
         };
         let op = match (&run.load.way, lease) {
-            (Way::Write(views), _) => match views.get(turn(self.next_token, views.len())) {
+            (Way::Write(views), _) => match part(views, run.issued, block) {
                 Some(view) => Op::Write {
                     offset,
                     view: view.slice(0..len.min(view.len())),
@@ -211,6 +211,7 @@ impl Generator {
             (_, None) => return Issued::Nothing,
         };
         let (file, path) = (Arc::clone(&extent.file), Arc::clone(&extent.path));
+        run.issued += 1;
         self.send(run, file, path, op, len);
         Issued::Sent
     }

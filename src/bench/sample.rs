@@ -18,7 +18,7 @@ const LOOKED_AT: usize = 4096;
 pub(crate) enum Way {
     /// From the file.
     Read,
-    /// To the file: these bytes in turn, at most `SLOT_LEN` of each.
+    /// To the file: these bytes in turn, in [`part`]s.
     Write(Arc<[View]>),
     /// From the file into another, as a copy does it: each block is written from the buffer it was
     /// read into, and hashed from it meanwhile.
@@ -106,6 +106,16 @@ impl Sample {
 /// Whose turn it is of `count` that come one after the other.
 pub(crate) fn turn(number: u64, count: usize) -> usize {
     usize::try_from(number % count.max(1) as u64).unwrap_or(0)
+}
+
+/// Returns the bytes to write by the request of this number, `block` of them: other ones each time,
+/// until all are used up. A compressor finds no two alike within its reach.
+pub(crate) fn part(views: &[View], number: u64, block: usize) -> Option<View> {
+    let view = views.get(turn(number, views.len()))?;
+    let block = block.clamp(1, view.len().max(1));
+    let round = number / views.len() as u64;
+    let start = turn(round, view.len() / block) * block;
+    Some(view.slice(start..(start + block).min(view.len())))
 }
 
 pub(crate) fn is_zeros(op: &Op) -> bool {

@@ -275,17 +275,17 @@ fn is_ours(name: &[u8]) -> bool {
     })
 }
 
-/// Fills memory with bytes that no drive can shrink: a xorshift, the same in every run for the same
-/// seed.
+/// Fills memory with bytes that no drive can shrink: a xorshift, the same for the same seed.
 pub(crate) fn noise(seed: u64, bytes: &mut [u8]) {
     // Odd, and so never the zero that a xorshift stays at.
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(2 * seed + 1);
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(seed.wrapping_mul(2) | 1);
     for chunk in bytes.chunks_mut(8) {
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
-        for (byte, noise) in chunk.iter_mut().zip(state.to_le_bytes()) {
-            *byte = noise;
+        let noise = state.to_le_bytes();
+        if let Some(noise) = noise.get(..chunk.len()) {
+            chunk.copy_from_slice(noise);
         }
     }
 }

@@ -39,6 +39,8 @@ pub(super) struct Run<'r> {
     pub(super) sample: Sample,
     pub(super) pending: HashMap<u64, Pending>,
     pub(super) backlog: Vec<Request>,
+    /// How many were asked for that take a place in the queue.
+    pub(super) issued: u64,
     /// Bytes of the sink that are spoken for, and those with a write under way or done.
     pub(super) sunk: u64,
     pub(super) written: u64,
@@ -61,6 +63,7 @@ impl<'r> Run<'r> {
             sample: Sample::default(),
             pending: HashMap::new(),
             backlog: Vec::new(),
+            issued: 0,
             sunk: 0,
             written: 0,
             behind: Behind::default(),

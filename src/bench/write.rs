@@ -3,6 +3,7 @@
 //! Each sample has a new file: writing over an old one is faster than what a copy does. There is
 //! no warm-up, because files have none, and the time of the last sync counts.
 
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -23,6 +24,9 @@ use crate::io::probe::Chosen;
 /// Queue depths that are tried, with requests of the engine's size. Smaller ones are not: a copy
 /// writes the blocks that it hashes, and each point takes a whole scratch file.
 pub(crate) const DEPTHS: [usize; 3] = [1, 4, 16];
+
+/// Buffers of noise at least, if there is memory: a file repeats itself after so much.
+const VIEWS_MIN: usize = 16;
 
 /// Where, with what memory, by which backend.
 #[derive(Debug, Clone, Copy)]
@@ -55,12 +59,11 @@ pub(crate) fn measure(
     let credits = anew.as_ref().unwrap_or(credits);
     let mut loader = Loader::new(chosen, credits)?;
     let depths = manner.depths(&DEPTHS, credits.total());
-    let views = buffers(credits, depths.iter().copied().max().unwrap_or(1));
     let bytes = whole_buffers(bytes);
     let block = manner.block.unwrap_or(SLOT_LEN);
     for depth in depths {
         let at = Knee { block, depth };
-        let tried = sample(place, &mut loader, manner, at, &views, bytes, ties)?;
+        let tried = sample(place, &mut loader, manner, at, credits, bytes, ties)?;
         sweep.extend(tried.rate().map(|rate| Point {
             block: at.block,
             depth,
@@ -70,7 +73,7 @@ pub(crate) fn measure(
     let Some(at) = knee(sweep) else {
         return Ok(None);
     };
-    let mut one = || sample(place, &mut loader, manner, at, &views, bytes, ties).map(Some);
+    let mut one = || sample(place, &mut loader, manner, at, credits, bytes, ties).map(Some);
     let samples = steady::take(manner.repetitions, ties, &mut one)?;
     Ok(Samples(samples).figure(at, manner.repetitions))
 }
@@ -86,13 +89,15 @@ fn lend(count: usize) -> Result<Credits, Error> {
         .ok_or_else(|| cannot(std::io::ErrorKind::OutOfMemory.into()))
 }
 
-/// Returns a buffer of noise for each request under way, no two alike. One for all of them would
-/// stay in the processor's cache, where those of a copy do not, and a drive that keeps equal blocks
-/// once would have little to write.
-pub(super) fn buffers(credits: &Credits, count: usize) -> Arc<[View]> {
-    let leases = std::iter::from_fn(|| credits.take()).take(count);
+/// Returns buffers of noise, as many at least as requests are under way, if there is memory. No two
+/// are alike, in any sample of any run: one for all requests would stay in the processor's cache,
+/// where those of a copy do not, and who compresses, or keeps equal blocks once, would have little to
+/// write.
+pub(super) fn buffers(credits: &Credits, depth: usize) -> Arc<[View]> {
+    let leases = std::iter::from_fn(|| credits.take()).take(depth.max(VIEWS_MIN));
+    let seed = RandomState::new().hash_one(depth);
     let filled = leases.enumerate().map(|(index, mut lease)| {
-        noise(index as u64, lease.as_mut_slice());
+        noise(seed.wrapping_add(index as u64), lease.as_mut_slice());
         lease.freeze(SLOT_LEN)
     });
     filled.collect()
@@ -103,7 +108,7 @@ fn sample(
     loader: &mut Loader,
     manner: &Manner,
     at: Knee,
-    views: &Arc<[View]>,
+    credits: &Credits,
     bytes: u64,
     ties: &Ties,
 ) -> Result<Sample, Error> {
@@ -111,10 +116,11 @@ fn sample(
         return Ok(Sample::default());
     }
     let extent = place.make(bytes)?;
+    let views = buffers(credits, at.depth);
     let mut cursor = Cursor::new(Arc::from([extent.clone()]), false);
     let load = Load {
         warm: std::time::Duration::ZERO,
-        ..manner.load(at, Way::Write(Arc::clone(views)))
+        ..manner.load(at, Way::Write(views))
     };
     let sample = loader.sample(&mut cursor, &load, ties).and_then(|it| {
         let seconds = it.seconds + sync(place, &extent)?;

@@ -1,6 +1,8 @@
-//! What the load generator asks for when it writes.
+//! What the load generator asks for when it writes, and what is in a file then.
 
+use std::collections::HashSet;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -138,4 +140,22 @@ fn nothing_is_to_be_written_back_of_what_goes_past_the_cache() {
     if let Some(started) = written(true) {
         assert_eq!(started, [vec![], vec![]]);
     }
+}
+
+#[test]
+fn no_two_blocks_of_what_is_written_are_alike() {
+    let file = tempfile::tempfile().unwrap();
+    let same = file.try_clone().unwrap();
+    let noise = write::buffers(&credits(2), 1);
+    assert_eq!(noise.len(), 2, "all that there is memory for");
+    let (sample, _) = moved(extent(file.into(), 2 * MIB), 1, 4096, Way::Write(noise));
+    assert_eq!(sample.bytes, 2 * MIB);
+    let mut bytes = vec![0; SLOT_LEN * 2];
+    same.read_exact_at(&mut bytes, 0).unwrap();
+    let first: HashSet<&[u8]> = bytes.chunks(4096).collect();
+    assert_eq!(first.len(), 512);
+    // Nor is anything of the next sample.
+    let next = write::buffers(&credits(2), 1);
+    let next: HashSet<&[u8]> = next.iter().flat_map(|view| view.chunks(4096)).collect();
+    assert!(first.is_disjoint(&next));
 }
