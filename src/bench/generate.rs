@@ -154,6 +154,11 @@ impl Generator {
             if any {
                 ties.beat();
                 silence.answered();
+                silence.limit_to(ties.stall);
+            } else if run.waits_for_medium() {
+                silence.limit_to(ties.sync_limit());
+                // Whoever waits for this thread does not know that it may take so long.
+                ties.beat();
             }
             if silence.is_too_long(ties.stopped()) {
                 return Err(run.stalled(&silence));

@@ -202,13 +202,14 @@ fn moment(
     pool: Option<&Arc<HashPool>>,
 ) -> Result<Vec<Moved>, Failed> {
     let over = Arc::new(AtomicBool::new(false));
+    let ties = writing(bench.ties, shares);
     let mut taking = Vec::new();
     for (source, share) in sources.iter_mut().zip(shares) {
         let into = match place.make(*share) {
             Ok(into) => into,
             Err(error) => {
                 let made = taking.into_iter().map(|(_, _, sink)| sink);
-                place.close(shares.iter().sum(), made.collect::<Vec<Sink>>())?;
+                place.close(ties.unsynced, made.collect::<Vec<Sink>>())?;
                 return Err(error.into());
             }
         };
@@ -242,12 +243,17 @@ fn moment(
                 warm: Duration::ZERO,
                 ..bench.manner.load(knee, Way::Copy(sink.clone()))
             };
-            let moved = one(loader, &mut opened.cursor, &load, bench.ties, &sink, place);
-            let closed = place.close(sink.into.len, (load, sink));
+            let moved = one(loader, &mut opened.cursor, &load, &ties, &sink, place);
+            let closed = place.close(ties.unsynced, (load, sink));
             (name, moved.and_then(|moved| closed.map(|()| moved)))
         },
     )?;
     all_of(moved)
+}
+
+/// Returns the ties of a moment: each of its syncs, and each close, waits for what all of them wrote.
+fn writing(ties: &Ties, shares: &[u64]) -> Ties {
+    ties.writing(shares.iter().sum())
 }
 
 /// Copies one source into its sink, and tells the others when that is over.
@@ -263,7 +269,7 @@ fn one(
     // However it ended: without it, the others are not all.
     sink.over.store(true, Relaxed);
     let sample = sample?;
-    let synced = write::sync(place, &sink.into)?;
+    let synced = write::sync(place, &sink.into, ties)?;
     Ok((sample.bytes, sample.seconds + synced))
 }
 
@@ -284,6 +290,22 @@ mod tests {
         assert_eq!(mb(&[300e6, 100e6]), [36, 12]);
         assert_eq!(mb(&[1000e6, 1e6]), [47, 1], "no share is empty");
         assert_eq!(mb(&[]), Vec::<u64>::new());
+    }
+
+    #[test]
+    fn a_target_may_take_as_long_as_for_all_that_is_written_at_once() {
+        let ties = Ties {
+            stall: Some(Duration::from_secs(30)),
+            ..Ties::default()
+        };
+        let shares = shares(1 << 30, &[150e6; 60]);
+        assert_eq!(shares, [17 * MIB; 60]);
+        let limit = writing(&ties, &shares).sync_limit();
+        assert_eq!(
+            limit,
+            Some(Duration::from_secs(243)),
+            "1,069 MB by 5 a second"
+        );
     }
 
     #[test]

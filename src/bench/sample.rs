@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::cursor::Extent;
 use super::histogram::Histogram;
+use super::silence::sync_limit;
 use crate::buffer::View;
 use crate::digest::{FileDigest, Hash, HashPool, block_value};
 use crate::io::Op;
@@ -139,6 +140,9 @@ pub(crate) struct Ties {
     pub(crate) stall: Option<Duration>,
     /// Answers of the one drive that these ties are about; see [`Ties::own`].
     pub(crate) beats: Arc<AtomicU64>,
+    /// Bytes that all who write to the target at this moment may leave in memory: it makes them durable
+    /// at one time.
+    pub(crate) unsynced: u64,
     /// Whether any drive was left because it did not answer.
     pub(crate) silent: Arc<AtomicBool>,
 }
@@ -154,6 +158,19 @@ impl Ties {
             beats: Arc::default(),
             ..self.clone()
         }
+    }
+
+    /// Returns the same ties of a moment in which so many bytes are written.
+    pub(crate) fn writing(&self, bytes: u64) -> Self {
+        Self {
+            unsynced: bytes,
+            ..self.clone()
+        }
+    }
+
+    /// Returns how long the target may be silent then.
+    pub(crate) fn sync_limit(&self) -> Option<Duration> {
+        sync_limit(self.stall, self.unsynced)
     }
 
     /// Notes that the drive answered.

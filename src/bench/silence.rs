@@ -48,6 +48,11 @@ impl Silence {
         self.looked = Instant::now();
     }
 
+    /// From now on lasts no longer than this.
+    pub(crate) fn limit_to(&mut self, limit: Option<Duration>) {
+        self.limit = limit;
+    }
+
     /// Looks at the clock, which has to be done every [`TICK`]; returns whether nothing more is to be
     /// waited for.
     pub(crate) fn is_too_long(&mut self, stopped: bool) -> bool {

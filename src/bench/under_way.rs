@@ -103,6 +103,13 @@ impl<'r> Run<'r> {
         self.last = batch;
     }
 
+    /// Returns whether all that is asked for is asked of a target that may have to bring much to its
+    /// medium before it answers.
+    pub(super) fn waits_for_medium(&self) -> bool {
+        let of_target = self.pending.values().all(|it| it.side == Side::Target);
+        self.is_cached == Some(true) && !self.pending.is_empty() && of_target
+    }
+
     /// Returns that the drive does not answer: the one that was asked first.
     pub(super) fn stalled(&self, silence: &Silence) -> Error {
         let oldest = self.pending.values().min_by_key(|pending| pending.since);
@@ -118,5 +125,48 @@ impl<'r> Run<'r> {
             || self.load.is_cut()
             || spent >= meant && self.sample.latency.count() >= COUNTED_MIN
             || spent >= meant * LONGEST
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::sample::Way;
+    use std::time::Duration;
+
+    #[test]
+    fn a_target_with_much_in_memory_may_take_longer_to_answer() {
+        let load = Load {
+            block: 4096,
+            depth: 1,
+            warm: Duration::ZERO,
+            time: Duration::ZERO,
+            way: Way::Write(Arc::from([])),
+        };
+        let ties = Ties {
+            stall: Some(Duration::from_secs(30)),
+            ..Ties::default()
+        };
+        let ties = ties.writing(1 << 30);
+        assert_eq!(ties.sync_limit(), Some(Duration::from_secs(244)));
+        let mut run = Run::new(&load, &ties);
+        let ask = |run: &mut Run<'_>, side: Side| {
+            let pending = Pending {
+                progress: Transfer::new(&Op::Sync),
+                since: Instant::now(),
+                len: 0,
+                path: Arc::default(),
+                side,
+            };
+            run.pending.insert(run.pending.len() as u64, pending);
+        };
+        ask(&mut run, Side::Target);
+        assert!(!run.waits_for_medium(), "nothing is in memory");
+        run.is_cached = Some(true);
+        assert!(run.waits_for_medium());
+        ask(&mut run, Side::Source);
+        assert!(!run.waits_for_medium(), "a source has no such excuse");
+        run.pending.clear();
+        assert!(!run.waits_for_medium());
     }
 }

@@ -14,7 +14,7 @@ use super::manner::Manner;
 use super::report::{Knee, Measure, Point};
 use super::sample::{Load, Sample, Ties, Way};
 use super::scratch::{Place, noise, of_target, whole_buffers};
-use super::silence::{ask, sync_limit};
+use super::silence::ask;
 use super::stats::knee;
 use super::steady;
 use crate::buffer::{Arena, Credits, SLOT_LEN, View};
@@ -117,29 +117,29 @@ fn sample(
     }
     let extent = place.make(bytes)?;
     let views = buffers(credits, at.depth);
+    let ties = &ties.writing(bytes);
     let mut cursor = Cursor::new(Arc::from([extent.clone()]), false);
     let load = Load {
         warm: std::time::Duration::ZERO,
         ..manner.load(at, Way::Write(views))
     };
     let sample = loader.sample(&mut cursor, &load, ties).and_then(|it| {
-        let seconds = it.seconds + sync(place, &extent)?;
+        let seconds = it.seconds + sync(place, &extent, ties)?;
         Ok(Sample { seconds, ..it })
     });
     place.close(bytes, (extent, cursor))?;
     sample
 }
 
-/// Makes a scratch file durable; the seconds that took.
+/// Makes a scratch file durable; the seconds that took. It may take as long as all that is written at
+/// this moment: asking how much of it is left would wait for the drive as well.
 ///
 /// # Errors
 /// That of fdatasync(2), classed as the target's; `SourceStalled` when it takes longer than a slow
 /// drive would; `Stopped`.
-pub(crate) fn sync(place: &Place<'_>, extent: &Extent) -> Result<f64, Error> {
-    // As long as all of it would take: asking how much there is would wait for the drive as well.
-    let limit = sync_limit(place.ties.stall, extent.len);
+pub(crate) fn sync(place: &Place<'_>, extent: &Extent, ties: &Ties) -> Result<f64, Error> {
     let file = Arc::clone(&extent.file);
-    let synced = ask(place.label, limit, &place.ties, move |_| {
+    let synced = ask(place.label, ties.sync_limit(), ties, move |_| {
         let begun = Instant::now();
         rustix::fs::fdatasync(&file).map(|()| begun.elapsed().as_secs_f64())
     });
