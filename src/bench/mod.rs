@@ -254,15 +254,8 @@ impl Run<'_> {
         if failures.len() == self.job.paths.len() && !failures.is_empty() {
             return Err(failures.remove(0));
         }
-        for (at, first) in within::twice(&self.opened).into_iter().rev() {
-            let path = self.opened.remove(at).path();
-            let warning = format!(
-                "{} is {}, which is named too: it is measured once",
-                path.display(),
-                first.display()
-            );
-            self.report.warnings.push(warning);
-        }
+        let twice = within::drop_twice(&mut self.opened);
+        self.report.warnings.extend(twice);
         holds::settle(&mut self.opened);
         tell_apart(&mut self.opened);
         within::settle(&mut self.opened, topology);

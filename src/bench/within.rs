@@ -15,8 +15,21 @@ pub(crate) enum Spot {
     Files { mount: Mount, real: PathBuf },
 }
 
-/// Returns PATHs that are one that was named before, by number; each with the path of that.
-pub(crate) fn twice(opened: &[Opened]) -> Vec<(usize, PathBuf)> {
+/// Drops PATHs that are one that was named before, as links of /dev/disk are; returns what is said.
+pub(crate) fn drop_twice(opened: &mut Vec<Opened>) -> Vec<String> {
+    let all = twice(opened);
+    let said = |(at, first): (usize, PathBuf)| {
+        format!(
+            "{} is {}, which is named too: it is measured once",
+            opened.remove(at).path().display(),
+            first.display()
+        )
+    };
+    all.into_iter().rev().map(said).collect()
+}
+
+/// Returns those, by number, each with the path of the first.
+fn twice(opened: &[Opened]) -> Vec<(usize, PathBuf)> {
     let is_same = |one: &Opened, other: &Opened| match (&one.spot, &other.spot) {
         (Some(Spot::Device(one)), Some(Spot::Device(other))) => one == other,
         (Some(Spot::Files { real: one, .. }), Some(Spot::Files { real: other, .. })) => {
