@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::{Receiver, Sender, bounded};
 
 use super::summary::LaneFacts;
-use crate::journal::{self, Identity};
-use crate::plan::{self, LanePlan, find_returned};
-use crate::scan::{Finished, Tree};
+use crate::journal::{self, Identity, Likeness};
+use crate::plan::{self, LanePlan, NotBack, find_returned, is_same_mount};
+use crate::scan::{Finished, Tree, as_path};
 use crate::topology::{Mount, Topology, mount_number};
 
 /// How often the mount table is looked at.
@@ -36,12 +36,51 @@ struct Home {
     index: usize,
     root_attributes: bool,
     tree: Weak<Tree>,
+    /// Its file system: the number of its device, while it is there.
+    device: u64,
+    /// A source on another device that nothing tells its file system from.
+    twin: Option<PathBuf>,
+}
+
+impl Home {
+    /// Returns whether another source is on another device, and nothing tells one from the other: so it
+    /// is with images of one drive whose serial numbers are not known.
+    fn is_twin_of(&self, other: &Self) -> bool {
+        let fs = |home: &Self| Identity {
+            root_ino: 0,
+            ..home.recorded.identity.clone()
+        };
+        self.device != other.device && fs(self).compare(&fs(other)) == Likeness::Same
+    }
+}
+
+/// Mounts of other file systems that have been in the mount table since the run began: what is there was
+/// never away.
+#[derive(Debug, Clone, Default)]
+struct Stayed(Arc<Mutex<Vec<Mount>>>);
+
+impl Stayed {
+    /// Returns those that there are, but for the mounts of these lanes.
+    fn beside(lanes: &[LanePlan], mounts: Vec<Mount>) -> Self {
+        let own = || lanes.iter().flat_map(|plan| &plan.fs);
+        let is_own = |mount: &Mount| own().any(|(_, at)| is_same_mount(&at.mount, mount));
+        let others = mounts.into_iter().filter(|mount| !is_own(mount));
+        Self(Arc::new(Mutex::new(others.collect())))
+    }
+
+    /// Returns those that are still there; what is gone once is forgotten, as another may get its id.
+    fn in_table(&self, mounts: &[Mount]) -> Vec<Mount> {
+        let mut stayed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        stayed.retain(|mount| mounts.iter().any(|now| is_same_mount(mount, now)));
+        stayed.clone()
+    }
 }
 
 /// The sources of all lanes, and who looks for them.
 #[derive(Debug)]
 pub(super) struct Homes {
     lanes: Vec<Vec<Home>>,
+    stayed: Stayed,
     asking: Asking,
     /// How many threads were begun.
     begun: u64,
@@ -96,6 +135,8 @@ impl Asking {
 #[derive(Debug)]
 pub(super) struct Search {
     wanted: Vec<(usize, Vec<Home>, LaneFacts)>,
+    /// The mounts that any lane was read from, or is.
+    read_from: Vec<u64>,
     found: Sender<Vec<Back>>,
     looks: Receiver<Vec<Back>>,
     /// The number of the thread that looks; 0 when there is none. What one before it still finds counts,
@@ -127,13 +168,23 @@ impl Homes {
                     index: tree.index,
                     root_attributes: tree.root_attributes,
                     tree: Arc::downgrade(tree),
+                    device: tree.device,
+                    twin: None,
                 })
             });
             // One that could not be known again keeps its whole lane.
             homes.collect::<Option<Vec<Home>>>().unwrap_or_default()
         });
+        let mut homes: Vec<Vec<Home>> = homes.collect();
+        let all: Vec<Home> = homes.iter().flatten().cloned().collect();
+        for home in homes.iter_mut().flatten() {
+            let twin = all.iter().find(|other| home.is_twin_of(other));
+            home.twin = twin.map(|twin| as_path(&twin.recorded.label));
+        }
+        let mounts = Topology::live().map(|topology| topology.mounts().to_vec());
         Self {
-            lanes: homes.collect(),
+            lanes: homes,
+            stayed: Stayed::beside(lanes, mounts.unwrap_or_default()),
             asking: Asking::default(),
             begun: 0,
         }
@@ -144,7 +195,8 @@ impl Homes {
         let homes = self.lanes.get(lane).filter(|homes| !homes.is_empty())?;
         let is_unique = |home: &Home| {
             let identity = &home.recorded.identity;
-            identity.fs_uuid.is_some() || identity.serial.is_some()
+            let is_known = identity.fs_uuid.is_some() || identity.serial.is_some();
+            is_known && home.twin.is_none()
         };
         homes.iter().all(is_unique).then_some(homes)
     }
@@ -152,6 +204,17 @@ impl Homes {
     /// Returns whether the sources of a lane could be known again.
     pub(super) fn are_known(&self, lane: usize) -> bool {
         self.known(lane).is_some()
+    }
+
+    /// Says why what comes back of a lane is not known: it could be another source of the run.
+    pub(super) fn why_unknown(&self, lane: usize) -> Option<String> {
+        let mut homes = self.lanes.get(lane).into_iter().flatten();
+        let twin = homes.find_map(|home| home.twin.as_deref())?;
+        Some(format!(
+            "it is not looked for in this run, as nothing tells {} from it (no two serial numbers are \
+             known): mount both where they were, and run again",
+            twin.display()
+        ))
     }
 
     /// Returns whether nothing that was found on the drive of a lane is on its way any more: it is
@@ -192,8 +255,11 @@ impl Homes {
             Some((lane, homes, facts.get(lane)?.clone()))
         });
         let (found, looks) = bounded(0);
+        let all = self.lanes.iter().flatten();
+        let read_from = all.flat_map(|home| home.left.iter().copied().chain(home.at));
         Search {
             wanted: wanted.collect(),
+            read_from: read_from.collect(),
             found,
             looks,
             newest: Arc::default(),
@@ -214,12 +280,14 @@ impl Homes {
         self.begun += 1;
         let (number, asking) = (self.begun, self.asking.clone());
         let (wanted, found) = (search.wanted.clone(), search.found.clone());
+        let (stayed, read_from) = (self.stayed.clone(), search.read_from.clone());
         let newest = Arc::clone(&search.newest);
         newest.store(number, Relaxed);
         let thread = std::thread::Builder::new().name("returns".to_owned());
         let started = thread.spawn(move || {
             loop {
-                let backs = look(&wanted, &|place| asking.may_ask(number, place));
+                let may_ask = |place| asking.may_ask(number, place);
+                let backs = look(&wanted, &read_from, &stayed, &may_ask);
                 asking.ends(number);
                 if found.send(backs).is_err() || newest.load(Relaxed) != number {
                     return;
@@ -234,15 +302,24 @@ impl Homes {
     }
 }
 
-/// Looks once for the drives of these lanes.
-fn look(wanted: &[(usize, Vec<Home>, LaneFacts)], may_ask: &dyn Fn(Place) -> bool) -> Vec<Back> {
+/// Looks once for the drives of these lanes, but not in mounts that lanes were read from, or that stayed.
+fn look(
+    wanted: &[(usize, Vec<Home>, LaneFacts)],
+    read_from: &[u64],
+    stayed: &Stayed,
+    may_ask: &dyn Fn(Place) -> bool,
+) -> Vec<Back> {
     let Ok(topology) = Topology::live() else {
         return Vec::new();
     };
+    let not_back = NotBack {
+        numbers: read_from.to_vec(),
+        mounts: stayed.in_table(topology.mounts()),
+    };
     let may_ask = |path: &Path| may_ask((path.to_owned(), mount_of(topology.mounts(), path)));
-    let backs = wanted
-        .iter()
-        .filter_map(|(lane, homes, facts)| back(&topology, *lane, homes, facts, &may_ask));
+    let backs = wanted.iter().filter_map(|(lane, homes, facts)| {
+        back(&topology, *lane, homes, facts, &not_back, &may_ask)
+    });
     backs.collect()
 }
 
@@ -260,12 +337,13 @@ fn back(
     lane: usize,
     homes: &[Home],
     facts: &LaneFacts,
+    not_back: &NotBack,
     may_ask: &dyn Fn(&Path) -> bool,
 ) -> Option<Back> {
     let (sender, finished) = bounded(FINISHED_QUEUE);
     let (mut trees, mut fs) = (Vec::new(), Vec::new());
     for home in homes {
-        let source = find_returned(topology, &home.recorded, &home.left, may_ask)?;
+        let source = find_returned(topology, &home.recorded, not_back, may_ask)?;
         let tree = plan::tree(source, home.index, home.root_attributes, topology, &sender);
         let (tree, kind, location) = tree.ok()?;
         trees.push(Arc::new(tree));
@@ -343,7 +421,10 @@ mod tests {
                 index: 0,
                 root_attributes: false,
                 tree: Weak::new(),
+                device: 0,
+                twin: None,
             }]],
+            stayed: Stayed::default(),
             asking: Asking::default(),
             begun: 0,
         };
@@ -354,5 +435,24 @@ mod tests {
         homes.go_on_at(0, std::slice::from_ref(&tree));
         homes.left(0);
         assert_eq!(homes.lanes[0][0].left, [7, here]);
+    }
+
+    #[test]
+    fn a_mount_that_stayed_is_one_as_long_as_it_is_in_the_table() {
+        let parse = |table: &str| mountinfo::parse(table.as_bytes());
+        let one = "30 20 8:2 / /mnt/one rw - ext4 /dev/b rw\n";
+        let other = "31 20 8:3 / /mnt/other rw - ext4 /dev/c rw\n";
+        let stayed = Stayed::beside(&[], parse(&format!("{one}{other}")));
+        let ids = |table: &str| {
+            let there = stayed.in_table(&parse(table));
+            there.iter().map(|mount| mount.id).collect::<Vec<_>>()
+        };
+        // Mounted otherwise, it is the same mount.
+        let other = "31 20 8:3 / /mnt/other ro - ext4 /dev/c ro\n";
+        assert_eq!(ids(&format!("{one}{other}")), [30, 31]);
+        assert_eq!(ids(other), [31]);
+        assert_eq!(ids(&format!("{one}{other}")), [31], "mounted again");
+        // Another one that got its numbers.
+        assert_eq!(ids("31 20 8:3 / /mnt/one rw - ext4 /dev/c rw\n"), [0; 0]);
     }
 }

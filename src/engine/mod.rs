@@ -36,6 +36,7 @@ mod outlets;
 mod owed;
 mod pace;
 mod pass;
+mod patience;
 mod places;
 mod proof;
 mod readback;

@@ -5,9 +5,10 @@
 //! 2. From then on the mount table is looked at as long as other drives are read; when all have
 //!    ended, at once, and then until `--grace` has passed since the drive was lost. A source is back
 //!    when the same file system, by its UUID or its drive's serial number, and the same folder in it,
-//!    is in another mount than those it was read from: what is still mounted there is what was lost.
-//!    Another disk at the same path is never taken. A mount that hangs keeps no other from being
-//!    looked at (`homes`).
+//!    is in a mount that came since: what is still mounted where a lane was read is what was lost, and
+//!    what stayed mounted beside it is an image of it. Where two drives of the run cannot be told from
+//!    each other, neither is looked for. Another disk at the same path is never taken. A mount that
+//!    hangs keeps no other from being looked at (`homes`).
 //! 3. Its lane runs once more, as that of a run that goes on with a job: the journal, which is read
 //!    on a thread of its own, says what is done, and large files are gone on with inside. That must be
 //!    all that was copied of it, so nothing of the lane before may be on its way any more. A lane
@@ -30,6 +31,7 @@ use super::ledger::Ledger;
 use super::links::LinkTable;
 use super::log::Log;
 use super::opening::recall_links;
+use super::patience::{Idle, TIMES_MAX, pause};
 use super::proof::recorded;
 use super::run::{LaneEnd, Lost, RunSettings, cannot, run};
 use super::second_read::SourceAgain;
@@ -41,11 +43,6 @@ use crate::error::{Error, ErrorKind, Side};
 use crate::plan::LanePlan;
 use crate::target::LocalTarget;
 
-/// Most times that a drive is gone on with: one that comes and goes for ever gives too little.
-const TIMES_MAX: u32 = 16;
-/// How long one that gave nothing is let be, the first time; twice as long each time after that, up to
-/// a part of `--grace`, so that the tries last for most of it.
-const PAUSE: Duration = Duration::from_millis(100);
 /// How late a stop is noticed.
 const TICK: Duration = Duration::from_millis(100);
 /// How long one look may take, where its time is over already: a mount that hangs may hold it.
@@ -79,24 +76,6 @@ struct Ready {
     log: Arc<Log>,
     /// Its sources, where they are to be read again.
     again: Vec<SourceAgain>,
-}
-
-/// A run that has nothing to do but wait.
-#[derive(Debug)]
-struct Idle {
-    begun: Instant,
-    has_looked: bool,
-    has_told: bool,
-}
-
-impl Default for Idle {
-    fn default() -> Self {
-        Self {
-            begun: Instant::now(),
-            has_looked: false,
-            has_told: false,
-        }
-    }
 }
 
 /// What lanes are gone on with.
@@ -225,12 +204,13 @@ impl Returns<'_> {
         for (lane, end) in (0..).zip(&*ends) {
             let Some(lost) = &end.lost else { continue };
             let known = self.state.lost.get(&lane);
-            match known.and_then(|known| known.failed.as_ref()) {
+            let failed = known.and_then(|known| known.failed.as_ref());
+            let failed =
+                failed.map(|why| format!("it was back, and could not be gone on with: {why}"));
+            let grace = self.job.engine.grace;
+            match failed.or_else(|| grace.and_then(|_| self.state.homes.why_unknown(lane))) {
                 Some(why) => {
-                    let what = format!(
-                        "{}; it was back, and could not be gone on with: {why}",
-                        lost.error.reason()
-                    );
+                    let what = format!("{}; {why}", lost.error.reason());
                     let (kind, path) = (lost.error.kind(), lost.error.path());
                     let error = Error::new(kind, lost.error.side(), path, &what);
                     self.context.outcomes.problem(lane, &error);
@@ -465,12 +445,6 @@ impl Returns<'_> {
     }
 }
 
-/// Returns how long a drive is let be that was gone on with so often, and gave nothing.
-fn pause(times: u32, grace: Duration) -> Duration {
-    let doubled = PAUSE.saturating_mul(2_u32.saturating_pow(times.saturating_sub(1)));
-    doubled.min(grace / TIMES_MAX)
-}
-
 /// Returns the numbers of the SOURCEs of a lane.
 fn numbers(plan: &LanePlan) -> Vec<usize> {
     plan.trees.iter().map(|tree| tree.index).collect()
@@ -480,21 +454,4 @@ fn numbers(plan: &LanePlan) -> Vec<usize> {
 fn label_of(plan: &LanePlan) -> &Path {
     let first = plan.trees.first();
     first.map_or(Path::new(""), |tree| tree.label.as_path())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_tries_last_for_most_of_the_time_that_a_drive_is_waited_for() {
-        let minute = Duration::from_secs(60);
-        let ms = Duration::from_millis;
-        let pauses: Vec<Duration> = (1..=TIMES_MAX).map(|times| pause(times, minute)).collect();
-        assert_eq!(pauses[..3], [ms(100), ms(200), ms(400)]);
-        assert_eq!(pauses[15], ms(3750));
-        assert_eq!(pauses.iter().sum::<Duration>(), ms(43_800));
-        assert_eq!(pause(7, Duration::ZERO), Duration::ZERO);
-        assert_eq!(pause(u32::MAX, minute), ms(3750));
-    }
 }

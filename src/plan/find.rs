@@ -1,16 +1,40 @@
 //! Where a source of a job is now.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 use super::identity;
-use super::recognise::{Shape, shape, source_identity};
+use super::recognise::{Shape, shape};
 use super::sources::{NamedLink, Source, means_contents, open_sources};
 use crate::beneath;
 use crate::journal::{self, Identity, Likeness};
 use crate::scan::as_path;
-use crate::topology::{Topology, mount_number};
+use crate::topology::{Mount, Topology, mount_number};
+
+/// Mounts that a source which went away is not back in, whatever is there.
+#[derive(Debug, Clone, Default)]
+pub struct NotBack {
+    /// By their [`mount_number`]s.
+    pub numbers: Vec<u64>,
+    /// By the mount table; only as long as they are in it, as their ids are handed out again.
+    pub mounts: Vec<Mount>,
+}
+
+impl NotBack {
+    /// Returns whether an open directory is in one of them, by `mount`, or may be.
+    fn has(&self, dir: BorrowedFd<'_>, mount: &Mount) -> bool {
+        mount_number(dir).is_none_or(|number| self.numbers.contains(&number))
+            || self.mounts.iter().any(|other| is_same_mount(other, mount))
+    }
+}
+
+/// Returns whether two lines of the mount table, of two moments, are of one mount: its options and the
+/// name of its source may change. Ids and device numbers are handed out again, the lowest first.
+pub fn is_same_mount(one: &Mount, other: &Mount) -> bool {
+    (one.id, one.device, &one.root, &one.point)
+        == (other.id, other.device, &other.root, &other.point)
+}
 
 /// Returns a path that leads to a recorded source now, and means what its label meant: a folder, its
 /// contents, or a file. A relative label begins in the working directory.
@@ -37,7 +61,7 @@ pub fn find_source(
         topology,
         identity: &recorded.identity,
         shape: shape(recorded),
-        left: &[],
+        not_back: None,
     };
     let folder = match wanted.shape {
         Shape::File(_) => parent(&label),
@@ -62,13 +86,12 @@ pub fn find_source(
 }
 
 /// Returns a source that went away, opened, if it is mounted again: the same for sure, where it was or
-/// on any other mount, as [`find_source`] has it. `left` are the [`mount_number`]s of the mounts that it
-/// was lost on; in those it is not back. `may_ask` is told of each place before it is asked at (the
-/// recorded path, a mount point), and may leave it out.
+/// on any other mount, as [`find_source`] has it, but for those of `not_back`. `may_ask` is told of each
+/// place before it is asked at (the recorded path, a mount point), and may leave it out.
 pub fn find_returned(
     topology: &Topology,
     recorded: &journal::Source,
-    left: &[u64],
+    not_back: &NotBack,
     may_ask: &dyn Fn(&Path) -> bool,
 ) -> Option<Source> {
     let label = as_path(&recorded.label);
@@ -76,7 +99,7 @@ pub fn find_returned(
         topology,
         identity: &recorded.identity,
         shape: shape(recorded),
-        left,
+        not_back: Some(not_back),
     };
     let folder = match wanted.shape {
         Shape::File(_) => parent(&label),
@@ -94,11 +117,9 @@ pub fn find_returned(
     };
     let mut source = open_sources(&[path], NamedLink::Itself).ok()?.pop()?;
     // What was opened counts, not what the path led to before.
-    let now = source_identity(&source, topology).ok()?;
-    let is_it = recorded.identity.compare(&now) == Likeness::Same;
-    let is_back = mount_number(source.root.as_fd()).is_some_and(|mount| !left.contains(&mount));
+    let is_it = wanted.is_like(source.root.as_fd(), &source.label) == Some(Likeness::Same);
     source.landing.clone_from(&recorded.landing);
-    (is_it && is_back).then_some(source)
+    is_it.then_some(source)
 }
 
 struct Wanted<'a> {
@@ -106,21 +127,23 @@ struct Wanted<'a> {
     identity: &'a Identity,
     shape: Shape<'a>,
     /// Nothing in these mounts is what is wanted.
-    left: &'a [u64],
+    not_back: Option<&'a NotBack>,
 }
 
 impl Wanted<'_> {
     /// Compares a folder with the one that is wanted; `None` when it cannot be looked at.
     fn likeness(&self, folder: &Path) -> Option<Likeness> {
         let dir = beneath::open_root(folder).ok()?;
-        if !self.left.is_empty() {
-            let mount = mount_number(dir.as_fd());
-            if mount.is_none_or(|mount| self.left.contains(&mount)) {
-                return None;
-            }
+        self.is_like(dir.as_fd(), folder)
+    }
+
+    /// Does so with a folder that is open.
+    fn is_like(&self, dir: BorrowedFd<'_>, folder: &Path) -> Option<Likeness> {
+        let location = self.topology.locate_fd(dir, folder).ok()?;
+        if self.not_back.is_some_and(|it| it.has(dir, &location.mount)) {
+            return None;
         }
-        let location = self.topology.locate_fd(&dir, folder).ok()?;
-        let now = identity(dir.as_fd(), &location).ok()?;
+        let now = identity(dir, &location).ok()?;
         Some(self.identity.compare(&now))
     }
 

@@ -14,3 +14,4 @@ mod bench;
 mod counts;
 mod found;
 mod goes_on;
+mod twins;
