@@ -71,9 +71,26 @@ pub(crate) struct FlatFs {
 impl FlatFs {
     /// Mounts it at `point`, which is made; mountinfo has it as `inhaul-test-NAME`.
     pub(crate) fn new(point: &Path, name: &str, flat: impl Flat) -> Self {
+        Self::with(
+            point,
+            vec![MountOption::FSName(format!("inhaul-test-{name}"))],
+            flat,
+        )
+    }
+
+    /// Mounts it as what sshfs gives of another machine by this name, `HOST:FOLDER`.
+    pub(crate) fn of_host(point: &Path, name: &str, flat: impl Flat) -> Self {
+        let options = vec![
+            MountOption::FSName(name.to_owned()),
+            MountOption::CUSTOM("subtype=sshfs".to_owned()),
+        ];
+        Self::with(point, options, flat)
+    }
+
+    fn with(point: &Path, options: Vec<MountOption>, flat: impl Flat) -> Self {
         std::fs::create_dir_all(point).unwrap();
         let mut config = Config::default();
-        config.mount_options = vec![MountOption::FSName(format!("inhaul-test-{name}"))];
+        config.mount_options = options;
         let sentinel = Sentinel::new("umount -f \"$1\"; umount -l \"$1\"", &[point]);
         let session = fuser::spawn_mount(Served(flat), point, &config).unwrap();
         Self {

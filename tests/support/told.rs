@@ -42,6 +42,11 @@ impl Told {
     pub(crate) fn mount(point: &Path, files: Vec<Self>) -> FlatFs {
         FlatFs::new(point, "told", Served(files))
     }
+
+    /// Mounts one as sshfs does what another machine has by this name, `HOST:FOLDER`.
+    pub(crate) fn mount_of_host(point: &Path, name: &str, files: Vec<Self>) -> FlatFs {
+        FlatFs::of_host(point, name, Served(files))
+    }
 }
 
 struct Served(Vec<Told>);
