@@ -191,7 +191,12 @@ fn recorded(typed: &str) -> journal::Source {
 fn found(sources: &[journal::Source]) -> Vec<Option<String>> {
     let topology = Topology::live().unwrap();
     let text = |path: PathBuf| path.into_os_string().into_string().unwrap();
-    let find = |source| plan::find_source(&topology, source, &|_| true).map(text);
+    let any = |_: &Path| true;
+    let find = |source| {
+        let here = plan::find_in_place(&topology, source, &any, &any);
+        let found = here.or_else(|| plan::find_elsewhere(&topology, source, &any, &any));
+        found.map(text)
+    };
     sources.iter().map(find).collect()
 }
 

@@ -63,6 +63,7 @@ mod summary;
 mod survey;
 pub mod telemetry;
 mod threads;
+mod traces;
 mod unmounted;
 mod verdict;
 mod verify;

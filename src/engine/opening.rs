@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use super::ahead::Ahead;
 use super::copy::Asked;
-use super::job::CopyJob;
+use super::job::{CopyJob, Existing};
 use super::links::{First, LinkTable};
 use super::log::Log;
 use super::owed::{self, Owing, owing};
@@ -22,6 +22,7 @@ use super::settle::{Settled, settle};
 use super::spill::Round;
 use super::spots::Spots;
 use super::standing::{Copied, at, found};
+use super::traces::{self, Unfit};
 use super::unmounted;
 use crate::error::{Error, ErrorKind, Side};
 use crate::journal::{self, Identity, JobHead, Likeness, Loaded, Record, Stamp, Writer};
@@ -121,13 +122,14 @@ pub(super) fn look(
     let (identities, points) = (&opening.identities, &opening.points);
     unmounted::check(round, &found, &home, sources, identities, points)?;
     let target = target_identity(root, &job.target, topology)?;
+    let mut strange = None;
     for found in found {
         let label = home.join(&found.name);
         let Some(begun) = load(found, &label, job, session)? else {
             continue;
         };
         let is_named = round.name.is_some();
-        match opening.numbers_in(&begun, &target, sources, is_named, session) {
+        match opening.numbers_in(&begun, &target, sources, is_named, job.existing, session) {
             Ok(numbers) => {
                 // A copy may do without its recipe; resume needs it.
                 let recipe = Recipe::load_if_there(begun.job.dir.as_fd(), &label)?;
@@ -153,11 +155,14 @@ pub(super) fn look(
                 opening.begun = Some(begun);
                 return Ok(opening);
             }
-            Err(why) if is_meant => {
+            Err(Unfit::Strange(error)) if is_meant => return Err(error),
+            // Another job may have begun with what is given.
+            Err(Unfit::Strange(error)) => strange = strange.or(Some(error)),
+            Err(Unfit::Other(why)) if is_meant => {
                 let what = format!("this job cannot be gone on with: {why}");
                 return Err(Error::new(ErrorKind::Refused, Side::Record, label, &what));
             }
-            Err(why) => {
+            Err(Unfit::Other(why)) => {
                 let name = &begun.job.name;
                 session.observer.note(&format!(
                     "job {name} is not finished and stays so: {why} ('inhaul resume {name}')"
@@ -165,7 +170,7 @@ pub(super) fn look(
             }
         }
     }
-    Ok(opening)
+    strange.map_or(Ok(opening), Err)
 }
 
 /// Returns that a job is not in the target that its copy began in.
@@ -248,11 +253,12 @@ impl Opening {
         target: &Identity,
         sources: &mut [Source],
         is_named: bool,
+        existing: Existing,
         session: &Session,
-    ) -> Result<Vec<u32>, String> {
+    ) -> Result<Vec<u32>, Unfit> {
         let head = begun.loaded.head();
         if head.options != self.options {
-            return Err("its options were others".to_owned());
+            return Err(Unfit::Other("its options were others".to_owned()));
         }
         // A target may have grown since; nobody makes a target out of an image of another.
         let mut known = head.target.clone();
@@ -260,7 +266,7 @@ impl Opening {
             known.size = target.size;
         }
         if let Likeness::Different(what) = known.compare(target) {
-            return Err(format!("{what} of the target was another"));
+            return Err(Unfit::Other(format!("{what} of the target was another")));
         }
         let recorded: Vec<journal::Source> = begun.loaded.sources().collect();
         // The job of another target is known by its name: it may have begun without these sources.
@@ -271,6 +277,11 @@ impl Opening {
         };
         match recognised {
             Recognised::Same(matched) => {
+                let given = (&*sources, &*self.identities);
+                if !is_named {
+                    traces::check(&begun.loaded, given, &matched, existing, session)
+                        .map_err(Unfit::Strange)?;
+                }
                 for (source, matched) in sources.iter_mut().zip(&matched) {
                     if let Some(line) = &matched.note {
                         session.observer.note(line);
@@ -279,7 +290,7 @@ impl Opening {
                 }
                 Ok(matched.iter().map(|matched| matched.index).collect())
             }
-            Recognised::Other(why) => Err(why),
+            Recognised::Other(why) => Err(Unfit::Other(why)),
         }
     }
 

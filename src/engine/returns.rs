@@ -38,6 +38,7 @@ use super::second_read::SourceAgain;
 use super::setup::{ScanJob, scan_lane};
 use super::summary::LaneFacts;
 use super::telemetry::{Health, LaneState, Telemetry};
+use super::traces;
 use super::watch::{News, Revive, Revived};
 use crate::error::{Error, ErrorKind, Side};
 use crate::plan::LanePlan;
@@ -356,6 +357,9 @@ impl Returns<'_> {
         let read = move || {
             let log = Arc::new(log.again(recorded(&target, &log)?));
             let plan = &back.plan;
+            for (tree, earlier) in plan.trees.iter().zip(log.earlier().into_iter().cycle()) {
+                traces::check_tree(earlier, log.number_of(tree), tree)?;
+            }
             if let Some(links) = &recalled {
                 links.forget(&numbers(plan));
                 recall_links(&log, &plan.trees, &*context.target, links)?;

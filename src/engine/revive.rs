@@ -1,7 +1,7 @@
 //! From a job that was cut short to one that can be run: what was asked for, and where its sources
 //! are now.
 
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -15,10 +15,11 @@ use super::owed::{Recorded, UNTOLD, is_another};
 use super::recipe::{Owed, Recipe};
 use super::roll_call::{RollCall, ask_all, reasons, who_hangs};
 use super::session::Session;
+use super::traces::{self, IF_IT_IS, STRANGE};
 use crate::beneath;
 use crate::error::{Error, ErrorKind, Side};
-use crate::journal;
-use crate::plan::find_source;
+use crate::journal::{self, Loaded};
+use crate::plan::{NamedLink, find_elsewhere, find_in_place, open_sources, source_identity};
 use crate::scan::as_path;
 use crate::target::{Home, HomeLock, JobDir};
 use crate::topology::Topology;
@@ -70,8 +71,7 @@ pub fn revive(
         .ok_or_else(|| usage("no job here is unfinished: there is nothing to go on with"))?;
     let label = lock.label().join(&job.name);
     let recipe = Recipe::load(job.dir.as_fd(), &label)?;
-    let recorded = sources(&job, &label)?;
-    let Some(recorded) = recorded else {
+    let Some(loaded) = load(&job, &label)? else {
         return Err(usage(&format!(
             "job {} is finished: there is nothing to go on with",
             job.name
@@ -79,7 +79,7 @@ pub fn revive(
     };
     let name_of = job.name;
     drop(lock);
-    let (sources, missing) = look_for(&recipe, recorded, limit, session)?;
+    let (sources, missing) = look_for(&recipe, &loaded, limit, session)?;
     if sources.is_empty() {
         let what = format!(
             "no source of this job is here: neither at its path nor on another mount; {}",
@@ -99,14 +99,14 @@ pub fn revive(
     Ok(Revived { job, missing })
 }
 
-/// Returns the sources in a job's journal, none before it has any; `None` when the job is finished.
-fn sources(job: &JobDir, label: &Path) -> Result<Option<Vec<journal::Source>>, Error> {
+/// Returns a job's journal; `None` when the job is finished.
+fn load(job: &JobDir, label: &Path) -> Result<Option<Loaded>, Error> {
     let folder: BorrowedFd<'_> = job.dir.as_fd();
     match journal::read(folder, label, folder) {
         Ok(loaded) if loaded.end().is_some_and(|end| end.complete) => Ok(None),
         // Nothing tells whether what is at its paths now is what was meant.
         Ok(loaded) if loaded.sources().next().is_none() => Err(cut_short(label)),
-        Ok(loaded) => Ok(Some(loaded.sources().collect())),
+        Ok(loaded) => Ok(Some(loaded)),
         Err(error) if error.kind() == ErrorKind::Missing => Err(cut_short(label)),
         Err(error) => Err(error),
     }
@@ -153,10 +153,11 @@ fn not_recorded(
 /// the paths of those that are here, and the others.
 fn look_for(
     recipe: &Recipe,
-    recorded: Vec<journal::Source>,
+    loaded: &Loaded,
     limit: Option<Duration>,
     session: &Session,
 ) -> Result<(Vec<PathBuf>, Vec<LeftOut>), Error> {
+    let mut recorded: Vec<journal::Source> = loaded.sources().collect();
     let journalled = Recorded::of(recipe, recorded.iter().cloned());
     let known: Vec<PathBuf> = recorded
         .iter()
@@ -179,10 +180,12 @@ fn look_for(
         session,
         hung: OnceCell::new(),
     };
-    for (mut source, typed) in recorded.into_iter().zip(known) {
+    for (source, typed) in recorded.iter_mut().zip(&known) {
         source.label = typed.as_os_str().as_bytes().to_vec();
-        let at = find_source(&topology, &source, &|place| search.may_ask(&call, place));
-        if let Some(path) = at {
+    }
+    let at = search.places(loaded, &recorded, &call);
+    for ((source, typed), at) in recorded.into_iter().zip(known).zip(at) {
+        if let Some(path) = at.path {
             // Nothing is asked once more without need.
             let place = (!others.is_empty()).then(|| place_of(&path)).flatten();
             of_journal.extend(place.map(|place| (place, source)));
@@ -191,7 +194,9 @@ fn look_for(
             let silent = call.take_silent(&typed);
             // Not where its mount point is: that is another drive's.
             let on = On::of(&source.identity);
-            missing.push(silent.unwrap_or_else(|| is_missing(&typed, "", on)));
+            let why = at.is_strange.then(|| format!(" ({STRANGE}; {IF_IT_IS})"));
+            let why = why.unwrap_or_default();
+            missing.push(silent.unwrap_or_else(|| is_missing(&typed, &why, on)));
         }
     }
     if session.stopped() {
@@ -264,7 +269,56 @@ struct Search<'a> {
     hung: OnceCell<Vec<PathBuf>>,
 }
 
+/// Where a source was found.
+#[derive(Debug, Default)]
+struct Found {
+    path: Option<PathBuf>,
+    /// Whether something passed for it and has nothing of what was copied of it.
+    is_strange: bool,
+}
+
 impl Search<'_> {
+    /// Looks for the sources of a journal, for all where they were before any is looked for elsewhere: a
+    /// place is not two sources.
+    fn places(&self, loaded: &Loaded, recorded: &[journal::Source], call: &RollCall) -> Vec<Found> {
+        let mut all: Vec<Found> = Vec::new();
+        let may_ask = |place: &Path| self.may_ask(call, place);
+        for source in recorded {
+            let is_strange = Cell::new(false);
+            let may_be = |path: &Path| {
+                is_strange.set(self.is_strange(loaded, source, path));
+                !is_strange.get()
+            };
+            all.push(Found {
+                path: find_in_place(self.topology, source, &may_ask, &may_be),
+                is_strange: is_strange.get(),
+            });
+        }
+        let paths = all.iter().filter_map(|found| found.path.as_deref());
+        let mut taken: Vec<(u64, u64)> = paths.filter_map(place_of).collect();
+        for (source, found) in recorded.iter().zip(&mut all) {
+            if found.path.is_none() {
+                let may_be = |path: &Path| {
+                    let is_taken = place_of(path).is_none_or(|place| taken.contains(&place));
+                    !is_taken && !self.is_strange(loaded, source, path)
+                };
+                found.path = find_elsewhere(self.topology, source, &may_ask, &may_be);
+                taken.extend(found.path.as_deref().and_then(place_of));
+            }
+        }
+        all
+    }
+
+    /// Returns whether what is at a path has nothing of what was copied of a source that it passes for.
+    fn is_strange(&self, loaded: &Loaded, recorded: &journal::Source, path: &Path) -> bool {
+        let opened = open_sources(&[path.to_owned()], NamedLink::Itself);
+        let Some(source) = opened.ok().and_then(|mut opened| opened.pop()) else {
+            return false;
+        };
+        let now = source_identity(&source, self.topology);
+        now.is_ok_and(|now| traces::is_another(loaded, recorded, &source, &now))
+    }
+
     /// Returns whether a place may be asked at: a source, as it was typed, or a mount point.
     fn may_ask(&self, call: &RollCall, place: &Path) -> bool {
         if call.here.iter().any(|path| path == place) {

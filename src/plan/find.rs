@@ -36,45 +36,41 @@ pub fn is_same_mount(one: &Mount, other: &Mount) -> bool {
         == (other.id, other.device, &other.root, &other.point)
 }
 
-/// Returns a path that leads to a recorded source now, and means what its label meant: a folder, its
-/// contents, or a file. A relative label begins in the working directory.
-///
-/// Found is:
-///
-/// - what has the recorded label, if it is the same or nothing says that it is not;
-/// - else what is the same on any mount of the same type: the mount point itself, or the folder
-///   below it at the last components of the label (`/mnt/d1/a/b`: at `a/b`, then at `b`).
-///
-/// Not found is a file system that is not mounted, a folder that was moved within its file system,
-/// and away from its label anything that neither a UUID nor a serial number identifies. No symbolic
-/// link below a mount point is followed.
+/// Returns the recorded label of a source if it leads to what is the same, or nothing says that it is
+/// not, and means what it meant: a folder, its contents, or a file. A relative label begins in the
+/// working directory.
 ///
 /// `may_ask` is told of each place before it is asked at (the recorded path, a mount point), and may
-/// leave it out.
-pub fn find_source(
+/// leave it out; `may_be` has the last word on what is the same for all that is known of its drive.
+pub fn find_in_place(
     topology: &Topology,
     recorded: &journal::Source,
     may_ask: &dyn Fn(&Path) -> bool,
+    may_be: &dyn Fn(&Path) -> bool,
 ) -> Option<PathBuf> {
-    let label = as_path(&recorded.label);
-    let wanted = Wanted {
-        topology,
-        identity: &recorded.identity,
-        shape: shape(recorded),
-        not_back: None,
-    };
-    let folder = match wanted.shape {
-        Shape::File(_) => parent(&label),
-        Shape::Folder | Shape::Contents => label.clone(),
-    };
+    let (wanted, label, folder) = Wanted::of(topology, recorded);
     let is_here = may_ask(&label)
         && matches!(
             wanted.likeness(&folder),
             Some(Likeness::Same | Likeness::Unknown)
         );
-    if is_here && wanted.path_in(&folder).is_some() {
-        return Some(label);
-    }
+    (is_here && wanted.path_in(&folder).is_some() && may_be(&label)).then_some(label)
+}
+
+/// Returns a path that leads to what is the same as a recorded source on any mount of the same type, and
+/// means what its label meant: the mount point itself, or the folder below it at the last components of
+/// the label (`/mnt/d1/a/b`: at `a/b`, then at `b`). `may_ask` and `may_be` as in [`find_in_place`].
+///
+/// Not found is a file system that is not mounted, a folder that was moved within its file system,
+/// and anything that neither a UUID nor a serial number identifies. No symbolic link below a mount
+/// point is followed.
+pub fn find_elsewhere(
+    topology: &Topology,
+    recorded: &journal::Source,
+    may_ask: &dyn Fn(&Path) -> bool,
+    may_be: &dyn Fn(&Path) -> bool,
+) -> Option<PathBuf> {
+    let (wanted, _, folder) = Wanted::of(topology, recorded);
     if recorded.identity.fs_uuid.is_none() && recorded.identity.serial.is_none() {
         return None;
     }
@@ -82,11 +78,11 @@ pub fn find_source(
     let mounts = topology.mounts().iter();
     mounts
         .filter(|mount| mount.fs == recorded.identity.fs_type && may_ask(&mount.point))
-        .find_map(|mount| wanted.below(&mount.point, &tails))
+        .find_map(|mount| wanted.below(&mount.point, &tails, may_be))
 }
 
 /// Returns a source that went away, opened, if it is mounted again: the same for sure, where it was or
-/// on any other mount, as [`find_source`] has it, but for those of `not_back`. `may_ask` is told of each
+/// on any other mount, as [`find_elsewhere`] has it, but for those of `not_back`. `may_ask` is told of each
 /// place before it is asked at (the recorded path, a mount point), and may leave it out.
 pub fn find_returned(
     topology: &Topology,
@@ -94,17 +90,8 @@ pub fn find_returned(
     not_back: &NotBack,
     may_ask: &dyn Fn(&Path) -> bool,
 ) -> Option<Source> {
-    let label = as_path(&recorded.label);
-    let wanted = Wanted {
-        topology,
-        identity: &recorded.identity,
-        shape: shape(recorded),
-        not_back: Some(not_back),
-    };
-    let folder = match wanted.shape {
-        Shape::File(_) => parent(&label),
-        Shape::Folder | Shape::Contents => label.clone(),
-    };
+    let (mut wanted, label, folder) = Wanted::of(topology, recorded);
+    wanted.not_back = Some(not_back);
     let is_here = may_ask(&folder) && wanted.likeness(&folder) == Some(Likeness::Same);
     let path = if is_here && wanted.path_in(&folder).is_some() {
         label
@@ -113,7 +100,7 @@ pub fn find_returned(
         let mounts = topology.mounts().iter();
         mounts
             .filter(|mount| mount.fs == recorded.identity.fs_type && may_ask(&mount.point))
-            .find_map(|mount| wanted.below(&mount.point, &tails))?
+            .find_map(|mount| wanted.below(&mount.point, &tails, &|_| true))?
     };
     let mut source = open_sources(&[path], NamedLink::Itself).ok()?.pop()?;
     // What was opened counts, not what the path led to before.
@@ -130,7 +117,24 @@ struct Wanted<'a> {
     not_back: Option<&'a NotBack>,
 }
 
-impl Wanted<'_> {
+impl<'a> Wanted<'a> {
+    /// Returns what is wanted, the path it had, and the folder that this leads to or is in.
+    fn of(topology: &'a Topology, recorded: &'a journal::Source) -> (Self, PathBuf, PathBuf) {
+        let label = as_path(&recorded.label);
+        let shape = shape(recorded);
+        let folder = match shape {
+            Shape::File(_) => parent(&label),
+            Shape::Folder | Shape::Contents => label.clone(),
+        };
+        let wanted = Self {
+            topology,
+            identity: &recorded.identity,
+            shape,
+            not_back: None,
+        };
+        (wanted, label, folder)
+    }
+
     /// Compares a folder with the one that is wanted; `None` when it cannot be looked at.
     fn likeness(&self, folder: &Path) -> Option<Likeness> {
         let dir = beneath::open_root(folder).ok()?;
@@ -147,8 +151,13 @@ impl Wanted<'_> {
         Some(self.identity.compare(&now))
     }
 
-    /// Looks at a mount point, and below it at each of `tails`.
-    fn below(&self, point: &Path, tails: &[PathBuf]) -> Option<PathBuf> {
+    /// Looks at a mount point, and below it at each of `tails`, for what may be it.
+    fn below(
+        &self,
+        point: &Path,
+        tails: &[PathBuf],
+        may_be: &dyn Fn(&Path) -> bool,
+    ) -> Option<PathBuf> {
         let root = beneath::open_root(point).ok()?;
         let here = std::iter::once(point.to_owned());
         let deeper = tails.iter().filter_map(|tail| {
@@ -158,7 +167,8 @@ impl Wanted<'_> {
         });
         here.chain(deeper)
             .filter(|folder| self.likeness(folder) == Some(Likeness::Same))
-            .find_map(|folder| self.path_in(&folder))
+            .filter_map(|folder| self.path_in(&folder))
+            .find(|path| may_be(path))
     }
 
     /// Returns the path to type for what is wanted, where `folder` is the folder that is.
