@@ -18,7 +18,9 @@ type Seen = (FileSystem, Holds);
 /// Puts in place of what was seen of PATHs that were not looked at to the end what they may hold,
 /// and tells of it.
 pub(crate) fn settle(opened: &mut [Opened]) {
-    let seen = opened.iter().map(|it| it.file_system.zip(it.report.holds));
+    // What is in another PATH counts there.
+    let own = |it: &Opened| it.report.holds.filter(|_| it.report.within.is_none());
+    let seen = opened.iter().map(|it| it.file_system.zip(own(it)));
     let seen: Vec<Option<Seen>> = seen.collect();
     let all: Vec<Seen> = seen.iter().copied().flatten().collect();
     for (one, seen) in opened.iter_mut().zip(seen) {
@@ -101,8 +103,31 @@ fn told(file_system: FileSystem, seen: Holds, likely: Holds) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bench::report::Subject;
 
     const MB: u64 = 1_000_000;
+
+    #[test]
+    fn what_is_in_another_path_takes_no_share_from_it() {
+        let subject = |within: Option<&str>, holds: Holds| {
+            let mut opened = Opened::of(Subject {
+                within: within.map(str::to_owned),
+                holds: Some(holds),
+                ..Subject::default()
+            });
+            opened.file_system = Some(on(1, Some(1000)));
+            opened
+        };
+        for inner in [seen(100, true), seen(50, false)] {
+            let mut all = [
+                subject(None, seen(50, false)),
+                subject(Some("outer"), inner),
+            ];
+            settle(&mut all);
+            let bytes = all.map(|it| it.report.holds.map(|holds| holds.bytes / MB));
+            assert_eq!(bytes, [Some(1000), Some(inner.bytes / MB)]);
+        }
+    }
 
     fn on(minor: u32, used: Option<u64>) -> FileSystem {
         FileSystem {

@@ -140,6 +140,7 @@ pub fn bench(job: &BenchJob, session: &BenchSession) -> Result<Report, Error> {
     let ran = run.all(&topology, &shelf, &places);
     session.watcher.ended();
     ran?;
+    within::settle_measured(&mut run.opened, &topology);
     let Run {
         mut report,
         mut opened,
@@ -180,7 +181,8 @@ impl Run<'_> {
             if self.bench.ties.stopped() {
                 return Ok(());
             }
-            let place = places.own.get(index).and_then(Option::as_ref);
+            let named = self.opened.get(index).map(|subject| subject.named);
+            let place = named.and_then(|at| places.own.get(at)?.as_ref());
             self.alone(index, place)?;
         }
         let watcher = Arc::clone(&self.session.watcher);
@@ -233,18 +235,20 @@ impl Run<'_> {
             ask(path, ties.stall, ties, call).and_then(|opened| opened)
         };
         let looked = at_once(paths.iter().collect(), |path| path, look)?;
-        for (path, opened) in paths.iter().zip(looked) {
+        for (named, (path, opened)) in paths.iter().zip(looked).enumerate() {
             let opened = match opened {
                 // What a stop leaves of a look is too little for many reasons, none of them true.
                 Err(_) if ties.stopped() => break,
                 Err(error) if is_of_drive(&error) => {
-                    self.opened.push(Opened::failed(path, &error));
+                    let failed = Opened::failed(path, &error);
                     failures.push(error);
-                    continue;
+                    failed
                 }
                 opened => opened?,
             };
-            if self.job.write && opened.report.kind != "directory" {
+            let opened = opened.named(named);
+            let is_read = ["device", "file"].contains(&&*opened.report.kind);
+            if self.job.write && is_read {
                 let name = &opened.report.path;
                 let warning = format!("{name} is only read: --write is for directories");
                 self.report.warnings.push(warning);
@@ -256,9 +260,9 @@ impl Run<'_> {
         }
         let twice = within::drop_twice(&mut self.opened);
         self.report.warnings.extend(twice);
-        holds::settle(&mut self.opened);
         tell_apart(&mut self.opened);
         within::settle(&mut self.opened, topology);
+        holds::settle(&mut self.opened);
         let shared = shared_drives(&self.opened);
         self.report.warnings.extend(shared);
         Ok(())
@@ -317,7 +321,7 @@ impl Run<'_> {
                 what,
             ));
         }
-        let any = self.opened.iter().any(|opened| has_figure(&opened.report));
+        let any = self.opened.iter().any(|opened| has_figure(opened.found()));
         match (measured, self.opened.get_mut(index)) {
             (Err(error), Some(subject)) => note(error, subject, any),
             _ => Ok(()),

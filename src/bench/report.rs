@@ -412,9 +412,6 @@ pub struct Pair {
     /// The same without a hash.
     #[serde(default)]
     pub unhashed: Option<PairRate>,
-    /// The subject that holds all that this one holds, by name: in an estimate it counts with that one.
-    #[serde(default)]
-    pub within: Option<String>,
     /// What a reader must know before believing its figures.
     pub warnings: Vec<String>,
     /// Why it has no figures, or not all.

@@ -30,6 +30,8 @@ pub(crate) struct Opened {
     pub(crate) cursor: Cursor,
     /// Whether it is a whole device that spins, so that places on it differ.
     pub(crate) has_zones: bool,
+    /// Which of the PATHs it is, from 0; some may not be measured.
+    pub(crate) named: usize,
     /// Drives or units it is on.
     pub(crate) keys: Vec<String>,
     pub(crate) small: Vec<Small>,
@@ -153,9 +155,11 @@ fn open_files(
     must_read: bool,
     ties: &Ties,
 ) -> Result<Opened, Error> {
+    let kind = if path.is_dir() { "directory" } else { "file" };
+    // Nothing is ever written to a file.
+    let must_read = must_read || kind == "file";
     let chosen: Chosen = choose(path, topology, files_max, must_read, LOOK_MAX, ties)?;
     let location = &chosen.location;
-    let kind = if path.is_dir() { "directory" } else { "file" };
     let mut report = subject(path, kind, &location.drives);
     report.name = location.name();
     report.fs = Some(location.mount.fs.clone());
@@ -246,7 +250,7 @@ fn warn_of_drives(report: &mut Subject, drives: &[Drive], topology: &Topology) {
             report.doubt(Doubt::ImageHoles { drive });
         }
     }
-    if report.span_bytes < CACHES_MAX {
+    if (1..CACHES_MAX).contains(&report.span_bytes) {
         let bytes = report.span_bytes;
         report.doubt(Doubt::SmallSpan { bytes });
     }
@@ -266,6 +270,7 @@ impl Opened {
             report,
             cursor: Cursor::new(Arc::from([]), false),
             has_zones: false,
+            named: 0,
             keys: Vec::new(),
             small: Vec::new(),
             root: None,
@@ -285,6 +290,11 @@ impl Opened {
         Self::of(report)
     }
 
+    /// Returns it as the PATH of this number.
+    pub(crate) fn named(self, named: usize) -> Self {
+        Self { named, ..self }
+    }
+
     /// Leaves its drive, which does not answer: it takes part in nothing more, and what was found of it
     /// stays. Its files stay open, for closing one may wait for the drive as well.
     pub(crate) fn leave(&mut self) {
@@ -301,6 +311,11 @@ impl Opened {
         empty.left = Some(std::mem::take(&mut self.report));
         empty.keys = std::mem::take(&mut self.keys);
         let _kept = ManuallyDrop::new(std::mem::replace(self, empty));
+    }
+
+    /// Returns what was found of it by now.
+    pub(crate) fn found(&self) -> &Subject {
+        self.left.as_ref().unwrap_or(&self.report)
     }
 
     /// Returns what was found of it.

@@ -47,16 +47,32 @@ fn twice(opened: &[Opened]) -> Vec<(usize, PathBuf)> {
 
 /// Notes of each subject which other one holds all that it holds.
 pub(crate) fn settle(opened: &mut [Opened], topology: &Topology) {
-    let holder = |at: usize, one: &Opened| {
+    let holder = |opened: &[Opened], at: usize, one: &Opened| {
         let mut others = opened.iter().enumerate();
-        let found = others.find(|(number, other)| *number != at && is_within(one, other, topology));
+        // Of two that are as large, a drive and what is stacked on all of it, one holds the other.
+        let found = others.find(|(number, other)| {
+            let is_held = other.report.within.as_deref() == Some(&one.report.name);
+            *number != at && !is_held && is_within(one, other, topology)
+        });
         found.map(|(_, other)| other.report.name.clone())
     };
-    let holders = opened.iter().enumerate();
-    let holders: Vec<Option<String>> = holders.map(|(at, one)| holder(at, one)).collect();
-    for (one, holder) in opened.iter_mut().zip(holders) {
-        one.report.within = holder;
+    for one in &mut *opened {
+        one.report.within = None;
     }
+    for at in 0..opened.len() {
+        let found = opened.get(at).and_then(|one| holder(opened, at, one));
+        if let Some(one) = opened.get_mut(at) {
+            one.report.within = found;
+        }
+    }
+}
+
+/// The same by those that were measured: what has no rate is in no estimate, and holds nothing there.
+pub(crate) fn settle_measured(opened: &mut [Opened], topology: &Topology) {
+    for one in opened.iter_mut().filter(|it| it.report.read.is_none()) {
+        one.spot = None;
+    }
+    settle(opened, topology);
 }
 
 /// Returns whether all that is in one is counted with the other, which is another.
@@ -88,7 +104,7 @@ fn is_within(one: &Opened, other: &Opened, topology: &Topology) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::report::{DriveFacts, Holds, Subject};
+    use crate::bench::report::{DriveFacts, Holds, Measure, Subject};
     use crate::topology::recorded::with_sata_disks;
 
     const MOUNTS: &str = "30 1 8:1 / /m rw - ext4 /dev/sda1 rw\n\
@@ -157,6 +173,15 @@ mod tests {
         let folders = ["/m/a/b", "/m/a", "/m/ab", "/n/a"];
         let folders = folders.map(|name| of(name, "sda"));
         assert_eq!(found(Vec::from(folders)), ["/m/a", "", "", ""]);
+        // A map over all of a drive, which is as large.
+        let map = || device("map", "sda", (253, 0), 1 << 40);
+        assert_eq!(found(vec![sda(), map()]), ["map", ""]);
+        let mut folder = of("/m/a", "sda");
+        folder.report.read = Some(Measure::default());
+        let mut failed = vec![sda(), folder];
+        settle(&mut failed, &topology);
+        settle_measured(&mut failed, &topology);
+        assert_eq!(failed[1].report.within, None, "the drive has no rate");
         let mut unknown = sda();
         unknown.report.holds = None;
         assert_eq!(found(vec![unknown, of("/m/a", "sda")]), ["", ""]);

@@ -20,7 +20,7 @@ use super::recipe::{JOB_FILE, Point, Recipe};
 use super::session::Session;
 use super::settle::{Settled, settle};
 use super::spill::Round;
-use super::spots::Spots;
+use super::spots::{Spots, check_further};
 use super::standing::{Copied, at, found};
 use super::traces::{self, Unfit};
 use super::unmounted;
@@ -180,31 +180,6 @@ pub(super) fn not_there(name: &str, target: &Path) -> Error {
          drive is not mounted; nothing was written to it. Mount that drive and run again"
     );
     Error::new(ErrorKind::Refused, Side::Target, target, &what)
-}
-
-/// Refuses to go on in one target with a copy that has several: what the others have would be copied
-/// again.
-fn check_further(recipe: Option<&Recipe>, round: &Round<'_>, label: &Path) -> Result<(), Error> {
-    if let (Some(recipe), Some(spots)) = (recipe, round.spots) {
-        for (path, fs) in recipe.further() {
-            spots.check_recorded(&path, fs)?;
-        }
-    }
-    let further = recipe.map(|recipe| recipe.job().spill.clone());
-    let further = further.filter(|further| !further.is_empty() && round.whole.spill.is_empty());
-    let Some(further) = further else {
-        return Ok(());
-    };
-    let named: Vec<_> = further
-        .iter()
-        .map(|path| path.display().to_string())
-        .collect();
-    let what = format!(
-        "this copy goes on in further targets ({}): name them with --spill again, or use 'inhaul \
-         resume'",
-        named.join(", ")
-    );
-    Err(Error::new(ErrorKind::Refused, Side::Target, label, &what))
 }
 
 /// Loads the journal of a job; `None`, and a line that says why, when there is none to trust.

@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use super::opening::target_identity;
+use super::recipe::Recipe;
+use super::spill::Round;
 use crate::error::{Error, ErrorKind, Side};
 use crate::journal::{Identity, Likeness};
 use crate::plan::{Source, TargetPlace, look_at_target};
@@ -178,4 +180,32 @@ pub(super) fn full(path: &Path) -> PathBuf {
         }
         _ => path.to_owned(),
     })
+}
+/// Refuses to go on in one target with a copy that has several: what the others have would be copied
+/// again.
+pub(super) fn check_further(
+    recipe: Option<&Recipe>,
+    round: &Round<'_>,
+    label: &Path,
+) -> Result<(), Error> {
+    if let (Some(recipe), Some(spots)) = (recipe, round.spots) {
+        for (path, fs) in recipe.further() {
+            spots.check_recorded(&path, fs)?;
+        }
+    }
+    let further = recipe.map(|recipe| recipe.job().spill.clone());
+    let further = further.filter(|further| !further.is_empty() && round.whole.spill.is_empty());
+    let Some(further) = further else {
+        return Ok(());
+    };
+    let named: Vec<_> = further
+        .iter()
+        .map(|path| path.display().to_string())
+        .collect();
+    let what = format!(
+        "this copy goes on in further targets ({}): name them with --spill again, or use 'inhaul \
+         resume'",
+        named.join(", ")
+    );
+    Err(Error::new(ErrorKind::Refused, Side::Target, label, &what))
 }

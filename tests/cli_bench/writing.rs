@@ -41,6 +41,34 @@ fn writing_is_measured_and_leaves_nothing() {
     }
 }
 
+#[test]
+fn beside_a_path_that_is_named_twice_each_is_written_to_where_it_is() {
+    let test = "beside_a_path_that_is_named_twice_each_is_written_to_where_it_is";
+    if !can_mount(test) {
+        return;
+    }
+    let scratch = Scratch::new();
+    let device = Device::new(&scratch, "device", 24, &["--read-only"]);
+    let [one, other] = ["one", "other"].map(|name| {
+        let mounted = Mounted::image(&scratch, name, Fs::Ext4, 220);
+        filled(mounted.path());
+        mounted
+    });
+    let (one, other) = (one.path(), other.path());
+    let write = ["--write", "--alone", "--scratch=24MiB"];
+    let ran = bench(&[
+        &one, &one, &device.0, &other, &write[0], &write[1], &write[2],
+    ]);
+    let document = document(&ran.expect(0));
+    let subjects = document["subjects"].as_array().unwrap();
+    let written = subjects.iter().map(|it| it["write"].is_object());
+    assert_eq!(
+        written.collect::<Vec<_>>(),
+        [true, false, true],
+        "{document}"
+    );
+}
+
 /// What was tried before writing was measured is there, and what it was measured with is one of it.
 fn check_sweep(written: &Value) {
     let sweep = written["write_sweep"].as_array().unwrap();
