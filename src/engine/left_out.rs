@@ -8,7 +8,7 @@ use std::path::Path;
 
 use crate::error::Error;
 use crate::journal::Identity;
-use crate::plan::{LanePlan, Trail, is_served};
+use crate::plan::{LanePlan, Trail};
 use crate::topology::{Drive, Location, Topology, Transport};
 
 /// A source that is left out of a run.
@@ -51,6 +51,8 @@ pub(super) struct On {
 
 /// File systems whose files lie on others, and those that are mounted when they are entered.
 const OVER_OTHERS: [&str; 5] = ["overlay", "aufs", "unionfs", "ecryptfs", "autofs"];
+/// FUSE file systems whose files are on another machine. Any other may show what is on any drive here.
+pub(super) const REMOTE: [&str; 4] = ["fuse.sshfs", "fuse.rclone", "fuse.s3fs", "fuse.glusterfs"];
 
 /// File systems of several drives, without a number that is the device's.
 const POOLS: [&str; 3] = ["btrfs", "bcachefs", "zfs"];
@@ -150,11 +152,9 @@ pub(super) fn blamed(topology: &Topology, location: Location) -> HashSet<String>
     keys
 }
 
-/// Returns the UUID of a whole file system, of which a subvolume may be known. What a server calls it
-/// may have slashes of its own ([`Identity::served_as`]).
+/// Returns the UUID of a whole file system, of which a subvolume may be known.
 pub(super) fn whole_fs(uuid: &[u8]) -> Vec<u8> {
-    let is_name = uuid.contains(&b':');
-    let end = uuid.iter().position(|&byte| byte == b'/' && !is_name);
+    let end = uuid.iter().position(|&byte| byte == b'/');
     uuid.get(..end.unwrap_or(uuid.len()))
         .unwrap_or_default()
         .to_vec()
@@ -163,7 +163,7 @@ pub(super) fn whole_fs(uuid: &[u8]) -> Vec<u8> {
 /// Returns whether what is known of a mount says on which drives its files are not.
 pub(super) fn tells(location: &Location) -> bool {
     let fs = location.mount.fs.as_str();
-    let is_local_fuse = fs.starts_with("fuse") && !is_served(fs);
+    let is_local_fuse = fs.starts_with("fuse") && !REMOTE.contains(&fs);
     // On one of the drives here, even if sysfs does not show it any more, or under this number.
     let is_on_drives = location.mount.device.0 != 0 || is_local_fuse || POOLS.contains(&fs);
     !OVER_OTHERS.contains(&fs)
@@ -259,9 +259,6 @@ mod tests {
         assert!(on.is_on(&identity(Some("U/6"), Some("S"))), "a subvolume");
         assert!(!on.is_on(&identity(Some("V"), None)));
         assert!(!on.is_on(&identity(None, None)));
-        let on = On::of(&identity(Some("nfs:nas:/x"), None)).unwrap();
-        assert!(on.is_on(&identity(Some("nfs:nas:/x"), None)));
-        assert!(!on.is_on(&identity(Some("nfs:nas:/y"), None)));
         let on = On::of(&identity(Some("U"), Some("S"))).unwrap();
         assert!(on.is_on(&identity(Some("V"), Some("S"))), "a partition");
         assert!(!on.is_on(&identity(Some("V"), Some("T"))));

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use super::ahead::Ahead;
 use super::copy::Asked;
-use super::job::{CopyJob, Existing};
+use super::job::CopyJob;
 use super::links::{First, LinkTable};
 use super::log::Log;
 use super::owed::{self, Owing, owing};
@@ -102,17 +102,7 @@ pub(super) fn look(
     let Some(lock) = HomeLock::take_existing(root, &job.target)? else {
         return wanted.map_or(Ok(opening), |name| Err(not_there(name, &job.target)));
     };
-    let found = match (round.name.as_deref(), job.resume.as_deref()) {
-        // The job of another target: there may be none of that name yet.
-        (Some(name), _) => lock.unfinished(Some(name)).into_iter().flatten().collect(),
-        (None, Some(name)) => match lock.unfinished(Some(name)) {
-            Err(error) if error.kind() == ErrorKind::Missing => {
-                return Err(not_there(name, &job.target));
-            }
-            found => found?.into_iter().collect(),
-        },
-        (None, None) => lock.all_unfinished(),
-    };
+    let found = unfinished(&lock, round, job)?;
     let is_meant = job.resume.is_some() || round.name.is_some();
     let home = lock.label().to_owned();
     opening.lock = Some(lock);
@@ -129,7 +119,7 @@ pub(super) fn look(
             continue;
         };
         let is_named = round.name.is_some();
-        match opening.numbers_in(&begun, &target, sources, is_named, job.existing, session) {
+        match opening.numbers_in(&begun, &target, sources, is_named, job, session) {
             Ok(numbers) => {
                 // A copy may do without its recipe; resume needs it.
                 let recipe = Recipe::load_if_there(begun.job.dir.as_fd(), &label)?;
@@ -171,6 +161,19 @@ pub(super) fn look(
         }
     }
     strange.map_or(Ok(opening), Err)
+}
+
+/// Returns the jobs that may be gone on with: the one that is asked for, or all that are not finished.
+fn unfinished(lock: &HomeLock, round: &Round<'_>, job: &CopyJob) -> Result<Vec<JobDir>, Error> {
+    match (round.name.as_deref(), job.resume.as_deref()) {
+        // The job of another target: there may be none of that name yet.
+        (Some(name), _) => Ok(lock.unfinished(Some(name)).into_iter().flatten().collect()),
+        (None, Some(name)) => match lock.unfinished(Some(name)) {
+            Err(error) if error.kind() == ErrorKind::Missing => Err(not_there(name, &job.target)),
+            found => Ok(found?.into_iter().collect()),
+        },
+        (None, None) => Ok(lock.all_unfinished()),
+    }
 }
 
 /// Returns that a job is not in the target that its copy began in.
@@ -228,7 +231,7 @@ impl Opening {
         target: &Identity,
         sources: &mut [Source],
         is_named: bool,
-        existing: Existing,
+        job: &CopyJob,
         session: &Session,
     ) -> Result<Vec<u32>, Unfit> {
         let head = begun.loaded.head();
@@ -253,10 +256,8 @@ impl Opening {
         match recognised {
             Recognised::Same(matched) => {
                 let given = (&*sources, &*self.identities);
-                if !is_named {
-                    traces::check(&begun.loaded, given, &matched, existing, session)
-                        .map_err(Unfit::Strange)?;
-                }
+                traces::check(&begun.loaded, given, &matched, job, session)
+                    .map_err(Unfit::Strange)?;
                 for (source, matched) in sources.iter_mut().zip(&matched) {
                     if let Some(line) = &matched.note {
                         session.observer.note(line);

@@ -38,7 +38,7 @@ use super::second_read::SourceAgain;
 use super::setup::{ScanJob, scan_lane};
 use super::summary::LaneFacts;
 use super::telemetry::{Health, LaneState, Telemetry};
-use super::traces;
+use super::traces::{self, Patience};
 use super::watch::{News, Revive, Revived};
 use crate::error::{Error, ErrorKind, Side};
 use crate::plan::LanePlan;
@@ -354,11 +354,14 @@ impl Returns<'_> {
         let (context, recalled) = (Arc::clone(&self.context), links.clone());
         let (target, log) = (Arc::clone(self.target), Arc::clone(self.log));
         let may_be_read_again = self.settings.may_be_read_again;
+        let limit = self.job.engine.stall;
         let read = move || {
             let log = Arc::new(log.again(recorded(&target, &log)?));
             let plan = &back.plan;
             for (tree, earlier) in plan.trees.iter().zip(log.earlier().into_iter().cycle()) {
-                traces::check_tree(earlier, log.number_of(tree), tree)?;
+                let session = &context.session;
+                let patience = Patience { limit, session };
+                traces::check_tree(earlier, log.number_of(tree), tree, patience)?;
             }
             if let Some(links) = &recalled {
                 links.forget(&numbers(plan));

@@ -15,7 +15,7 @@ use super::owed::{Recorded, UNTOLD, is_another};
 use super::recipe::{Owed, Recipe};
 use super::roll_call::{RollCall, ask_all, reasons, who_hangs};
 use super::session::Session;
-use super::traces::{self, IF_IT_IS, STRANGE};
+use super::traces::{self, IF_IT_IS, Patience, STRANGE};
 use crate::beneath;
 use crate::error::{Error, ErrorKind, Side};
 use crate::journal::{self, Loaded};
@@ -316,7 +316,11 @@ impl Search<'_> {
             return false;
         };
         let now = source_identity(&source, self.topology);
-        now.is_ok_and(|now| traces::is_another(loaded, recorded, &source, &now))
+        let patience = Patience {
+            limit: self.limit,
+            session: self.session,
+        };
+        now.is_ok_and(|now| traces::is_another(loaded, recorded, &source, &now, patience))
     }
 
     /// Returns whether a place may be asked at: a source, as it was typed, or a mount point.

@@ -2,126 +2,251 @@
 //!
 //! Drives that are images of each other have one UUID, and of some neither a UUID nor a serial number
 //! is known. The files on them tell them apart: a source of which the journal has files, and where none
-//! of those is as it was, is another drive. Files that were deleted or changed since say nothing as long
-//! as others are there.
+//! of those is as it was, or more of them are others than are the same, is another drive. Files that
+//! were deleted since say nothing as long as others are there.
+//!
+//! Whoever is asked may hang, so it is asked on a thread that can be left.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use crossbeam::channel::{RecvTimeoutError, bounded};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use super::inspect::{BlockNames, Expected};
-use super::job::Existing;
+use super::job::{CopyJob, Existing};
 use super::session::Session;
 use super::standing::is_of_unknown;
 use crate::beneath;
 use crate::digest::BLOCK_LEN;
 use crate::error::{Error, ErrorKind, Side};
-use crate::journal::{self, Done, Identity, Loaded};
+use crate::journal::{self, Done, Identity, Loaded, Stamp};
 use crate::plan::{Matched, Source};
 use crate::scan::Tree;
 
-/// How many files are looked up as they are met: mostly the first one is there.
+/// How many files are looked up first: mostly all that are there are as they were.
 const FIRST: usize = 16;
 /// Most that are looked up then, from all over the journal.
 const SPREAD_MAX: usize = 64;
 /// Most of which bytes are read: times may be others while the bytes are the same, as on FAT in another
 /// time zone, or more may have been added.
 const READS_MAX: usize = 8;
+/// How late a stop is noticed.
+const TICK: Duration = Duration::from_millis(100);
 
-/// A source, where it is now.
-#[derive(Debug, Clone, Copy)]
-struct Place<'a> {
-    root: BorrowedFd<'a>,
-    only: Option<&'a [u8]>,
-    /// Where it landed.
-    landing: &'a [u8],
+/// How a source is asked, which may not answer.
+#[derive(Clone, Copy)]
+pub(super) struct Patience<'a> {
+    /// How long it may be silent.
+    pub(super) limit: Option<Duration>,
+    pub(super) session: &'a Session,
 }
 
-impl<'a> Place<'a> {
-    fn of_source(source: &'a Source, landing: &'a [u8]) -> Self {
-        Self {
-            root: source.root.as_fd(),
-            only: source.only.as_deref(),
-            landing,
+impl Patience<'_> {
+    /// Makes a call on a thread that is left when it takes too long, or is to stop; `None` then, and
+    /// where no thread can be had.
+    fn ask<T: Send + 'static>(self, call: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+        let (answered, answer) = bounded(1);
+        let thread = std::thread::Builder::new().name("traces".to_owned());
+        let asked = thread.spawn(move || {
+            // Nobody waits any more if it came too late.
+            let _late = answered.send(call());
+        });
+        asked.ok()?;
+        let begun = Instant::now();
+        loop {
+            match answer.recv_timeout(TICK) {
+                Ok(answer) => return Some(answer),
+                Err(RecvTimeoutError::Disconnected) => return None,
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            let is_late = self.limit.is_some_and(|limit| begun.elapsed() >= limit);
+            if is_late || self.session.stopped() {
+                return None;
+            }
         }
+    }
+}
+
+/// A source, where it is now.
+#[derive(Debug)]
+struct Place {
+    root: OwnedFd,
+    only: Option<Vec<u8>>,
+    /// Where it landed.
+    landing: Vec<u8>,
+}
+
+impl Place {
+    fn of(root: BorrowedFd<'_>, only: Option<&[u8]>, landing: &[u8]) -> Option<Self> {
+        Some(Self {
+            root: root.try_clone_to_owned().ok()?,
+            only: only.map(<[u8]>::to_vec),
+            landing: landing.to_vec(),
+        })
     }
 
     /// Returns the path below its root of what has this path in the target.
-    fn below(&self, path: &'a [u8]) -> &'a [u8] {
-        let rest = path.strip_prefix(self.landing).unwrap_or(path);
+    fn below(&self, path: &[u8]) -> Vec<u8> {
+        let rest = path.strip_prefix(&*self.landing).unwrap_or(path);
         let rest = rest.strip_prefix(b"/").unwrap_or(rest);
-        self.only.unwrap_or(rest)
+        self.only.clone().unwrap_or_else(|| rest.to_vec())
     }
 
-    /// Opens it; never anything but a file.
-    fn open(&self, path: &'a [u8]) -> Result<OwnedFd, Errno> {
+    fn look(&self, path: &[u8], was: Stamp) -> Look {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW;
+        let looked = beneath::open(self.root.as_fd(), path, flags, Mode::empty());
+        match looked.and_then(|file| beneath::stamp(file.as_fd())) {
+            Ok(now) if (now.size, now.mtime) == (was.size, was.mtime) => Look::Same,
+            // What grew begins as it did.
+            Ok(now) if now.size >= was.size && was.size > 0 => Look::Perhaps,
+            Ok(_) => Look::Other,
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Look::Missing,
+            Err(_) => Look::Unknown,
+        }
+    }
+
+    /// Looks at the first block of a file. Never opens anything but a file.
+    fn read(&self, first: &First) -> Look {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
-        beneath::open(self.root, self.below(path), flags, Mode::empty())
-    }
-
-    /// Returns whether a file is there as it was copied; `None` when that cannot be told.
-    fn has(&self, done: &Done<'a>, loaded: &Loaded, reads: &mut usize) -> Option<bool> {
-        let looked = beneath::open(
-            self.root,
-            self.below(done.target_path),
-            OFlags::PATH | OFlags::NOFOLLOW,
-            Mode::empty(),
-        );
-        let now = match looked.and_then(|file| beneath::stamp(file.as_fd())) {
-            Ok(now) => now,
-            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Some(false),
-            Err(_) => return None,
+        let file = beneath::open(self.root.as_fd(), &first.path, flags, Mode::empty());
+        let (Ok(file), Ok(len)) = (file, usize::try_from(first.len)) else {
+            return Look::Unknown;
         };
-        let was = done.source_stamp;
-        if (now.size, now.mtime) == (was.size, was.mtime) {
-            return Some(true);
+        let mut bytes = vec![0; len];
+        let mut at = 0;
+        while let Some(rest) = bytes.get_mut(at..).filter(|rest| !rest.is_empty()) {
+            match rustix::io::pread(&file, rest, at as u64) {
+                Ok(0) => return Look::Other,
+                Ok(read) => at += read,
+                Err(Errno::INTR) => {}
+                Err(_) => return Look::Unknown,
+            }
         }
-        // What grew begins as it did.
-        if now.size < was.size || was.size == 0 {
-            return Some(false);
+        if first.expected.fits(0, &bytes) {
+            Look::Same
+        } else {
+            Look::Other
         }
-        *reads = reads.checked_sub(1)?;
-        let file = self.open(done.target_path).ok()?;
-        begins_as(&file, done, loaded)
     }
 }
 
-/// Returns whether the first block of a file is what was copied; `None` when that cannot be told.
-fn begins_as(file: &OwnedFd, done: &Done<'_>, loaded: &Loaded) -> Option<bool> {
-    let expected = Expected::of(done, loaded, &BlockNames::default());
-    if matches!(expected, Expected::Digest(_)) {
-        return None;
-    }
-    let len = done.source_stamp.size.min(BLOCK_LEN);
-    let mut bytes = vec![0; usize::try_from(len).ok()?];
-    let mut at = 0;
-    while let Some(rest) = bytes.get_mut(at..).filter(|rest| !rest.is_empty()) {
-        match rustix::io::pread(file, rest, u64::try_from(at).ok()?) {
-            Ok(0) => return Some(false),
-            Ok(read) => at += read,
-            Err(Errno::INTR) => {}
-            Err(_) => return None,
-        }
-    }
-    Some(expected.fits(0, &bytes))
+/// What a look at a file showed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Look {
+    Same,
+    /// Its bytes tell.
+    Perhaps,
+    Other,
+    Missing,
+    Unknown,
 }
 
-/// Returns whether nothing that was copied of source `number` is at a place as it was, although the
-/// journal has some.
-fn is_stranger(loaded: &Loaded, number: u32, place: Place<'_>) -> bool {
+/// The first block of a file.
+#[derive(Debug)]
+struct First {
+    path: Vec<u8>,
+    len: u64,
+    expected: Expected,
+}
+
+impl First {
+    /// Returns what was copied; `None` where its blocks are not recorded.
+    fn of(done: &Done<'_>, path: Vec<u8>, loaded: &Loaded) -> Option<Self> {
+        let expected = match Expected::of(done, loaded, &BlockNames::default()) {
+            Expected::Blocks(mut values) => {
+                values.truncate(1);
+                Expected::Blocks(values)
+            }
+            Expected::Digest(_) => return None,
+            whole @ Expected::Whole(_) => whole,
+        };
+        Some(Self {
+            path,
+            len: done.source_stamp.size.min(BLOCK_LEN),
+            expected,
+        })
+    }
+}
+
+/// What was found of files that were copied.
+#[derive(Debug, Clone, Copy, Default)]
+struct Traces {
+    same: usize,
+    others: usize,
+    missing: usize,
+    /// Of how many bytes were read.
+    reads: usize,
+}
+
+impl Traces {
+    /// Looks up some more; `None` when there is no answer.
+    fn with(
+        mut self,
+        done: &[Done<'_>],
+        loaded: &Loaded,
+        place: &Arc<Place>,
+        patience: Patience<'_>,
+    ) -> Option<Self> {
+        let paths = done
+            .iter()
+            .map(|it| (place.below(it.target_path), it.source_stamp));
+        let paths: Vec<(Vec<u8>, Stamp)> = paths.collect();
+        let (asked, there) = (paths.clone(), Arc::clone(place));
+        let looks = patience.ask(move || {
+            let look = |(path, was): &(Vec<u8>, Stamp)| there.look(path, *was);
+            asked.iter().map(look).collect::<Vec<Look>>()
+        })?;
+        let mut firsts = Vec::new();
+        for ((done, (path, _)), look) in done.iter().zip(paths).zip(&looks) {
+            if *look == Look::Perhaps && self.reads < READS_MAX {
+                self.reads += 1;
+                firsts.extend(First::of(done, path, loaded));
+            }
+        }
+        let there = Arc::clone(place);
+        let read = patience.ask(move || {
+            let read = firsts.iter().map(|first| there.read(first));
+            read.collect::<Vec<Look>>()
+        })?;
+        for look in looks.into_iter().chain(read) {
+            match look {
+                Look::Same => self.same += 1,
+                Look::Other => self.others += 1,
+                Look::Missing => self.missing += 1,
+                Look::Perhaps | Look::Unknown => {}
+            }
+        }
+        Some(self)
+    }
+
+    /// Returns whether they are those of another drive.
+    fn are_strange(self) -> bool {
+        let lacks = self.others + self.missing > 0;
+        self.others > self.same || (self.same == 0 && lacks)
+    }
+}
+
+/// Returns whether what was copied of source `number` is not at a place, although the journal has some;
+/// `None` when there is no answer.
+fn is_stranger(
+    loaded: &Loaded,
+    number: u32,
+    place: &Arc<Place>,
+    patience: Patience<'_>,
+) -> Option<bool> {
     let done = loaded.iter_done();
     let mut done = done.filter(|it| it.source == number && !is_of_unknown(it.source_stamp));
-    let (mut lacks, mut reads) = (false, READS_MAX);
-    let mut look = |done: &Done<'_>| {
-        let has = place.has(done, loaded, &mut reads);
-        lacks |= has == Some(false);
-        has == Some(true)
-    };
-    if done.by_ref().take(FIRST).any(|done| look(&done)) {
-        return false;
+    let first: Vec<Done<'_>> = done.by_ref().take(FIRST).collect();
+    let traces = Traces::default().with(&first, loaded, place, patience)?;
+    if traces.same > 0 && traces.others == 0 {
+        return Some(false);
     }
-    !spread(done, SPREAD_MAX).iter().any(look) && lacks
+    let more = spread(done, SPREAD_MAX);
+    let traces = traces.with(&more, loaded, place, patience)?;
+    Some(traces.are_strange())
 }
 
 /// Returns at most `most` of all, at equal distances.
@@ -147,23 +272,27 @@ fn spread<T>(all: impl Iterator<Item = T>, most: usize) -> Vec<T> {
     kept
 }
 
-/// Returns whether what is given for a source passes for it by its UUID or its name, and has nothing of
-/// what was copied of it.
+/// Returns whether what is given for a source passes for it by its UUID or its path, and has nothing of
+/// what was copied of it. What does not answer is not known to be another: its lane will leave it.
 pub(super) fn is_another(
     loaded: &Loaded,
     recorded: &journal::Source,
     source: &Source,
     now: &Identity,
+    patience: Patience<'_>,
 ) -> bool {
-    let place = Place::of_source(source, &recorded.landing);
-    !are_told(&recorded.identity, now) && is_stranger(loaded, recorded.index, place)
-}
-
-/// Returns whether two that are alike are one for sure: by their serial numbers, or by what they are called
-/// on the machine that has them.
-fn are_told(recorded: &Identity, now: &Identity) -> bool {
-    let have_numbers = recorded.serial.is_some() && now.serial.is_some();
-    have_numbers || (recorded.served_as().is_some() && now.served_as().is_some())
+    if recorded.identity.serial.is_some() && now.serial.is_some() {
+        return false;
+    }
+    let place = Place::of(
+        source.root.as_fd(),
+        source.only.as_deref(),
+        &recorded.landing,
+    );
+    let strange = place
+        .map(Arc::new)
+        .and_then(|place| is_stranger(loaded, recorded.index, &place, patience));
+    strange == Some(true)
 }
 
 /// Why sources are not those of a job.
@@ -176,8 +305,8 @@ pub(super) enum Unfit {
 }
 
 /// Said of what is given for a source and has none of its files, as a clause.
-pub(super) const STRANGE: &str = "nothing that was copied of this source is there as it was, and no serial \
-     number of its drive says that it is the same: it may be another one, or an image of it";
+pub(super) const STRANGE: &str = "little or nothing that was copied of this source is there as it was, and no \
+     serial number of its drive says that it is the same: it may be another one, or an image of it";
 /// Said of how to go on with it all the same, as a clause.
 pub(super) const IF_IT_IS: &str = "if it is the same, and all of that was changed or deleted, give the copy \
      command with --existing overwrite";
@@ -191,17 +320,21 @@ pub(super) fn check(
     loaded: &Loaded,
     (sources, identities): (&[Source], &[Identity]),
     matched: &[Matched],
-    existing: Existing,
+    job: &CopyJob,
     session: &Session,
 ) -> Result<(), Error> {
+    let patience = Patience {
+        limit: job.engine.stall,
+        session,
+    };
     for ((source, now), matched) in sources.iter().zip(identities).zip(matched) {
         let Some(recorded) = loaded.source(matched.index) else {
             continue;
         };
-        if !is_another(loaded, &recorded, source, now) {
+        if !is_another(loaded, &recorded, source, now, patience) {
             continue;
         }
-        if existing == Existing::Overwrite {
+        if job.existing == Existing::Overwrite {
             let label = source.label.display();
             let line = format!("{label}: {STRANGE}; it is taken for it (--existing overwrite)");
             session.observer.note(&line);
@@ -221,24 +354,78 @@ pub(super) fn check(
 /// Refuses a folder that was taken for a source put back, and has nothing of what was copied of that.
 ///
 /// # Errors
-/// `Refused`.
-pub(super) fn check_tree(loaded: &Loaded, number: u32, tree: &Tree) -> Result<(), Error> {
-    let place = Place {
-        root: tree.root.as_fd(),
-        only: tree.only.as_deref(),
-        landing: &tree.landing,
-    };
-    if !is_stranger(loaded, number, place) {
-        return Ok(());
+/// `Refused`; `SourceStalled` when it does not answer.
+pub(super) fn check_tree(
+    loaded: &Loaded,
+    number: u32,
+    tree: &Tree,
+    patience: Patience<'_>,
+) -> Result<(), Error> {
+    let refused = |kind, what| Err(Error::new(kind, Side::Source, &tree.label, what));
+    let place = Place::of(tree.root.as_fd(), tree.only.as_deref(), &tree.landing);
+    let strange = place
+        .map(Arc::new)
+        .and_then(|place| is_stranger(loaded, number, &place, patience));
+    match strange {
+        Some(false) => Ok(()),
+        Some(true) => refused(
+            ErrorKind::Refused,
+            "little or nothing that was copied of it is there as it was: it may be an image of it",
+        ),
+        None => refused(
+            ErrorKind::SourceStalled,
+            "it did not answer when it was asked for what was copied of it",
+        ),
     }
-    let what = "nothing that was copied of it is there as it was: it may be an image of it";
-    let (kind, side) = (ErrorKind::Refused, Side::Source);
-    Err(Error::new(kind, side, &tree.label, what))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::Silent;
+
+    #[test]
+    fn who_does_not_answer_is_left() {
+        let session = Session {
+            stop: Arc::default(),
+            observer: Arc::new(Silent),
+        };
+        let patience = |limit: Option<Duration>| Patience {
+            limit,
+            session: &session,
+        };
+        let hangs = || loop {
+            std::thread::park();
+        };
+        assert_eq!(patience(None).ask(|| 7), Some(7));
+        let limit = Some(Duration::from_millis(200));
+        assert_eq!(patience(limit).ask::<u8>(hangs), None);
+        session
+            .stop
+            .store(true, std::sync::atomic::Ordering::Relaxed);
+        assert_eq!(patience(None).ask::<u8>(hangs), None);
+    }
+
+    #[test]
+    fn a_drive_with_more_others_than_the_same_is_strange() {
+        let strange = |(same, others, missing)| {
+            let traces = Traces {
+                same,
+                others,
+                missing,
+                reads: 0,
+            };
+            traces.are_strange()
+        };
+        // Nothing to look up, deleted but one, half of it changed.
+        for honest in [(0, 0, 0), (1, 0, 79), (40, 40, 0)] {
+            assert!(!strange(honest), "{honest:?}");
+        }
+        // All deleted or changed, and one file that is on all images.
+        for other in [(0, 0, 1), (0, 1, 0), (1, 79, 0)] {
+            assert!(strange(other), "{other:?}");
+        }
+    }
 
     #[test]
     fn what_is_looked_up_is_from_all_over() {

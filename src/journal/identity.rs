@@ -7,8 +7,7 @@ pub struct Identity {
     /// UUID of the file system, as bytes; at most [`WORD_LEN_MAX`](super::WORD_LEN_MAX).
     ///
     /// The subvolumes of a btrfs share one UUID and one root inode number: for them, whatever tells
-    /// them apart belongs in here too. Of what another machine has, and of which no UUID is known, it is
-    /// what that is called there, after a colon ([`served_as`](Self::served_as)).
+    /// them apart belongs in here too.
     pub fs_uuid: Option<Vec<u8>>,
     /// Type of the file system, as mountinfo names it.
     pub fs_type: String,
@@ -32,14 +31,6 @@ pub enum Likeness {
 }
 
 impl Identity {
-    /// Returns what the file system is called on the machine that has it, if that stands for its UUID: what
-    /// follows a colon, which no UUID has.
-    pub fn served_as(&self) -> Option<&[u8]> {
-        let name = self.fs_uuid.as_deref()?;
-        let colon = name.iter().position(|&byte| byte == b':')?;
-        name.get(colon + 1..)
-    }
-
     /// Compares what was recorded with what is there now.
     ///
     /// [`Same`](Likeness::Same) takes: the same type and the same root inode; the same UUID, or no
@@ -50,12 +41,7 @@ impl Identity {
         if self.fs_type != now.fs_type {
             return Likeness::Different("the type of the file system");
         }
-        // Once nothing was recorded of what another machine has.
-        let is_unnamed = self.fs_uuid.is_none() && now.served_as().is_some();
-        if self.fs_uuid != now.fs_uuid && !is_unnamed {
-            if self.served_as().is_some() {
-                return Likeness::Different("what another machine calls the file system");
-            }
+        if self.fs_uuid != now.fs_uuid {
             return Likeness::Different("the UUID of the file system");
         }
         if self.root_ino != now.root_ino {
@@ -122,19 +108,6 @@ mod tests {
         larger.size = 2000;
         larger.serial = None;
         assert!(matches!(drive().compare(&larger), Different(_)));
-
-        let mut named = drive();
-        (named.fs_uuid, named.serial) = (Some(b"nfs:nas1:/x".to_vec()), None);
-        let mut other = named.clone();
-        other.fs_uuid = Some(b"nfs:nas2:/y".to_vec());
-        assert_eq!(named.served_as(), Some(&b"nas1:/x"[..]));
-        assert_eq!(named.compare(&named), Same);
-        let what = "what another machine calls the file system";
-        assert_eq!(named.compare(&other), Different(what));
-        let mut unnamed = named.clone();
-        unnamed.fs_uuid = None;
-        assert_eq!(unnamed.compare(&named), Unknown);
-        assert!(matches!(named.compare(&unnamed), Different(_)));
 
         let mut plain = drive();
         plain.fs_uuid = None;

@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
-use super::identity::identity_of_source;
+use super::identity;
 use super::recognise::{Shape, shape};
 use super::sources::{NamedLink, Source, means_contents, open_sources};
 use crate::beneath;
@@ -147,7 +147,7 @@ impl<'a> Wanted<'a> {
         if self.not_back.is_some_and(|it| it.has(dir, &location.mount)) {
             return None;
         }
-        let now = identity_of_source(dir, &location).ok()?;
+        let now = identity(dir, &location).ok()?;
         Some(self.identity.compare(&now))
     }
 

@@ -62,45 +62,6 @@ pub fn identity(dir: BorrowedFd<'_>, location: &Location) -> Result<Identity, Er
     })
 }
 
-/// As [`identity`], of a source: where neither a UUID nor a serial number is known of it, and another
-/// machine has it, the name that it has there stands for its UUID ([`Identity::served_as`]).
-///
-/// Not of a target: one that is mounted by another name of its server would be a stranger to its jobs.
-///
-/// # Errors
-/// As [`identity`].
-pub(super) fn identity_of_source(
-    dir: BorrowedFd<'_>,
-    location: &Location,
-) -> Result<Identity, Errno> {
-    let mut identity = identity(dir, location)?;
-    let is_unknown = identity.fs_uuid.is_none() && identity.serial.is_none();
-    let name = Some(&location.unit).filter(|unit| unit.contains(':'));
-    if is_unknown && is_served(&location.mount.fs) {
-        let name = name.filter(|name| name.len() <= WORD_LEN_MAX);
-        identity.fs_uuid = name.map(|name| name.as_bytes().to_vec());
-    }
-    Ok(identity)
-}
-
-/// Returns whether files of this type are on another machine, which its source names with what that
-/// gives. Any other FUSE file system may show what is on a drive here.
-pub fn is_served(fs: &str) -> bool {
-    matches!(
-        fs,
-        "nfs"
-            | "nfs4"
-            | "cifs"
-            | "smb3"
-            | "ceph"
-            | "afs"
-            | "fuse.sshfs"
-            | "fuse.rclone"
-            | "fuse.s3fs"
-            | "fuse.glusterfs"
-    )
-}
-
 /// The inode number of the root of FAT and exFAT (MSDOS_ROOT_INO, EXFAT_ROOT_INO): a fixed one,
 /// where all others are handed out as they are met.
 const FAT_ROOT_INO: u64 = 1;
@@ -213,32 +174,6 @@ mod tests {
             assert_eq!(size(line), 0, "{line}");
         }
         assert_ne!(size("30 1 8:1 / /a rw - ext4 /dev/sda1 rw\n"), 0);
-    }
-
-    #[test]
-    fn a_source_on_another_machine_is_known_by_its_name_there() {
-        let dir = File::open("/").unwrap();
-        let known = |line: &str| {
-            let mut location = located(line, Vec::new());
-            location.uuid = None;
-            let known = identity_of_source(dir.as_fd(), &location).unwrap();
-            known
-                .served_as()
-                .map(|name| String::from_utf8_lossy(name).into_owned())
-        };
-        let named = |name: &str| Some(name.to_owned());
-        assert_eq!(
-            known("30 1 0:50 / /a rw - nfs4 nas:/x rw\n"),
-            named("nas:/x")
-        );
-        assert_eq!(
-            known("30 1 0:50 / /a rw - cifs //nas/x rw\n"),
-            named("//nas/x")
-        );
-        let shell = "30 1 0:50 / /a rw - fuse.sshfs me@nas:/x rw\n";
-        assert_eq!(known(shell), named("me@nas:/x"));
-        // The name of anything else is that of many.
-        assert_eq!(known("30 1 0:50 / /a rw - fuse.mtp mtp rw\n"), None);
     }
 
     #[test]

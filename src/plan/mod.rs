@@ -15,7 +15,7 @@ mod known_again;
 
 pub use budget::{Budget, LANE_SLOTS_MAX, LANE_SLOTS_MIN};
 pub use find::{NotBack, find_elsewhere, find_in_place, find_returned, is_same_mount};
-pub use identity::{identity, is_served, serial};
+pub use identity::{identity, serial};
 pub use lanes::{LanePlan, lanes, tree};
 pub use recognise::{
     Matched, Recognised, recognise, recognise_more, source_identity, source_place,

@@ -4,9 +4,8 @@ use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-use super::Source;
-use super::identity::identity_of_source;
 use super::sources::means_contents;
+use super::{Source, identity};
 use crate::error::Error;
 use crate::journal::{self, Identity, Likeness, SOURCES_MAX};
 use crate::scan::as_path;
@@ -48,7 +47,7 @@ pub fn source_identity(source: &Source, topology: &Topology) -> Result<Identity,
 /// When it has gone.
 pub fn source_place(source: &Source, topology: &Topology) -> Result<(Identity, PathBuf), Error> {
     let location = topology.locate_fd(source.root.as_fd(), &source.label)?;
-    let identity = identity_of_source(source.root.as_fd(), &location)
+    let identity = identity(source.root.as_fd(), &location)
         .map_err(|errno| Error::source(&source.label, "look at this source", errno))?;
     Ok((identity, location.mount.point))
 }

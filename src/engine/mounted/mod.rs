@@ -12,10 +12,10 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::left_out::{On, blamed, tells, whole_fs};
+use super::left_out::{On, REMOTE, blamed, tells, whole_fs};
 use super::recipe::Bytes;
 use crate::journal::Identity;
-use crate::plan::{Trail, is_served, serial};
+use crate::plan::{Trail, serial};
 use crate::topology::{Mount, Topology};
 use rival::told_of;
 
@@ -51,6 +51,8 @@ pub(super) enum Likely {
     Other(String),
 }
 
+/// File systems of which a source names the machine that has it, and what that gives.
+const SERVED: [&str; 6] = ["nfs", "nfs4", "cifs", "smb3", "ceph", "afs"];
 /// What waits at a mount point until it is entered. Source: autofs(5).
 const AUTOFS: &str = "autofs";
 
@@ -151,15 +153,9 @@ impl Mounted {
         let own = self.uuid.as_deref().map(str::as_bytes);
         let uuids = own.zip(recorded.fs_uuid.as_deref().map(whole_fs));
         let serials = self.serial.as_ref().zip(recorded.serial.as_ref());
-        let named = self.source.clone().bytes().ok();
-        let named = named.filter(|_| self.is_served());
-        // What is no text is written otherwise there.
-        let named = named.filter(|name| std::str::from_utf8(name).is_ok());
-        let names = named.as_deref().zip(recorded.served_as());
         (self.fs == AUTOFS || self.fs == recorded.fs_type)
             && uuids.is_none_or(|(own, recorded)| own == recorded)
             && serials.is_none_or(|(own, recorded)| own == recorded)
-            && names.is_none_or(|(own, recorded)| own == recorded)
     }
 
     /// Returns whether a source that was recorded is what is here for sure: images of a drive have its
@@ -181,7 +177,7 @@ impl Mounted {
 
     /// Returns whether it is on another machine, which its source names.
     fn is_served(&self) -> bool {
-        is_served(&self.fs)
+        SERVED.contains(&&*self.fs) || REMOTE.contains(&&*self.fs)
     }
 
     /// Returns whether this is mounted at the mount point of another, or below.
@@ -301,19 +297,6 @@ mod tests {
             unknown,
             Other("what is mounted there cannot be told".to_owned())
         );
-        let named = |name: &str| Identity {
-            fs_uuid: Some(name.into()),
-            fs_type: "nfs4".to_owned(),
-            ..Identity::default()
-        };
-        assert!(was.may_be(&named("nfs:host:/x")));
-        assert!(!was.may_be(&named("nfs:host:/y")));
-        // As a journal of before has it.
-        let unnamed = Identity {
-            fs_uuid: None,
-            ..named("")
-        };
-        assert!(was.may_be(&unnamed));
         // The name of anything else without a device is that of many.
         let phone = |number: u32| format!("30 20 0:{number} / /mnt/b rw - fuse.mtp mtp rw\n");
         let was = mounted(&format!("{root}{}", phone(60)), None).unwrap();
