@@ -4,11 +4,11 @@
 //! path. That it is another source than the recorded one says too little: a new job would copy it, with
 //! nothing in it, and end well.
 
-use std::collections::HashMap;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
-use super::recipe::{JOB_FILE, Point, Recipe};
+use super::owed::Recorded;
+use super::recipe::{JOB_FILE, Owed, Point, Recipe};
 use super::spill::Round;
 use super::spots::full;
 use crate::error::{Error, ErrorKind, Side};
@@ -16,8 +16,8 @@ use crate::journal::{self, Identity, Likeness};
 use crate::plan::Source;
 use crate::target::{Home, JobDir};
 
-/// Refuses sources that are called as a source of one of these jobs is, where that was on a file system
-/// that is not mounted there now. `points` says for each where the file system is mounted that it is on.
+/// Refuses sources that are called as a source of one of these jobs is, or as one that was left out of it,
+/// where that was on a file system that is not mounted there now. `points` says for each where the file system is mounted that it is on.
 ///
 /// Another file system that is mounted there is no such source, nor is a folder that was made anew.
 ///
@@ -40,29 +40,40 @@ pub(super) fn check(
         };
         for ((source, now), point) in sources.iter().zip(identities).zip(points) {
             let (path, place) = (whole(&source.label), full(&source.label));
-            let bare = recipe.points().iter();
-            let mut bare = bare
-                .filter(|was| is_bare(was, &path, &place, point))
-                .peekable();
-            if bare.peek().is_none() {
-                continue;
-            }
-            let recorded = recorded(job, &label);
-            let is_known = |recorded: &HashMap<u32, Identity>| {
-                let mut recorded = recorded.values();
-                recorded.any(|it| !matches!(it.compare(now), Likeness::Different(_)))
-            };
-            if recorded.as_ref().is_some_and(is_known) {
+            let is_gone = |was: &Point| is_bare(was, &path, &place, point);
+            let had = recipe.points().iter().find(|was| is_gone(was));
+            let owes = |owed: &Owed| point_of(owed).is_some_and(|was| is_gone(&was));
+            if had.is_none() && !recipe.left_out().any(|owed| owes(&owed)) {
                 continue;
             }
             // Without a record of it, its path alone tells what was meant.
-            let has = |number: &u32| recorded.as_ref().is_none_or(|it| it.contains_key(number));
-            if let Some(was) = bare.find(|was| has(&was.source)) {
-                return Err(refused(source, was, job, &label));
+            let recorded = recorded(job, &label).unwrap_or_default();
+            let mut known = recorded.iter();
+            if known.any(|it| !matches!(it.identity.compare(now), Likeness::Different(_))) {
+                continue;
+            }
+            if let Some(was) = had {
+                return Err(refused(source, "is a source", was, job, &label));
+            }
+            let owed = Recorded::of(&recipe, recorded.into_iter()).owed(&recipe);
+            let owed: Vec<Point> = owed.iter().filter_map(point_of).collect();
+            // Several may have been left out at one path, one after the other.
+            let is_here = owed.iter().any(|it| it.path == path && it.at == *point);
+            if let Some(was) = owed.iter().find(|was| !is_here && is_gone(was)) {
+                return Err(refused(source, "was left out", was, job, &label));
             }
         }
     }
     Ok(())
+}
+
+/// Returns where a source that was left out was mounted, if that is known. It has no number.
+fn point_of(owed: &Owed) -> Option<Point> {
+    Some(Point {
+        source: u32::MAX,
+        path: whole(&owed.path),
+        at: owed.on.as_ref()?.point()?,
+    })
 }
 
 fn whole(path: &Path) -> PathBuf {
@@ -76,17 +87,11 @@ fn is_bare(was: &Point, path: &Path, place: &Path, now: &Path) -> bool {
     is_there && was.at != now && was.at.starts_with(now)
 }
 
-/// Returns what the sources of a job are, by their numbers; `None` when that cannot be read.
-fn recorded(job: &JobDir, label: &Path) -> Option<HashMap<u32, Identity>> {
+/// Returns the sources that a job has; `None` when that cannot be read.
+fn recorded(job: &JobDir, label: &Path) -> Option<Vec<journal::Source>> {
     let folder = job.dir.as_fd();
-    match journal::read(folder, label, folder) {
-        Ok(loaded) => {
-            let sources = loaded.sources();
-            Some(sources.map(|it| (it.index, it.identity)).collect())
-        }
-        Err(error) if error.kind() == ErrorKind::Missing => Some(HashMap::new()),
-        Err(_) => None,
-    }
+    let loaded = journal::read(folder, label, folder).ok()?;
+    Some(loaded.sources().collect())
 }
 
 /// Notes in the recipe of a job that is gone on with where its sources are mounted: to be called before
@@ -114,12 +119,12 @@ pub(super) fn note(home: &Home, recipe: &Recipe, known: u32) -> Result<(), Error
     }
 }
 
-fn refused(source: &Source, was: &Point, job: &JobDir, label: &Path) -> Error {
+/// `what` says what the source is to the job: it "is a source" or "was left out".
+fn refused(source: &Source, what: &str, was: &Point, job: &JobDir, label: &Path) -> Error {
     let what = format!(
-        "this is a source of copy {}, which is not finished, and what was mounted at {} then is not \
-         mounted there now; what is copied of it is kept, and nothing was written. Mount it, or give \
-         the command without it; to copy the folder that is there now, choose another target, or \
-         move {} away",
+        "this {what} of copy {}, which is not finished, and what was mounted at {} then is not mounted \
+         there now; what is copied is kept. Mount it, or give the command without it; to copy the \
+         folder that is there now, choose another target, or move {} away",
         job.name,
         was.at.display(),
         label.join(JOB_FILE).display()

@@ -157,6 +157,29 @@ fn what_is_not_mounted_is_known_by_each_path_and_job_that_had_it() {
 }
 
 #[test]
+fn the_empty_folder_of_a_source_that_was_left_out_does_not_pass_for_it() {
+    if !can_mount("the_empty_folder_of_a_source_that_was_left_out_does_not_pass_for_it") {
+        return;
+    }
+    let mut two = Two::new();
+    let (a, b, target) = (two.a(), two.b(), two.target());
+    two.die();
+    two.copy(3);
+    two.sick.heal();
+    two.sick.unmount();
+    let why = "was left out of copy";
+    let before = (walk(&target), records(&target));
+    copy(&[&b, &target], 6).says(why);
+    copy(&[&two.sick.path(), &target], 6).says(why);
+    copy(&[&"--exclude=x", &a, &b, &target], 6).says(why);
+    two.copy(6).says(why);
+    assert!((walk(&target), records(&target)) == before);
+    two.sick.mount();
+    two.copy(0);
+    assert!(two.is_finished() && two.has_b());
+}
+
+#[test]
 fn a_folder_that_is_there_now_is_copied_where_the_job_is_told_to_forget() {
     if !can_mount("a_folder_that_is_there_now_is_copied_where_the_job_is_told_to_forget") {
         return;
@@ -250,6 +273,8 @@ fn a_job_that_was_cut_short_before_it_had_sources_takes_nothing_for_them() {
     killed_at(&[&"copy", &b, &target], "recipe-written:1");
     two.sick.unmount();
     with(&[&"resume", &target], 2).says("give the copy command again");
+    // Nor does the folder by that command.
+    copy(&[&b, &target], 6).says("is not mounted there now");
     assert!(is_open(&target));
     two.sick.mount();
     // Not even now: nothing tells that it is what was meant.

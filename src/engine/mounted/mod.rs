@@ -180,10 +180,14 @@ impl Mounted {
         SERVED.contains(&&*self.fs) || REMOTE.contains(&&*self.fs)
     }
 
+    /// Returns the mount point.
+    pub(super) fn point(&self) -> Option<PathBuf> {
+        self.point.clone().path().ok()
+    }
+
     /// Returns whether this is mounted at the mount point of another, or below.
     fn is_below(&self, other: &Self) -> bool {
-        let point = |of: &Self| of.point.clone().path().ok();
-        let both = point(self).zip(point(other));
+        let both = self.point().zip(other.point());
         both.is_some_and(|(own, other)| own.starts_with(other))
     }
 
