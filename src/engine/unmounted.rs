@@ -95,14 +95,13 @@ fn recorded(job: &JobDir, label: &Path) -> Option<Vec<journal::Source>> {
 }
 
 /// Notes in the recipe of a job that is gone on with where its sources are mounted: to be called before
-/// the first of those that it has not is recorded, so many being known.
+/// the first of those that it has not is recorded, so many being known. A job without a recipe gets one.
 ///
 /// # Errors
 /// When it cannot be read; when it cannot be written and says nothing of a source that is new.
 pub(super) fn note(home: &Home, recipe: &Recipe, known: u32) -> Result<(), Error> {
     let Some(before) = Recipe::load_if_there(home.job(), &home.job_label())? else {
-        // It is written with all the rest.
-        return Ok(());
+        return or_further(recipe, home.write_record(JOB_FILE, &recipe.to_json()?));
     };
     let now = before.clone().mounted_at(recipe.points().to_vec());
     let now = now.with_points_of(&before, known);
@@ -111,8 +110,16 @@ pub(super) fn note(home: &Home, recipe: &Recipe, known: u32) -> Result<(), Error
     }
     let written = home.write_record(JOB_FILE, &now.to_json()?);
     let is_any_new = recipe.points().iter().any(|it| it.source >= known);
-    // With further targets, one that is full keeps nobody from going on in the next.
-    if is_any_new && recipe.job().spill.is_empty() {
+    if is_any_new {
+        or_further(recipe, written)
+    } else {
+        Ok(())
+    }
+}
+
+/// With further targets, one that is full keeps nobody from going on in the next.
+fn or_further(recipe: &Recipe, written: Result<(), Error>) -> Result<(), Error> {
+    if recipe.job().spill.is_empty() {
         written
     } else {
         Ok(())

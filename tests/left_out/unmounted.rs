@@ -285,6 +285,27 @@ fn a_job_that_was_cut_short_before_it_had_sources_takes_nothing_for_them() {
 }
 
 #[test]
+fn a_job_whose_description_was_moved_away_has_another_before_it_has_sources() {
+    if !can_mount("a_job_whose_description_was_moved_away_has_another_before_it_has_sources") {
+        return;
+    }
+    let mut two = two();
+    let (b, target) = (two.b(), two.target());
+    killed_at(&[&"copy", &b, &target], "recipe-written:1");
+    let recipe = target.join(".inhaul/current/job.json");
+    rustix::fs::rename(&recipe, two.scratch.join("away")).unwrap();
+    // When its sources are on their way into the journal.
+    killed_at(&[&"copy", &b, &target], "journal-written:1");
+    assert!(recipe.exists());
+    two.sick.unmount();
+    copy(&[&b, &target], 6).says("is not mounted there now");
+    two.sick.mount();
+    with(&[&"resume", &target], 0);
+    assert!(!is_open(&target));
+    same_bytes(&two.sick.join("b/large"), &target.join("b/large"));
+}
+
+#[test]
 fn what_was_asked_for_and_never_recorded_is_missing_until_it_is_given() {
     if !can_mount("what_was_asked_for_and_never_recorded_is_missing_until_it_is_given") {
         return;
