@@ -81,10 +81,10 @@ fn whole(path: &Path) -> PathBuf {
 }
 
 /// Returns whether a source is where another was, or where that was mounted, and what is there now is in
-/// a mount further up. `place` is the path that it leads to.
+/// a mount further up. `place` is the path that it leads to: a link may lead elsewhere by now.
 fn is_bare(was: &Point, path: &Path, place: &Path, now: &Path) -> bool {
     let is_there = was.path == path || was.at == place;
-    is_there && was.at != now && was.at.starts_with(now)
+    is_there && place.starts_with(&was.at) && was.at != now && was.at.starts_with(now)
 }
 
 /// Returns the sources that a job has; `None` when that cannot be read.
@@ -145,14 +145,15 @@ mod tests {
 
     #[test]
     fn the_folder_that_a_source_was_mounted_at_is_told_from_what_is_mounted_there() {
-        let is_bare = |(path, point): (&str, &str), given: &str, now: &str| {
+        let leads = |(path, point): (&str, &str), given: &str, place: &str, now: &str| {
             let was = Point {
                 source: 0,
                 path: path.into(),
                 at: point.into(),
             };
-            is_bare(&was, Path::new(given), Path::new(given), Path::new(now))
+            is_bare(&was, Path::new(given), Path::new(place), Path::new(now))
         };
+        let is_bare = |was, given: &str, now: &str| leads(was, given, given, now);
         let drive = ("/mnt/a", "/mnt/a");
         assert!(is_bare(drive, "/mnt/a", "/"));
         assert!(is_bare(drive, "/mnt/a/", "/mnt"));
@@ -167,6 +168,10 @@ mod tests {
         assert!(!is_bare(folder, "/mnt/a/DCIM", "/mnt/a"), "another card");
         assert!(!is_bare(folder, "/mnt/a/other", "/"));
         // By a link.
-        assert!(is_bare(("/link", "/mnt/a"), "/link", "/"));
+        let link = ("/link", "/mnt/a");
+        assert!(leads(link, "/link", "/mnt/a", "/"));
+        assert!(leads(link, "/link", "/mnt/a/DCIM", "/"));
+        assert!(!leads(link, "/link", "/srv/ingest", "/"), "elsewhere now");
+        assert!(!leads(link, "/link", "/mnt/ab", "/"));
     }
 }

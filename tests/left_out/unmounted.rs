@@ -180,6 +180,29 @@ fn the_empty_folder_of_a_source_that_was_left_out_does_not_pass_for_it() {
 }
 
 #[test]
+fn a_link_that_leads_elsewhere_now_is_another_source() {
+    if !can_mount("a_link_that_leads_elsewhere_now_is_another_source") {
+        return;
+    }
+    let mut two = two();
+    let target = two.target();
+    let link = two.scratch.join("today");
+    std::os::unix::fs::symlink(two.sick.path(), &link).unwrap();
+    let today = contents(&link);
+    dies_on_the_way(&mut two, &[&today, &target]);
+    copy(&[&today, &target], 6).says("is not mounted there now");
+    let other = two.scratch.dir("other");
+    tree::paint(&other.join("other"), 1, 100_000);
+    std::fs::remove_file(&link).unwrap();
+    std::os::unix::fs::symlink(&other, &link).unwrap();
+    copy(&[&today, &target], 0).says("is not finished and stays so");
+    same_bytes(&other.join("other"), &target.join("other"));
+    two.sick.mount();
+    with(&[&"resume", &target], 0);
+    same_bytes(&two.sick.join("b/large"), &target.join("b/large"));
+}
+
+#[test]
 fn a_folder_that_is_there_now_is_copied_where_the_job_is_told_to_forget() {
     if !can_mount("a_folder_that_is_there_now_is_copied_where_the_job_is_told_to_forget") {
         return;
