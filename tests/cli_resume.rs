@@ -365,10 +365,45 @@ fn what_is_no_unfinished_job_is_said_to_be_none() {
     std::fs::create_dir(target.join(".inhaul/J1")).unwrap();
     let ran = nothing(&target.join(".inhaul/J2"));
     ran.says("there is no job");
-    let ran = bench
-        .run(&[&"resume", &target.join(".inhaul/J1")])
-        .expect(6);
-    ran.says("job.json").says("give the copy command again");
+    nothing(&target.join(".inhaul/J1")).says("give the copy command again");
+    // Also when it is the one that was begun last, and when what was asked for was moved away.
+    let cut = cut_short(&target);
+    nothing(&target).says("give the copy command again");
+    std::fs::remove_file(target.join(".inhaul/current")).unwrap();
+    std::fs::remove_dir_all(cut).unwrap();
+    let job = bench.begin(&[&bench.scratch.join("b")], &target);
+    std::fs::remove_file(target.join(".inhaul").join(job).join("job.json")).unwrap();
+    nothing(&target).says("what it was asked for is not written down: give the copy command again");
+}
+
+/// Leaves what a run leaves that is cut short as soon as its job has a folder. Returns that.
+fn cut_short(target: &Path) -> PathBuf {
+    let (home, name) = (target.join(".inhaul"), "29990101-000000-0000");
+    let job = home.join(name);
+    std::fs::create_dir_all(job.join("stage")).unwrap();
+    std::fs::write(job.join("unfinished"), "").unwrap();
+    if home.join("current").is_symlink() {
+        std::fs::remove_file(home.join("current")).unwrap();
+    }
+    symlink(name, home.join("current")).unwrap();
+    job
+}
+
+#[test]
+fn a_job_that_was_cut_short_before_it_was_written_down_hides_none() {
+    let bench = Bench::new();
+    let a = bench.scratch.join("a");
+    for has_journal in [false, true] {
+        let target = bench.scratch.join(format!("target-{has_journal}"));
+        let first = bench.begin(&[&a], &target);
+        let cut = cut_short(&target);
+        if has_journal {
+            let journal = target.join(".inhaul").join(first).join("journal");
+            std::fs::copy(journal, cut.join("journal")).unwrap();
+        }
+        bench.run(&[&"resume", &target]).expect(0);
+        assert_same(&walk(&a), &walk(&target.join("a")));
+    }
 }
 
 #[test]

@@ -70,13 +70,19 @@ pub fn revive(
         })?
         .ok_or_else(|| usage("no job here is unfinished: there is nothing to go on with"))?;
     let label = lock.label().join(&job.name);
-    let recipe = Recipe::load(job.dir.as_fd(), &label)?;
     let Some(loaded) = load(&job, &label)? else {
         return Err(usage(&format!(
             "job {} is finished: there is nothing to go on with",
             job.name
         )));
     };
+    let recipe = Recipe::load(job.dir.as_fd(), &label).map_err(|error| match error.kind() {
+        ErrorKind::Missing => {
+            let what = "what it was asked for is not written down: give the copy command again";
+            Error::new(ErrorKind::Usage, Side::Record, &label, what)
+        }
+        _ => error,
+    })?;
     let name_of = job.name;
     drop(lock);
     let (sources, missing) = look_for(&recipe, &loaded, limit, session)?;

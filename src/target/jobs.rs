@@ -18,6 +18,8 @@ pub(super) const CURRENT: &str = "current";
 const UNFINISHED_MAX: usize = 64;
 /// Name of a job's journal.
 const JOURNAL: &str = "journal";
+/// Name of the file that says what a job was asked for.
+const RECIPE: &str = "job.json";
 
 /// Returns whether a job was begun and not finished. One that was stopped before it had a journal
 /// cannot be gone on with, and is none.
@@ -56,12 +58,14 @@ pub(super) fn all_unfinished(home: BorrowedFd<'_>) -> Vec<JobDir> {
 }
 
 /// Returns the job that was begun last and is not finished. One that was begun after it, and is
-/// finished, took `current` with it.
+/// finished, took `current` with it; one that was cut short before it was written down hides none.
 pub(super) fn last_unfinished(home: BorrowedFd<'_>) -> Option<JobDir> {
     let all = all_unfinished(home);
     let is_open = |job: &JobDir| has(job.dir.as_fd(), UNFINISHED);
-    let first = all.iter().position(is_open).unwrap_or_default();
-    all.into_iter().nth(first)
+    let is_whole = |job: &JobDir| is_unfinished(job.dir.as_fd()) && has(job.dir.as_fd(), RECIPE);
+    let first = all.iter().position(is_whole);
+    let first = first.or_else(|| all.iter().position(is_open));
+    all.into_iter().nth(first.unwrap_or_default())
 }
 
 pub(super) fn linked_job(home: BorrowedFd<'_>, link: &str) -> Result<(String, OwnedFd), Errno> {
