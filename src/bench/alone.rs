@@ -226,7 +226,13 @@ fn judge(subject: &mut Opened, samples: &[Sample]) {
     let zeros: u64 = samples.iter().map(|sample| sample.zeros).sum();
     if zeros * 100 > count * ZEROS_TOLD {
         let percent = zeros * 100 / count.max(1);
-        report.doubt(Doubt::Zeros { percent });
+        let doubt = Doubt::Zeros { percent };
+        if subject.reads_zeros {
+            // Said, for a disk may be new; its rate is that of all it reads.
+            report.warnings.push(doubt.text());
+        } else {
+            report.doubt(doubt);
+        }
     }
     if report.read.is_none() {
         let warning = "it has no figure: it was stopped, or too little came, before there were three \
@@ -393,6 +399,28 @@ mod tests {
             assert_eq!(read.unwrap_err().path(), Path::new(failed));
             assert_eq!(subject.report.zones.len(), found);
         }
+    }
+
+    #[test]
+    fn zeros_are_no_doubt_of_a_drive_that_reads_them_all_the_same() {
+        let judged = |reads_zeros: bool| {
+            let mut subject = drive(1, &[]);
+            subject.reads_zeros = reads_zeros;
+            let mut sample = Sample {
+                zeros: 1,
+                ..Sample::default()
+            };
+            sample.latency.record(1000);
+            judge(&mut subject, &[sample]);
+            let warning = &subject.report.warnings[0];
+            assert!(
+                warning.starts_with("100% of what was read is zeros: "),
+                "{warning}"
+            );
+            subject.report.doubts
+        };
+        assert_eq!(judged(false), [Doubt::Zeros { percent: 100 }]);
+        assert_eq!(judged(true), []);
     }
 
     #[test]

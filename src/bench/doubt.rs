@@ -9,6 +9,10 @@ use super::words::percent;
 /// More than this share of blocks full of zeros is said, in percent.
 pub(super) const ZEROS_TOLD: u64 = 5;
 
+/// From this share on, in percent, a figure says less of the drive than of its answers to what was never
+/// written.
+const ZEROS_MOST: u64 = 50;
+
 /// Other guests that took less than this share of the processors' time are no doubt of a drive's rate:
 /// samples count as steady when they differ by more.
 const STOLEN: f64 = 0.10;
@@ -98,9 +102,13 @@ impl Doubt {
     }
 
     /// Returns whether what a whole drive gave alone may be another rate than the drive's. One that is
-    /// smaller than caches are is so whenever it is measured.
+    /// smaller than caches are is so whenever it is measured; and a drive with zeros is held against one
+    /// with as many.
     fn touches_drive(&self) -> bool {
-        !matches!(self, Self::SmallSpan { .. } | Self::PageCacheBeside)
+        !matches!(
+            self,
+            Self::SmallSpan { .. } | Self::PageCacheBeside | Self::Zeros { .. }
+        )
     }
 
     /// Returns whether what all drives gave may be another rate than theirs. A few of a hundred moments
@@ -193,6 +201,22 @@ impl Subject {
             self.warnings.push(doubt.text());
             self.doubts.push(doubt);
         }
+    }
+
+    /// Returns how much of what was read is zeros that a drive may have answered without reading, in
+    /// percent; 0 where it is too little to be told of.
+    pub(super) fn zeros(&self) -> u64 {
+        let share = |doubt: &Doubt| match doubt {
+            Doubt::Zeros { percent } => Some(*percent),
+            _ => None,
+        };
+        self.doubts.iter().find_map(share).unwrap_or(0)
+    }
+
+    /// Returns whether that is most of it, on a drive that does not spin.
+    pub fn is_mostly_unread(&self) -> bool {
+        let spins = self.drives.iter().all(|it| it.rotational == Some(true));
+        self.zeros() >= ZEROS_MOST && !spins
     }
 }
 

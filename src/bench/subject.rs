@@ -32,6 +32,8 @@ pub(crate) struct Opened {
     pub(crate) has_zones: bool,
     /// Which of the PATHs it is, from 0; some may not be measured.
     pub(crate) named: usize,
+    /// Whether it is a whole device that reads zeros as it reads all else.
+    pub(super) reads_zeros: bool,
     /// Drives or units it is on.
     pub(crate) keys: Vec<String>,
     pub(crate) small: Vec<Small>,
@@ -119,6 +121,7 @@ fn open_device(
     Ok(Opened {
         // The beginning and the end of a partition are no edges of a platter.
         has_zones: report.is_whole_drive() && drives.iter().all(|d| d.rotational == Some(true)),
+        reads_zeros: report.is_whole_drive() && drives.iter().all(|d| topology.reads_zeros(d)),
         keys: drives.iter().map(|drive| drive.name.clone()).collect(),
         cursor: Cursor::new(Arc::from([extent]), true),
         ties: ties.clone(),
@@ -271,6 +274,7 @@ impl Opened {
             cursor: Cursor::new(Arc::from([]), false),
             has_zones: false,
             named: 0,
+            reads_zeros: false,
             keys: Vec::new(),
             small: Vec::new(),
             root: None,
@@ -393,6 +397,29 @@ mod tests {
         let files = |mount: usize| said(&topology.locate_mount(&topology.mounts()[mount]).drives);
         assert_eq!(files(0), volume());
         assert_eq!(files(1), memory(None));
+    }
+
+    #[test]
+    fn a_disk_that_cannot_forget_reads_zeros_as_all_else() {
+        use crate::topology::recorded::ATA;
+        let reads = |spins: &str, most: Option<&str>, place: &str| {
+            let machine = with_sata_disks();
+            machine.block(&format!("{VIRTUAL}/loop7"), "7:7");
+            machine.attr(place, "queue/rotational", spins);
+            if let Some(most) = most {
+                machine.attr(place, "queue/discard_max_bytes", most);
+            }
+            let topology = machine.topology("");
+            let device = if place == ATA { (8, 0) } else { (7, 7) };
+            topology.reads_zeros(&topology.drives_of(device)[0])
+        };
+        assert!(reads("1\n", Some("0\n"), ATA));
+        assert!(!reads("0\n", Some("0\n"), ATA), "it does not spin");
+        let trims = Some("2147450880\n");
+        assert!(!reads("1\n", trims, ATA), "shingled, and discards");
+        assert!(!reads("1\n", None, ATA), "nobody knows");
+        let image = format!("{VIRTUAL}/loop7");
+        assert!(!reads("1\n", Some("0\n"), &image), "no disk");
     }
 
     #[test]

@@ -91,6 +91,17 @@ impl Topology {
         node.is_some_and(|node| attribute(&node, "loop/dio").as_deref() == Some("1"))
     }
 
+    /// Returns whether a drive reads zeros as it reads all else: it spins, and cannot be told to forget
+    /// what it holds. Of a USB bridge nobody knows what is behind it. Source:
+    /// Documentation/ABI/stable/sysfs-block, `discard_max_bytes`.
+    pub fn reads_zeros(&self, drive: &Drive) -> bool {
+        let spins = drive.rotational == Some(true);
+        let is_disk = spins && matches!(drive.transport, Transport::Sata | Transport::Sas);
+        let node = self.sysfs.block(drive.device).filter(|_| is_disk);
+        let most = node.and_then(|node| attribute(&node, "queue/discard_max_bytes"));
+        most.as_deref() == Some("0")
+    }
+
     fn attached(&self) -> Vec<Attached> {
         let disks = self.sysfs.disks();
         let mut paths: BTreeMap<PathBuf, Vec<PathBuf>> = BTreeMap::new();

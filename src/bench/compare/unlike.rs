@@ -62,7 +62,7 @@ pub(super) fn backends_differ(before: &Report, after: &Report) -> bool {
 /// Returns whether what was read of one cannot be held against the other: they were read in two ways,
 /// or memory may have answered this time or that, or the drive without reading, and not both times.
 pub(super) fn is_unlike(before: &Subject, after: &Subject) -> bool {
-    let unlike = zeros(before).abs_diff(zeros(after)) > ZEROS_TOLD;
+    let unlike = before.zeros().abs_diff(after.zeros()) > ZEROS_TOLD;
     unlike || access_differs(before, after) || is_of_memory(before) || is_of_memory(after)
 }
 
@@ -84,15 +84,6 @@ fn access_differs(before: &Subject, after: &Subject) -> bool {
 fn is_of_memory(subject: &Subject) -> bool {
     let doubted = subject.doubts.iter().any(Doubt::is_of_memory);
     doubted || subject.access == "unproved"
-}
-
-/// Of what was read, in percent; 0 where it is too little to be told of.
-fn zeros(subject: &Subject) -> u64 {
-    let share = |doubt: &Doubt| match doubt {
-        Doubt::Zeros { percent } => Some(*percent),
-        _ => None,
-    };
-    subject.doubts.iter().find_map(share).unwrap_or(0)
 }
 
 fn sorted<'r>(subjects: &[&'r Subject]) -> Vec<&'r Subject> {
@@ -129,7 +120,7 @@ fn accesses<'r>(subjects: impl Iterator<Item = Matched<'r, Subject>>) -> Vec<Str
 fn way(subject: &Subject) -> &'static str {
     match subject.access.as_str() {
         _ if is_of_memory(subject) => "perhaps from memory",
-        _ if zeros(subject) > 0 => "perhaps not from its medium",
+        _ if subject.zeros() > 0 => "perhaps not from its medium",
         "direct" => "past the page cache",
         "dropped" => "dropped from memory first",
         _ => "in a way that is not told",

@@ -3,8 +3,9 @@
 //!
 //! Only figures of all of a drive are held against each other: a partition at its inner edge gives
 //! half of what the drive does, and no drive has grown slower. One that is in doubt is neither held
-//! against others nor remembered: a drive that was never written to answers without reading, and hot
-//! processors make drives slow. Only steady ones are remembered: of another nobody knows whether the
+//! against others nor remembered: hot processors make drives slow. A drive that was never written to
+//! answers without reading: such a one is held against what it gave with as many zeros, as any two
+//! benches are, and a copy goes by it only if less than half was. Only steady ones are remembered: of another nobody knows whether the
 //! drive gives it.
 
 use super::comparable::{comparable, identity_of};
@@ -76,7 +77,8 @@ pub(in crate::cli) fn known(
     let Some(report) = entries.read(identity)? else {
         return Ok(None);
     };
-    Ok(drive_of(&report, identity).and_then(|subject| {
+    let drive = drive_of(&report, identity).filter(|subject| !subject.is_mostly_unread());
+    Ok(drive.and_then(|subject| {
         Some(KnownDrive {
             rate: whole(subject.read.as_ref()?.rate),
             size: subject.drives.first()?.bytes,
@@ -292,8 +294,6 @@ mod tests {
         let state = tempfile::tempdir().unwrap();
         let registry = Registry::at(state.path());
         let doubts = [
-            // It answers without reading; once it is full, it has not grown slower.
-            (Some(Doubt::Zeros { percent: 100 }), None),
             (Some(Doubt::ReadAgain), None),
             (Some(Doubt::MemoryDrive { drive: None }), None),
             (None, Some(Doubt::Hot { times: 3 })),
@@ -341,6 +341,33 @@ mod tests {
         let entries = Entries::make(&registry).unwrap();
         entries.write("Z1", &doubted(&doubts[0], 10.0)).unwrap();
         assert_eq!(known(&registry, "Z1"), Ok(None));
+    }
+
+    #[test]
+    fn a_drive_is_held_against_what_it_gave_with_as_many_zeros() {
+        let state = tempfile::tempdir().unwrap();
+        let registry = Registry::at(state.path());
+        let with = |percent: u64, spins: bool, mb: f64| {
+            let mut report = report("Z1", mb);
+            let subject = &mut report.subjects[0];
+            subject.doubts.push(Doubt::Zeros { percent });
+            subject.drives[0].rotational = Some(spins);
+            report
+        };
+        assert!(told(&registry, with(30, false, 3000.0)).is_empty());
+        assert_eq!(rate_of(&registry, "Z1"), Some(3_000_000_000));
+        assert_eq!(
+            told(&registry, with(33, false, 1000.0)),
+            ["sdb is slower than on 2026-01-02: 1.00 GB/s now, 3.00 GB/s then"]
+        );
+        // It answers without reading; once it is full, it has not grown slower.
+        assert!(told(&registry, with(97, false, 3000.0)).is_empty());
+        assert_eq!(known(&registry, "Z1"), Ok(None));
+        assert_eq!(told(&registry, with(98, false, 1000.0)).len(), 1);
+        assert!(told(&registry, report("Z1", 500.0)).is_empty());
+        assert_eq!(rate_of(&registry, "Z1"), Some(500_000_000));
+        told(&registry, with(100, true, 200.0));
+        assert_eq!(rate_of(&registry, "Z1"), Some(200_000_000), "it spins");
     }
 
     #[test]
