@@ -13,9 +13,9 @@ pub(super) const ZEROS_TOLD: u64 = 5;
 /// written.
 const ZEROS_MOST: u64 = 50;
 
-/// Other guests that took less than this share of the processors' time are no doubt of a drive's rate:
+/// What held processors back for less than this share of their time is no doubt of a drive's rate:
 /// samples count as steady when they differ by more.
-const STOLEN: f64 = 0.10;
+const HELD_BACK: f64 = 0.10;
 
 /// Why.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -63,11 +63,17 @@ pub enum Doubt {
         times: u64,
         /// For how long in all.
         seconds: f64,
+        /// Of the time that was measured, 0 to 1.
+        #[serde(default)]
+        share: Option<f64>,
     },
     /// Processors were slowed down by heat.
     Hot {
         /// How often.
         times: u64,
+        /// Of their time, 0 to 1; `None` where the kernel does not say.
+        #[serde(default)]
+        share: Option<f64>,
     },
     /// Other guests of the host had processors meanwhile.
     Stolen {
@@ -112,9 +118,20 @@ impl Doubt {
     }
 
     /// Returns whether what all drives gave may be another rate than theirs. A few of a hundred moments
-    /// that other guests had are lost in what samples differ by.
+    /// that processors were held back are lost in what samples differ by. A setting makes every bench
+    /// give the same.
     fn touches_all(&self) -> bool {
-        !matches!(self, Self::Stolen { share } if *share < STOLEN)
+        match self {
+            Self::Stolen { share } => *share >= HELD_BACK,
+            Self::Limited { share, .. } | Self::Hot { share, .. } => {
+                share.is_none_or(|share| share >= HELD_BACK)
+            }
+            _ => !self.is_setting(),
+        }
+    }
+
+    fn is_setting(&self) -> bool {
+        matches!(self, Self::PowerSaving { .. } | Self::Slowed { .. })
     }
 
     /// Returns the sentence.
@@ -166,11 +183,11 @@ impl Doubt {
                  past the page cache; the rate may be that of memory",
                 it(drive)
             ),
-            Self::Limited { times, seconds } => format!(
+            Self::Limited { times, seconds, .. } => format!(
                 "processor time is limited by a control group, which held this process back {times} \
                  times, {seconds:.1} s in all: rates may be those of the limit"
             ),
-            Self::Hot { times } => format!(
+            Self::Hot { times, .. } => format!(
                 "processors got too hot and were slowed down ({times} times counted): rates may be too \
                  low"
             ),
@@ -230,7 +247,17 @@ impl Report {
     /// Returns whether what a whole drive gave alone in this bench may be another rate than the drive's.
     pub fn is_in_doubt(&self, subject: &Subject) -> bool {
         let own = subject.doubts.iter().any(Doubt::touches_drive);
-        own || self.doubts.iter().any(Doubt::touches_all)
+        let all = self.doubts_alone.as_ref().unwrap_or(&self.doubts);
+        own || all.iter().any(Doubt::touches_all)
+    }
+
+    /// Returns whether processors might go as fast in the one bench as in the other.
+    pub fn is_set_like(&self, other: &Self) -> bool {
+        let settings = |report: &Self| -> Vec<Doubt> {
+            let doubts = report.doubts.iter();
+            doubts.filter(|it| it.is_setting()).cloned().collect()
+        };
+        settings(self) == settings(other)
     }
 }
 
@@ -266,13 +293,50 @@ mod tests {
         assert!(Report::default().is_in_doubt(&subject));
     }
 
-    #[test]
-    fn a_drive_is_not_in_doubt_for_a_moment_that_another_guest_had() {
-        let with = |share: f64| Report {
-            doubts: vec![Doubt::Stolen { share }],
+    fn touches(doubt: Doubt) -> bool {
+        let report = Report {
+            doubts: vec![doubt],
             ..Report::default()
         };
-        assert!(!with(0.05).is_in_doubt(&Subject::default()));
-        assert!(with(0.15).is_in_doubt(&Subject::default()));
+        report.is_in_doubt(&Subject::default())
+    }
+
+    #[test]
+    fn a_drive_is_not_in_doubt_for_a_moment_that_processors_were_held_back() {
+        let limited = |share| Doubt::Limited {
+            times: 1,
+            seconds: 1.0,
+            share,
+        };
+        let hot = |share| Doubt::Hot { times: 1, share };
+        assert!(!touches(Doubt::Stolen { share: 0.05 }));
+        assert!(touches(Doubt::Stolen { share: 0.15 }));
+        for (share, is_in_doubt) in [(Some(0.05), false), (Some(0.15), true), (None, true)] {
+            assert_eq!(touches(limited(share)), is_in_doubt, "{share:?}");
+            assert_eq!(touches(hot(share)), is_in_doubt, "{share:?}");
+        }
+    }
+
+    #[test]
+    fn a_setting_is_no_doubt_of_a_drive() {
+        let driver = "acpi-cpufreq".to_owned();
+        assert!(!touches(Doubt::PowerSaving { driver }));
+        let slowed = Doubt::Slowed {
+            mhz: 2000,
+            mhz_max: 3500,
+        };
+        assert!(!touches(slowed));
+    }
+
+    #[test]
+    fn what_came_after_a_drive_was_read_alone_is_no_doubt_of_it() {
+        let mut report = Report {
+            doubts: vec![Doubt::Stolen { share: 0.5 }],
+            doubts_alone: Some(Vec::new()),
+            ..Report::default()
+        };
+        assert!(!report.is_in_doubt(&Subject::default()));
+        report.doubts_alone = Some(report.doubts.clone());
+        assert!(report.is_in_doubt(&Subject::default()));
     }
 }

@@ -129,6 +129,7 @@ pub fn bench(job: &BenchJob, session: &BenchSession) -> Result<Report, Error> {
         job,
         session,
         report: heading(&manner),
+        surroundings: &surroundings,
         opened: Vec::new(),
         bench: Bench {
             credits: &credits,
@@ -165,6 +166,7 @@ struct Run<'r> {
     job: &'r BenchJob,
     session: &'r BenchSession,
     report: Report,
+    surroundings: &'r Surroundings,
     opened: Vec<Opened>,
     bench: Bench<'r>,
 }
@@ -185,6 +187,7 @@ impl Run<'_> {
             let place = named.and_then(|at| places.own.get(at)?.as_ref());
             self.alone(index, place)?;
         }
+        self.report.doubts_alone = Some(self.surroundings.doubts());
         let watcher = Arc::clone(&self.session.watcher);
         let tell = |what: &str| watcher.part(what);
         if self.job.together && !self.bench.ties.stopped() {

@@ -60,6 +60,10 @@ pub struct Report {
     /// Those of them that say that every figure may be wrong. None in reports of before this field.
     #[serde(default)]
     pub doubts: Vec<Doubt>,
+    /// Those that there were when all had been measured one by one; none of a bench that was stopped
+    /// before, and in reports of before this field.
+    #[serde(default)]
+    pub doubts_alone: Option<Vec<Doubt>>,
 }
 
 /// One PATH.

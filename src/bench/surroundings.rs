@@ -21,8 +21,10 @@ struct Counters {
     /// How often the limits of our control groups held us back, and for how long in all.
     throttled: u64,
     throttled_time: Duration,
-    /// How often a processor was slowed down by heat.
+    /// How often processors were slowed down by heat, for how long in all, and how many tell.
     hot: u64,
+    hot_time: Duration,
+    hot_cpus: u32,
     /// Ticks of all processors that other guests of the host had, and all ticks.
     stolen: u64,
     ticks: u64,
@@ -65,17 +67,25 @@ impl Counters {
         let (throttled, throttled_time) = throttled(root);
         let (stolen, ticks) = stolen(&text(&root.join("proc/stat")));
         let cpus = numbered(&root.join("sys/devices/system/cpu"), "cpu");
-        let counts = cpus.iter().map(|cpu| cpu.join("thermal_throttle"));
-        let counts = counts.flat_map(|dir| {
-            // Those of a package are told by each of its cores; that they grow is what matters.
-            ["core_throttle_count", "package_throttle_count"].map(|name| dir.join(name))
-        });
+        let heat = cpus.iter().map(|cpu| cpu.join("thermal_throttle"));
+        let heat: Vec<PathBuf> = heat.filter(|dir| dir.exists()).collect();
+        // Those of a package are told by each of its cores; that they grow is what matters.
+        let sum = |what: &str| -> u64 {
+            let names = ["core", "package"].map(|whose| format!("{whose}_throttle_{what}"));
+            let paths = heat
+                .iter()
+                .flat_map(|dir| names.each_ref().map(|name| dir.join(name)));
+            paths
+                .filter_map(|path| text(&path).trim().parse::<u64>().ok())
+                .sum()
+        };
         Self {
             throttled,
             throttled_time,
-            hot: counts
-                .filter_map(|path| text(&path).trim().parse::<u64>().ok())
-                .sum(),
+            hot: sum("count"),
+            // Since Linux 5.5. Source: drivers/thermal/intel/therm_throt.c.
+            hot_time: Duration::from_millis(sum("total_time_ms")),
+            hot_cpus: u32::try_from(heat.len()).unwrap_or(u32::MAX),
             stolen,
             ticks,
         }
@@ -197,11 +207,20 @@ fn grown(before: Counters, after: Counters, passed: Duration) -> Vec<Doubt> {
     let held = after.throttled_time.saturating_sub(before.throttled_time);
     if times > 0 && held.as_secs_f64() > passed.as_secs_f64() * TOLD {
         let seconds = held.as_secs_f64();
-        doubts.push(Doubt::Limited { times, seconds });
+        let share = Some((seconds / passed.as_secs_f64()).min(1.0));
+        doubts.push(Doubt::Limited {
+            times,
+            seconds,
+            share,
+        });
     }
-    let hot = after.hot.saturating_sub(before.hot);
-    if hot > 0 {
-        doubts.push(Doubt::Hot { times: hot });
+    let times = after.hot.saturating_sub(before.hot);
+    if times > 0 {
+        // The time is told when it is over: without any, it may last all the time.
+        let time = after.hot_time.saturating_sub(before.hot_time);
+        let all = passed.as_secs_f64() * f64::from(after.hot_cpus);
+        let share = (!time.is_zero()).then(|| (time.as_secs_f64() / all).min(1.0));
+        doubts.push(Doubt::Hot { times, share });
     }
     let stolen = after.stolen.saturating_sub(before.stolen) as f64;
     let all = after.ticks.saturating_sub(before.ticks) as f64;
@@ -276,6 +295,8 @@ mod tests {
             throttled: 7,
             throttled_time: Duration::from_secs(100),
             hot: 5,
+            hot_time: Duration::from_secs(7),
+            hot_cpus: 2,
             stolen: 1000,
             ticks: 50_000,
         };
@@ -297,9 +318,22 @@ mod tests {
             throttled: 19,
             throttled_time: Duration::from_secs(106),
             hot: 9,
+            hot_time: Duration::from_secs(10),
             stolen: 2200,
             ticks: 62_000,
+            ..before
         };
+        let doubts = grown(before, much, minute);
+        let limited = Doubt::Limited {
+            times: 12,
+            seconds: 6.0,
+            share: Some(0.1),
+        };
+        let hot = Doubt::Hot {
+            times: 4,
+            share: Some(0.025),
+        };
+        assert_eq!(doubts[..2], [limited, hot]);
         assert_eq!(
             told(much),
             [
@@ -342,6 +376,10 @@ mod tests {
             "3\n",
         );
         put(
+            &format!("{cpu}/cpu1/thermal_throttle/package_throttle_total_time_ms"),
+            "250\n",
+        );
+        put(
             &format!("{cpu}/cpuidle/thermal_throttle/core_throttle_count"),
             "9\n",
         );
@@ -349,6 +387,8 @@ mod tests {
             throttled: 10,
             throttled_time: Duration::from_millis(6500),
             hot: 5,
+            hot_time: Duration::from_millis(250),
+            hot_cpus: 2,
             stolen: 10,
             ticks: 100,
         };
@@ -359,7 +399,11 @@ mod tests {
             &format!("{cpu}/cpu1/thermal_throttle/core_throttle_count"),
             "4\n",
         );
-        assert_eq!(surroundings.doubts(), [Doubt::Hot { times: 1 }]);
+        let hot = Doubt::Hot {
+            times: 1,
+            share: None,
+        };
+        assert_eq!(surroundings.doubts(), [hot], "it may not be over");
         let nothing = tempfile::tempdir().unwrap();
         assert_eq!(Counters::read(nothing.path()), Counters::default());
     }

@@ -239,6 +239,7 @@ fn a_drive_that_nothing_was_written_to_is_held_against_no_full_one() {
     );
     let known = Known::new(&scratch, &empty.0);
     let found = document(&known.bench_anew(&[&empty.0]));
+    assert!(found["doubts_alone"].is_array());
     let doubts = &found["subjects"][0]["doubts"];
     let is_zeros = |doubt: &Value| doubt["about"] == "zeros" && doubt["percent"] == 100;
     assert!(doubts.as_array().unwrap().iter().any(is_zeros), "{doubts}");

@@ -99,7 +99,10 @@ fn what_each_report_says_to_know_is_said_again() {
     pair.write.iter_mut().for_each(|write| write.steady = true);
     pair.warnings = vec!["written through the page cache".to_owned()];
     let mut after = before.clone();
-    before.doubt(vec![Doubt::Hot { times: 4 }]);
+    before.doubt(vec![Doubt::Hot {
+        times: 4,
+        share: None,
+    }]);
     after.doubt(vec![Doubt::Stolen { share: 0.1 }]);
     assert_eq!(
         notes(&before, &after),

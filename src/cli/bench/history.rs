@@ -8,13 +8,13 @@
 //! benches are, and a copy goes by it only if less than half was. Only steady ones are remembered: of another nobody knows whether the
 //! drive gives it.
 
+use super::changed::changed;
 use super::comparable::{comparable, identity_of};
 use super::entries::Entries;
-use crate::bench::compare;
-use crate::bench::report::{NOTHING_STANDS_OUT, Report, Subject, Verdict};
+use crate::bench::report::{NOTHING_STANDS_OUT, Report, Subject};
 use crate::cli::escape::escape;
 use crate::cli::registry::Registry;
-use crate::cli::units::{rate, whole};
+use crate::cli::units::whole;
 use crate::engine::job::KnownDrive;
 
 /// Compares each drive with what it gave before, says what changed, and remembers what it gives
@@ -95,7 +95,7 @@ fn is_steady(subject: &Subject) -> bool {
 
 /// Returns the drive of an entry, if it is the entry of the drive with this identity: of long ones
 /// only the beginning is in the name of an entry.
-fn drive_of<'r>(entry: &'r Report, identity: &str) -> Option<&'r Subject> {
+pub(super) fn drive_of<'r>(entry: &'r Report, identity: &str) -> Option<&'r Subject> {
     let subject = entry.subjects.first().filter(|_| entry.complete)?;
     let is_its = identity_of(entry, subject) == Some(identity);
     let is_good = is_its && is_steady(subject) && !entry.is_in_doubt(subject);
@@ -118,48 +118,10 @@ fn entry(report: &Report, subject: &Subject) -> Report {
     }
 }
 
-/// Says whether a drive gives more or less than before. Serial numbers of cheap bridges are all the
-/// same, so it is the same drive only if it is as large; and only what was measured by the same
-/// calls says something of the drive.
-fn changed(report: &Report, subject: &Subject, before: &Report) -> Option<Verdict> {
-    let known = drive_of(before, subject.drives.first()?.identity()?)?;
-    let size = |subject: &Subject| subject.drives.first().map(|drive| drive.bytes);
-    let by_ring = |report: &Report| report.backend.starts_with("io_uring");
-    if size(known) != size(subject) || by_ring(before) != by_ring(report) {
-        return None;
-    }
-    let after = Report {
-        subjects: vec![subject.clone()],
-        ..Report::default()
-    };
-    let rows = compare::compare(before, &after);
-    let row = rows.iter().find(|row| row.what == "read")?;
-    let (was, is) = (row.before?, row.after?);
-    let bad = match row.verdict.as_str() {
-        "slower" => true,
-        "faster" => false,
-        _ => return None,
-    };
-    let day = before.started.get(..10).unwrap_or(&before.started);
-    let text = format!(
-        "{} is {} than on {day}: {} now, {} then",
-        subject.name,
-        row.verdict,
-        rate(whole(is)),
-        rate(whole(was)),
-    );
-    Some(Verdict {
-        about: "changed".to_owned(),
-        bad,
-        subjects: vec![subject.name.clone()],
-        text,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::report::{Doubt, DriveFacts, Knee, Measure, SCHEMA};
+    use crate::bench::report::{Doubt, DriveFacts, Knee, Measure, SCHEMA, Verdict};
 
     const BYTES: u64 = 8_000_000_000_000;
 
@@ -296,13 +258,20 @@ mod tests {
         let doubts = [
             (Some(Doubt::ReadAgain), None),
             (Some(Doubt::MemoryDrive { drive: None }), None),
-            (None, Some(Doubt::Hot { times: 3 })),
+            (
+                None,
+                Some(Doubt::Hot {
+                    times: 3,
+                    share: None,
+                }),
+            ),
             (None, Some(Doubt::Stolen { share: 0.2 })),
             (
                 None,
                 Some(Doubt::Limited {
                     times: 12,
                     seconds: 6.0,
+                    share: Some(0.2),
                 }),
             ),
         ];
@@ -368,6 +337,23 @@ mod tests {
         assert_eq!(rate_of(&registry, "Z1"), Some(500_000_000));
         told(&registry, with(100, true, 200.0));
         assert_eq!(rate_of(&registry, "Z1"), Some(200_000_000), "it spins");
+    }
+
+    #[test]
+    fn a_setting_of_the_machine_keeps_no_drive_from_being_remembered() {
+        let state = tempfile::tempdir().unwrap();
+        let registry = Registry::at(state.path());
+        let set = |mb: f64| {
+            let mut report = report("Z1", mb);
+            let driver = "acpi-cpufreq".to_owned();
+            report.doubts = vec![Doubt::PowerSaving { driver }];
+            report
+        };
+        told(&registry, set(200.0));
+        assert_eq!(rate_of(&registry, "Z1"), Some(200_000_000));
+        assert_eq!(told(&registry, set(100.0)).len(), 1);
+        // It is faster for another reason than the drive's.
+        assert!(told(&registry, report("Z1", 200.0)).is_empty());
     }
 
     #[test]

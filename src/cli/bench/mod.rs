@@ -1,5 +1,6 @@
 //! `inhaul bench`: measure, show, end.
 
+mod changed;
 mod chart;
 mod comparable;
 mod csv;
