@@ -82,8 +82,10 @@ fn is_zoned(subject: &Opened) -> bool {
 /// # Errors
 /// As [`Opened::drop_cached`].
 pub(crate) fn ready(subject: &mut Opened) -> Result<(), Error> {
-    if !subject.drop_cached()? {
-        subject.report.doubt(Doubt::PageCacheBeside);
+    match subject.drop_cached()? {
+        Some(Doubt::PageCache) => subject.report.doubt(Doubt::PageCacheBeside),
+        Some(doubt) => subject.report.doubt(doubt),
+        None => {}
     }
     seek(subject);
     Ok(())
@@ -194,9 +196,9 @@ fn sample(
     at: Knee,
     ties: &Ties,
 ) -> Result<Sample, Error> {
-    if !subject.drop_cached()? {
+    if let Some(doubt) = subject.drop_cached()? {
         "unproved".clone_into(&mut subject.report.access);
-        subject.report.doubt(Doubt::PageCache);
+        subject.report.doubt(doubt);
     }
     let mut load = manner.load(at, Way::Read);
     if subject.report.access != "direct" {

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::fs::Advice;
 use rustix::io::{Errno, IoSliceMut, ReadWriteFlags};
 
+use super::report::Doubt;
 use super::sample::Ties;
 
 /// A file, opened to be read through the page cache, and its length.
@@ -26,8 +27,12 @@ pub(crate) struct Left {
 }
 
 impl Left {
-    pub(crate) fn is_none(&self) -> bool {
-        self.staying.is_empty() && self.unknown.is_empty()
+    /// Returns what that leaves in doubt.
+    pub(crate) fn doubt(&self) -> Option<Doubt> {
+        if !self.staying.is_empty() {
+            return Some(Doubt::PageCache);
+        }
+        (!self.unknown.is_empty()).then_some(Doubt::PageCacheUnknown)
     }
 }
 

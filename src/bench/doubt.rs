@@ -37,6 +37,8 @@ pub enum Doubt {
     PageCache,
     /// The same, when others were read as well.
     PageCacheBeside,
+    /// Its file system does not say whether all of it was dropped.
+    PageCacheUnknown,
     /// A loop device reads its image through the page cache.
     ImageCached {
         /// Which one, of several drives.
@@ -160,6 +162,11 @@ impl Doubt {
             Self::PageCacheBeside => {
                 "beside others, some of it stayed in the page cache, which may \
                                       have answered: that rate may be that of memory"
+                    .to_owned()
+            }
+            Self::PageCacheUnknown => {
+                "its file system does not say whether all of it was dropped from the \
+                                       page cache: the rate may be that of memory"
                     .to_owned()
             }
             Self::ImageCached { drive } => format!(

@@ -276,7 +276,7 @@ fn whole(small: &Small, dirs: &mut DirCache) -> Option<Extent> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::report::Subject;
+    use crate::bench::report::{Doubt, Subject};
     use crate::buffer::Arena;
     use crate::io::probe::Chosen;
     use std::fs::File;
@@ -400,6 +400,7 @@ mod tests {
         // A file of /proc is none that can be read without waiting.
         let file = File::open("/proc/self/status").unwrap();
         let left = cached::drop_all(&[(file.into(), 100)], &Ties::default());
+        assert_eq!(left.doubt(), Some(Doubt::PageCacheUnknown));
         assert_eq!((left.staying, left.unknown), (vec![], vec![0]));
     }
 

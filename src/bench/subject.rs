@@ -327,17 +327,17 @@ impl Opened {
         self.left.unwrap_or(self.report)
     }
 
-    /// Makes sure that the next sample is not answered from the page cache. Returns whether that is
-    /// known.
+    /// Makes sure that the next sample is not answered from the page cache. Returns what is in doubt
+    /// if that is not known.
     ///
     /// # Errors
     /// `SourceStalled` when its drive does not answer; `Stopped`.
-    pub(crate) fn drop_cached(&self) -> Result<bool, Error> {
+    pub(crate) fn drop_cached(&self) -> Result<Option<Doubt>, Error> {
         if self.probes.is_empty() {
-            return Ok(true);
+            return Ok(None);
         }
         let probes = Arc::clone(&self.probes);
-        let call = move |ties: &Ties| cached::drop_all(&probes, ties).is_none();
+        let call = move |ties: &Ties| cached::drop_all(&probes, ties).doubt();
         ask(&self.path(), self.ties.stall, &self.ties, call)
     }
 

@@ -61,8 +61,10 @@ pub(super) fn backends_differ(before: &Report, after: &Report) -> bool {
 
 /// Returns whether what was read of one cannot be held against the other: they were read in two ways,
 /// or memory may have answered this time or that, or the drive without reading, and not both times.
+/// Where a file system never says what it dropped, that is so both times, and a note says it.
 pub(super) fn is_unlike(before: &Subject, after: &Subject) -> bool {
     let unlike = before.zeros().abs_diff(after.zeros()) > ZEROS_TOLD;
+    let unlike = unlike || is_untold(before) != is_untold(after);
     unlike || access_differs(before, after) || is_of_memory(before) || is_of_memory(after)
 }
 
@@ -83,7 +85,11 @@ fn access_differs(before: &Subject, after: &Subject) -> bool {
 
 fn is_of_memory(subject: &Subject) -> bool {
     let doubted = subject.doubts.iter().any(Doubt::is_of_memory);
-    doubted || subject.access == "unproved"
+    doubted || subject.access == "unproved" && !is_untold(subject)
+}
+
+fn is_untold(subject: &Subject) -> bool {
+    subject.doubts.contains(&Doubt::PageCacheUnknown)
 }
 
 fn sorted<'r>(subjects: &[&'r Subject]) -> Vec<&'r Subject> {
@@ -121,6 +127,7 @@ fn way(subject: &Subject) -> &'static str {
     match subject.access.as_str() {
         _ if is_of_memory(subject) => "perhaps from memory",
         _ if subject.zeros() > 0 => "perhaps not from its medium",
+        "unproved" => "perhaps from memory",
         "direct" => "past the page cache",
         "dropped" => "dropped from memory first",
         _ => "in a way that is not told",

@@ -85,6 +85,51 @@ fn what_memory_may_have_answered_is_not_judged() {
 }
 
 #[test]
+fn what_no_file_system_says_is_judged_with_a_note() {
+    let with = |doubts: &[Doubt], rate| {
+        let mut report = into("/tank", &["A", "B"], rate);
+        report.together = together(&["A", "B"], 2, rate).together;
+        let subject = &mut report.subjects[1];
+        subject.read = Some(read([rate; 3]));
+        "unproved".clone_into(&mut subject.access);
+        for doubt in doubts {
+            subject.doubt(doubt.clone());
+        }
+        report
+    };
+    let untold = &[Doubt::PageCacheUnknown][..];
+    let judged = |was: &[Doubt], is: &[Doubt]| {
+        let all = lines(&with(was, 100.0), &with(is, 800.0));
+        let is_read = |line: &String| !line.contains("write");
+        all.into_iter().filter(is_read).collect::<Vec<_>>()
+    };
+    let unlike = [
+        "B read not-comparable",
+        "all together-2 not-comparable",
+        "/tank pair-hashed not-comparable",
+        "/tank pair-unhashed not-comparable",
+    ];
+    assert_eq!(
+        judged(untold, untold)[1..],
+        [
+            "B read faster",
+            "all together-2 faster",
+            "/tank pair-hashed faster",
+            "/tank pair-unhashed faster",
+        ]
+    );
+    let told = notes(&with(untold, 100.0), &with(untold, 800.0));
+    let note = "before and after: B: its file system does not say whether all of it was dropped from \
+                the page cache: the rate may be that of memory";
+    assert!(told.iter().any(|told| told == note), "{told:?}");
+    assert!(!told.iter().any(|told| told.contains("held against")));
+    let stayed = &[Doubt::PageCacheUnknown, Doubt::PageCache][..];
+    for (was, is) in [(untold, stayed), (stayed, untold), (untold, &[][..])] {
+        assert_eq!(judged(was, is)[1..], unlike, "{was:?}, then {is:?}");
+    }
+}
+
+#[test]
 fn what_each_report_says_to_know_is_said_again() {
     let mut before = into("/tank", &["A", "B"], 100.0);
     for subject in &mut before.subjects {
