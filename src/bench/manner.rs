@@ -2,9 +2,16 @@
 
 use std::time::Duration;
 
+use super::job::{BenchJob, REPETITIONS_MIN};
 use super::report::{Knee, Measure};
 use super::sample::{Load, Way};
 use crate::buffer::SLOT_LEN;
+
+/// Share of a sample's time that comes before it and is not counted.
+const WARM: f64 = 0.25;
+/// Shortest and longest of it.
+const WARM_MIN: Duration = Duration::from_millis(50);
+const WARM_MAX: Duration = Duration::from_secs(2);
 
 /// How to measure.
 #[derive(Debug, Clone)]
@@ -21,6 +28,19 @@ pub(crate) struct Manner {
 }
 
 impl Manner {
+    /// Returns how a job measures.
+    pub(super) fn of(job: &BenchJob) -> Self {
+        let time = Duration::from_secs_f64(job.seconds);
+        Self {
+            warm: time.mul_f64(WARM).clamp(WARM_MIN, WARM_MAX),
+            time,
+            repetitions: job.repetitions.max(REPETITIONS_MIN),
+            block: job.block,
+            depth: job.depth,
+            sharers: job.paths.len(),
+        }
+    }
+
     /// Returns the depths to try: those given, or the one that was asked for.
     pub(crate) fn depths(&self, tried: &[usize], max: usize) -> Vec<usize> {
         let asked = self.depth.as_slice();

@@ -63,11 +63,11 @@ use std::mem::ManuallyDrop;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use self::at_once::at_once;
+use self::job::DEPTH_MAX;
 pub use self::job::{BenchJob, BenchSession, Watcher};
-use self::job::{DEPTH_MAX, REPETITIONS_MIN};
 use self::load::Loader;
 use self::machine::MemoryRoom;
 use self::manner::Manner;
@@ -89,11 +89,6 @@ const SLOTS_MIN: usize = 4;
 /// Most files of one directory, and over all of them: each takes a descriptor or two.
 const FILES_MAX: usize = 64;
 const FILES_ALL: usize = 320;
-/// Share of a sample's time that comes before it and is not counted.
-const WARM: f64 = 0.25;
-/// Shortest and longest of it.
-const WARM_MIN: Duration = Duration::from_millis(50);
-const WARM_MAX: Duration = Duration::from_secs(2);
 
 /// Measures.
 ///
@@ -113,15 +108,7 @@ pub fn bench(job: &BenchJob, session: &BenchSession) -> Result<Report, Error> {
     if let Some(line) = line {
         session.watcher.note(&line);
     }
-    let time = Duration::from_secs_f64(job.seconds);
-    let manner = Manner {
-        warm: time.mul_f64(WARM).clamp(WARM_MIN, WARM_MAX),
-        time,
-        repetitions: job.repetitions.max(REPETITIONS_MIN),
-        block: job.block,
-        depth: job.depth,
-        sharers: job.paths.len(),
-    };
+    let manner = Manner::of(job);
     let places = Places::open(job, &ties)?;
     let credits = lend(job)?;
     session.watcher.begun(&ties.bytes);
