@@ -17,6 +17,9 @@ pub(crate) type Probe = (OwnedFd, u64);
 const DROPS_MAX: u32 = 8;
 const DROP_WAIT: std::time::Duration = std::time::Duration::from_millis(20);
 
+/// A page, or a part of a larger one.
+const PAGE: u64 = 4096;
+
 /// Files that were dropped and are not known to be gone, by number.
 #[derive(Debug, Default)]
 pub(crate) struct Left {
@@ -45,7 +48,7 @@ pub(crate) fn drop_all(probes: &[Probe], ties: &Ties) -> Left {
             return true;
         };
         drop_pages(probe);
-        let found = places(probe.1).map(|at| look(&probe.0, at));
+        let found: Vec<Found> = places(probe.1).map(|at| look(&probe.0, at)).collect();
         ties.beat();
         let is_unknown = found.contains(&Found::Unknown);
         unknown.extend(is_unknown.then_some(*number));
@@ -81,10 +84,13 @@ fn drop_pages((probe, len): &Probe) {
     }
 }
 
-/// Where it is looked for a file of this length.
-fn places(len: u64) -> [u64; 3] {
+/// Pages that are looked for of a file of this length, each once: a look begins to bring a page in, and
+/// a second one would find it.
+fn places(len: u64) -> impl Iterator<Item = u64> {
     let last = len.saturating_sub(1);
-    [0, last / 2, last]
+    let mut pages = [0, last / 2, last].map(|at| at - at % PAGE).to_vec();
+    pages.dedup();
+    pages.into_iter()
 }
 
 /// What there is of a page in the page cache.
@@ -104,5 +110,19 @@ fn look(probe: &OwnedFd, at: u64) -> Found {
         Err(Errno::AGAIN) => Found::Absent,
         Err(Errno::OPNOTSUPP | Errno::NOSYS) => Found::Unknown,
         _ => Found::Present,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_page_is_looked_for_once() {
+        let of = |len: u64| places(len).collect::<Vec<_>>();
+        assert_eq!(of(0), [0]);
+        assert_eq!(of(3000), [0]);
+        assert_eq!(of(5000), [0, 4096]);
+        assert_eq!(of(1 << 20), [0, (512 << 10) - 4096, (1 << 20) - 4096]);
     }
 }
