@@ -105,7 +105,7 @@ impl Sample {
 }
 
 /// Whose turn it is of `count` that come one after the other.
-pub(crate) fn turn(number: u64, count: usize) -> usize {
+fn turn(number: u64, count: usize) -> usize {
     usize::try_from(number % count.max(1) as u64).unwrap_or(0)
 }
 

@@ -242,7 +242,7 @@ fn elsewhere(
 /// `is_known` tells of the sources of this run which of them earlier ones had.
 ///
 /// # Errors
-/// When it cannot be read or expressed; when it cannot be written, only if somebody would miss it.
+/// When it cannot be read or expressed; when it cannot be written, only if something is left out now.
 pub(super) fn note(
     home: &Home,
     recipe: Recipe,
@@ -258,11 +258,9 @@ pub(super) fn note(
         recorded.has(path, was) || before.iter().any(|before| before.owes(path, was))
     };
     let is_news = recipe.left_out().any(|owed| !is_noted(&owed));
-    if before.is_some() && !of_several && !is_news && given.is_empty() {
+    if !of_several && !is_news && given.is_empty() {
         return Ok(());
     }
-    // A job that was cut short before it was written down.
-    let is_first = before.is_none() && recipe.job().spill.is_empty();
     let recipe = match &before {
         Some(before) => {
             let goes_on = recipe.going_on(before, &|path, was| {
@@ -279,7 +277,7 @@ pub(super) fn note(
     let json = recipe.to_json()?;
     let written = home.write_record(JOB_FILE, &json);
     // Else nobody would know of what is left out now.
-    if is_news || is_first { written } else { Ok(()) }
+    if is_news { written } else { Ok(()) }
 }
 
 #[cfg(test)]

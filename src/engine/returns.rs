@@ -38,7 +38,7 @@ use super::second_read::SourceAgain;
 use super::setup::{ScanJob, scan_lane};
 use super::summary::LaneFacts;
 use super::telemetry::{Health, LaneState, Telemetry};
-use super::traces::{self, Patience};
+use super::traces::{self, Inquiry};
 use super::watch::{News, Revive, Revived};
 use crate::error::{Error, ErrorKind, Side};
 use crate::plan::LanePlan;
@@ -360,8 +360,8 @@ impl Returns<'_> {
             let plan = &back.plan;
             for (tree, earlier) in plan.trees.iter().zip(log.earlier().into_iter().cycle()) {
                 let session = &context.session;
-                let patience = Patience { limit, session };
-                traces::check_tree(earlier, log.number_of(tree), tree, patience)?;
+                let inquiry = Inquiry { limit, session };
+                traces::check_tree(earlier, log.number_of(tree), tree, inquiry)?;
             }
             if let Some(links) = &recalled {
                 links.forget(&numbers(plan));

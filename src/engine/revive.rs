@@ -15,7 +15,7 @@ use super::owed::{Recorded, UNTOLD, is_another};
 use super::recipe::{Owed, Recipe};
 use super::roll_call::{RollCall, ask_all, reasons, who_hangs};
 use super::session::Session;
-use super::traces::{self, IF_IT_IS, Patience, STRANGE};
+use super::traces::{self, IF_IT_IS, Inquiry, STRANGE};
 use crate::beneath;
 use crate::error::{Error, ErrorKind, Side};
 use crate::journal::{self, Loaded};
@@ -322,11 +322,11 @@ impl Search<'_> {
             return false;
         };
         let now = source_identity(&source, self.topology);
-        let patience = Patience {
+        let inquiry = Inquiry {
             limit: self.limit,
             session: self.session,
         };
-        now.is_ok_and(|now| traces::is_another(loaded, recorded, &source, &now, patience))
+        now.is_ok_and(|now| traces::is_another(loaded, recorded, &source, &now, inquiry))
     }
 
     /// Returns whether a place may be asked at: a source, as it was typed, or a mount point.

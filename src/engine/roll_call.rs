@@ -22,9 +22,36 @@ use crate::plan::{self, Trail};
 use crate::topology::Topology;
 
 /// How late a stop is noticed.
-const TICK: Duration = Duration::from_millis(100);
+pub(super) const TICK: Duration = Duration::from_millis(100);
 /// When we were away ourselves for so long, nobody knows who was silent.
 const GAP: Duration = Duration::from_secs(1);
+
+/// The time that somebody was waited for. What we were away ourselves, suspended for example, is not in it.
+#[derive(Debug)]
+pub(super) struct Waited {
+    sum: Duration,
+    last: Instant,
+}
+
+impl Waited {
+    pub(super) fn new() -> Self {
+        Self {
+            sum: Duration::ZERO,
+            last: Instant::now(),
+        }
+    }
+
+    /// Adds the time since the last look, and returns whether all of it is within a limit.
+    pub(super) fn is_within(&mut self, limit: Option<Duration>) -> bool {
+        let now = Instant::now();
+        let passed = now.duration_since(self.last);
+        self.last = now;
+        if passed < GAP {
+            self.sum += passed;
+        }
+        limit.is_none_or(|limit| self.sum < limit)
+    }
+}
 
 /// What came of it.
 #[derive(Debug, Default)]
@@ -177,8 +204,8 @@ fn ask(
         }
         all.push((Answer::Here, trail));
     }
-    let (mut waited, mut last) = (Duration::ZERO, Instant::now());
-    while !open.is_empty() && limit.is_none_or(|limit| waited < limit) {
+    let mut waited = Waited::new();
+    while !open.is_empty() && waited.is_within(limit) {
         let answer = answers.recv_timeout(limit.map_or(TICK, |limit| TICK.min(limit)));
         if let Ok((number, answer)) = answer {
             open.retain(|other| *other != number);
@@ -191,12 +218,6 @@ fn ask(
             let path = open.first().and_then(|&number| sources.get(number));
             let path = path.map_or(Path::new(""), PathBuf::as_path);
             return Err(Error::new(ErrorKind::Stopped, Side::Source, path, what));
-        }
-        let now = Instant::now();
-        let passed = now.duration_since(last);
-        last = now;
-        if passed < GAP {
-            waited += passed;
         }
     }
     for number in open {

@@ -9,7 +9,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crossbeam::channel::{RecvTimeoutError, bounded};
 use rustix::fs::{Mode, OFlags};
@@ -17,6 +17,7 @@ use rustix::io::Errno;
 
 use super::inspect::{BlockNames, Expected};
 use super::job::{CopyJob, Existing};
+use super::roll_call::{TICK, Waited};
 use super::session::Session;
 use super::standing::is_of_unknown;
 use crate::beneath;
@@ -33,18 +34,16 @@ const SPREAD_MAX: usize = 64;
 /// Most of which bytes are read: times may be others while the bytes are the same, as on FAT in another
 /// time zone, or more may have been added.
 const READS_MAX: usize = 8;
-/// How late a stop is noticed.
-const TICK: Duration = Duration::from_millis(100);
 
 /// How a source is asked, which may not answer.
 #[derive(Clone, Copy)]
-pub(super) struct Patience<'a> {
+pub(super) struct Inquiry<'a> {
     /// How long it may be silent.
     pub(super) limit: Option<Duration>,
     pub(super) session: &'a Session,
 }
 
-impl Patience<'_> {
+impl Inquiry<'_> {
     /// Makes a call on a thread that is left when it takes too long, or is to stop; `None` then, and
     /// where no thread can be had.
     fn ask<T: Send + 'static>(self, call: impl FnOnce() -> T + Send + 'static) -> Option<T> {
@@ -55,15 +54,14 @@ impl Patience<'_> {
             let _late = answered.send(call());
         });
         asked.ok()?;
-        let begun = Instant::now();
+        let mut waited = Waited::new();
         loop {
             match answer.recv_timeout(TICK) {
                 Ok(answer) => return Some(answer),
                 Err(RecvTimeoutError::Disconnected) => return None,
                 Err(RecvTimeoutError::Timeout) => {}
             }
-            let is_late = self.limit.is_some_and(|limit| begun.elapsed() >= limit);
-            if is_late || self.session.stopped() {
+            if !waited.is_within(self.limit) || self.session.stopped() {
                 return None;
             }
         }
@@ -188,14 +186,14 @@ impl Traces {
         done: &[Done<'_>],
         loaded: &Loaded,
         place: &Arc<Place>,
-        patience: Patience<'_>,
+        inquiry: Inquiry<'_>,
     ) -> Option<Self> {
         let paths = done
             .iter()
             .map(|it| (place.below(it.target_path), it.source_stamp));
         let paths: Vec<(Vec<u8>, Stamp)> = paths.collect();
         let (asked, there) = (paths.clone(), Arc::clone(place));
-        let looks = patience.ask(move || {
+        let looks = inquiry.ask(move || {
             let look = |(path, was): &(Vec<u8>, Stamp)| there.look(path, *was);
             asked.iter().map(look).collect::<Vec<Look>>()
         })?;
@@ -207,10 +205,11 @@ impl Traces {
             }
         }
         let there = Arc::clone(place);
-        let read = patience.ask(move || {
-            let read = firsts.iter().map(|first| there.read(first));
-            read.collect::<Vec<Look>>()
-        })?;
+        let read = if firsts.is_empty() {
+            Vec::new()
+        } else {
+            inquiry.ask(move || firsts.iter().map(|first| there.read(first)).collect())?
+        };
         for look in looks.into_iter().chain(read) {
             match look {
                 Look::Same => self.same += 1,
@@ -235,17 +234,20 @@ fn is_stranger(
     loaded: &Loaded,
     number: u32,
     place: &Arc<Place>,
-    patience: Patience<'_>,
+    inquiry: Inquiry<'_>,
 ) -> Option<bool> {
     let done = loaded.iter_done();
     let mut done = done.filter(|it| it.source == number && !is_of_unknown(it.source_stamp));
     let first: Vec<Done<'_>> = done.by_ref().take(FIRST).collect();
-    let traces = Traces::default().with(&first, loaded, place, patience)?;
+    let traces = Traces::default().with(&first, loaded, place, inquiry)?;
     if traces.same > 0 && traces.others == 0 {
         return Some(false);
     }
     let more = spread(done, SPREAD_MAX);
-    let traces = traces.with(&more, loaded, place, patience)?;
+    if more.is_empty() {
+        return Some(traces.are_strange());
+    }
+    let traces = traces.with(&more, loaded, place, inquiry)?;
     Some(traces.are_strange())
 }
 
@@ -279,7 +281,7 @@ pub(super) fn is_another(
     recorded: &journal::Source,
     source: &Source,
     now: &Identity,
-    patience: Patience<'_>,
+    inquiry: Inquiry<'_>,
 ) -> bool {
     if recorded.identity.serial.is_some() && now.serial.is_some() {
         return false;
@@ -291,7 +293,7 @@ pub(super) fn is_another(
     );
     let strange = place
         .map(Arc::new)
-        .and_then(|place| is_stranger(loaded, recorded.index, &place, patience));
+        .and_then(|place| is_stranger(loaded, recorded.index, &place, inquiry));
     strange == Some(true)
 }
 
@@ -323,7 +325,7 @@ pub(super) fn check(
     job: &CopyJob,
     session: &Session,
 ) -> Result<(), Error> {
-    let patience = Patience {
+    let inquiry = Inquiry {
         limit: job.engine.stall,
         session,
     };
@@ -331,7 +333,7 @@ pub(super) fn check(
         let Some(recorded) = loaded.source(matched.index) else {
             continue;
         };
-        if !is_another(loaded, &recorded, source, now, patience) {
+        if !is_another(loaded, &recorded, source, now, inquiry) {
             continue;
         }
         if job.existing == Existing::Overwrite {
@@ -359,13 +361,13 @@ pub(super) fn check_tree(
     loaded: &Loaded,
     number: u32,
     tree: &Tree,
-    patience: Patience<'_>,
+    inquiry: Inquiry<'_>,
 ) -> Result<(), Error> {
     let refused = |kind, what| Err(Error::new(kind, Side::Source, &tree.label, what));
     let place = Place::of(tree.root.as_fd(), tree.only.as_deref(), &tree.landing);
     let strange = place
         .map(Arc::new)
-        .and_then(|place| is_stranger(loaded, number, &place, patience));
+        .and_then(|place| is_stranger(loaded, number, &place, inquiry));
     match strange {
         Some(false) => Ok(()),
         Some(true) => refused(
@@ -390,20 +392,20 @@ mod tests {
             stop: Arc::default(),
             observer: Arc::new(Silent),
         };
-        let patience = |limit: Option<Duration>| Patience {
+        let inquiry = |limit: Option<Duration>| Inquiry {
             limit,
             session: &session,
         };
         let hangs = || loop {
             std::thread::park();
         };
-        assert_eq!(patience(None).ask(|| 7), Some(7));
+        assert_eq!(inquiry(None).ask(|| 7), Some(7));
         let limit = Some(Duration::from_millis(200));
-        assert_eq!(patience(limit).ask::<u8>(hangs), None);
+        assert_eq!(inquiry(limit).ask::<u8>(hangs), None);
         session
             .stop
             .store(true, std::sync::atomic::Ordering::Relaxed);
-        assert_eq!(patience(None).ask::<u8>(hangs), None);
+        assert_eq!(inquiry(None).ask::<u8>(hangs), None);
     }
 
     #[test]

@@ -17,7 +17,8 @@ use crate::plan::Source;
 use crate::target::{Home, JobDir};
 
 /// Refuses sources that are called as a source of one of these jobs is, or as one that was left out of it,
-/// where that was on a file system that is not mounted there now. `points` says for each where the file system is mounted that it is on.
+/// where that was on a file system that is not mounted there now. `points` says for each where the file
+/// system is mounted that it is on.
 ///
 /// Another file system that is mounted there is no such source, nor is a folder that was made anew.
 ///

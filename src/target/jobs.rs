@@ -19,7 +19,7 @@ const UNFINISHED_MAX: usize = 64;
 /// Name of a job's journal.
 const JOURNAL: &str = "journal";
 /// Name of the file that says what a job was asked for.
-const RECIPE: &str = "job.json";
+pub const JOB_FILE: &str = "job.json";
 
 /// Returns whether a job was begun and not finished. One that was stopped before it had a journal
 /// cannot be gone on with, and is none.
@@ -62,7 +62,7 @@ pub(super) fn all_unfinished(home: BorrowedFd<'_>) -> Vec<JobDir> {
 pub(super) fn last_unfinished(home: BorrowedFd<'_>) -> Option<JobDir> {
     let all = all_unfinished(home);
     let is_open = |job: &JobDir| has(job.dir.as_fd(), UNFINISHED);
-    let is_whole = |job: &JobDir| is_unfinished(job.dir.as_fd()) && has(job.dir.as_fd(), RECIPE);
+    let is_whole = |job: &JobDir| is_unfinished(job.dir.as_fd()) && has(job.dir.as_fd(), JOB_FILE);
     let first = all.iter().position(is_whole);
     let first = first.or_else(|| all.iter().position(is_open));
     all.into_iter().nth(first.unwrap_or_default())

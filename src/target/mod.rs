@@ -35,6 +35,7 @@ pub use attributes::{Applied, Forgone, Policy};
 pub(crate) use folding::may_fold;
 pub use fs_type::{FsType, fs_type, keeps_inodes, trusts_sizes};
 pub use home::{HOME, Home, HomeLock, JobDir};
+pub use jobs::JOB_FILE;
 pub(crate) use local::clash;
 pub use local::{LocalTarget, Settings};
 pub use null::NullTarget;

@@ -53,8 +53,7 @@ use points::WrittenPoint;
 pub(super) use owed::Owed;
 pub(super) use points::Point;
 
-/// Name of the file in a job's folder.
-pub const JOB_FILE: &str = "job.json";
+pub use crate::target::JOB_FILE;
 
 /// Version of the file. Raised when an older program would do something else than was asked for.
 const VERSION: u32 = 1;
