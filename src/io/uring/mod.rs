@@ -3,8 +3,8 @@
 //! 1. `submit` puts the request into the in-flight table and an entry into the queue. No system
 //!    call, but when its memory is used for the first time: then that is registered (`registered`),
 //!    and the kernel told of the entry at once.
-//! 2. `reap` enters the kernel once: queued entries go in, answers come out, and with
-//!    [`Wait::AtMost`] the thread sleeps until there is one.
+//! 2. `reap` enters the kernel: queued entries go in, answers come out, and with [`Wait::AtMost`] a
+//!    second call sleeps until there is one.
 //! 3. A poll on an eventfd is always armed, so that other threads can end that sleep.
 //!
 //! At 1 MiB a request the system calls themselves cost nothing worth saving. A ring is here for queue

@@ -141,18 +141,25 @@ impl Ring {
 
     /// Hands queued entries to the kernel and, with `wait`, sleeps until an answer is there.
     ///
-    /// Returns early, without an answer, on a signal or when only part of the entries was taken:
-    /// look, and enter again.
+    /// Returns early, without an answer, on a signal or when part of the entries was not taken in the
+    /// end: look, and enter again.
     ///
     /// # Errors
     /// Only if the ring is unusable, `EEXIST` if this is not the thread that made it.
     pub(super) fn enter(&mut self, wait: Option<Duration>) -> Result<(), Errno> {
+        // Two calls rather than one that does both: on its way back from the first, the kernel may let
+        // a thread of its own serve the request on this processor, instead of waking another one and
+        // putting this one to sleep. Measured on a loop device, 64 KiB at a time, one request under
+        // way: 23 us rather than 50 (median), for two thirds of the processor's time.
+        let queued = self.has_queued();
         let submitter = self.uring.submitter();
         let entered = match wait {
             None => submitter.submit(),
             Some(limit) => {
                 let limit = Timespec::from(limit.min(SLEEP_MAX));
-                submitter.submit_with_args(1, &SubmitArgs::new().timespec(&limit))
+                let sleep = || submitter.submit_with_args(1, &SubmitArgs::new().timespec(&limit));
+                let handed = if queued { submitter.submit() } else { Ok(0) };
+                handed.and_then(|_| sleep())
             }
         };
         match entered.map_err(|error| errno::from_error(&error)) {
