@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use super::child::{Sample, measure};
+use super::child::{Sample, cost};
 use super::race::Race;
 use super::{Context as _, Plan, Result, shell};
 
@@ -47,6 +47,36 @@ impl Drop for HugePages {
     }
 }
 
+/// A device that is given each request as it was asked for; as before when dropped. Ours hands over
+/// at once what it has, and the kernel makes one request of neighbours; fio hands over one by one.
+#[derive(Debug)]
+pub(crate) struct Unmerged {
+    switch: PathBuf,
+    before: Option<String>,
+}
+
+impl Unmerged {
+    /// Does nothing where the kernel has no such switch for the device. A partition has its drive's.
+    pub(crate) fn new(device: &str) -> Self {
+        let name = device.trim_start_matches("/dev/");
+        let own = PathBuf::from("/sys/class/block").join(name);
+        let own = std::fs::canonicalize(&own).unwrap_or(own);
+        let whole = own.ancestors().find(|above| above.join("queue").is_dir());
+        let switch = whole.unwrap_or(&own).join("queue/nomerges");
+        let before = std::fs::read_to_string(&switch).ok();
+        let before = before.filter(|_| std::fs::write(&switch, "2").is_ok());
+        Self { switch, before }
+    }
+}
+
+impl Drop for Unmerged {
+    fn drop(&mut self) {
+        if let Some(before) = &self.before {
+            drop(std::fs::write(&self.switch, before));
+        }
+    }
+}
+
 /// The block device below a path.
 pub(crate) fn device_of(path: &Path) -> Result<String> {
     let path = path.to_string_lossy();
@@ -69,7 +99,7 @@ pub(crate) fn told(plan: &Plan, door: Option<&PathBuf>, line: &str) -> Result<(V
         .stdin(Stdio::null())
         .stdout(File::create(&path).context("what it prints")?)
         .stderr(log);
-    let sample = measure(&mut command, 0.0)?;
+    let sample = cost(&mut command)?;
     if sample.code != 0 {
         let log = std::fs::read_to_string(plan.work.join("last-run.log")).unwrap_or_default();
         return Err(format!("{line}: exit code {}: {log}", sample.code));

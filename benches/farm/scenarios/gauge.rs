@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::kit::data::large;
 use crate::kit::drives::{Farm, Fs};
-use crate::kit::gauge::{HugePages, device_of, moved, told};
+use crate::kit::gauge::{HugePages, Unmerged, device_of, moved, told};
 use crate::kit::room::Room;
 use crate::kit::spindle::Mechanics;
 use crate::kit::table::{Goal, Outcome, median};
@@ -16,6 +16,9 @@ use crate::kit::{Context as _, Plan, Result};
 
 const MB: u64 = 1_000_000;
 const RATE: u64 = 200 * MB;
+/// Turns of ours and fio's in a run, short ones: the memory of a virtual machine is a tenth faster in
+/// one minute than in the next.
+const TURNS: usize = 3;
 /// 200 MB/s, 16 ms from edge to edge, 7200 turns a minute: a common drive.
 const DRIVE: Mechanics = Mechanics {
     rate: RATE,
@@ -100,7 +103,7 @@ pub(crate) fn run(plan: &Plan) -> Result<Outcome> {
 fn versus(plan: &Plan, place: &Place<'_>, outcome: &mut Outcome) -> Result<()> {
     let seconds = plan.pick(3.0, 0.1);
     let mut ratios = Ratios::default();
-    let mut said = Vec::new();
+    let (mut said, mut wrote) = (Vec::new(), Vec::new());
     // What it finds by itself is what both are then asked for.
     cool(plan)?;
     let (found, _) = ours(plan, place, "", seconds)?;
@@ -112,37 +115,14 @@ fn versus(plan: &Plan, place: &Place<'_>, outcome: &mut Outcome) -> Result<()> {
         Some(dir) => written(plan, dir, "", seconds)?,
         None => Value::Null,
     };
-    for _ in 0..plan.runs {
-        cool(plan)?;
-        let (ours, cost) = ours(plan, place, &asked, seconds)?;
-        let subject = &ours["subjects"][0];
-        cool(plan)?;
-        let (fio, fio_cost) = fio_reads(plan, place, &queue, seconds)?;
-        let number = |value: &Value| value.as_f64().unwrap_or(f64::NAN);
-        let (rate, fio_rate) = (
-            number(&subject["read"]["rate"]),
-            number(&fio["jobs"][0]["read"]["bw_bytes"]),
-        );
-        ratios.read.push(rate / fio_rate);
-        ratios.latency.push(
-            number(&subject["read"]["latency"]["p50"])
-                / number(&fio["jobs"][0]["read"]["lat_ns"]["percentile"]["50.000000"]),
-        );
-        ratios.cpu.push(cost / fio_cost);
-        said.push(format!(
-            "{queue}: {:.0} and {:.0} MB/s",
-            rate / 1e6,
-            fio_rate / 1e6
-        ));
+    let _unmerged = Unmerged::new(&place.device);
+    for _ in 0..plan.runs * plan.pick(TURNS, 1) {
+        said.push(reads(plan, place, &queue, &asked, &mut ratios)?);
         if let Some(dir) = &place.writes {
-            ratios.write.push(writes(plan, dir, &found_write, seconds)?);
+            wrote.push(writes(plan, dir, &found_write, seconds, &mut ratios)?);
         }
     }
     let name = place.name;
-    let middle = |values: &mut Vec<f64>| {
-        values.sort_by(f64::total_cmp);
-        median(values)
-    };
     let read = middle(&mut ratios.read);
     let goals = &mut outcome.goals;
     goals.push(off(
@@ -156,7 +136,7 @@ fn versus(plan: &Plan, place: &Place<'_>, outcome: &mut Outcome) -> Result<()> {
     let cpu = middle(&mut ratios.cpu);
     goals.push(Goal::at_most(
         format!("bench: {name}, CPU for a GB / fio's"),
-        cpu,
+        Some(cpu),
         1.0,
     ));
     if place.writes.is_some() {
@@ -167,15 +147,54 @@ fn versus(plan: &Plan, place: &Place<'_>, outcome: &mut Outcome) -> Result<()> {
             0.03,
         ));
     }
-    outcome
-        .notes
-        .push(format!("bench: {name}: {}", said.join("; ")));
+    let notes = &mut outcome.notes;
+    notes.push(format!("bench: {name}, MB/s, {queue}: {}", said.join(", ")));
+    if !wrote.is_empty() {
+        let depth = &found_write["depth"];
+        let wrote = wrote.join(", ");
+        notes.push(format!(
+            "bench: {name}, MB/s, written, {depth} at once: {wrote}"
+        ));
+    }
     Ok(())
 }
 
+/// Ours and fio's, one after the other; says the rates.
+fn reads(
+    plan: &Plan,
+    place: &Place<'_>,
+    queue: &str,
+    asked: &str,
+    ratios: &mut Ratios,
+) -> Result<String> {
+    let seconds = plan.pick(1.0, 0.1);
+    cool(plan)?;
+    let (ours, cost) = ours(plan, place, asked, seconds)?;
+    let read = &ours["subjects"][0]["read"];
+    cool(plan)?;
+    let (fio, fio_cost) = fio_reads(plan, place, queue, seconds)?;
+    let fio = &fio["jobs"][0]["read"];
+    let latency = figure(&fio["lat_ns"]["percentile"]["50.000000"])?;
+    ratios
+        .latency
+        .push(figure(&read["latency"]["p50"])? / latency);
+    ratios.cpu.push(cost / fio_cost);
+    let (ours, fio) = (figure(&read["rate"])?, figure(&fio["bw_bytes"])?);
+    ratios.read.push(ours / fio);
+    Ok(both(ours, fio))
+}
+
+fn both(ours: f64, fio: f64) -> String {
+    format!("{:.0} and {:.0}", ours / 1e6, fio / 1e6)
+}
+
+fn figure(value: &Value) -> Result<f64> {
+    value.as_f64().ok_or_else(|| format!("no figure: {value}"))
+}
+
 /// A goal for how far from 1 a ratio is.
-fn off(what: String, ratio: Option<f64>, bound: f64) -> Goal {
-    Goal::at_most(what, ratio.map(|ratio| (ratio - 1.0).abs()), bound)
+fn off(what: String, ratio: f64, bound: f64) -> Goal {
+    Goal::at_most(what, Some((ratio - 1.0).abs()), bound)
 }
 
 fn cool(plan: &Plan) -> Result<()> {
@@ -219,7 +238,6 @@ fn priced(plan: &Plan, place: &Place<'_>, line: &str) -> Result<(Value, f64)> {
 
 /// What `inhaul bench --write` says of writing to a directory.
 fn written(plan: &Plan, dir: &Path, asked: &str, seconds: f64) -> Result<Value> {
-    cool(plan)?;
     let line = format!(
         "'{}' bench --quiet --json --no-history --alone --write --scratch {} {asked} \
          --seconds {seconds} '{}'",
@@ -236,12 +254,21 @@ fn scratch(plan: &Plan) -> u64 {
     plan.pick(1 << 30, 16 << 20)
 }
 
-/// Our rate of writing over fio's, with the queue that ours found.
-fn writes(plan: &Plan, dir: &Path, found: &Value, seconds: f64) -> Result<f64> {
+/// Ours and fio's, one after the other, with the queue that ours found; says the rates.
+fn writes(
+    plan: &Plan,
+    dir: &Path,
+    found: &Value,
+    seconds: f64,
+    ratios: &mut Ratios,
+) -> Result<String> {
     let (block, depth) = (&found["block"], &found["depth"]);
-    let asked = format!("--block {block} --depth {depth}");
-    let ours = written(plan, dir, &asked, seconds)?;
-    cool(plan)?;
+    let ours = written(
+        plan,
+        dir,
+        &format!("--block {block} --depth {depth}"),
+        seconds,
+    )?;
     let scratch_file = dir.join("fio-scratch");
     let line = format!(
         "fio --name=w --rw=write --filename='{}' --size={} --bs={block} --iodepth={depth} \
@@ -250,18 +277,30 @@ fn writes(plan: &Plan, dir: &Path, found: &Value, seconds: f64) -> Result<f64> {
         scratch_file.display(),
         scratch(plan),
     );
-    let number = |value: &Value| value.as_f64().unwrap_or(f64::NAN);
-    let mut rates = Vec::new();
-    // As many samples as ours, each into a new file, as ours are.
-    for _ in 0..3 {
+    // Each into a new file, as ours are, and as many: a drive in RAM comes to its rate at the fourth
+    // or fifth. Those that ours did not count (one of the search, then until it is steady) are not
+    // counted of fio's.
+    let count = |value: &Value| value.as_array().map_or(0, Vec::len);
+    let uncounted = 1 + count(&ours["cut"]);
+    let mut samples = Vec::new();
+    for _ in 0..uncounted + count(&ours["samples"]) {
         let fio = told(plan, None, &line);
         let gone = std::fs::remove_file(&scratch_file);
         let (fio, _) = fio?;
         gone.context("fio's file")?;
-        rates.push(number(&fio["jobs"][0]["write"]["bw_bytes"]));
+        samples.push(figure(&fio["jobs"][0]["write"]["bw_bytes"])?);
     }
-    rates.sort_by(f64::total_cmp);
-    Ok(number(&ours["rate"]) / median(&rates).unwrap_or(f64::NAN))
+    let (ours, fio) = (
+        figure(&ours["rate"])?,
+        middle(&mut samples.split_off(uncounted)),
+    );
+    ratios.write.push(ours / fio);
+    Ok(both(ours, fio))
+}
+
+fn middle(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    median(values).unwrap_or(f64::NAN)
 }
 
 /// A drive with an arm: its rate is known, and so is that a longer queue brings nothing.
@@ -274,7 +313,6 @@ fn hard_disk(plan: &Plan, outcome: &mut Outcome) -> Result<()> {
     let drive = farm.drives.first().ok_or("no drive")?;
     let arm = drive.arm().ok_or("a drive without an arm")?;
     let (mut rates, mut more, mut knees) = (Vec::new(), Vec::new(), Vec::new());
-    let number = |value: &Value| value.as_f64().unwrap_or(f64::NAN);
     for _ in 0..plan.runs {
         cool(plan)?;
         arm.engage(DRIVE);
@@ -298,21 +336,19 @@ fn hard_disk(plan: &Plan, outcome: &mut Outcome) -> Result<()> {
         let (ours, once, deep) = measured?;
         let subject = &ours["subjects"][0];
         #[allow(clippy::cast_precision_loss, reason = "a rate")]
-        rates.push(number(&subject["read"]["rate"]) / RATE as f64);
-        let rate = |fio: &Value| number(&fio["jobs"][0]["read"]["bw_bytes"]);
-        more.push(rate(&deep) / rate(&once));
+        rates.push(figure(&subject["read"]["rate"])? / RATE as f64);
+        let rate = |fio: &Value| figure(&fio["jobs"][0]["read"]["bw_bytes"]);
+        more.push(rate(&deep)? / rate(&once)?);
         knees.push(subject["knee"].to_string());
     }
-    rates.sort_by(f64::total_cmp);
-    more.sort_by(f64::total_cmp);
     outcome.goals.push(off(
         "bench: hard disk, rate off the model's".to_owned(),
-        median(&rates),
+        middle(&mut rates),
         0.03,
     ));
     outcome.goals.push(Goal::at_most(
         "bench: hard disk, what fio gains from four times the queue found",
-        median(&more),
+        Some(middle(&mut more)),
         1.03,
     ));
     outcome
