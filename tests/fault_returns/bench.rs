@@ -175,6 +175,17 @@ pub(crate) fn is_gone(running: &Running, times: usize) {
     });
 }
 
+/// Waits until the drive of one source is.
+pub(crate) fn source_is_gone(running: &Running, source: &str) {
+    let stdout = running.stdout_file();
+    wait_for("the drive of a source to be gone", || {
+        let text = String::from_utf8_lossy(&so_far(&stdout)).into_owned();
+        let mut lines = text.lines();
+        let is_told = |line: &str| line.contains(source) && line.contains("\"health\":\"gone\"");
+        lines.any(is_told).then_some(())
+    });
+}
+
 /// A folder that is mounted at another place as well.
 pub(crate) struct Bound(PathBuf);
 

@@ -1,6 +1,6 @@
 //! An image of the drive that is pulled is not that drive put back.
 
-use crate::bench::{Bench, is_gone};
+use crate::bench::{Bench, is_gone, source_is_gone};
 use crate::drive::Drive;
 use crate::support::can_mount;
 use crate::support::mounts::Fs;
@@ -85,7 +85,9 @@ fn of_two_images_that_are_pulled_the_one_that_comes_first_is_not_the_other() {
     let more = twin.join("more").display().to_string();
     let running = bench.start_with(&["--grace=3s", &more], |bench, running| {
         twin.die();
-        bench.let_die(running, 2);
+        bench.let_die(running, 1);
+        // By its own event: the end of the other's lane says "gone" a second time.
+        source_is_gone(running, &more);
         twin.unmount();
         bench.pulled.unmount();
         twin.heal();
