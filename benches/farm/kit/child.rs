@@ -75,8 +75,8 @@ pub(crate) fn measure(command: &mut Command, busy_before: f64) -> Result<Sample>
     })
 }
 
-/// As [`measure`], without memory: looking at it wakes a processor forty times a second, which costs
-/// who writes to a drive in RAM a tenth of the rate.
+/// As [`measure`], without memory: looking at it wakes a processor forty times a second, and who writes
+/// to a drive in RAM has none to spare.
 pub(crate) fn cost(command: &mut Command) -> Result<Sample> {
     let start = Instant::now();
     let child = command.spawn().context("starting the tool")?;
